@@ -1,0 +1,68 @@
+//! Names that Windlass writes onto objects: its API group, labels, annotations, finalizer, field manager.
+
+/// The API group of our resources.
+pub const GROUP: &str = "windlass.dev";
+
+/// The field manager of every server-side apply.
+pub const FIELD_MANAGER: &str = "windlass";
+
+/// Label on every object of a Delivery. Its value is a hash of installation, namespace and name of the
+/// Delivery ([`delivery_label`]), since `namespace/name` is no label value. The watches filter by it.
+pub const DELIVERY_LABEL: &str = "windlass.dev/delivery";
+
+/// Finalizer on a Delivery: its objects are pruned (or orphaned) before it goes.
+pub const FINALIZER: &str = "windlass.dev/finalizer";
+
+/// Annotation on an object in Git: `enabled`, `disabled` or `before` (pruned before the new objects are applied,
+/// for objects that hold an exclusive resource such as a node port).
+pub const PRUNE: &str = "windlass.dev/prune";
+
+/// Annotation on an object in Git: a whole number; objects are applied in rising waves.
+pub const WAVE: &str = "windlass.dev/wave";
+
+/// Annotation on an object in Git: `enabled` lets Windlass delete and create the object again when an
+/// immutable field changed.
+pub const RECREATE: &str = "windlass.dev/recreate";
+
+/// Annotation on an object in Git: `disabled` leaves `${NAME}` in it alone.
+pub const SUBSTITUTE: &str = "windlass.dev/substitute";
+
+/// Annotation on a Delivery or Repository: any new value asks for a reconcile now.
+pub const RECONCILE_REQUEST: &str = "windlass.dev/reconcile-requested-at";
+
+/// Annotation on a Delivery: names the commit of a held revision that may be tried again.
+pub const RELEASE_REQUEST: &str = "windlass.dev/release";
+
+/// Annotation on a Delivery: a person asks to go back to the commit that it names.
+pub const ROLLBACK_REQUEST: &str = "windlass.dev/rollback-to";
+
+/// Annotation on a Repository: a person confirms that most of its directories are gone; the value is the commit.
+pub const CONFIRM_REMOVAL: &str = "windlass.dev/confirm-removal";
+
+/// Label on a Delivery that a Repository's `deliveries` made: the name of the Repository.
+pub const REPOSITORY_LABEL: &str = "windlass.dev/repository";
+
+/// Value of [`DELIVERY_LABEL`] for a Delivery: 32 hexadecimal digits.
+pub fn delivery_label(installation: &str, namespace: &str, name: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    for part in [installation, namespace, name] {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    crate::core::digest::hex(&hash.finalize()[..16])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::delivery_label;
+
+    #[test]
+    fn label_values_are_valid_and_tell_apart() {
+        let a = delivery_label("default", "ab", "c");
+        assert_eq!(a.len(), 32);
+        assert!(a.chars().all(|c| c.is_ascii_hexdigit()));
+        assert_ne!(a, delivery_label("default", "a", "bc"));
+        assert_ne!(a, delivery_label("other", "ab", "c"));
+    }
+}

@@ -1,0 +1,6 @@
+//! What decides. Values in, values out: no client, no file, no clock, no randomness.
+
+pub mod bundle;
+pub mod digest;
+pub mod manifest;
+pub mod tree;

@@ -1,0 +1,3 @@
+//! The `windlass` binary: parse, start logging, dispatch; nothing else.
+
+fn main() {}
