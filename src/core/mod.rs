@@ -2,5 +2,6 @@
 
 pub mod bundle;
 pub mod digest;
+pub mod health;
 pub mod manifest;
 pub mod tree;
