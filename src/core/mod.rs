@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod digest;
+pub mod health;
 pub mod manifest;
 pub mod plan;
 pub mod rollout;
