@@ -1,6 +1,10 @@
 //! What decides. Values in, values out: no client, no file, no clock, no randomness.
 
 pub mod bundle;
+pub mod diff;
 pub mod digest;
+pub mod drift;
+pub mod fields;
 pub mod manifest;
+pub mod removal;
 pub mod tree;
