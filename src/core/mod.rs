@@ -3,4 +3,6 @@
 pub mod bundle;
 pub mod digest;
 pub mod manifest;
+pub mod plan;
+pub mod rollout;
 pub mod tree;
