@@ -398,9 +398,10 @@ fn typed(message: &str, secret: bool) -> String {
     let said = message.split_once("): ").map_or(message, |(_, said)| said);
     let said = said.trim_start_matches("errors:").trim();
     let line = said.split('\n').next().unwrap_or_default().trim();
-    // What was got is quoted in the server's own notation: its type is said, its value is not.
-    let line = line.split_once(", got &value.").map_or(line, |(before, _)| before);
+    // A value that was got is quoted in Go's notation, for lists and maps with all that is in them.
+    let line = line.split_once(", got &").map_or(line, |(before, _)| before);
     let line = line.trim_start_matches('.');
+    let line = if secret { line.split_once(", got ").map_or(line, |(before, _)| before) } else { line };
     if secret && !line.ends_with("field not declared in schema") && !line.contains(": expected ") {
         return format!("does not fit its schema; {WITHHELD}");
     }
