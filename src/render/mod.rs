@@ -1,0 +1,3 @@
+//! A directory of a tree becomes objects.
+
+pub mod yaml;
