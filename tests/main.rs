@@ -1,0 +1,1 @@
+//! Promises, each in a file of its own, in one binary.
