@@ -57,6 +57,8 @@ pub struct Daemon {
     pub events: crate::cluster::events::Events,
     pub(super) memories: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<Memory>>>>,
     pub(super) labels: Mutex<HashMap<String, (String, String)>>,
+    pub(super) deliveries: Mutex<HashMap<(String, String), RepositoryKey>>,
+    pub(super) directories: Mutex<HashMap<RepositoryKey, String>>,
     pub(super) listed: AtomicBool,
     pub(super) stopping: AtomicBool,
 }
@@ -97,6 +99,8 @@ impl Daemon {
         let key = (delivery.namespace().unwrap_or_default(), delivery.name_any());
         let label = crate::api::names::delivery_label(&self.options.installation, &key.0, &key.1);
         lock(&self.labels).entry(label).or_insert_with(|| key.clone());
+        let repository = (key.0.clone(), delivery.spec.source.repository.clone());
+        lock(&self.deliveries).insert(key.clone(), repository);
         lock(&self.memories).entry(key).or_default().clone()
     }
 
@@ -104,9 +108,38 @@ impl Daemon {
     pub fn forget(&self, delivery: &Delivery) {
         let key = (delivery.namespace().unwrap_or_default(), delivery.name_any());
         let label = crate::api::names::delivery_label(&self.options.installation, &key.0, &key.1);
-        self.watches.release(&label);
         lock(&self.labels).remove(&label);
+        lock(&self.deliveries).remove(&key);
         lock(&self.memories).remove(&key);
+    }
+
+    /// Called when something about the Delivery with this label changed.
+    pub fn waker(&self, label: &str) -> impl Fn() + Send + Sync + 'static {
+        let key = lock(&self.labels).get(label).cloned();
+        let wake = self.wake.clone();
+        move || {
+            if let Some((namespace, name)) = &key {
+                let _ = wake.send(ObjectRef::new(name).within(namespace));
+            }
+        }
+    }
+
+    /// Looks at the Deliveries of a Repository soon.
+    pub fn wake_deliveries_of(&self, repository: &RepositoryKey) {
+        let all: Vec<_> = lock(&self.deliveries).iter().filter(|(_, of)| *of == repository).map(|(d, _)| d.clone()).collect();
+        for (namespace, name) in all {
+            let _ = self.wake.send(ObjectRef::new(&name).within(&namespace));
+        }
+    }
+
+    /// Commit and generation whose directories were made into Deliveries last.
+    pub fn directories_seen(&self, namespace: &str, repository: &str) -> Option<String> {
+        lock(&self.directories).get(&(namespace.to_owned(), repository.to_owned())).cloned()
+    }
+
+    /// Remembers commit and generation whose directories were made into Deliveries.
+    pub fn set_directories_seen(&self, namespace: &str, repository: &str, seen: String) {
+        lock(&self.directories).insert((namespace.to_owned(), repository.to_owned()), seen);
     }
 
     /// Looks at the Delivery with this label soon.
