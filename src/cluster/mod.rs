@@ -9,10 +9,15 @@ pub mod apply;
 pub mod connect;
 pub mod discovery;
 pub mod error;
+mod follow;
 pub mod limit;
+pub mod pods;
+pub mod watch;
 
 pub use access::Access;
 pub use apply::{Applied, Deletion, Guard, Propagation};
 pub use connect::{ConnectError, ConnectOptions, Connection, Counters, ServiceAccount};
 pub use discovery::{Discovery, Resource};
 pub use error::{ApplyError, Cause};
+pub use pods::PodWatch;
+pub use watch::{Change, Entry, Event, Filter, Interest, Watches};
