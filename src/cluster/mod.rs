@@ -7,9 +7,12 @@
 pub mod access;
 pub mod apply;
 pub mod connect;
+pub mod crds;
 pub mod discovery;
 pub mod error;
+pub mod events;
 mod follow;
+pub mod lease;
 pub mod limit;
 pub mod pods;
 pub mod watch;
