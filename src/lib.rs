@@ -5,5 +5,7 @@
 //! only the edges do IO.
 
 pub mod api;
+pub mod cli;
+pub mod cluster;
 pub mod core;
 pub mod render;

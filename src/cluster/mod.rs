@@ -1,0 +1,18 @@
+//! The only place that holds a Kubernetes client: connecting, discovery, apply, delete, watches, events, leases.
+//!
+//! It does what it is told and reports what came of it; deciding is `core`'s. Every call has a time limit, none
+//! is repeated behind the caller's back (but for a 429, which by definition was not carried out), and no error
+//! carries a value of a Secret.
+
+pub mod access;
+pub mod apply;
+pub mod connect;
+pub mod discovery;
+pub mod error;
+pub mod limit;
+
+pub use access::Access;
+pub use apply::{Applied, Deletion, Guard, Propagation};
+pub use connect::{ConnectError, ConnectOptions, Connection, Counters, ServiceAccount};
+pub use discovery::{Discovery, Resource};
+pub use error::{ApplyError, Cause};
