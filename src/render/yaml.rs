@@ -81,6 +81,18 @@ impl Marks {
         self.below.iter().map(|(segment, marks)| (segment.as_str(), marks))
     }
 
+    /// The marks below each key or index, to be changed.
+    pub fn branches_mut(&mut self) -> impl Iterator<Item = (&str, &mut Marks)> {
+        self.below.iter_mut().map(|(segment, marks)| (segment.as_str(), marks))
+    }
+
+    /// Sets the mark of the value itself, where it has one.
+    pub fn set(&mut self, mark: StringMark) {
+        if self.own.is_some() {
+            self.own = Some(mark);
+        }
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.own.is_none() && self.below.is_empty()
@@ -154,7 +166,9 @@ pub enum Problem {
     #[error("the value is not of the type that its tag names")]
     Tag,
     /// `!!binary` with something else than text as base64.
-    #[error("!!binary takes base64 of UTF-8 text; for other data use a Secret's data or a ConfigMap's binaryData")]
+    #[error(
+        "!!binary takes base64 of UTF-8 text; for other data use a Secret's data or a ConfigMap's binaryData"
+    )]
     Binary,
     /// `.nan` or `.inf`.
     #[error("JSON has no infinity and no not-a-number")]
@@ -317,9 +331,7 @@ impl<'l> Composer<'l> {
         self.alias_bytes = 0;
         let item_lines = std::mem::take(&mut self.item_lines);
         match self.root.take() {
-            Some((node, line)) => {
-                Document { value: node.value, line, strings: node.marks, item_lines }
-            }
+            Some((node, line)) => Document { value: node.value, line, strings: node.marks, item_lines },
             None => Document {
                 value: Value::Null,
                 line: self.document_line,
@@ -336,8 +348,7 @@ impl<'l> Composer<'l> {
             None if quoted => Scalar::Text(text.to_owned()),
             None => scalar::plain(text),
         };
-        let is_merge =
-            text == "<<" && ((!quoted && tag.is_none()) || tag == Some("tag:yaml.org,2002:merge"));
+        let is_merge = text == "<<" && ((!quoted && tag.is_none()) || tag == Some("tag:yaml.org,2002:merge"));
         let key = Some(scalar.clone().into_key());
         let marks = match &scalar {
             Scalar::Text(text) if self.keep == Keep::All || text.contains("${") => {
@@ -387,8 +398,10 @@ impl<'l> Composer<'l> {
 
     /// Notes the line of an element of the document's own `items`.
     fn note_item(&mut self, line: usize) {
-        let [Level { frame: Frame::Mapping { key: Some((key, ..)), .. }, .. }, Level { frame: Frame::List { .. }, .. }] =
-            self.levels.as_slice()
+        let [
+            Level { frame: Frame::Mapping { key: Some((key, ..)), .. }, .. },
+            Level { frame: Frame::List { .. }, .. },
+        ] = self.levels.as_slice()
         else {
             return;
         };

@@ -51,7 +51,9 @@ pub(super) fn plain(text: &str) -> Scalar {
 
 fn word(text: &str) -> Option<Scalar> {
     Some(match text {
-        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => Scalar::Bool(true),
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
+            Scalar::Bool(true)
+        }
         "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
             Scalar::Bool(false)
         }
@@ -147,8 +149,7 @@ pub(super) fn tagged(tag: &str, text: &str) -> Result<Scalar, ScalarError> {
 fn binary(text: &str) -> Result<Scalar, ScalarError> {
     use base64::Engine;
     let compact: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
-    let bytes =
-        base64::engine::general_purpose::STANDARD.decode(compact).map_err(|_| ScalarError::Binary)?;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(compact).map_err(|_| ScalarError::Binary)?;
     // Go would replace what is not UTF-8 and so change the data without a word.
     String::from_utf8(bytes).map(Scalar::Text).map_err(|_| ScalarError::Binary)
 }

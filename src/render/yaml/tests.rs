@@ -124,9 +124,8 @@ fn a_mark_and_windows_line_ends_are_no_matter() {
 fn variables_are_noted_with_line_and_style() {
     let text = "a: ${A}\nb:\n- \"${B}\"\n- x\n- &v ${C}\n- *v\nm:\n  <<: {d: '${D}'}\n";
     let document = read(text).unwrap().remove(0);
-    let mark = |path: &[&str]| {
-        path.iter().try_fold(&document.strings, |m, s| m.below(s)).and_then(Marks::own)
-    };
+    let mark =
+        |path: &[&str]| path.iter().try_fold(&document.strings, |m, s| m.below(s)).and_then(Marks::own);
     assert_eq!(mark(&["a"]), Some(StringMark { line: 1, plain: true }));
     assert_eq!(mark(&["b", "0"]), Some(StringMark { line: 3, plain: false }));
     assert_eq!(mark(&["b", "1"]), None);
