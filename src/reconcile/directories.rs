@@ -6,6 +6,7 @@ use crate::api::delivery::{DeliverySpec, DeliveryTemplate, Problem, Source};
 use crate::api::repository::{DeliverySet, RepositoryStatus};
 use crate::api::{Delivery, Repository, names};
 use crate::core::tree::{Tree, join};
+use crate::render::yaml::{Keep, Limits, parse};
 use crate::source::matching_directories;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
@@ -102,7 +103,13 @@ fn overridden(template: DeliveryTemplate, tree: &dyn Tree, path: &str) -> Result
         return Ok(template);
     }
     let text = tree.read(&file, FILE_LIMIT).map_err(|e| invalid(e.to_string()))?;
-    let own: Value = crate::render::yaml::read_one(&text).map_err(|e| invalid(e.to_string()))?;
+    let text = String::from_utf8(text).map_err(|_| invalid("is not UTF-8 text".into()))?;
+    let mut documents = parse(&text, Keep::Variables, &Limits::default())
+        .map_err(|e| invalid(format!("line {}: {}", e.line, e.problem)))?;
+    if documents.len() > 1 {
+        return Err(invalid("holds more than one document".into()));
+    }
+    let own = documents.pop().map_or(Value::Null, |d| d.value);
     let own = match own {
         Value::Null => return Ok(template),
         Value::Object(map) => map,

@@ -3,6 +3,7 @@
 pub mod daemon;
 pub mod delivery;
 pub mod directories;
+pub mod key;
 pub mod live;
 pub mod repository;
 pub mod run;

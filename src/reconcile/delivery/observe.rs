@@ -117,7 +117,7 @@ async fn revision(
     let (mirror, at) = (fetched.mirror.clone(), path.clone());
     let inputs = tokio::task::spawn_blocking(move || {
         let tree = mirror.tree(&id).map_err(|e| (e.reason().to_owned(), e.to_string()))?;
-        render::inputs(&tree, &at).map_err(|e| (e.reason().to_owned(), e.to_string()))
+        render::inputs(&tree, &at).map_err(|e| (super::bundle::reason(&e).to_owned(), e.to_string()))
     })
     .await
     .map_err(|e| failed("Internal", e.to_string()))?

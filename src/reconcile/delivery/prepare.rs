@@ -64,18 +64,18 @@ impl Planner<'_> {
         let clears = inventory.iter().any(|e| {
             e.prune.as_deref() == Some("before") && !bundle.objects().iter().any(|o| o.id() == e.id())
         });
-        let planned: Vec<(ObjectId, Planned)> = stream::iter(bundle.objects())
-            .map(|manifest| {
-                let entry = entries.get(&manifest.id()).copied();
-                let brings = &brings;
-                async move {
-                    let planned = self.plan_object(manifest, entry, brings, clears).await?;
-                    Ok::<_, Refusal>((manifest.id(), planned))
-                }
-            })
-            .buffer_unordered(AT_ONCE)
-            .try_collect()
-            .await?;
+        // Collected first: a closure over borrowed objects is not general enough for a future that is sent to a thread.
+        let mut asked = Vec::with_capacity(bundle.objects().len());
+        for manifest in bundle.objects() {
+            let entry = entries.get(&manifest.id()).copied();
+            let brings = &brings;
+            asked.push(async move {
+                let planned = self.plan_object(manifest, entry, brings, clears).await?;
+                Ok::<_, Refusal>((manifest.id(), planned))
+            });
+        }
+        let planned: Vec<(ObjectId, Planned)> =
+            stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await?;
         let plan: BTreeMap<ObjectId, Planned> = planned.into_iter().collect();
         let origins = plan.iter().filter_map(|(id, p)| Some((id.clone(), p.origin?))).collect();
         let inventory = plan::inventory_for(&bundle, inventory, &origins);
