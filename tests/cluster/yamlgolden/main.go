@@ -11,6 +11,10 @@
 // A file is cut into documents as kubectl does it, by lines and before any
 // parsing; each document is then converted to JSON with duplicate keys refused.
 // A document without content is null here. kubectl passes over those.
+//
+// Where it is the strictness alone that refuses a file, the member "lenient"
+// holds the documents as read without it. That tells a key written twice from a
+// key that overrides a merged one, which the strict reading refuses as well.
 package main
 
 import (
@@ -27,23 +31,27 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// reading is what a file comes to.
+// reading is what a file comes to: Documents, or an Error.
 type reading struct {
 	Documents []json.RawMessage
 	Error     string
+	// Lenient is set when there is an Error that the lenient reading lacks.
+	Lenient []json.RawMessage
 }
 
-// MarshalJSON writes only the half that applies, so that an empty list of
-// documents is not mistaken for an error.
+// MarshalJSON leaves out what does not apply, but not an empty list of
+// documents, which is a result.
 func (r reading) MarshalJSON() ([]byte, error) {
-	if r.Error != "" {
-		return encode(map[string]string{"error": r.Error}, "")
+	members := map[string]any{}
+	if r.Error == "" {
+		members["documents"] = append([]json.RawMessage{}, r.Documents...)
+	} else {
+		members["error"] = r.Error
+		if r.Lenient != nil {
+			members["lenient"] = r.Lenient
+		}
 	}
-	documents := r.Documents
-	if documents == nil {
-		documents = []json.RawMessage{}
-	}
-	return encode(map[string][]json.RawMessage{"documents": documents}, "")
+	return encode(members, "")
 }
 
 func main() {
@@ -81,23 +89,36 @@ func golden(dir string) error {
 	return os.WriteFile(filepath.Join(dir, "expected.json"), out, 0o644)
 }
 
-// read converts each document of a file, up to the first that cannot be read.
+// read reads a file strictly, and when that fails, leniently as well.
 func read(text []byte) reading {
-	var r reading
+	documents, err := convert(text, yaml.YAMLToJSONStrict)
+	if err == nil {
+		return reading{Documents: documents}
+	}
+	lenient, lenientErr := convert(text, yaml.YAMLToJSON)
+	if lenientErr != nil {
+		lenient = nil
+	}
+	return reading{Error: err.Error(), Lenient: lenient}
+}
+
+// convert gives the documents of a file as JSON, or the first error.
+func convert(text []byte, toJSON func([]byte) ([]byte, error)) ([]json.RawMessage, error) {
+	var documents []json.RawMessage
 	reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(text)))
 	for {
 		document, err := reader.Read()
 		if errors.Is(err, io.EOF) {
-			return r
-		}
-		if err == nil {
-			var converted []byte
-			converted, err = yaml.YAMLToJSONStrict(document)
-			r.Documents = append(r.Documents, converted)
+			return documents, nil
 		}
 		if err != nil {
-			return reading{Error: err.Error()}
+			return nil, err
 		}
+		converted, err := toJSON(document)
+		if err != nil {
+			return nil, err
+		}
+		documents = append(documents, converted)
 	}
 }
 
