@@ -85,7 +85,10 @@ pub struct RunArgs {
 pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
     let connection = args.cluster.connect().await?;
     let discovery = Discovery::new(connection.client.clone());
-    discovery.refresh().await.with_context(|| format!("the API server {} does not answer", connection.server))?;
+    discovery
+        .refresh()
+        .await
+        .with_context(|| format!("the API server {} does not answer", connection.server))?;
     let in_cluster = connection.context.is_none();
     let cache_dir = args.cache_dir.clone().unwrap_or_else(default_cache_dir);
     std::fs::create_dir_all(&cache_dir)
@@ -171,7 +174,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
         leadership.release().await;
     }
     if wanted.is_some() {
-        say("stopped. What was deployed stays as it is; `windlass uninstall` takes Windlass out of the cluster.");
+        say(
+            "stopped. What was deployed stays as it is; `windlass uninstall` takes Windlass out of the cluster.",
+        );
     }
     Ok(if lost { ERROR } else { WELL })
 }
@@ -185,6 +190,9 @@ struct Wanted {
 
 impl Wanted {
     fn credentials(&self) -> anyhow::Result<crate::source::Credentials> {
+        if self.secret.is_empty() {
+            return Ok(crate::source::Credentials::default());
+        }
         Ok(crate::source::Credentials::from_secret(&self.secret)?)
     }
 }
@@ -199,7 +207,8 @@ fn repository(args: &RunArgs, repo: &str) -> anyhow::Result<Wanted> {
     };
     RemoteUrl::parse(&url, true)?;
     let name = name_of(&url);
-    let read = |path: &Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
+    let read =
+        |path: &Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
     let mut secret = std::collections::BTreeMap::new();
     if let Some(key) = &args.ssh_key {
         secret.insert("identity".to_owned(), read(key)?);
@@ -225,7 +234,10 @@ fn repository(args: &RunArgs, repo: &str) -> anyhow::Result<Wanted> {
     }))?;
     let spec = RepositorySpec {
         url,
-        reference: args.branch.as_ref().map(|branch| RepositoryRef { branch: Some(branch.clone()), ..Default::default() }),
+        reference: args
+            .branch
+            .as_ref()
+            .map(|branch| RepositoryRef { branch: Some(branch.clone()), ..Default::default() }),
         interval: crate::api::Duration::from_secs(15),
         timeout: crate::api::Duration::from_secs(60),
         secret_ref: (!secret.is_empty()).then(|| LocalRef { name: format!("{name}-credentials") }),
@@ -260,10 +272,13 @@ async fn install_what_is_missing(
     for (definition, answer) in definitions.iter().zip(answers) {
         if answer != crds::Installed::Unchanged {
             let name = definition["metadata"]["name"].as_str().unwrap_or_default();
-            say(&format!("customresourcedefinition {name} {}", match answer {
-                crds::Installed::Created => "created",
-                _ => "updated",
-            }));
+            say(&format!(
+                "customresourcedefinition {name} {}",
+                match answer {
+                    crds::Installed::Created => "created",
+                    _ => "updated",
+                }
+            ));
         }
     }
     let api: Api<Namespace> = Api::all(connection.client.clone());
@@ -284,15 +299,20 @@ async fn write_repository(connection: &Connection, namespace: &str, wanted: &Wan
         let api: Api<Secret> = Api::namespaced(connection.client.clone(), namespace);
         let data: std::collections::BTreeMap<_, _> =
             wanted.secret.iter().map(|(k, v)| (k, k8s_openapi::ByteString(v.clone()))).collect();
-        let body = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": reference.name}, "data": data});
-        api.patch(&reference.name, &params, &Patch::Apply(body)).await.context("the Secret cannot be written")?;
+        let body =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": reference.name}, "data": data});
+        api.patch(&reference.name, &params, &Patch::Apply(body))
+            .await
+            .context("the Secret cannot be written")?;
     }
     let api: Api<Repository> = Api::namespaced(connection.client.clone(), namespace);
     let body = json!({
         "apiVersion": format!("{}/v1alpha1", names::GROUP), "kind": "Repository",
         "metadata": {"name": wanted.name}, "spec": wanted.spec,
     });
-    api.patch(&wanted.name, &params, &Patch::Apply(body)).await.context("the Repository cannot be written")?;
+    api.patch(&wanted.name, &params, &Patch::Apply(body))
+        .await
+        .context("the Repository cannot be written")?;
     say(&format!("repository {namespace}/{} applied", wanted.name));
     Ok(())
 }
@@ -310,11 +330,9 @@ fn print_preview(preview: &Preview, create_namespaces: bool) {
                 directory.namespace
             ));
         }
-        for (what, objects) in [
-            ("create", &directory.create),
-            ("adopt", &directory.adopt),
-            ("keep", &directory.keep),
-        ] {
+        for (what, objects) in
+            [("create", &directory.create), ("adopt", &directory.adopt), ("keep", &directory.keep)]
+        {
             for object in objects {
                 say(&format!("  {what:<7}{object}"));
             }
@@ -346,9 +364,9 @@ fn say(text: &str) {
 }
 
 fn default_cache_dir() -> PathBuf {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
-        std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"))
-    });
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
     base.unwrap_or_else(std::env::temp_dir).join("windlass")
 }
 

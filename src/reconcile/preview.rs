@@ -69,10 +69,8 @@ pub async fn look(
         Some(r) => r.branch.clone().map_or(Reference::Default, Reference::Branch),
         None => Reference::Default,
     };
-    let polled = mirror
-        .poll(&reference, None, &credentials, &Limits::default())
-        .await
-        .map_err(|e| e.to_string())?;
+    let polled =
+        mirror.poll(&reference, None, &credentials, &Limits::default()).await.map_err(|e| e.to_string())?;
     let tree: Arc<dyn Tree> = Arc::new(mirror.tree(&polled.commit).map_err(|e| e.to_string())?);
     let found = wanted(name, &spec.deliveries, tree.as_ref()).map_err(|p| p.message)?;
     let mut preview = Preview { revision: polled.revision(), ..Preview::default() };
@@ -81,7 +79,9 @@ pub async fn look(
         return Ok(preview);
     }
     for (delivery, spec) in found {
-        preview.directories.push(directory(connection, discovery, choices, home, &delivery, &spec, &tree).await);
+        preview
+            .directories
+            .push(directory(connection, discovery, choices, home, &delivery, &spec, &tree).await);
     }
     Ok(preview)
 }
@@ -148,7 +148,9 @@ async fn directory(
                 _ => answer.keep.push(id),
             },
             Err(refusal) => {
-                answer.problem.get_or_insert(format!("{}: {}", refusal.problem.object, refusal.problem.message));
+                answer
+                    .problem
+                    .get_or_insert(format!("{}: {}", refusal.problem.object, refusal.problem.message));
             }
         }
     }

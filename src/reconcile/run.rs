@@ -44,8 +44,7 @@ pub async fn prepare(
         .await
         .map_err(|e| RunError::Key(Box::new(e)))?;
     let of_watch = secret_key.clone();
-    let (watches, changes) =
-        Watches::new(&connection, &discovery, move |object| keep(object, &of_watch));
+    let (watches, changes) = Watches::new(&connection, &discovery, move |object| keep(object, &of_watch));
     let (wake, deliveries) = mpsc::unbounded_channel();
     let events = Recorder::start(&connection, &options.installation);
     let daemon = Arc::new(Daemon {
@@ -78,7 +77,7 @@ pub struct Inboxes {
 pub async fn run(daemon: Arc<Daemon>, inboxes: Inboxes, shutdown: impl Future<Output = ()> + Send + 'static) {
     let (repository_wake, repository_inbox) = mpsc::unbounded_channel();
     let repositories = Arc::new(Repositories::new(daemon.clone(), repository_wake));
-    let ending = tokio_util_token(shutdown, daemon.clone());
+    let ending = shared(shutdown, daemon.clone());
 
     let relay = tokio::spawn(relay(daemon.clone(), inboxes.changes));
     let follow = tokio::spawn(follow_repositories(daemon.clone(), repositories.clone()));
@@ -146,7 +145,7 @@ where
 }
 
 /// A future that many can wait for.
-fn tokio_util_token(
+fn shared(
     shutdown: impl Future<Output = ()> + Send + 'static,
     daemon: Arc<Daemon>,
 ) -> futures::future::Shared<futures::future::BoxFuture<'static, ()>> {
@@ -174,13 +173,16 @@ async fn relay(
 
 /// Keeps what is known of Repositories in step with which of them there are.
 async fn follow_repositories(daemon: Arc<Daemon>, repositories: Arc<Repositories>) {
-    let mut events = watcher(api::<Repository>(&daemon), watcher::Config::default()).default_backoff().boxed();
+    let mut events =
+        watcher(api::<Repository>(&daemon), watcher::Config::default()).default_backoff().boxed();
     let mut listing: BTreeSet<(String, String)> = BTreeSet::new();
     while let Some(event) = events.next().await {
         let key = |r: &Repository| (r.namespace().unwrap_or_default(), r.name_any());
         match event {
             Ok(watcher::Event::Init) => listing.clear(),
             Ok(watcher::Event::InitApply(repository)) => {
+                // Known to be there, though nothing was fetched yet.
+                daemon.sources.update(&key(&repository), |_| {});
                 listing.insert(key(&repository));
             }
             Ok(watcher::Event::InitDone) => {
@@ -188,7 +190,7 @@ async fn follow_repositories(daemon: Arc<Daemon>, repositories: Arc<Repositories
                 daemon.listed.store(true, Ordering::Relaxed);
                 daemon.wake_all();
             }
-            Ok(watcher::Event::Apply(_)) => {}
+            Ok(watcher::Event::Apply(repository)) => daemon.sources.update(&key(&repository), |_| {}),
             Ok(watcher::Event::Delete(repository)) => {
                 let key = key(&repository);
                 daemon.sources.forget(&key);
