@@ -1,1 +1,11 @@
 //! Promises, each in a file of its own, in one binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+mod source_cache_survives;
+mod source_local_commits_are_seen_at_once;
+mod source_over_https_and_ssh;
+mod source_references_and_history;
+mod source_remote_that_hangs;
+mod source_trees_without_checkout;
