@@ -4,7 +4,9 @@ use crate::support::git::{Repo, git};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
-use windlass::source::{Credentials, Limits, Mirror, Reference, RemoteUrl, SourceError, Watcher, watch_local};
+use windlass::source::{
+    Credentials, Limits, Mirror, Reference, RemoteUrl, SourceError, Watcher, watch_local,
+};
 
 fn watch(path: &Path) -> (Watcher, Receiver<()>) {
     let (sender, receiver) = channel();
@@ -24,7 +26,8 @@ fn changed(receiver: &Receiver<()>) -> bool {
 
 async fn head(path: &Path) -> String {
     let cache = tempfile::tempdir().unwrap();
-    let mirror = Mirror::open(cache.path(), RemoteUrl::parse(&path.to_string_lossy(), true).unwrap()).unwrap();
+    let mirror =
+        Mirror::open(cache.path(), RemoteUrl::parse(&path.to_string_lossy(), true).unwrap()).unwrap();
     let poll = mirror.poll(&Reference::Default, None, &Credentials::default(), &Limits::default()).await;
     poll.unwrap().commit.to_string()
 }

@@ -12,9 +12,13 @@ async fn poll(url: &str, credentials: &Credentials) -> Result<Poll, SourceError>
     let mirror = Mirror::open(cache.path(), RemoteUrl::parse(url, false)?)?;
     let result = mirror.poll(&Reference::Default, None, credentials, &Limits::default()).await;
     if let Ok(poll) = &result {
-        assert_eq!(mirror.tree(&poll.commit).unwrap().read("apps/shop/web.yaml", 100).unwrap(), b"kind: ConfigMap\n");
+        assert_eq!(
+            mirror.tree(&poll.commit).unwrap().read("apps/shop/web.yaml", 100).unwrap(),
+            b"kind: ConfigMap\n"
+        );
     }
-    let private = std::fs::read_dir(cache.path().read_dir().unwrap().next().unwrap().unwrap().path().join("private"));
+    let private =
+        std::fs::read_dir(cache.path().read_dir().unwrap().next().unwrap().unwrap().path().join("private"));
     assert_eq!(private.map_or(0, Iterator::count), 0, "no key or configuration is left behind");
     result
 }
@@ -83,9 +87,10 @@ async fn a_certificate_of_an_unknown_authority_is_refused() {
     let repo = Repo::new();
     let server = GitServer::start(repo.root(), Access::Anyone);
     let stranger = GitServer::start(repo.root(), Access::Anyone);
-    for credentials in
-        [Credentials::default(), Credentials { ca_certificate: Some(stranger.ca()), ..Credentials::default() }]
-    {
+    for credentials in [
+        Credentials::default(),
+        Credentials { ca_certificate: Some(stranger.ca()), ..Credentials::default() },
+    ] {
         let error = poll(&server.url(Repo::NAME), &credentials).await.unwrap_err();
         assert!(matches!(error, SourceError::CertificateUntrusted { .. }), "{error:?}");
     }
@@ -148,7 +153,8 @@ async fn nobody_reads_through_a_mirror_what_the_remote_would_not_show() {
     let repo = Repo::new();
     let server = GitServer::start(repo.root(), Access::Basic("ada", "right"));
     let cache = tempfile::tempdir().unwrap();
-    let mirror = Mirror::open(cache.path(), RemoteUrl::parse(&server.url(Repo::NAME), false).unwrap()).unwrap();
+    let mirror =
+        Mirror::open(cache.path(), RemoteUrl::parse(&server.url(Repo::NAME), false).unwrap()).unwrap();
     let reference = Reference::Commit(repo.head());
     let limits = Limits::default();
     mirror.poll(&reference, None, &basic(&server, "ada", "right"), &limits).await.unwrap();

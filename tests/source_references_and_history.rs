@@ -2,7 +2,9 @@
 
 use crate::support::git::Repo;
 use crate::support::git_https::{Access, GitServer};
-use windlass::source::{CommitId, Credentials, History, Limits, Mirror, Poll, Reference, RemoteUrl, SourceError};
+use windlass::source::{
+    CommitId, Credentials, History, Limits, Mirror, Poll, Reference, RemoteUrl, SourceError,
+};
 
 struct Followed {
     repo: Repo,
@@ -173,7 +175,8 @@ async fn a_first_fetch_costs_one_commit_and_an_unchanged_poll_one_listing() {
     let server = GitServer::start(repo.root(), Access::Anyone);
     let cache = tempfile::tempdir().unwrap();
     let credentials = Credentials { ca_certificate: Some(server.ca()), ..Credentials::default() };
-    let mirror = Mirror::open(cache.path(), RemoteUrl::parse(&server.url(Repo::NAME), false).unwrap()).unwrap();
+    let mirror =
+        Mirror::open(cache.path(), RemoteUrl::parse(&server.url(Repo::NAME), false).unwrap()).unwrap();
     let limits = Limits::default();
     let first = mirror.poll(&Reference::Default, None, &credentials, &limits).await.unwrap();
     let parent = repo.git(&["rev-parse", "HEAD^"]).parse().unwrap();

@@ -16,7 +16,9 @@ fn silent(drips: bool) -> String {
             let mut stream = stream.unwrap();
             std::thread::spawn(move || {
                 let _ = stream.read(&mut [0; 4096]);
-                for byte in b"HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement\r\n\r\n" {
+                for byte in
+                    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement\r\n\r\n"
+                {
                     if drips && stream.write_all(&[*byte]).is_err() {
                         return;
                     }
@@ -39,7 +41,8 @@ async fn ends_with_a_time_out_whether_it_is_silent_or_drips() {
         let url = format!("http://{}/config", silent(drips));
         let mirror = Mirror::open(cache.path(), RemoteUrl::parse(&url, false).unwrap()).unwrap();
         let started = Instant::now();
-        let error = mirror.poll(&Reference::Default, None, &Credentials::default(), &short()).await.unwrap_err();
+        let error =
+            mirror.poll(&Reference::Default, None, &Credentials::default(), &short()).await.unwrap_err();
         assert!(matches!(error, SourceError::TimedOut { .. }) && error.is_transient(), "{error:?}");
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     }
@@ -67,7 +70,8 @@ async fn holds_up_no_other_repository() {
     let repo = Repo::new();
     let cache = tempfile::tempdir().unwrap();
     let open = |url: &str| Mirror::open(cache.path(), RemoteUrl::parse(url, true).unwrap()).unwrap();
-    let (hanging, well) = (open(&format!("http://{}/config", silent(false))), open(&repo.path().to_string_lossy()));
+    let (hanging, well) =
+        (open(&format!("http://{}/config", silent(false))), open(&repo.path().to_string_lossy()));
     let limits = Limits { listing: Duration::from_secs(60), ..Limits::default() };
     let credentials = Credentials::default();
     tokio::select! {
@@ -84,8 +88,10 @@ async fn a_fetch_that_hangs_or_is_given_up_leaves_a_mirror_that_works() {
     let server = GitServer::start(repo.root(), Access::Anyone);
     let credentials = Credentials { ca_certificate: Some(server.ca()), ..Credentials::default() };
     let cache = tempfile::tempdir().unwrap();
-    let mirror = Mirror::open(cache.path(), RemoteUrl::parse(&server.url(Repo::NAME), false).unwrap()).unwrap();
-    let first = mirror.poll(&Reference::Default, None, &credentials, &Limits::default()).await.unwrap().commit;
+    let mirror =
+        Mirror::open(cache.path(), RemoteUrl::parse(&server.url(Repo::NAME), false).unwrap()).unwrap();
+    let first =
+        mirror.poll(&Reference::Default, None, &credentials, &Limits::default()).await.unwrap().commit;
     let second = repo.commit(&[("apps/shop/web.yaml", "kind: Secret\n")]);
 
     server.set_mood(Mood::NeverSends);

@@ -13,7 +13,8 @@ async fn tree_of(repo: &Repo) -> (GitTree, tempfile::TempDir) {
     let cache = tempfile::tempdir().unwrap();
     let url = RemoteUrl::parse(&repo.path().to_string_lossy(), true).unwrap();
     let mirror = Mirror::open(cache.path(), url).unwrap();
-    let poll = mirror.poll(&Reference::Default, None, &Credentials::default(), &Limits::default()).await.unwrap();
+    let poll =
+        mirror.poll(&Reference::Default, None, &Credentials::default(), &Limits::default()).await.unwrap();
     (mirror.tree(&poll.commit).unwrap(), cache)
 }
 
@@ -29,7 +30,8 @@ async fn shows_what_was_committed_and_never_what_was_not() {
     fs::write(repo.path().join("apps/untracked.yaml"), "x").unwrap();
 
     let (tree, _cache) = tree_of(&repo).await;
-    let shown: Vec<_> = tree.entries("apps").unwrap().into_iter().map(|entry| (entry.name, entry.kind)).collect();
+    let shown: Vec<_> =
+        tree.entries("apps").unwrap().into_iter().map(|entry| (entry.name, entry.kind)).collect();
     let expected = [
         ("link", EntryKind::Symlink),
         ("shop", EntryKind::Directory),

@@ -1,8 +1,8 @@
 //! A bare mirror of one remote repository: polled, kept over restarts, made anew when it is damaged.
 //!
 //! How much history it holds: a first fetch brings one commit, later ones the last fifty, so that the cost of a
-//! repository is that of its files and not of its age. Commits that somebody needs for longer (to roll back to) are
-//! held by refs of ours ([`Mirror::keep`]), whatever happens to the branch; a commit that was lost with the cache is
+//! repository is that of its files and not of its age. What a branch moved away from stays for an hour. Commits that
+//! somebody needs for longer (to roll back to) are held by refs of ours ([`Mirror::keep`]), whatever happens to the branch; a commit that was lost with the cache is
 //! fetched again by its id ([`Mirror::fetch_commit`]).
 
 use super::commit::{CommitId, CommitInfo};
@@ -355,13 +355,10 @@ impl Mirror {
         depth: Depth,
     ) -> Result<(Arc<Store>, CommitId, bool), SourceError> {
         match self.look_through(turn, &store, &wanted.commit).await {
-            Presence::Complete => {
-                // No damage that a poll could mend, should this fail: the tip only guards against garbage collection.
-                store
-                    .set_tip(&wanted.remote_ref, &wanted.commit)
-                    .map_err(|error| self.write_error(&error))?;
-                return Ok((store, wanted.commit.clone(), false));
-            }
+            Presence::Complete => match store.set_tip(&wanted.remote_ref, &wanted.commit) {
+                Ok(()) => return Ok((store, wanted.commit.clone(), false)),
+                Err(error) => store = self.remake(turn, error.message()).await?,
+            },
             Presence::Absent => {}
             Presence::Damaged(detail) => store = self.remake(turn, &detail).await?,
         }
@@ -392,6 +389,9 @@ impl Mirror {
         depth: Depth,
     ) -> Result<Result<CommitId, String>, SourceError> {
         turn.memory.untidy = true;
+        if let Err(error) = store.hold_recent(&wanted.remote_ref) {
+            return Ok(Err(error.message().to_owned()));
+        }
         let by_id = wanted.remote_ref == wanted.commit.as_str();
         let tip = tip_name(&wanted.remote_ref);
         let refspec =
@@ -469,7 +469,7 @@ impl Mirror {
     /// Packs the mirror. A failure costs disk space only, and is tried again at a later poll.
     async fn collect_garbage(&self, turn: &mut Turn<'_>, remote: &Remote<'_>, store: &Arc<Store>) {
         turn.memory.untidy = true;
-        let _ = store.forget_tips_except(&turn.memory.followed);
+        let _ = store.forget_all_but(&turn.memory.followed);
         match remote.collect_garbage(store.path()).await {
             Ok(()) => turn.memory.untidy = false,
             Err(error) => tracing::warn!(url = %self.inner.url, %error, "the mirror could not be tidied up"),

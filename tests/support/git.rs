@@ -91,7 +91,10 @@ impl Repo {
     /// A bare copy next to it. Returns its directory.
     pub fn bare_copy(&self, name: &str) -> PathBuf {
         let path = self.root.path().join(name);
-        git(self.root.path(), &["clone", "--quiet", "--bare", &self.path().to_string_lossy(), &path.to_string_lossy()]);
+        git(
+            self.root.path(),
+            &["clone", "--quiet", "--bare", &self.path().to_string_lossy(), &path.to_string_lossy()],
+        );
         path
     }
 }

@@ -57,7 +57,6 @@ struct Shared {
     access: Access,
     mood: Mutex<Mood>,
     requests: Mutex<Vec<String>>,
-    authorizations: Mutex<Vec<String>>,
 }
 
 impl GitServer {
@@ -69,7 +68,6 @@ impl GitServer {
             access,
             mood: Mutex::default(),
             requests: Mutex::default(),
-            authorizations: Mutex::default(),
         });
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (started, address) = std::sync::mpsc::channel();
@@ -111,11 +109,6 @@ impl GitServer {
     pub fn requests(&self) -> Vec<String> {
         self.shared.requests.lock().unwrap().clone()
     }
-
-    /// Every `Authorization` header that came.
-    pub fn authorizations(&self) -> Vec<String> {
-        self.shared.authorizations.lock().unwrap().clone()
-    }
 }
 
 impl Drop for GitServer {
@@ -133,8 +126,11 @@ impl Drop for GitServer {
 fn tls() -> (ServerConfig, String) {
     let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    params.distinguished_name.push(rcgen::DnType::CommonName, "Test authority");
+    // Named by its key: GnuTLS takes the first trusted authority of a name and tries no other.
     let key = rcgen::KeyPair::generate().unwrap();
+    let number =
+        key.public_key_raw().iter().fold(0u64, |hash, byte| hash.wrapping_mul(31) ^ u64::from(*byte));
+    params.distinguished_name.push(rcgen::DnType::CommonName, format!("Test authority {number}"));
     let ca = params.self_signed(&key).unwrap().pem();
     let issuer = rcgen::Issuer::new(params, key);
 
@@ -186,14 +182,14 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let body = axum::body::to_bytes(body, 64 << 20).await.unwrap_or_default();
     shared.requests.lock().unwrap().push(format!("{} {}", parts.method, parts.uri.path()));
     let given = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    shared.authorizations.lock().unwrap().extend(given.map(str::to_owned));
 
     let mood = shared.mood.lock().unwrap().clone();
     match mood {
         Mood::Status(status) => return StatusCode::from_u16(status).unwrap().into_response(),
         Mood::RedirectTo(base) => {
             let query = parts.uri.path_and_query().map(|all| all.as_str()).unwrap_or_default();
-            return (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, format!("{base}{query}"))]).into_response();
+            return (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, format!("{base}{query}"))])
+                .into_response();
         }
         Mood::NeverSends if contains(&body, b"command=fetch") => std::future::pending::<()>().await,
         _ => {}
