@@ -243,6 +243,19 @@ async fn many_at_once_take_turns() {
 }
 
 #[tokio::test]
+async fn mirrors_that_nobody_uses_are_removed_and_nothing_else_is() {
+    let (used, unused) = (Repo::new(), Repo::new());
+    let cache = tempfile::tempdir().unwrap();
+    fs::write(cache.path().join("notes.txt"), "mine").unwrap();
+    let mirror = open(cache.path(), &used);
+    let commit = poll(&mirror, None).await.unwrap().commit;
+    poll(&open(cache.path(), &unused), None).await.unwrap();
+    assert_eq!(Mirror::remove_unused(cache.path(), &[mirror.url().clone()]).unwrap(), 1);
+    assert!(open(cache.path(), &used).tree(&commit).is_ok());
+    assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 2);
+}
+
+#[tokio::test]
 async fn a_cache_that_cannot_be_written_is_named() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let url = RemoteUrl::parse("https://h.example/a", false).unwrap();

@@ -96,6 +96,26 @@ async fn an_empty_or_missing_repository_is_told_apart() {
 }
 
 #[tokio::test]
+async fn a_repository_with_other_ids_is_refused() {
+    let repo = Repo::empty();
+    std::fs::remove_dir_all(repo.path().join(".git")).unwrap();
+    repo.git(&["init", "--quiet", "--object-format=sha256"]);
+    repo.commit(&[("a", "1")]);
+    let error = Followed::new(repo).poll(Reference::Default, None).await.unwrap_err();
+    assert!(matches!(error, SourceError::ObjectFormat { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_repository_of_another_user_is_read() {
+    let it = Followed::new(Repo::new());
+    // Only root can give a directory away; for others there is nothing to try.
+    let chown = std::process::Command::new("chown").args(["-R", "12345:12345"]).arg(it.repo.path()).output();
+    if chown.is_ok_and(|output| output.status.success()) {
+        assert!(it.poll(Reference::Default, None).await.unwrap().fetched);
+    }
+}
+
+#[tokio::test]
 async fn a_tag_that_points_to_no_commit_is_an_error_and_does_no_harm() {
     let it = Followed::new(Repo::new());
     let blob = it.repo.git(&["rev-parse", "HEAD:apps/shop/web.yaml"]);

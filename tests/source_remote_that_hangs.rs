@@ -107,3 +107,41 @@ async fn a_fetch_that_hangs_or_is_given_up_leaves_a_mirror_that_works() {
     let found = mirror.poll(&Reference::Default, Some(&first), &credentials, &limits).await.unwrap();
     assert_eq!((found.commit.as_str(), found.fetched, found.rewritten()), (second.as_str(), true, false));
 }
+
+#[tokio::test]
+async fn no_secret_stands_on_a_command_line() {
+    let repo = Repo::new();
+    let server = GitServer::start(repo.root(), Access::Basic("ada", "pa55-of-ada"));
+    server.set_mood(Mood::NeverSends);
+    let credentials = Credentials {
+        username: Some("ada".to_owned()),
+        password: Some("pa55-of-ada".to_owned()),
+        ca_certificate: Some(server.ca()),
+        ..Credentials::default()
+    };
+    let cache = tempfile::tempdir().unwrap();
+    let url = server.url(Repo::NAME);
+    let mirror = Mirror::open(cache.path(), RemoteUrl::parse(&url, false).unwrap()).unwrap();
+    let limits = Limits::default();
+    let look = async {
+        // Two listing requests, and the one that is never answered.
+        while server.requests().len() < 5 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let lines: Vec<String> = std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+            .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+            .filter(|line| line.contains(&url))
+            .collect();
+        assert!(lines.iter().any(|line| line.contains("fetch")), "{lines:?}");
+        for line in lines {
+            assert!(!line.contains("pa55-of-ada") && !line.contains("YWRhOnBhNTUtb2YtYWRh"), "{line}");
+        }
+    };
+    tokio::select! {
+        result = mirror.poll(&Reference::Default, None, &credentials, &limits) => panic!("{result:?}"),
+        result = tokio::time::timeout(Duration::from_secs(20), look) => result.unwrap(),
+    }
+}

@@ -57,7 +57,8 @@ struct Memory {
 /// A turn with the mirror: nobody else, in this process or another, has one at the same time.
 struct Turn<'a> {
     memory: tokio::sync::MutexGuard<'a, Memory>,
-    _lock: File,
+    /// Shared with work that goes on after its caller went away: the turn ends with the last of them.
+    lock: Arc<File>,
 }
 
 /// What a poll found.
@@ -124,6 +125,27 @@ impl Mirror {
                 store: Mutex::new(None),
             }),
         })
+    }
+
+    /// Removes the mirrors below a cache directory that belong to none of these URLs, unless another process works on
+    /// them. Returns how many were removed.
+    pub fn remove_unused(cache_dir: &Path, in_use: &[RemoteUrl]) -> Result<usize, SourceError> {
+        let unwritable = |source| SourceError::CacheNotWritable { path: cache_dir.to_owned(), source };
+        let in_use: HashSet<String> = in_use.iter().map(RemoteUrl::key).collect();
+        let mut removed = 0;
+        for entry in fs::read_dir(cache_dir).map_err(unwritable)?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_mirror = name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if !is_mirror || in_use.contains(&name) || !entry.path().join("lock").is_file() {
+                continue;
+            }
+            let lock = lock_file(&entry.path())?;
+            if lock.try_lock().is_ok() {
+                fs::remove_dir_all(entry.path()).map_err(unwritable)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 
     /// The URL that this mirrors.
@@ -249,12 +271,18 @@ impl Mirror {
                 Err(TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
+        let lock = Arc::new(file);
         if memory.untidy {
             let directory = self.inner.directory.clone();
-            blocking(move || Store::tidy(&directory)).await;
+            let held = lock.clone();
+            blocking(move || {
+                Store::tidy(&directory);
+                drop(held);
+            })
+            .await;
             memory.untidy = false;
         }
-        Ok(Turn { memory, _lock: file })
+        Ok(Turn { memory, lock })
     }
 
     /// The repository, made or made anew where needed.
@@ -279,7 +307,13 @@ impl Mirror {
     async fn make(&self, turn: &mut Turn<'_>) -> Result<Arc<Store>, SourceError> {
         turn.memory.complete.clear();
         let (directory, url) = (self.inner.directory.clone(), self.inner.url.to_string());
-        let made = blocking(move || Store::create(&directory, &url)).await;
+        let held = turn.lock.clone();
+        let made = blocking(move || {
+            let made = Store::create(&directory, &url);
+            drop(held);
+            made
+        })
+        .await;
         match made.unwrap_or_else(|| Err(std::io::Error::other("interrupted"))) {
             Ok(store) => Ok(self.set_opened(store)),
             Err(source) => Err(SourceError::CacheNotWritable { path: self.inner.directory.clone(), source }),
@@ -291,7 +325,13 @@ impl Mirror {
         tracing::warn!(url = %self.inner.url, detail, "the mirror is damaged and is made anew");
         *self.slot() = None;
         let directory = self.inner.directory.clone();
-        if let Some(Err(source)) = blocking(move || Store::discard(&directory)).await {
+        let held = turn.lock.clone();
+        let discarded = blocking(move || {
+            let discarded = Store::discard(&directory);
+            drop(held);
+            discarded
+        });
+        if let Some(Err(source)) = discarded.await {
             return Err(SourceError::CacheNotWritable { path: self.inner.directory.clone(), source });
         }
         self.make(turn).await

@@ -96,6 +96,7 @@ impl Store {
             // No fetch of ours leaves one, and libgit2 reads one that was cut short in an endless loop.
             return Err(format!("{loose}: no part of a pack"));
         }
+        damaged_pack(&path.join("objects/pack")).map_or(Ok(()), Err)?;
         if let Some(garbled) = garbled_ref(&path.join("refs")) {
             // libgit2 passes over such a ref when it lists them.
             return Err(format!("{}: unreadable", garbled.display()));
@@ -364,6 +365,54 @@ fn garbled_ref(directory: &Path) -> Option<PathBuf> {
             || fs::read_to_string(&path).is_ok_and(|text| text.trim_end().parse::<CommitId>().is_ok());
         (path.extension().is_none_or(|extension| extension != "lock") && !is_id()).then_some(path)
     })
+}
+
+/// Reads every pack and its index through, and compares them with the checksum at their end. libgit2 believes what
+/// stands in them, and a damaged one can crash the process or occupy it for ever.
+fn damaged_pack(directory: &Path) -> Option<String> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => return Some(format!("{}: {error}", directory.display())),
+    };
+    entries.flatten().map(|entry| entry.path()).find_map(|path| {
+        if path.file_name().is_some_and(|name| name == "multi-pack-index") {
+            return Some(format!("{}: not made by us", path.display()));
+        }
+        let other = match path.extension()?.to_str()? {
+            "pack" => path.with_extension("idx"),
+            "idx" => path.with_extension("pack"),
+            _ => return None,
+        };
+        if !other.is_file() {
+            return Some(format!("{}: missing", other.display()));
+        }
+        match has_its_checksum(&path) {
+            Ok(true) => None,
+            Ok(false) => Some(format!("{}: not what its checksum says", path.display())),
+            Err(error) => Some(format!("{}: {error}", path.display())),
+        }
+    })
+}
+
+/// Whether a file ends with the SHA-1 of what comes before.
+fn has_its_checksum(path: &Path) -> io::Result<bool> {
+    use sha1::{Digest, Sha1};
+    use std::io::Read;
+    const CHECKSUM: u64 = 20;
+    let mut file = fs::File::open(path)?;
+    let Some(length) = file.metadata()?.len().checked_sub(CHECKSUM) else { return Ok(false) };
+    let mut hash = Sha1::new();
+    let mut part = vec![0; 128 << 10];
+    let mut content = (&mut file).take(length);
+    loop {
+        match content.read(&mut part)? {
+            0 => break,
+            read => hash.update(&part[..read]),
+        }
+    }
+    let mut expected = Vec::new();
+    file.read_to_end(&mut expected)?;
+    Ok(hash.finalize()[..] == expected[..])
 }
 
 /// The first object that stands in a file of its own.

@@ -326,6 +326,11 @@ impl Private {
             ("pack.threads", "1"),
             // Packs only: libgit2 reads a loose object that was cut short in an endless loop.
             ("fetch.unpackLimit", "1"),
+            // Only what has a checksum that is looked at before libgit2 reads it.
+            ("core.commitGraph", "false"),
+            ("gc.writeCommitGraph", "false"),
+            ("repack.writeBitmaps", "false"),
+            ("pack.writeReverseIndex", "false"),
         ];
         if let Some(header) = &header {
             configuration.push(("http.extraHeader", header));

@@ -228,6 +228,7 @@ async fn backend(root: &Path, method: &Method, uri: &Uri, headers: &HeaderMap, b
         .env("HTTP_GIT_PROTOCOL", value("git-protocol"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
