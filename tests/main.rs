@@ -4,3 +4,9 @@
 mod support;
 
 mod cluster_apply;
+mod source_cache_survives;
+mod source_local_commits_are_seen_at_once;
+mod source_over_https_and_ssh;
+mod source_references_and_history;
+mod source_remote_that_hangs;
+mod source_trees_without_checkout;
