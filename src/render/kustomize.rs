@@ -41,6 +41,8 @@ pub(super) struct Prepared {
 
 /// Reads what the kustomization of a directory names, and writes it to a private directory.
 pub(super) fn prepare(files: &Files<'_>, dir: &str) -> Result<Prepared, RenderError> {
+    let found = files.find(dir)?.ok_or_else(|| RenderError::NoSuchDirectory(dir.into()))?;
+    let dir = found.path.as_str();
     let mut closure = closure::follow(files, dir, true)?;
     let file = closure.roots.get(dir).cloned().unwrap_or_else(|| dir.to_owned());
     let with_origins = ask_for_origins(files, &mut closure, &file);

@@ -61,7 +61,7 @@ enum Use {
     Data,
 }
 
-/// Follows the kustomization of a directory. Without `contents` only kustomizations are read.
+/// Follows the kustomization of a directory, given by its path without links. Without `contents` only kustomizations are read.
 pub(in crate::render) fn follow(
     files: &Files<'_>,
     dir: &str,
@@ -220,10 +220,11 @@ impl Reader<'_, '_> {
             (EntryKind::Submodule, _) => Err(RenderError::Submodule(path)),
             (EntryKind::Directory, Use::Resource | Use::Base | Use::Plugin) => {
                 if usage == Use::Plugin {
-                    self.closure.whole.insert(path.clone());
+                    self.closure.whole.insert(found.path.clone());
                 }
-                match self.visit(&path) {
-                    Err(RenderError::NoKustomization(p)) if p == path => {
+                // Kustomize too resolves the links of a directory before what stands in it.
+                match self.visit(&found.path) {
+                    Err(RenderError::NoKustomization(p)) if p == found.path => {
                         Err(wrong(ReferenceProblem::NotAKustomization))
                     }
                     other => other,
