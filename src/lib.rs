@@ -8,4 +8,6 @@ pub mod api;
 pub mod cli;
 pub mod cluster;
 pub mod core;
+pub mod reconcile;
 pub mod render;
+pub mod source;

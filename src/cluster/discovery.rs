@@ -119,12 +119,14 @@ pub struct Discovery {
     client: kube::Client,
     known: Arc<RwLock<Arc<Known>>>,
     asked: Arc<tokio::sync::Mutex<Option<Instant>>>,
+    changes: Arc<tokio::sync::watch::Sender<()>>,
 }
 
 impl Discovery {
     /// Knows nothing until [`Discovery::refresh`] or [`Discovery::find`].
     pub fn new(client: kube::Client) -> Self {
-        Discovery { client, known: Arc::default(), asked: Arc::default() }
+        let changes = Arc::new(tokio::sync::watch::Sender::new(()));
+        Discovery { client, known: Arc::default(), asked: Arc::default(), changes }
     }
 
     /// Asks the cluster (two requests, a third for the version the first time).
@@ -132,6 +134,16 @@ impl Discovery {
         let mut asked = self.asked.lock().await;
         self.ask().await?;
         *asked = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Asks the cluster unless it was asked a moment ago.
+    pub async fn refresh_if_older(&self, age: Duration) -> Result<(), DiscoveryError> {
+        let mut asked = self.asked.lock().await;
+        if asked.is_none_or(|at| at.elapsed() >= age) {
+            self.ask().await?;
+            *asked = Some(Instant::now());
+        }
         Ok(())
     }
 
@@ -156,6 +168,12 @@ impl Discovery {
             *asked = Some(Instant::now());
         }
         Ok(self.resource(gvk))
+    }
+
+    /// Returns when kinds have come or gone since the call, as far as somebody asked the cluster.
+    pub async fn changed(&self) {
+        // The sender lives as long as this.
+        let _ = self.changes.subscribe().changed().await;
     }
 
     /// Whether a kind lives in namespaces, in whatever version; `None` if it is unknown.
@@ -220,7 +238,14 @@ impl Discovery {
                 }
             }
         }
-        *self.known.write().unwrap_or_else(|e| e.into_inner()) = Arc::new(known);
+        let known = Arc::new(known);
+        let old = {
+            let mut slot = self.known.write().unwrap_or_else(|e| e.into_inner());
+            std::mem::replace(&mut *slot, known.clone())
+        };
+        if !known.kinds.keys().eq(old.kinds.keys()) {
+            self.changes.send_replace(());
+        }
         Ok(())
     }
 }

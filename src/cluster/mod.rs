@@ -7,12 +7,20 @@
 pub mod access;
 pub mod apply;
 pub mod connect;
+pub mod crds;
 pub mod discovery;
 pub mod error;
+pub mod events;
+mod follow;
+pub mod lease;
 pub mod limit;
+pub mod pods;
+pub mod watch;
 
 pub use access::Access;
 pub use apply::{Applied, Deletion, Guard, Propagation};
 pub use connect::{ConnectError, ConnectOptions, Connection, Counters, ServiceAccount};
 pub use discovery::{Discovery, Resource};
 pub use error::{ApplyError, Cause};
+pub use pods::PodWatch;
+pub use watch::{Change, Entry, Event, Filter, Interest, Watches};

@@ -12,7 +12,8 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 cd "$(dirname "$0")"
 
-kustomize=v5.8.3
+# The newest that compiles with the Go release in go.mod; v5.8.3 asks for Go 1.27.
+kustomize=v5.8.2
 kubernetes=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
 
 # Without these the API server would call itself v0.0.0, and clients that ask

@@ -39,21 +39,19 @@ const (
 	bound
 )
 
-// spawn starts this binary as the component args[0], with its output going to
-// dir/NAME.log. Files in inherit are open in the child as well. It must be
-// called on the main goroutine (see init in main.go).
-func spawn(dir string, args []string, mode spawnMode, inherit ...*os.File) (*process, error) {
+// spawn starts this binary as the component args[0] in the directory workDir,
+// with its output going to logDir/NAME.log. Files in inherit are open in the
+// child as well. It must be called on the main goroutine (see init in main.go).
+func spawn(logDir, workDir string, args []string, mode spawnMode, inherit ...*os.File) (*process, error) {
 	name := args[0]
-	log, err := os.Create(filepath.Join(dir, name+".log"))
+	log, err := os.Create(filepath.Join(logDir, name+".log"))
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	// Not os.Executable: its path may have been replaced by a newer build since
-	// this process started, while this link always leads to the running file.
-	cmd := exec.Command("/proc/self/exe", args...)
+	cmd := exec.Command(ownPath(), args...)
 	cmd.Args[0] = "testcluster"
-	cmd.Dir = dir
+	cmd.Dir = workDir
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = inherit
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -73,6 +71,26 @@ func spawn(dir string, args []string, mode spawnMode, inherit ...*os.File) (*pro
 		return p, fmt.Errorf("%s ended as soon as it was started: %w", name, err)
 	}
 	return p, nil
+}
+
+// ownPath is the file this process runs from. When a newer build has replaced
+// it in the meantime, the kernel's own link still leads to the old one; it is
+// the second choice only because "ps" would then call every component "exe".
+func ownPath() string {
+	const link = "/proc/self/exe"
+	path, err := os.Readlink(link)
+	if err != nil {
+		return link
+	}
+	atPath, err := os.Stat(path)
+	if err != nil {
+		return link
+	}
+	running, err := os.Stat(link)
+	if err != nil || !os.SameFile(atPath, running) {
+		return link
+	}
+	return path
 }
 
 // alive reports whether the very process that was started still runs.
@@ -126,8 +144,8 @@ func processStat(pid int) (start uint64, state byte, err error) {
 }
 
 // logTail returns the last lines of a component's log, for error messages.
-func logTail(dir, name string, lines int) string {
-	text, err := os.ReadFile(filepath.Join(dir, name+".log"))
+func logTail(logDir, name string, lines int) string {
+	text, err := os.ReadFile(filepath.Join(logDir, name+".log"))
 	if err != nil {
 		return err.Error()
 	}

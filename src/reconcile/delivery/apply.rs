@@ -5,10 +5,10 @@ use super::work::{Act, Work, Written};
 use crate::api::delivery::{EntryOrigin, Problem};
 use crate::cluster::apply::{Guard, Propagation, apply, delete, get, patch_json};
 use crate::cluster::{ApplyError, Cause, Deletion};
-use crate::core::fields;
 use crate::core::health::verdict;
 use crate::core::manifest::{Manifest, ObjectId};
 use crate::core::plan;
+use crate::core::removal::removal_patch;
 use crate::core::rollout::{ApplyEnd, Health, Refusal};
 use crate::reconcile::live::digest;
 use futures::{StreamExt, stream};
@@ -46,7 +46,9 @@ pub async fn run(
         if superseded() {
             return ApplyEnd::Blocked("a newer revision is there".into());
         }
-        for manifest in objects.iter().filter(|o| matches!(act(work, o), Some(Act::Later))) {
+        let later: Vec<&Manifest> =
+            objects.iter().copied().filter(|o| matches!(act(work, o), Some(Act::Later))).collect();
+        for manifest in later {
             let entry = work.inventory.iter().find(|e| e.id() == manifest.id()).filter(|e| e.uid.is_some()).cloned();
             match planner.plan_object(manifest, entry.as_ref(), &plan::Brings::default(), false).await {
                 Ok(planned) => {
@@ -65,16 +67,14 @@ pub async fn run(
                 }
             }
         }
-        let writes: Vec<(&Manifest, Act)> = objects
-            .iter()
-            .filter(|o| to_do(work, o))
-            .filter_map(|o| Some((*o, act(work, o)?.clone())))
-            .collect();
-        let results: Vec<_> = stream::iter(writes)
-            .map(|(manifest, act)| async move { (manifest, write(planner, manifest, &act).await) })
-            .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
+        // Collected first: a closure over borrowed objects is not general enough for a future that is sent to a thread.
+        let mut writes = Vec::new();
+        for manifest in objects.iter().copied().filter(|o| to_do(work, o)) {
+            if let Some(act) = act(work, manifest).cloned() {
+                writes.push(async move { (manifest, write(planner, manifest, &act).await) });
+            }
+        }
+        let results: Vec<_> = stream::iter(writes).buffer_unordered(AT_ONCE).collect().await;
         let mut failed = None;
         for (manifest, result) in results {
             match result {
@@ -135,7 +135,7 @@ async fn write(planner: &Planner<'_>, manifest: &Manifest, act: &Act) -> Result<
                         refuse(ApplyError { object: manifest.id(), cause: Cause::UidChanged })
                     })?;
                 let version = there["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
-                let patch = fields::removal_patch(&there, release);
+                let patch = removal_patch(&there, release);
                 if !patch.is_empty() {
                     patch_json(planner.access, &resource, namespace, name, &version, &patch)
                         .await

@@ -6,9 +6,9 @@ use crate::api::names;
 use crate::cluster::apply::{Guard, dry_run, get};
 use crate::cluster::{Access, ApplyError, Cause, Discovery};
 use crate::core::bundle::Bundle;
-use crate::core::fields;
 use crate::core::manifest::{Manifest, ObjectId};
 use crate::core::plan::{self, Brings, Known, Live};
+use crate::core::removal::removals;
 use crate::core::rollout::Refusal;
 use crate::reconcile::live::digest;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -64,18 +64,18 @@ impl Planner<'_> {
         let clears = inventory.iter().any(|e| {
             e.prune.as_deref() == Some("before") && !bundle.objects().iter().any(|o| o.id() == e.id())
         });
-        let planned: Vec<(ObjectId, Planned)> = stream::iter(bundle.objects())
-            .map(|manifest| {
-                let entry = entries.get(&manifest.id()).copied();
-                let brings = &brings;
-                async move {
-                    let planned = self.plan_object(manifest, entry, brings, clears).await?;
-                    Ok::<_, Refusal>((manifest.id(), planned))
-                }
-            })
-            .buffer_unordered(AT_ONCE)
-            .try_collect()
-            .await?;
+        // Collected first: a closure over borrowed objects is not general enough for a future that is sent to a thread.
+        let mut asked = Vec::with_capacity(bundle.objects().len());
+        for manifest in bundle.objects() {
+            let entry = entries.get(&manifest.id()).copied();
+            let brings = &brings;
+            asked.push(async move {
+                let planned = self.plan_object(manifest, entry, brings, clears).await?;
+                Ok::<_, Refusal>((manifest.id(), planned))
+            });
+        }
+        let planned: Vec<(ObjectId, Planned)> =
+            stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await?;
         let plan: BTreeMap<ObjectId, Planned> = planned.into_iter().collect();
         let origins = plan.iter().filter_map(|(id, p)| Some((id.clone(), p.origin?))).collect();
         let inventory = plan::inventory_for(&bundle, inventory, &origins);
@@ -183,7 +183,7 @@ impl Planner<'_> {
         }
         let adopting = origin == Some(EntryOrigin::Adopted);
         let previous = self.previous.as_ref().and_then(|b| b.get(&manifest.id())).map(Manifest::to_value);
-        let release = fields::removals(previous.as_ref(), &value, &applied.object, adopting);
+        let release = removals(previous.as_ref(), &value, &applied.object, adopting);
         let after = digest(&applied.object, self.key);
         let same = ours
             && release.is_empty()
