@@ -3,4 +3,8 @@
 
 mod support;
 
+mod bad_manifests_say_where;
 mod cluster_apply;
+mod kustomize_stays_inside_the_repository;
+mod real_manifests_render;
+mod yaml_reads_as_kubectl;

@@ -58,6 +58,15 @@ pub(super) fn prepare(files: &Files<'_>, dir: &str) -> Result<Prepared, RenderEr
         }
         std::fs::write(target, content).map_err(failed)?;
     }
+    for (path, target) in &closure.links {
+        let link = below(&root, path);
+        if let Some(parent) = link.parent() {
+            std::fs::create_dir_all(parent).map_err(failed)?;
+        }
+        if !link.exists() {
+            std::os::unix::fs::symlink(below(&root, target), link).map_err(failed)?;
+        }
+    }
     std::fs::create_dir_all(process::home(&root)).map_err(failed)?;
     Ok(Prepared { dir: dir.into(), file, closure, with_origins, workspace, root })
 }

@@ -175,6 +175,9 @@ pub enum Problem {
         "this character (U+0085, U+2028 or U+2029) is a line break for some readers of YAML; write it as an escape in double quotes"
     )]
     LineBreak,
+    /// An anchor with a name that readers take differently.
+    #[error("an anchor's name has letters, digits, `-` and `_` only")]
+    Anchor,
     /// `null`, or an integer above 63 bits, as a key.
     #[error("this key has a type that no key can have; put it in quotes")]
     KeyType,
@@ -210,6 +213,7 @@ pub fn parse(text: &str, keep: Keep, limits: &Limits) -> Result<Vec<Document>, Y
     options.flow_nesting_limit = limits.depth;
     options.block_nesting_limit = limits.depth;
     options.set_emit_comments(false);
+    options.emit_anchor_events = true;
     if let Some(at) = text.find(LINE_BREAKS_OF_YAML_1_1) {
         let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
         return Err(YamlError {
@@ -327,6 +331,12 @@ impl<'l> Composer<'l> {
             }
             Event::Scalar(..) if self.expects_key() && span.end.line() != span.start.line() => {
                 return Err(fail(Problem::KeyLines));
+            }
+            // `&a:` is the anchor "a:" in YAML 1.2, and the anchor "a" of an empty key in YAML 1.1.
+            Event::Anchor(_, name)
+                if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) =>
+            {
+                return Err(fail(Problem::Anchor));
             }
             Event::DocumentStart(..) => self.document_line = line,
             Event::DocumentEnd => return Ok(Some(self.finish())),

@@ -1,3 +1,4 @@
 //! What the tests stand on: a real control plane.
 
 pub mod cluster;
+pub mod rendering;

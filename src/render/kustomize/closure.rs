@@ -22,6 +22,8 @@ pub(in crate::render) struct Closure {
     pub roots: BTreeMap<String, String>,
     /// Content of the files by path, the kustomizations included; links are replaced by what they point to.
     pub files: BTreeMap<String, Vec<u8>>,
+    /// Directories that are named through a link, and where they really are.
+    pub links: BTreeMap<String, String>,
     /// The documents of resources and patches.
     pub sources: Vec<(String, Vec<Document>)>,
     /// Directories whose every file may be read, since plugins are configured there.
@@ -221,6 +223,9 @@ impl Reader<'_, '_> {
             (EntryKind::Directory, Use::Resource | Use::Base | Use::Plugin) => {
                 if usage == Use::Plugin {
                     self.closure.whole.insert(found.path.clone());
+                }
+                if found.path != path {
+                    self.closure.links.insert(path.clone(), found.path.clone());
                 }
                 // Kustomize too resolves the links of a directory before what stands in it.
                 match self.visit(&found.path) {
