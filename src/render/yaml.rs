@@ -175,6 +175,9 @@ pub enum Problem {
         "this character (U+0085, U+2028 or U+2029) is a line break for some readers of YAML; write it as an escape in double quotes"
     )]
     LineBreak,
+    /// `---` with text right behind it.
+    #[error("`---` must stand alone in its line, or with a blank behind it")]
+    Separator,
     /// An anchor with a name that readers take differently.
     #[error("an anchor's name has letters, digits, `-` and `_` only")]
     Anchor,
@@ -337,6 +340,10 @@ impl<'l> Composer<'l> {
                 if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) =>
             {
                 return Err(fail(Problem::Anchor));
+            }
+            // `---b: 2` is the key "---b" for YAML, and a mistake for people and for `kubectl`.
+            Event::Scalar(text, ScalarStyle::Plain, ..) if column == 1 && text.starts_with("---") => {
+                return Err(fail(Problem::Separator));
             }
             Event::DocumentStart(..) => self.document_line = line,
             Event::DocumentEnd => return Ok(Some(self.finish())),
