@@ -206,6 +206,33 @@ fn one_that_hangs_is_stopped() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn its_memory_is_limited() {
+    let body = "while [ \"$(ulimit -v)\" = unlimited ]; do :; done; echo limited to $(ulimit -v) >&2; exit 1";
+    let (result, _dir) = misbehaving(body, Duration::from_secs(60));
+    assert!(result.unwrap_err().to_string().ends_with("limited to 4194304"));
+}
+
+#[test]
+fn what_it_starts_is_stopped_with_it() {
+    // Were the child's own child left alone, the file would go on growing.
+    let body = "(while :; do echo x; done > \"$0.beats\") & while :; do :; done";
+    let (result, dir) = misbehaving(body, Duration::from_millis(500));
+    assert!(result.unwrap_err().to_string().contains("did not finish within"));
+    let size = || std::fs::metadata(dir.path().join("kustomize.beats")).map_or(0, |m| m.len());
+    let begin = Instant::now();
+    let mut last = size();
+    let mut still = Instant::now();
+    while still.elapsed() < Duration::from_millis(300) {
+        assert!(begin.elapsed() < Duration::from_secs(30), "it still writes");
+        std::thread::yield_now();
+        if size() != last {
+            (last, still) = (size(), Instant::now());
+        }
+    }
+}
+
+#[test]
 fn one_that_never_stops_printing_is_stopped() {
     let (result, _dir) = misbehaving(
         "while :; do echo aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa; done",

@@ -176,6 +176,14 @@ fn variables_are_left_alone_until_asked_for() {
     );
 }
 
+/// A Delivery's task moves between threads.
+#[test]
+fn rendering_can_move_between_threads() {
+    fn is_send<T: Send>(_: &T) {}
+    let (options, scopes) = (plain(), builtin_scopes());
+    is_send(&render(Arc::new(MemTree::default()), "", &options, &scopes));
+}
+
 mod identity {
     use super::*;
 
@@ -197,6 +205,7 @@ mod identity {
             ("base/d.yaml", "d"),
             ("base/inner/Kustomization", ""),
             ("parts/c/kustomization.yaml", "kind: Component"),
+            ("base/unnamed/kustomization.yaml", "resources: [../../missing]"),
             ("lone/x.yaml", "x"),
             ("odd/kustomization.yaml", "resources: [../missing]"),
             ("broken/kustomization.yaml", "{"),
