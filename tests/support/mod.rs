@@ -3,4 +3,5 @@
 pub mod cluster;
 pub mod git;
 pub mod git_https;
+pub mod rendering;
 pub mod sshd;
