@@ -35,12 +35,12 @@ pub(super) fn deployment(live: &Live<'_>) -> Verdict {
     if updated >= desired && total <= updated && total <= desired && available >= desired {
         return Verdict::healthy(match desired {
             0 => "is scaled to 0".to_owned(),
-            _ => format!("{available} of {} are available", counted(desired, "pod")),
+            _ => format!("{available} of {} available", counted(desired, "pod")),
         });
     }
     let counts = if updated < desired {
-        format!("{updated} of {} run the new revision, {available} available", counted(desired, "pod"))
-    } else if total > updated.min(desired) && total > desired {
+        format!("{updated} of {} at the new revision, {available} available", counted(desired, "pod"))
+    } else if total > desired {
         format!(
             "the new revision is at {updated} of {}; waits for {} to terminate",
             counted(desired, "pod"),
@@ -50,12 +50,12 @@ pub(super) fn deployment(live: &Live<'_>) -> Verdict {
         format!("waits for {} to be replaced", counted(total - updated, "old pod"))
     } else if ready > available {
         format!(
-            "{available} of {} are available; {} ready for less than minReadySeconds",
+            "{available} of {} available; {} ready for less than minReadySeconds",
             counted(desired, "pod"),
             ready - available
         )
     } else {
-        format!("{available} of {} are available", counted(desired, "pod"))
+        format!("{available} of {} available", counted(desired, "pod"))
     };
     if let Some(progress) = live.condition("Progressing").filter(|c| c.reason == "ProgressDeadlineExceeded") {
         // The controller keeps this condition when the template changes back to an older ReplicaSet, with the generation
@@ -75,7 +75,7 @@ pub(super) fn deployment(live: &Live<'_>) -> Verdict {
     if completed && desired > 0 && available == 0 && live.condition("Available").is_some_and(|c| c.is_false())
     {
         return Verdict::degraded(format!(
-            "none of {} is available, after the rollout had completed",
+            "0 of {} available, after the rollout had completed",
             counted(desired, "pod")
         ));
     }
@@ -90,7 +90,7 @@ fn room_may_appear(live: &Live<'_>) -> bool {
     }
     let desired = live.int("/spec/replicas").unwrap_or(1).max(0);
     let spare = match live.get("/spec/strategy/rollingUpdate/maxUnavailable") {
-        None => desired * 25 / 100,
+        None => desired.saturating_mul(25) / 100,
         Some(value) => match (value.as_i64(), value.as_str().and_then(|s| s.strip_suffix('%'))) {
             (Some(number), _) => number,
             (None, Some(percent)) => desired.saturating_mul(percent.parse().unwrap_or(0)) / 100,
@@ -162,38 +162,38 @@ pub(super) fn stateful_set(live: &Live<'_>) -> Verdict {
         return Verdict::healthy("is scaled to 0");
     }
     if total < desired {
-        return Verdict::progressing(format!("{total} of {pods} are created, {ready} ready"));
+        return Verdict::progressing(format!("{total} of {pods} created, {ready} ready"));
     }
     let on_delete = live.text("/spec/updateStrategy/type") == "OnDelete";
     let partition = live.count("/spec/updateStrategy/rollingUpdate/partition");
     let to_update = if on_delete { 0 } else { (desired - partition).max(0) };
     if updated < to_update {
         return Verdict::progressing(match partition {
-            0 => format!("{updated} of {pods} run the new revision, {ready} ready"),
+            0 => format!("{updated} of {pods} at the new revision, {ready} ready"),
             _ => format!(
-                "{updated} of {} above the partition run the new revision, {ready} of {desired} ready",
+                "{updated} of {} above the partition at the new revision, {ready} of {desired} ready",
                 counted(to_update, "pod")
             ),
         });
     }
     if ready < desired {
-        return Verdict::progressing(format!("{ready} of {pods} are ready"));
+        return Verdict::progressing(format!("{ready} of {pods} ready"));
     }
     let available = live.int("/status/availableReplicas").unwrap_or(ready);
     if live.count("/spec/minReadySeconds") > 0 && available < desired {
         return Verdict::progressing(format!(
-            "{available} of {pods} are available; the others are ready for less than minReadySeconds"
+            "{available} of {pods} available; the others ready for less than minReadySeconds"
         ));
     }
     let old = desired - updated.min(desired);
     Verdict::healthy(match (old, on_delete) {
-        (0, _) => format!("{ready} of {pods} are ready"),
+        (0, _) => format!("{ready} of {pods} ready"),
         (old, true) => format!(
-            "{ready} of {pods} are ready; {} of the old revision stay until somebody deletes them (OnDelete)",
+            "{ready} of {pods} ready; {} of the old revision stay until somebody deletes them (OnDelete)",
             counted(old, "pod")
         ),
         (old, false) => format!(
-            "{ready} of {pods} are ready; {} of the old revision stay below partition {partition}",
+            "{ready} of {pods} ready; {} of the old revision stay below partition {partition}",
             counted(old, "pod")
         ),
     })
@@ -216,22 +216,22 @@ pub(super) fn daemon_set(live: &Live<'_>) -> Verdict {
     let current = live.count("/status/currentNumberScheduled");
     let on_delete = live.text("/spec/updateStrategy/type") == "OnDelete";
     if current < desired {
-        return Verdict::progressing(format!("{current} of {nodes} have a pod, {available} available"));
+        return Verdict::progressing(format!("{current} of {nodes} with a pod, {available} available"));
     }
     if !on_delete && updated < desired {
         return Verdict::progressing(format!(
-            "{updated} of {nodes} run the new revision, {available} available"
+            "{updated} of {nodes} at the new revision, {available} available"
         ));
     }
     if available < desired {
-        return Verdict::progressing(format!("pods on {available} of {nodes} are available"));
+        return Verdict::progressing(format!("pods on {available} of {nodes} available"));
     }
     Verdict::healthy(match desired - updated {
         old if on_delete && old > 0 => format!(
-            "pods on {available} of {nodes} are available; {} of the old revision stay until somebody deletes them (OnDelete)",
+            "pods on {available} of {nodes} available; {} of the old revision stay until somebody deletes them (OnDelete)",
             counted(old, "pod")
         ),
-        _ => format!("pods on {available} of {nodes} are available"),
+        _ => format!("pods on {available} of {nodes} available"),
     })
 }
 
@@ -243,7 +243,7 @@ pub(super) fn replica_set(live: &Live<'_>) -> Verdict {
     let desired = live.int("/spec/replicas").unwrap_or(1).max(0);
     let total = live.count("/status/replicas");
     let available = live.count("/status/availableReplicas");
-    let counts = format!("{available} of {} are available", counted(desired, "pod"));
+    let counts = format!("{available} of {} available", counted(desired, "pod"));
     if let Some(failure) = live.condition("ReplicaFailure").filter(Condition::is_true) {
         return not_created(&failure, &counts, live.count("/status/terminatingReplicas") > 0);
     }
@@ -256,7 +256,7 @@ pub(super) fn replica_set(live: &Live<'_>) -> Verdict {
     match desired {
         0 => Verdict::healthy("is scaled to 0"),
         _ if total < desired => {
-            Verdict::progressing(format!("{total} of {} are created", counted(desired, "pod")))
+            Verdict::progressing(format!("{total} of {} created", counted(desired, "pod")))
         }
         _ if available < desired => Verdict::progressing(counts),
         _ => Verdict::healthy(counts),
