@@ -1,7 +1,7 @@
 //! What keeps pods running: Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController.
 //!
-//! The counts in a status say nothing about the current template until the controller has observed it, so the generation is
-//! compared before all else.
+//! The counts in a status say nothing about the current template until the controller has observed it, so the
+//! generation is compared before all else.
 
 use super::live::{Condition, Live, MESSAGE_LIMIT, counted, first_line};
 use super::{Broken, Verdict};
@@ -58,8 +58,8 @@ pub(super) fn deployment(live: &Live<'_>) -> Verdict {
         format!("{available} of {} available", counted(desired, "pod"))
     };
     if let Some(progress) = live.condition("Progressing").filter(|c| c.reason == "ProgressDeadlineExceeded") {
-        // The controller keeps this condition when the template changes back to an older ReplicaSet, with the generation
-        // observed: what was said before the last change is not about it.
+        // The controller keeps this condition when the template changes back to an older ReplicaSet, with the
+        // generation observed: what was said before the last change is not about it.
         if live.last_change().is_none_or(|change| progress.time.is_empty() || progress.time >= change) {
             let seconds = live.int("/spec/progressDeadlineSeconds").unwrap_or(600);
             return Verdict::broken(
@@ -108,8 +108,8 @@ fn not_created(failure: &Condition<'_>, counts: &str, room_may_appear: bool) -> 
     }
 }
 
-/// Why the API server will refuse the same pod again. `None` for what may pass by itself: a webhook that does not answer, a
-/// service account that is about to be made, a conflict.
+/// Why the API server will refuse the same pod again. `None` for what may pass by itself: a webhook that does
+/// not answer, a service account that is about to be made, a conflict.
 pub(super) fn refusal(message: &str, room_may_appear: bool) -> Option<Broken> {
     let has = |text: &str| message.contains(text);
     let reason = if has("exceeded quota") {
@@ -136,8 +136,8 @@ pub(super) fn refusal(message: &str, room_may_appear: bool) -> Option<Broken> {
     Some(Broken { reason, message: format!("pods are refused: {}", first_line(message, MESSAGE_LIMIT)) })
 }
 
-/// A StatefulSet. `currentReplicas` and `currentRevision` are left out: they are known to lag behind for good after an update
-/// that was interrupted, while the pods are all there.
+/// A StatefulSet. `currentReplicas` and `currentRevision` are left out: they are known to lag behind for good
+/// after an update that was interrupted, while the pods are all there.
 pub(super) fn stateful_set(live: &Live<'_>) -> Verdict {
     if let Some(verdict) = unobserved(live, "StatefulSet") {
         return verdict;
@@ -228,7 +228,8 @@ pub(super) fn daemon_set(live: &Live<'_>) -> Verdict {
     }
     Verdict::healthy(match desired - updated {
         old if on_delete && old > 0 => format!(
-            "pods on {available} of {nodes} available; {} of the old revision stay until somebody deletes them (OnDelete)",
+            "pods on {available} of {nodes} available; {} of the old revision stay until \
+             somebody deletes them (OnDelete)",
             counted(old, "pod")
         ),
         _ => format!("pods on {available} of {nodes} available"),
