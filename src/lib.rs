@@ -5,4 +5,5 @@
 //! only the edges do IO.
 
 pub mod api;
+pub mod cli;
 pub mod core;

@@ -1,7 +1,32 @@
 //! The resources that Windlass defines, and the names that stand on other objects. Data only.
 
 pub mod condition;
-
+pub mod delivery;
+pub mod drift_report;
+pub mod duration;
 pub mod names;
+pub mod repository;
 
 pub use condition::Condition;
+pub use delivery::{Delivery, DeliverySpec, DeliveryStatus, Phase};
+pub use drift_report::{DriftReport, DriftReportSpec};
+pub use duration::Duration;
+pub use repository::{Repository, RepositorySpec, RepositoryStatus};
+
+use kube::CustomResourceExt;
+use serde_json::Value;
+
+/// The definitions of our resources, as they are written to `manifests/crds/` and applied by `windlass install`.
+pub fn crds() -> Vec<Value> {
+    [Repository::crd(), Delivery::crd(), DriftReport::crd()]
+        .into_iter()
+        .map(|crd| {
+            let mut crd = serde_json::to_value(crd).unwrap_or_default();
+            if let Some(map) = crd.as_object_mut() {
+                map.remove("status");
+            }
+            crd["metadata"]["labels"] = serde_json::json!({"app.kubernetes.io/name": "windlass"});
+            crd
+        })
+        .collect()
+}

@@ -1,0 +1,272 @@
+//! The life of a Delivery as a state machine: `next(spec, state, observation, now)` says what the state is now and
+//! what is to be done. No IO, no clock, no client, no randomness: the reconciler observes, calls it, writes the new
+//! state to status, and then performs the actions, each of which may be repeated.
+//!
+//! A revision goes through these steps:
+//!
+//! ```text
+//! target differs ── Prepare ──▶ Applying ── Apply ──▶ Waiting ── healthy ──▶ Pruning ── Prune ──▶ effective
+//!                      │            │                    │
+//!                      │ refused    │ refused            │ broken, or out of time
+//!                      ▼            ▼                    ▼
+//!                   failure      held, and the effective revision goes through the same steps (Rollback)
+//!              (nothing touched)
+//! ```
+
+mod next;
+pub mod status;
+#[cfg(test)]
+mod tests;
+
+pub use next::next;
+
+use crate::api::delivery::{
+    Attempt, DeletionPolicy, DeliverySpec, DeliveryStatus, DriftMode, Failure, Goal, Held, HistoryEntry,
+    InventoryEntry, Problem, Revision, RollbackMode,
+};
+use jiff::{SignedDuration, Timestamp};
+
+/// How many entries of history are kept.
+pub const HISTORY: usize = 10;
+
+/// The settings that decide, taken from a Delivery's spec with the defaults filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// How long a revision may take to become healthy.
+    pub timeout: SignedDuration,
+    /// How soon a failure is tried again at first.
+    pub retry_interval: SignedDuration,
+    /// Whether what left Git is removed.
+    pub prune: bool,
+    /// What happens when a revision fails.
+    pub rollback: RollbackMode,
+    /// Nothing is done while it is set.
+    pub suspend: bool,
+    /// What becomes of the objects when the Delivery is deleted.
+    pub deletion: DeletionPolicy,
+    /// What is done about drift.
+    pub drift: DriftMode,
+}
+
+impl From<&DeliverySpec> for Spec {
+    fn from(spec: &DeliverySpec) -> Self {
+        let t = &spec.template;
+        let or = |d: Option<crate::api::Duration>, secs| {
+            d.map_or(SignedDuration::from_secs(secs), crate::api::Duration::signed)
+        };
+        Spec {
+            timeout: or(t.timeout, 300),
+            retry_interval: or(t.retry_interval, 60).max(SignedDuration::from_secs(1)),
+            prune: t.prune.unwrap_or(true),
+            rollback: t.rollback.as_ref().map(|r| r.mode).unwrap_or_default(),
+            suspend: t.suspend,
+            deletion: t.deletion_policy.unwrap_or_default(),
+            drift: t.drift.as_ref().map(|d| d.mode).unwrap_or_default(),
+        }
+    }
+}
+
+/// What must survive a restart: the part of a Delivery's status that decides.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    /// What the cluster should be running.
+    pub effective: Option<Revision>,
+    /// What is being put in place.
+    pub attempt: Option<Attempt>,
+    /// The revision that failed and is not tried again.
+    pub held: Option<Held>,
+    /// Why the wanted revision could not be begun.
+    pub failure: Option<Failure>,
+    /// The objects that the Delivery owns.
+    pub inventory: Vec<InventoryEntry>,
+    /// The last revisions, newest first.
+    pub history: Vec<HistoryEntry>,
+    /// The release request that was acted on.
+    pub handled_release: Option<String>,
+    /// The rollback request that was acted on.
+    pub handled_rollback: Option<String>,
+}
+
+impl From<&DeliveryStatus> for State {
+    fn from(status: &DeliveryStatus) -> Self {
+        State {
+            effective: status.effective.clone(),
+            attempt: status.attempt.clone(),
+            held: status.held.clone(),
+            failure: status.failure.clone(),
+            inventory: status.inventory.clone(),
+            history: status.history.clone(),
+            handled_release: status.handled_release.clone(),
+            handled_rollback: status.handled_rollback.clone(),
+        }
+    }
+}
+
+/// What was seen. Everything in it may be out of date or lost; the machine only needs that it comes again. An outcome
+/// that is a failure, a block or a prune is shown once and then forgotten, so that the act is tried again when it is
+/// due; that a revision is prepared or fully applied is shown for as long as the daemon knows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observation {
+    /// The Delivery is being deleted.
+    pub deleting: bool,
+    /// What Git wants.
+    pub target: Target,
+    /// What became of preparing a revision.
+    pub prepared: Option<Prepared>,
+    /// What became of the last apply of the attempt.
+    pub applied: Option<Applied>,
+    /// What became of the last prune.
+    pub pruned: Option<Pruned>,
+    /// The health of the objects in the inventory that are not stale.
+    pub health: Health,
+    /// How many of these objects differ from what was applied.
+    pub drifted: usize,
+    /// The inventory after what drifted was written back; shown once.
+    pub corrected: Option<Vec<InventoryEntry>>,
+    /// The value of the release annotation.
+    pub release: Option<String>,
+    /// The value of the rollback annotation.
+    pub rollback: Option<String>,
+}
+
+/// What Git wants of a Delivery.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Target {
+    /// Not known yet.
+    #[default]
+    Unknown,
+    /// It cannot be known: the remote is gone, the directory is not there, the settings are missing.
+    Failed(Problem),
+    /// This revision.
+    Known(Revision),
+}
+
+/// What became of preparing a revision: rendering it, and trying each object by a dry-run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prepared {
+    /// The revision.
+    pub revision: Revision,
+    /// The inventory that its apply needs recorded before it begins, or why it must not begin.
+    pub outcome: Result<Vec<InventoryEntry>, Refusal>,
+}
+
+/// Why a revision cannot be begun, or goes no further.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    /// What, and with which object.
+    pub problem: Problem,
+    /// Whether trying again may help without a change in Git: the API server was away, a namespace is missing.
+    pub transient: bool,
+}
+
+/// What became of applying the attempt's revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// The revision.
+    pub revision: Revision,
+    /// The inventory with what was written so far.
+    pub inventory: Vec<InventoryEntry>,
+    /// How it ended.
+    pub end: ApplyEnd,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// How an apply ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ApplyEnd {
+    /// All is written.
+    Done,
+    /// A wave waits until the ones before it are healthy; to be called again when health changes.
+    Blocked(String),
+    /// Refused.
+    Failed(Refusal),
+}
+
+/// What became of removing objects.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pruned {
+    /// The inventory with what is left.
+    pub inventory: Vec<InventoryEntry>,
+    /// Why something is left that should be gone.
+    pub refusal: Option<Refusal>,
+}
+
+/// The health of a Delivery's objects together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Health {
+    /// Not all of them have been seen since they were written.
+    #[default]
+    Unknown,
+    /// All are healthy, or have no health to speak of.
+    Healthy,
+    /// Some are on their way.
+    Progressing(Problem),
+    /// Some are not healthy; time may heal it.
+    Degraded(Problem),
+    /// Some are broken beyond doubt.
+    Broken(Problem),
+}
+
+/// What the reconciler is to do. Each may be repeated.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Render the revision, compare it with the cluster, try it by dry-run; answer with [`Prepared`].
+    Prepare(Revision, Goal),
+    /// Write what differs, in waves; answer with [`Applied`].
+    Apply(Revision, Goal),
+    /// Remove the stale objects of the inventory (release those that were adopted); answer with [`Pruned`].
+    Prune,
+    /// Remove all objects of the inventory; answer with [`Pruned`].
+    PruneAll,
+    /// Take our label from all objects and leave them.
+    OrphanAll,
+    /// Write back what drifted.
+    Correct(Revision),
+    /// Keep this commit in the mirror, whatever happens to the branch.
+    Keep(Revision),
+    /// Tell people.
+    Notify(Notice),
+    /// Let the Delivery go.
+    RemoveFinalizer,
+    /// Look again at this time, if nothing happens before.
+    Wake(Timestamp),
+}
+
+/// A Kubernetes event on the Delivery, and on the object concerned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    /// `Warning` rather than `Normal`.
+    pub warning: bool,
+    /// In CamelCase.
+    pub reason: String,
+    /// The object concerned besides the Delivery, such as `Deployment shop/web`.
+    pub object: String,
+    /// A sentence.
+    pub message: String,
+}
+
+/// What [`next`] answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The new state, to be written before any action.
+    pub state: State,
+    /// What to do then.
+    pub actions: Vec<Action>,
+}
+
+/// The time until a failure is tried again: the interval, doubled for each retry, at most ten times as long.
+pub fn back_off(interval: SignedDuration, retries: u32) -> SignedDuration {
+    let factor = 1_i32.checked_shl(retries.min(8)).unwrap_or(256).min(10);
+    interval.checked_mul(factor).unwrap_or(interval)
+}
+
+/// A time as it is kept in status.
+pub fn stamp(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+/// A time read from status; the beginning of time when it is none, so that what hangs on it is due.
+pub fn read_stamp(text: &str) -> Timestamp {
+    text.parse().unwrap_or(Timestamp::UNIX_EPOCH)
+}

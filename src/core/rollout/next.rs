@@ -1,0 +1,530 @@
+//! The transitions.
+
+use super::{
+    Action, ApplyEnd, Decision, HISTORY, Health, Notice, Observation, Refusal, Spec, State, Target, back_off,
+    read_stamp, stamp,
+};
+use crate::api::delivery::{
+    Attempt, DeletionPolicy, DriftMode, Failure, Goal, Held, HistoryEntry, Outcome, Problem, Revision,
+    RollbackMode, Step,
+};
+use jiff::{SignedDuration, Timestamp};
+
+/// How long a wait stays unrecorded: most revisions without pods to start are healthy within it, and a status write
+/// is saved. A crash in between repeats the apply, which then finds nothing to write.
+const QUIET: SignedDuration = SignedDuration::from_millis(1000);
+
+/// One step in the life of a Delivery: what its state is now, and what is to be done. The state must be written
+/// before the actions are performed.
+pub fn next(spec: &Spec, state: &State, seen: &Observation, now: Timestamp) -> Decision {
+    let mut machine = Machine { spec, seen, now, state: state.clone(), actions: Vec::new() };
+    machine.run();
+    Decision { state: machine.state, actions: machine.actions }
+}
+
+struct Machine<'a> {
+    spec: &'a Spec,
+    seen: &'a Observation,
+    now: Timestamp,
+    state: State,
+    actions: Vec<Action>,
+}
+
+impl Machine<'_> {
+    fn run(&mut self) {
+        if self.seen.deleting {
+            return self.delete();
+        }
+        if self.spec.suspend {
+            return;
+        }
+        if self.state.attempt.is_none()
+            && let Some(corrected) = &self.seen.corrected
+        {
+            self.state.inventory = corrected.clone();
+        }
+        self.requests();
+        if let Some((goal, revision)) = self.wanted() {
+            self.begin(goal, revision);
+        }
+        if self.state.attempt.is_some() {
+            self.proceed();
+        } else if self.seen.drifted > 0
+            && self.spec.drift == DriftMode::Correct
+            && let Some(effective) = &self.state.effective
+        {
+            self.actions.push(Action::Correct(effective.clone()));
+        }
+    }
+
+    fn delete(&mut self) {
+        if self.state.inventory.is_empty() {
+            return self.actions.push(Action::RemoveFinalizer);
+        }
+        if self.spec.deletion == DeletionPolicy::Orphan {
+            self.actions.push(Action::OrphanAll);
+            return self.actions.push(Action::RemoveFinalizer);
+        }
+        match &self.seen.pruned {
+            None if self.failure_rests() => self.wake_for_failure(),
+            None => self.actions.push(Action::PruneAll),
+            Some(pruned) => {
+                self.state.inventory = pruned.inventory.clone();
+                match &pruned.refusal {
+                    None => self.actions.push(Action::RemoveFinalizer),
+                    Some(refusal) if refusal.transient => {
+                        self.fail_to_begin(None, refusal);
+                        self.wake_for_failure();
+                    }
+                    // Nothing will ever remove them: a deleted service account, a right that was taken away. The
+                    // Delivery must not hang for ever on that.
+                    Some(refusal) => {
+                        self.notify(
+                            true,
+                            "Orphaned",
+                            &refusal.problem.object,
+                            format!(
+                                "{} objects stay in the cluster: {}",
+                                pruned.inventory.len(),
+                                refusal.problem.message
+                            ),
+                        );
+                        self.actions.push(Action::RemoveFinalizer);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What people asked for by annotation.
+    fn requests(&mut self) {
+        if let Some(release) = &self.seen.release
+            && self.state.handled_release.as_ref() != Some(release)
+        {
+            self.state.handled_release = Some(release.clone());
+            if let Some(held) = self.state.held.take() {
+                self.notify(
+                    false,
+                    "Released",
+                    "",
+                    format!("{} was released and is tried again", held.revision),
+                );
+            }
+        }
+        let Some(rollback) = &self.seen.rollback else { return };
+        if self.state.handled_rollback.as_ref() == Some(rollback) {
+            return;
+        }
+        self.state.handled_rollback = Some(rollback.clone());
+        // The value is `<commit>` or `<commit>/<anything>`, so that the same commit can be asked for again.
+        let commit = rollback.split('/').next().unwrap_or_default();
+        let good = self.state.history.iter().find(|h| {
+            !commit.is_empty()
+                && h.revision.commit.starts_with(commit)
+                && matches!(h.outcome, Outcome::Deployed | Outcome::Restored)
+        });
+        let Some(good) = good.map(|h| h.revision.clone()) else {
+            return self.notify(
+                true,
+                "RollbackRefused",
+                "",
+                format!("no revision of the history that was deployed begins with {commit}"),
+            );
+        };
+        let target = match &self.seen.target {
+            Target::Known(target) => Some(target.clone()),
+            _ => self.state.effective.clone(),
+        };
+        if let Some(target) = target.filter(|t| t.inputs != good.inputs) {
+            self.hold(
+                target,
+                Problem {
+                    reason: "RolledBackByHand".into(),
+                    object: String::new(),
+                    message: format!("a person asked to go back to {good}"),
+                },
+            );
+        }
+        self.state.effective = Some(good.clone());
+        self.start(Goal::Rollback, good);
+    }
+
+    /// The revision that should be put in place and is not under way, if there is one.
+    fn wanted(&mut self) -> Option<(Goal, Revision)> {
+        let target = match &self.seen.target {
+            Target::Known(target) => target.clone(),
+            Target::Failed(problem) => {
+                let known = self.state.failure.as_ref().is_some_and(|f| f.problem == *problem);
+                if self.state.attempt.is_none() && !known {
+                    self.state.failure = None;
+                    self.fail_to_begin(None, &Refusal { problem: problem.clone(), transient: true });
+                }
+                return None;
+            }
+            Target::Unknown => return None,
+        };
+        if let Some(held) = &self.state.held {
+            if held.revision.inputs == target.inputs {
+                let effective = self.state.effective.as_ref()?;
+                if self.state.attempt.is_some() {
+                    return None;
+                }
+                if effective.settings == target.settings {
+                    self.state.failure = None;
+                    return None;
+                }
+                let refreshed = Revision { settings: target.settings, ..effective.clone() };
+                return Some((Goal::Refresh, refreshed));
+            }
+        }
+        let same = |r: &Revision| r.inputs == target.inputs && r.settings == target.settings;
+        match &self.state.attempt {
+            Some(attempt) if attempt.goal != Goal::Refresh && same(&attempt.revision) => {
+                // Git went back to the revision that a rollback is bringing back: nothing is held then.
+                if attempt.goal == Goal::Rollback {
+                    self.state.held = None;
+                }
+                self.state.failure = None;
+                None
+            }
+            Some(_) => Some((Goal::Deploy, target)),
+            None if self.state.effective.as_ref().is_some_and(same) => {
+                self.state.held = None;
+                self.state.failure = None;
+                None
+            }
+            None => Some((Goal::Deploy, target)),
+        }
+    }
+
+    /// Begins a revision once it is prepared; until then whatever is under way goes on.
+    fn begin(&mut self, goal: Goal, revision: Revision) {
+        if self.state.failure.as_ref().is_some_and(|f| f.revision.as_ref() != Some(&revision)) {
+            self.state.failure = None;
+        }
+        let prepared = self.seen.prepared.as_ref().filter(|p| p.revision == revision);
+        match prepared.map(|p| &p.outcome) {
+            None if self.failure_rests() => self.wake_for_failure(),
+            None => self.actions.push(Action::Prepare(revision, goal)),
+            Some(Err(refusal)) => {
+                self.fail_to_begin(Some(revision), refusal);
+                self.wake_for_failure();
+            }
+            Some(Ok(inventory)) => {
+                if let Some(old) = self.state.attempt.take()
+                    && old.goal == Goal::Deploy
+                    && old.step != Step::Failed
+                {
+                    self.remember(old.revision, Outcome::Superseded, None);
+                }
+                if goal == Goal::Deploy {
+                    self.state.held = None;
+                }
+                self.state.failure = None;
+                self.state.inventory = inventory.clone();
+                self.start(goal, revision);
+            }
+        }
+    }
+
+    fn start(&mut self, goal: Goal, revision: Revision) {
+        self.state.attempt = Some(Attempt {
+            goal,
+            revision,
+            step: Step::Applying,
+            started_at: stamp(self.now),
+            deadline: stamp(self.now + self.spec.timeout),
+            retries: 0,
+            retry_at: None,
+            problem: None,
+        });
+    }
+
+    /// Takes the attempt on as far as what was seen allows.
+    fn proceed(&mut self) {
+        let Some(attempt) = self.state.attempt.clone() else { return };
+        if let Some(at) = &attempt.retry_at
+            && read_stamp(at) > self.now
+        {
+            return self.actions.push(Action::Wake(read_stamp(at)));
+        }
+        match attempt.step {
+            Step::Applying => self.applying(attempt),
+            Step::Waiting => self.waiting(attempt),
+            Step::Pruning => self.pruning(attempt),
+            Step::Failed => {
+                if self.seen.health == Health::Healthy {
+                    self.succeed(attempt);
+                }
+            }
+        }
+    }
+
+    fn applying(&mut self, attempt: Attempt) {
+        let applied = self.seen.applied.as_ref().filter(|a| a.revision == attempt.revision);
+        let out_of_time = read_stamp(&attempt.deadline) <= self.now;
+        if let Some(applied) = applied {
+            self.state.inventory = applied.inventory.clone();
+            match &applied.end {
+                ApplyEnd::Done => {
+                    let quiet_until = applied.at + QUIET;
+                    let settled = !matches!(self.seen.health, Health::Unknown | Health::Progressing(_));
+                    if settled || quiet_until <= self.now {
+                        return self.waiting(attempt);
+                    }
+                    self.actions.push(Action::Wake(quiet_until));
+                }
+                ApplyEnd::Blocked(message) => {
+                    if let Health::Broken(problem) = &self.seen.health {
+                        return self.fail(attempt, problem.clone());
+                    }
+                    if out_of_time {
+                        let problem = self.timed_out(message.clone());
+                        return self.fail(attempt, problem);
+                    }
+                    self.actions.push(Action::Wake(read_stamp(&attempt.deadline)));
+                }
+                ApplyEnd::Failed(refusal) => self.refused(attempt, refusal),
+            }
+            return;
+        }
+        let prepared = self.seen.prepared.as_ref().filter(|p| p.revision == attempt.revision);
+        match prepared.map(|p| &p.outcome) {
+            None => self.actions.push(Action::Prepare(attempt.revision, attempt.goal)),
+            Some(Ok(inventory)) => {
+                self.state.inventory = inventory.clone();
+                self.actions.push(Action::Apply(attempt.revision, attempt.goal));
+            }
+            Some(Err(refusal)) => self.refused(attempt, refusal),
+        }
+    }
+
+    /// The attempt cannot go on: it is tried again if that may help and there is time, and fails otherwise.
+    fn refused(&mut self, mut attempt: Attempt, refusal: &Refusal) {
+        if !refusal.transient || read_stamp(&attempt.deadline) <= self.now {
+            return self.fail(attempt, refusal.problem.clone());
+        }
+        let at = self.now + back_off(self.spec.retry_interval.min(SignedDuration::from_secs(2)), attempt.retries);
+        attempt.retries += 1;
+        attempt.retry_at = Some(stamp(at));
+        attempt.problem = Some(refusal.problem.clone());
+        self.state.attempt = Some(attempt);
+        self.actions.push(Action::Wake(at));
+    }
+
+    fn waiting(&mut self, mut attempt: Attempt) {
+        match &self.seen.health {
+            Health::Healthy => {
+                if self.spec.prune && self.state.inventory.iter().any(|e| e.stale) {
+                    attempt.step = Step::Pruning;
+                    attempt.problem = None;
+                    attempt.retry_at = None;
+                    self.pruning(attempt);
+                } else {
+                    self.succeed(attempt);
+                }
+            }
+            Health::Broken(problem) => self.fail(attempt, problem.clone()),
+            health => {
+                let deadline = read_stamp(&attempt.deadline);
+                if deadline <= self.now {
+                    let problem = match health {
+                        Health::Progressing(p) | Health::Degraded(p) => Problem {
+                            object: p.object.clone(),
+                            ..self.timed_out(p.message.clone())
+                        },
+                        _ => self.timed_out("its objects were not seen".into()),
+                    };
+                    return self.fail(attempt, problem);
+                }
+                attempt.step = Step::Waiting;
+                attempt.retry_at = None;
+                self.state.attempt = Some(attempt);
+                self.actions.push(Action::Wake(deadline));
+            }
+        }
+    }
+
+    fn timed_out(&self, what: String) -> Problem {
+        Problem {
+            reason: "Timeout".into(),
+            object: String::new(),
+            message: format!(
+                "not healthy within {}: {what}",
+                crate::api::Duration(self.spec.timeout.unsigned_abs())
+            ),
+        }
+    }
+
+    fn pruning(&mut self, mut attempt: Attempt) {
+        if let Some(pruned) = &self.seen.pruned {
+            let left = pruned.inventory.iter().any(|e| e.stale);
+            match &pruned.refusal {
+                Some(refusal) => {
+                    self.state.inventory = pruned.inventory.clone();
+                    let at = self.now + back_off(self.spec.retry_interval, attempt.retries);
+                    if attempt.problem.as_ref() != Some(&refusal.problem) {
+                        self.notify(true, "PruneFailed", &refusal.problem.object, refusal.problem.message.clone());
+                    }
+                    attempt.retries += 1;
+                    attempt.retry_at = Some(stamp(at));
+                    attempt.problem = Some(refusal.problem.clone());
+                    attempt.step = Step::Pruning;
+                    self.state.attempt = Some(attempt);
+                    return self.actions.push(Action::Wake(at));
+                }
+                None if !left => {
+                    self.state.inventory = pruned.inventory.clone();
+                    return self.succeed(attempt);
+                }
+                None => {}
+            }
+        }
+        if !self.state.inventory.iter().any(|e| e.stale) {
+            return self.succeed(attempt);
+        }
+        attempt.step = Step::Pruning;
+        self.state.attempt = Some(attempt);
+        self.actions.push(Action::Prune);
+    }
+
+    fn succeed(&mut self, attempt: Attempt) {
+        self.state.attempt = None;
+        self.state.failure = None;
+        let revision = attempt.revision;
+        match attempt.goal {
+            Goal::Deploy | Goal::Refresh => {
+                self.notify(false, "Deployed", "", format!("{revision} is deployed and healthy"));
+            }
+            Goal::Rollback => {
+                self.notify(false, "RolledBack", "", format!("{revision} is back and healthy"));
+            }
+        }
+        let outcome = if attempt.goal == Goal::Rollback { Outcome::Restored } else { Outcome::Deployed };
+        self.remember(revision.clone(), outcome, None);
+        self.actions.push(Action::Keep(revision.clone()));
+        self.state.effective = Some(revision);
+    }
+
+    fn fail(&mut self, mut attempt: Attempt, problem: Problem) {
+        match attempt.goal {
+            Goal::Rollback => {
+                // Never in silence, and never given up: the last good bundle is tried again, more and more seldom.
+                let at = self.now + back_off(self.spec.retry_interval, attempt.retries);
+                self.notify(
+                    true,
+                    "RollbackFailed",
+                    &problem.object,
+                    format!("{} could not be brought back: {}", attempt.revision, problem.message),
+                );
+                attempt.retries += 1;
+                attempt.step = Step::Applying;
+                attempt.retry_at = Some(stamp(at));
+                attempt.deadline = stamp(at + self.spec.timeout);
+                attempt.problem = Some(problem);
+                self.state.attempt = Some(attempt);
+                self.actions.push(Action::Wake(at));
+            }
+            Goal::Deploy | Goal::Refresh => {
+                let revision = attempt.revision.clone();
+                let back_to = match (&self.state.effective, self.spec.rollback) {
+                    (Some(effective), RollbackMode::Hold) => Some(effective.clone()),
+                    _ => None,
+                };
+                let Some(effective) = back_to else {
+                    self.notify(
+                        true,
+                        "Failed",
+                        &problem.object,
+                        format!("{} ({}) failed and stays in place: {}", revision, revision.subject, problem.message),
+                    );
+                    self.remember(revision, Outcome::Failed, Some(problem.clone()));
+                    attempt.step = Step::Failed;
+                    attempt.retry_at = None;
+                    attempt.problem = Some(problem);
+                    self.state.attempt = Some(attempt);
+                    return;
+                };
+                self.notify(
+                    true,
+                    "RollingBack",
+                    &problem.object,
+                    format!(
+                        "{revision} by {} ({}) failed: {}; going back to {effective}",
+                        revision.author, revision.subject, problem.message
+                    ),
+                );
+                self.remember(revision.clone(), Outcome::RolledBack, Some(problem.clone()));
+                if attempt.goal == Goal::Deploy {
+                    self.hold(revision, problem);
+                } else {
+                    // The held revision stays the one that failed; the new settings are tried again later.
+                    let refusal = Refusal { problem, transient: true };
+                    self.set_failure(Some(revision), &refusal, 1);
+                }
+                self.start(Goal::Rollback, effective.clone());
+                self.actions.push(Action::Prepare(effective, Goal::Rollback));
+            }
+        }
+    }
+
+    fn hold(&mut self, revision: Revision, problem: Problem) {
+        self.state.held = Some(Held { revision, problem, since: stamp(self.now) });
+    }
+
+    fn fail_to_begin(&mut self, revision: Option<Revision>, refusal: &Refusal) {
+        let before = self.state.failure.as_ref();
+        let retries = before.map_or(0, |f| f.retries + 1);
+        if before.is_none_or(|f| f.problem != refusal.problem) {
+            let what = revision.as_ref().map_or_else(String::new, |r| format!("{r}: "));
+            self.notify(
+                true,
+                &refusal.problem.reason,
+                &refusal.problem.object,
+                format!("{what}{}; nothing was changed", refusal.problem.message),
+            );
+        }
+        self.set_failure(revision, refusal, retries);
+    }
+
+    fn set_failure(&mut self, revision: Option<Revision>, refusal: &Refusal, retries: u32) {
+        // What a commit got wrong only a commit can mend; it is still looked at now and then, since a webhook or a
+        // quota may have changed its mind.
+        let interval = if refusal.transient {
+            self.spec.retry_interval.min(SignedDuration::from_secs(5))
+        } else {
+            self.spec.retry_interval
+        };
+        self.state.failure = Some(Failure {
+            revision,
+            problem: refusal.problem.clone(),
+            retries,
+            retry_at: stamp(self.now + back_off(interval, retries)),
+        });
+    }
+
+    /// Whether a failure is recorded whose time to be tried again has not come.
+    fn failure_rests(&self) -> bool {
+        self.state.failure.as_ref().is_some_and(|f| read_stamp(&f.retry_at) > self.now)
+    }
+
+    fn wake_for_failure(&mut self) {
+        if let Some(failure) = &self.state.failure {
+            self.actions.push(Action::Wake(read_stamp(&failure.retry_at)));
+        }
+    }
+
+    fn remember(&mut self, revision: Revision, outcome: Outcome, problem: Option<Problem>) {
+        self.state.history.insert(0, HistoryEntry { revision, outcome, at: stamp(self.now), problem });
+        self.state.history.truncate(HISTORY);
+    }
+
+    fn notify(&mut self, warning: bool, reason: &str, object: &str, message: String) {
+        self.actions.push(Action::Notify(Notice {
+            warning,
+            reason: reason.into(),
+            object: object.into(),
+            message,
+        }));
+    }
+}

@@ -1,0 +1,203 @@
+//! From what the machine knows to what people read: phase and conditions.
+
+use super::{Health, Observation, Spec, State, Target};
+use crate::api::condition::{self, kind};
+use crate::api::delivery::{DeliveryStatus, Goal, Phase, Problem, RollbackMode, Step};
+use jiff::Timestamp;
+
+/// The status to write for a state. `before` is what stands there now: its conditions keep their times.
+pub fn status(
+    spec: &Spec,
+    state: &State,
+    seen: &Observation,
+    before: &DeliveryStatus,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> DeliveryStatus {
+    let phase = phase(spec, state, seen);
+    let drift = match state.effective {
+        Some(_) if state.attempt.is_none() && spec.drift != crate::api::delivery::DriftMode::Ignore => {
+            Some(i64::try_from(seen.drifted).unwrap_or(i64::MAX))
+        }
+        Some(_) => before.drift,
+        None => None,
+    };
+    let revision = match (&state.attempt, &state.held, &state.effective) {
+        (Some(a), _, _) if a.goal == Goal::Deploy => Some(a.revision.to_string()),
+        (_, Some(held), _) => Some(held.revision.to_string()),
+        (_, _, Some(effective)) => Some(effective.to_string()),
+        _ => before.revision.clone(),
+    };
+    let mut status = DeliveryStatus {
+        observed_generation: generation,
+        phase,
+        revision,
+        drift,
+        effective: state.effective.clone(),
+        attempt: state.attempt.clone(),
+        held: state.held.clone(),
+        failure: state.failure.clone(),
+        inventory: state.inventory.clone(),
+        history: state.history.clone(),
+        handled_release: state.handled_release.clone(),
+        handled_rollback: state.handled_rollback.clone(),
+        conditions: before.conditions.clone(),
+    };
+    let mut say = |kind: &str, status_: &str, reason: &str, message: &str| {
+        condition::set(&mut status.conditions, kind, status_, reason, message, now, generation);
+    };
+    let (ready, reason, message) = ready(spec, state, seen, phase);
+    say(kind::READY, ready, &reason, &message);
+    let working = matches!(phase, Phase::Applying | Phase::Waiting | Phase::RollingBack | Phase::Deleting);
+    say(
+        kind::RECONCILING,
+        if working { "True" } else { "False" },
+        if working { "Progressing" } else { "Idle" },
+        "",
+    );
+    let (healthy, reason, message) = healthy(seen, &state.attempt.is_some());
+    // While nothing was seen yet, what was known before stands.
+    if healthy != "Unknown" || condition::get(&before.conditions, kind::HEALTHY).is_none() {
+        say(kind::HEALTHY, healthy, reason, &message);
+    }
+    match &state.held {
+        Some(held) => say(
+            kind::HELD,
+            "True",
+            "RevisionHeld",
+            &format!("{} by {} ({}): {}", held.revision, held.revision.author, held.revision.subject, told(&held.problem)),
+        ),
+        None => say(kind::HELD, "False", "NothingHeld", ""),
+    }
+    match drift {
+        Some(0) => say(kind::DRIFTED, "False", "InSync", ""),
+        Some(n) => say(
+            kind::DRIFTED,
+            "True",
+            "Differs",
+            &format!("{n} {} from the effective revision", if n == 1 { "object differs" } else { "objects differ" }),
+        ),
+        None => {}
+    }
+    // A person has to act: nothing changes by itself any more.
+    let stalled = match (&state.attempt, &state.failure) {
+        (Some(a), _) if a.step == Step::Failed => a.problem.as_ref(),
+        (None, Some(f)) if f.revision.is_some() => Some(&f.problem),
+        _ => None,
+    };
+    match stalled {
+        Some(problem) => say(kind::STALLED, "True", &problem.reason, &told(problem)),
+        None => say(kind::STALLED, "False", "NotStalled", ""),
+    }
+    status
+}
+
+/// What a Delivery is doing.
+pub fn phase(spec: &Spec, state: &State, seen: &Observation) -> Phase {
+    if seen.deleting {
+        return Phase::Deleting;
+    }
+    if spec.suspend {
+        return Phase::Suspended;
+    }
+    match &state.attempt {
+        Some(a) => match (a.goal, a.step) {
+            (Goal::Rollback, _) if a.problem.is_some() => Phase::RollbackFailed,
+            (Goal::Rollback, _) => Phase::RollingBack,
+            (_, Step::Applying) => Phase::Applying,
+            (_, Step::Waiting | Step::Pruning) => Phase::Waiting,
+            (_, Step::Failed) => Phase::Failed,
+        },
+        None if state.held.is_some() => Phase::Held,
+        None if state.failure.is_some() => Phase::Failed,
+        None if state.effective.is_some() => Phase::Ready,
+        None => Phase::Pending,
+    }
+}
+
+fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'static str, String, String) {
+    let because = |p: &Problem| (p.reason.clone(), told(p));
+    match phase {
+        Phase::Deleting => ("False", "Deleting".into(), "is being deleted".into()),
+        Phase::Suspended => ("False", "Suspended".into(), "spec.suspend is set".into()),
+        Phase::Held => {
+            let held = state.held.as_ref();
+            let message = held.map_or_else(String::new, |h| {
+                let effective = state.effective.as_ref().map_or_else(String::new, |e| format!("; {e} is running"));
+                format!(
+                    "{} by {} ({}) was rolled back and is held: {}{effective}",
+                    h.revision, h.revision.author, h.revision.subject, told(&h.problem)
+                )
+            });
+            ("False", "RevisionHeld".into(), message)
+        }
+        Phase::Failed | Phase::RollbackFailed => {
+            let problem = match (&state.attempt, &state.failure) {
+                (Some(a), _) => a.problem.as_ref(),
+                (None, Some(f)) => Some(&f.problem),
+                _ => None,
+            };
+            let (reason, mut message) = problem.map_or(("Failed".into(), String::new()), because);
+            if phase == Phase::RollbackFailed {
+                message = format!("the last good revision could not be brought back, it is tried again: {message}");
+                return ("False", "RollbackFailed".into(), message);
+            }
+            if state.attempt.is_some() && spec.rollback == RollbackMode::Hold {
+                message.push_str("; it was the first revision, so there is nothing to go back to and it stays in place");
+            }
+            ("False", reason, message)
+        }
+        Phase::Ready => match &seen.health {
+            Health::Degraded(p) | Health::Broken(p) | Health::Progressing(p) => {
+                let (reason, message) = because(p);
+                ("False", reason, message)
+            }
+            Health::Healthy | Health::Unknown => {
+                let message = state.effective.as_ref().map_or_else(String::new, |e| format!("{e} is deployed"));
+                ("True", "Deployed".into(), message)
+            }
+        },
+        Phase::Applying | Phase::Waiting | Phase::RollingBack => {
+            let attempt = state.attempt.as_ref();
+            let what = attempt.map_or_else(String::new, |a| a.revision.to_string());
+            let problem = attempt.and_then(|a| a.problem.clone());
+            let waits = match (&problem, &seen.health) {
+                (Some(p), _) => format!(": {}", told(p)),
+                (None, Health::Progressing(p) | Health::Degraded(p)) => format!(": {}", told(p)),
+                _ => String::new(),
+            };
+            let (reason, verb) = match phase {
+                Phase::RollingBack => ("RollingBack", "is being brought back"),
+                Phase::Waiting => ("WaitingForHealth", "is applied and not healthy yet"),
+                _ => ("Applying", "is being applied"),
+            };
+            ("False", reason.into(), format!("{what} {verb}{waits}"))
+        }
+        Phase::Pending => match &seen.target {
+            Target::Failed(problem) => {
+                let (reason, message) = because(problem);
+                ("False", reason, message)
+            }
+            _ => ("Unknown", "Pending".into(), "the Repository was not read yet".into()),
+        },
+    }
+}
+
+fn healthy(seen: &Observation, working: &bool) -> (&'static str, &'static str, String) {
+    match &seen.health {
+        Health::Healthy => ("True", "Healthy", String::new()),
+        Health::Unknown => ("Unknown", "NotSeen", String::new()),
+        Health::Progressing(p) => (if *working { "Unknown" } else { "False" }, "Progressing", told(p)),
+        Health::Degraded(p) => ("False", "Degraded", told(p)),
+        Health::Broken(p) => ("False", "Broken", told(p)),
+    }
+}
+
+/// A problem as people read it: the object first.
+pub fn told(problem: &Problem) -> String {
+    if problem.object.is_empty() || problem.message.contains(&problem.object) {
+        problem.message.clone()
+    } else {
+        format!("{}: {}", problem.object, problem.message)
+    }
+}
