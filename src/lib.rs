@@ -6,4 +6,8 @@
 
 pub mod api;
 pub mod cli;
+pub mod cluster;
 pub mod core;
+pub mod reconcile;
+pub mod render;
+pub mod source;

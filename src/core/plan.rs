@@ -81,7 +81,12 @@ pub fn is_secret(object: &Value) -> bool {
 }
 
 /// Whether an object needs asking about, from what the inventory and the watch know.
-pub fn known(manifest: &Manifest, digest: &str, entry: Option<&InventoryEntry>, live: Option<&Live>) -> Known {
+pub fn known(
+    manifest: &Manifest,
+    digest: &str,
+    entry: Option<&InventoryEntry>,
+    live: Option<&Live>,
+) -> Known {
     let Some(entry) = entry else { return Known::Ask };
     let same = !digest.is_empty() && entry.applied == digest;
     match live {
@@ -292,7 +297,10 @@ mod tests {
         let first = inventory_for(&both, &[], &BTreeMap::new());
         assert!(first.iter().all(|e| !e.stale && e.uid.is_none()));
         let second = inventory_for(&only_a, &first, &BTreeMap::new());
-        assert_eq!(second.iter().map(|e| (e.name.as_str(), e.stale)).collect::<Vec<_>>(), [("a", false), ("b", true)]);
+        assert_eq!(
+            second.iter().map(|e| (e.name.as_str(), e.stale)).collect::<Vec<_>>(),
+            [("a", false), ("b", true)]
+        );
         let third = inventory_for(&both, &second, &BTreeMap::new());
         assert!(third.iter().all(|e| !e.stale));
     }
@@ -301,10 +309,16 @@ mod tests {
     fn data_is_removed_only_where_asked_for() {
         let claim = written(&manifest("PersistentVolumeClaim", "data"));
         assert_eq!(removal(&claim, false), Removal::Release);
-        assert_eq!(removal(&InventoryEntry { prune: Some("enabled".into()), ..claim }, false), Removal::Delete);
+        assert_eq!(
+            removal(&InventoryEntry { prune: Some("enabled".into()), ..claim }, false),
+            Removal::Delete
+        );
         let map = written(&manifest("ConfigMap", "web"));
         assert_eq!(removal(&map, false), Removal::Delete);
-        assert_eq!(removal(&InventoryEntry { prune: Some("disabled".into()), ..map.clone() }, false), Removal::Release);
+        assert_eq!(
+            removal(&InventoryEntry { prune: Some("disabled".into()), ..map.clone() }, false),
+            Removal::Release
+        );
         let adopted = InventoryEntry { origin: EntryOrigin::Adopted, ..map };
         assert_eq!(removal(&adopted, true), Removal::Release);
         assert_eq!(removal(&adopted, false), Removal::Delete);

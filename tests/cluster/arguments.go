@@ -29,13 +29,15 @@ func isOwnLog(name string) bool {
 }
 
 // etcdArgs: sockets instead of ports, since a path in a directory of one's own
-// cannot be taken by anybody else.
+// cannot be taken by anybody else. What is advertised must look like host:port,
+// where such a socket is a file of that name in etcd's working directory, the
+// scratch directory; a single member never connects to either.
 func etcdArgs(s scratch) []string {
-	client, peer := etcdSocket(s), "unix://"+s.dir+"/peer.sock"
+	const peer, client = "unix://peer:0", "unix://client:0"
 	return []string{
 		"etcd",
 		"--data-dir=" + s.dir + "/data",
-		"--listen-client-urls=" + client,
+		"--listen-client-urls=" + etcdSocket(s),
 		"--advertise-client-urls=" + client,
 		"--listen-peer-urls=" + peer,
 		"--initial-advertise-peer-urls=" + peer,

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -109,7 +108,7 @@ func start(ctx context.Context, o options, mode spawnMode) (_ *cluster, err erro
 // spawn starts a component and notes it in pids.json at once, so that a
 // launcher that dies half way leaves a directory that down can clean up.
 func (c *cluster) spawn(args []string, mode spawnMode, inherit ...*os.File) error {
-	p, err := spawn(c.files.dir, args, mode, inherit...)
+	p, err := spawn(c.files.dir, c.scratch.dir, args, mode, inherit...)
 	if p != nil {
 		c.processes = append(c.processes, p)
 	}
@@ -122,27 +121,36 @@ func (c *cluster) spawn(args []string, mode spawnMode, inherit ...*os.File) erro
 // wait asks until the answer is good. It gives up at once when a component has
 // ended, and then shows the end of that component's log.
 func (c *cluster) wait(ctx context.Context, what string, ask func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	for _, p := range c.processes {
+		go func() {
+			select {
+			case <-p.exited:
+				cancel(fmt.Errorf("waiting for %s: %s has ended; the end of its log:\n%s",
+					what, p.Name, logTail(c.files.dir, p.Name, 15)))
+			case <-ctx.Done():
+			}
+		}()
+	}
 	for {
-		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
+		attempt, done := context.WithTimeout(ctx, 5*time.Second)
 		err := ask(attempt)
-		cancel()
+		done()
 		if err == nil {
 			return nil
 		}
-		for _, p := range c.processes {
-			select {
-			case <-p.exited:
-				return fmt.Errorf("waiting for %s: %s has ended; the end of its log:\n%s", what, p.Name, logTail(c.files.dir, p.Name, 15))
-			default:
-			}
-		}
 		select {
-		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.Canceled) {
-				return fmt.Errorf("stopped while waiting for %s", what)
-			}
-			return fmt.Errorf("waited %v for %s: %w", startLimit, what, err)
 		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			switch cause := context.Cause(ctx); cause {
+			case context.DeadlineExceeded:
+				return fmt.Errorf("waited %v for %s: %w", startLimit, what, err)
+			case context.Canceled:
+				return fmt.Errorf("stopped while waiting for %s", what)
+			default:
+				return cause
+			}
 		}
 	}
 }

@@ -39,12 +39,12 @@ const (
 	bound
 )
 
-// spawn starts this binary as the component args[0], with its output going to
-// dir/NAME.log. Files in inherit are open in the child as well. It must be
-// called on the main goroutine (see init in main.go).
-func spawn(dir string, args []string, mode spawnMode, inherit ...*os.File) (*process, error) {
+// spawn starts this binary as the component args[0] in the directory workDir,
+// with its output going to logDir/NAME.log. Files in inherit are open in the
+// child as well. It must be called on the main goroutine (see init in main.go).
+func spawn(logDir, workDir string, args []string, mode spawnMode, inherit ...*os.File) (*process, error) {
 	name := args[0]
-	log, err := os.Create(filepath.Join(dir, name+".log"))
+	log, err := os.Create(filepath.Join(logDir, name+".log"))
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func spawn(dir string, args []string, mode spawnMode, inherit ...*os.File) (*pro
 	// this process started, while this link always leads to the running file.
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Args[0] = "testcluster"
-	cmd.Dir = dir
+	cmd.Dir = workDir
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = inherit
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -126,8 +126,8 @@ func processStat(pid int) (start uint64, state byte, err error) {
 }
 
 // logTail returns the last lines of a component's log, for error messages.
-func logTail(dir, name string, lines int) string {
-	text, err := os.ReadFile(filepath.Join(dir, name+".log"))
+func logTail(logDir, name string, lines int) string {
+	text, err := os.ReadFile(filepath.Join(logDir, name+".log"))
 	if err != nil {
 		return err.Error()
 	}

@@ -304,7 +304,8 @@ impl Machine<'_> {
         if !refusal.transient || read_stamp(&attempt.deadline) <= self.now {
             return self.fail(attempt, refusal.problem.clone());
         }
-        let at = self.now + back_off(self.spec.retry_interval.min(SignedDuration::from_secs(2)), attempt.retries);
+        let at =
+            self.now + back_off(self.spec.retry_interval.min(SignedDuration::from_secs(2)), attempt.retries);
         attempt.retries += 1;
         attempt.retry_at = Some(stamp(at));
         attempt.problem = Some(refusal.problem.clone());
@@ -329,10 +330,9 @@ impl Machine<'_> {
                 let deadline = read_stamp(&attempt.deadline);
                 if deadline <= self.now {
                     let problem = match health {
-                        Health::Progressing(p) | Health::Degraded(p) => Problem {
-                            object: p.object.clone(),
-                            ..self.timed_out(p.message.clone())
-                        },
+                        Health::Progressing(p) | Health::Degraded(p) => {
+                            Problem { object: p.object.clone(), ..self.timed_out(p.message.clone()) }
+                        }
                         _ => self.timed_out("its objects were not seen".into()),
                     };
                     return self.fail(attempt, problem);
@@ -364,7 +364,12 @@ impl Machine<'_> {
                     self.state.inventory = pruned.inventory.clone();
                     let at = self.now + back_off(self.spec.retry_interval, attempt.retries);
                     if attempt.problem.as_ref() != Some(&refusal.problem) {
-                        self.notify(true, "PruneFailed", &refusal.problem.object, refusal.problem.message.clone());
+                        self.notify(
+                            true,
+                            "PruneFailed",
+                            &refusal.problem.object,
+                            refusal.problem.message.clone(),
+                        );
                     }
                     attempt.retries += 1;
                     attempt.retry_at = Some(stamp(at));
@@ -436,7 +441,10 @@ impl Machine<'_> {
                         true,
                         "Failed",
                         &problem.object,
-                        format!("{} ({}) failed and stays in place: {}", revision, revision.subject, problem.message),
+                        format!(
+                            "{} ({}) failed and stays in place: {}",
+                            revision, revision.subject, problem.message
+                        ),
                     );
                     self.remember(revision, Outcome::Failed, Some(problem.clone()));
                     attempt.step = Step::Failed;

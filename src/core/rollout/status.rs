@@ -65,7 +65,13 @@ pub fn status(
             kind::HELD,
             "True",
             "RevisionHeld",
-            &format!("{} by {} ({}): {}", held.revision, held.revision.author, held.revision.subject, told(&held.problem)),
+            &format!(
+                "{} by {} ({}): {}",
+                held.revision,
+                held.revision.author,
+                held.revision.subject,
+                told(&held.problem)
+            ),
         ),
         None => say(kind::HELD, "False", "NothingHeld", ""),
     }
@@ -75,7 +81,10 @@ pub fn status(
             kind::DRIFTED,
             "True",
             "Differs",
-            &format!("{n} {} from the effective revision", if n == 1 { "object differs" } else { "objects differ" }),
+            &format!(
+                "{n} {} from the effective revision",
+                if n == 1 { "object differs" } else { "objects differ" }
+            ),
         ),
         None => {}
     }
@@ -123,10 +132,14 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
         Phase::Held => {
             let held = state.held.as_ref();
             let message = held.map_or_else(String::new, |h| {
-                let effective = state.effective.as_ref().map_or_else(String::new, |e| format!("; {e} is running"));
+                let effective =
+                    state.effective.as_ref().map_or_else(String::new, |e| format!("; {e} is running"));
                 format!(
                     "{} by {} ({}) was rolled back and is held: {}{effective}",
-                    h.revision, h.revision.author, h.revision.subject, told(&h.problem)
+                    h.revision,
+                    h.revision.author,
+                    h.revision.subject,
+                    told(&h.problem)
                 )
             });
             ("False", "RevisionHeld".into(), message)
@@ -139,11 +152,14 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
             };
             let (reason, mut message) = problem.map_or(("Failed".into(), String::new()), because);
             if phase == Phase::RollbackFailed {
-                message = format!("the last good revision could not be brought back, it is tried again: {message}");
+                message =
+                    format!("the last good revision could not be brought back, it is tried again: {message}");
                 return ("False", "RollbackFailed".into(), message);
             }
             if state.attempt.is_some() && spec.rollback == RollbackMode::Hold {
-                message.push_str("; it was the first revision, so there is nothing to go back to and it stays in place");
+                message.push_str(
+                    "; it was the first revision, so there is nothing to go back to and it stays in place",
+                );
             }
             ("False", reason, message)
         }
@@ -153,7 +169,8 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
                 ("False", reason, message)
             }
             Health::Healthy | Health::Unknown => {
-                let message = state.effective.as_ref().map_or_else(String::new, |e| format!("{e} is deployed"));
+                let message =
+                    state.effective.as_ref().map_or_else(String::new, |e| format!("{e} is deployed"));
                 ("True", "Deployed".into(), message)
             }
         },

@@ -5,10 +5,10 @@ use super::work::{Act, Work, Written};
 use crate::api::delivery::{EntryOrigin, Problem};
 use crate::cluster::apply::{Guard, Propagation, apply, delete, get, patch_json};
 use crate::cluster::{ApplyError, Cause, Deletion};
-use crate::core::fields;
 use crate::core::health::verdict;
 use crate::core::manifest::{Manifest, ObjectId};
 use crate::core::plan;
+use crate::core::removal::removal_patch;
 use crate::core::rollout::{ApplyEnd, Health, Refusal};
 use crate::reconcile::live::digest;
 use futures::{StreamExt, stream};
@@ -135,7 +135,7 @@ async fn write(planner: &Planner<'_>, manifest: &Manifest, act: &Act) -> Result<
                         refuse(ApplyError { object: manifest.id(), cause: Cause::UidChanged })
                     })?;
                 let version = there["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
-                let patch = fields::removal_patch(&there, release);
+                let patch = removal_patch(&there, release);
                 if !patch.is_empty() {
                     patch_json(planner.access, &resource, namespace, name, &version, &patch)
                         .await

@@ -5,7 +5,7 @@ use crate::api::delivery::{DeliverySpec, Problem, Revision};
 use crate::api::names;
 use crate::cluster::Discovery;
 use crate::core::bundle::Bundle;
-use crate::core::fields::fold_string_data;
+use crate::core::diff::fold_string_data;
 use crate::core::manifest::Manifest;
 use crate::core::plan;
 use crate::core::rollout::Refusal;

@@ -6,7 +6,7 @@ use crate::api::delivery::{DriftMode, InventoryEntry, Revision};
 use crate::api::drift_report::{DriftEpisode, DriftReport, DriftReportSpec, DriftedField, DriftedObject};
 use crate::cluster::apply::{Guard, dry_run, get};
 use crate::core::bundle::Bundle;
-use crate::core::drift::{Certainty, ObjectDrift, drift};
+use crate::core::drift::{ObjectDrift, drift};
 use crate::core::manifest::{Manifest, ObjectId};
 use crate::core::rollout::{back_off, stamp};
 use jiff::{SignedDuration, Timestamp};
@@ -63,13 +63,13 @@ pub async fn look(scope: &Scope<'_>, memory: &mut super::work::Memory, effective
             let id = entry.id();
             let live = scope.live(&entry.gvk(), &id);
             let digest = match &live {
-                Some(live) => live.kept.digest.clone(),
+                Some(live) => live.kept.digest.to_string(),
                 None if !scope.synced(&entry.gvk(), &entry.namespace) => continue,
                 None if entry.group == "batch" && entry.kind == "Job" => continue,
                 None => "missing".into(),
             };
             let in_sync = live.as_ref().is_some_and(|l| {
-                entry.uid.as_deref() == Some(&l.uid) && l.kept.digest == entry.digest
+                entry.uid.as_deref() == Some(&*l.uid) && *l.kept.digest == *entry.digest
             });
             if !in_sync {
                 let mark = live.map_or(digest.clone(), |l| format!("{}/{digest}", l.uid));
@@ -115,36 +115,35 @@ async fn compare(scope: &Scope<'_>, manifest: &Manifest) -> Result<Option<Drifte
         since: stamp(scope.daemon.now()),
         fields,
     };
-    Ok(match found {
-        ObjectDrift::InSync => None,
-        ObjectDrift::Missing => Some(object("Missing", Vec::new())),
-        ObjectDrift::Unlabelled => Some(object("Unlabelled", Vec::new())),
-        ObjectDrift::Foreign => Some(object("Foreign", Vec::new())),
-        ObjectDrift::Modified(fields) => {
-            if fields.iter().all(|f| f.certainty == Certainty::Doubtful) {
-                let uid = live.as_ref().and_then(|l| l["metadata"]["uid"].as_str()).unwrap_or_default();
-                let answer =
-                    dry_run(&scope.access, &resource, &desired, Guard::Uid(uid)).await.map_err(|_| ())?;
-                if live.as_ref().is_some_and(|live| same(live, &answer.object)) {
-                    return Ok(None);
-                }
-            }
-            let secret = crate::core::plan::is_secret(&desired);
-            let fields = fields
-                .into_iter()
-                .take(FIELDS)
-                .map(|f| DriftedField {
-                    path: f.path.to_string(),
-                    desired: f.desired.as_ref().map(|v| shown(v, secret)),
-                    live: f.live.as_ref().map(|v| shown(v, secret)),
-                    manager: f.manager.unwrap_or_else(|| "unknown".into()),
-                    operation: f.operation,
-                    at: f.at,
-                })
-                .collect();
-            Some(object("Modified", fields))
+    if found.is_doubtful()
+        && let Some(live) = &live
+    {
+        let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
+        let answer = dry_run(&scope.access, &resource, &desired, Guard::Uid(uid)).await.map_err(|_| ())?;
+        if same(live, &answer.object) {
+            return Ok(None);
         }
-    })
+    }
+    let state = match &found {
+        ObjectDrift::InSync => return Ok(None),
+        ObjectDrift::Missing => "Missing",
+        ObjectDrift::Unlabelled(_) => "Unlabelled",
+        ObjectDrift::Foreign { .. } => "Foreign",
+        ObjectDrift::Modified(_) => "Modified",
+    };
+    let kind = gvk.kind.clone();
+    let fields = found.fields().iter().take(FIELDS).cloned().map(|mut f| {
+        f.redact(&kind);
+        DriftedField {
+            path: f.path.to_string(),
+            desired: f.desired.as_ref().map(shown),
+            live: f.live.as_ref().map(shown),
+            manager: f.manager.unwrap_or_else(|| "unknown".into()),
+            operation: f.operation.map(|o| o.to_string()),
+            at: f.at,
+        }
+    });
+    Ok(Some(object(state, fields.collect())))
 }
 
 /// Whether an apply would change anything that matters.
@@ -161,10 +160,7 @@ fn same(live: &Value, after: &Value) -> bool {
     bare(live) == bare(after)
 }
 
-fn shown(value: &Value, secret: bool) -> String {
-    if secret {
-        return "<redacted: differs>".into();
-    }
+fn shown(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(VALUE) {
         Some((at, _)) => format!("{}…", &text[..at]),

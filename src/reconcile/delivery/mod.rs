@@ -17,7 +17,7 @@ use super::live::Kept;
 use crate::api::delivery::{Goal, InventoryEntry, Revision};
 use crate::api::{Delivery, DeliveryStatus, names};
 use crate::cluster::Access;
-use crate::cluster::watch::Live as Watched;
+use crate::cluster::watch::{Entry, Filter};
 use crate::core::bundle::Bundle;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller;
 use prepare::Planner;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use work::Memory;
@@ -79,13 +79,13 @@ impl<'a> Scope<'a> {
     }
 
     /// What the watch knows of an object.
-    pub fn live(&self, gvk: &Gvk, id: &ObjectId) -> Option<Watched<Kept>> {
-        self.daemon.watches.get(self.account().as_ref(), gvk, id)
+    pub fn live(&self, gvk: &Gvk, id: &ObjectId) -> Option<Entry<Kept>> {
+        self.daemon.watches.get(self.account().as_ref(), gvk, Filter::Labelled, &id.namespace, &id.name)
     }
 
     /// Whether the watch has seen all objects of a kind.
     pub fn synced(&self, gvk: &Gvk, namespace: &str) -> bool {
-        self.daemon.watches.synced(self.account().as_ref(), gvk, namespace)
+        self.daemon.watches.synced(self.account().as_ref(), gvk, Filter::Labelled, namespace)
     }
 
     /// The account that acts.
@@ -97,7 +97,7 @@ impl<'a> Scope<'a> {
     pub fn live_fn(&self) -> impl Fn(&Manifest) -> Option<Live> + Sync + use<'_, 'a> {
         move |manifest| {
             let live = self.live(&manifest.gvk(), &manifest.id())?;
-            Some(Live { uid: live.uid, digest: live.kept.digest, label: live.label })
+            Some(Live { uid: live.uid.into(), digest: live.kept.digest.into(), label: live.label.as_ref().into() })
         }
     }
 
@@ -148,7 +148,7 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
         let written;
         {
             let scope = Scope::new(&daemon, &delivery, access.clone());
-            watch(&scope, &memory, &before);
+            watch(&scope, &mut memory, &before);
             if let (Some(effective), None, false) = (&before.effective, &before.attempt, deleting) {
                 let effective = effective.clone();
                 drift::look(&scope, &mut memory, &effective, &before.inventory).await;
@@ -241,12 +241,34 @@ fn must_write(before: &DeliveryStatus, after: &DeliveryStatus, worded: bool) -> 
     bare(before) != bare(after)
 }
 
-/// Watches what the Delivery has, and what it is about to have.
-fn watch(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) {
+/// Watches what the Delivery has, and what it is about to have; ends the watches that it needs no more.
+fn watch(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
     let work = memory.work.iter().flat_map(|w| w.inventory.iter());
-    let kinds: BTreeSet<(Gvk, String)> =
-        status.inventory.iter().chain(work).map(|e| (e.gvk(), e.namespace.clone())).collect();
-    scope.daemon.watches.ensure(&scope.label, scope.account().as_ref(), kinds);
+    let mut kinds: BTreeMap<Gvk, BTreeSet<String>> = BTreeMap::new();
+    for entry in status.inventory.iter().chain(work) {
+        kinds.entry(entry.gvk()).or_default().insert(entry.namespace.clone());
+    }
+    memory.interests.retain(|kind, (of, _)| kinds.contains_key(kind) && *of == scope.account());
+    ensure_watches(scope, memory, kinds);
+}
+
+fn ensure_watches(scope: &Scope<'_>, memory: &mut Memory, kinds: BTreeMap<Gvk, BTreeSet<String>>) {
+    let account = scope.account();
+    for (kind, mut namespaces) in kinds {
+        namespaces.remove("");
+        let known = memory.interests.get(&kind).map(|(_, interests)| interests);
+        let missing: BTreeSet<String> = match known {
+            Some(known) if namespaces.is_empty() && !known.is_empty() => continue,
+            Some(known) => namespaces.into_iter().filter(|n| !known.iter().any(|(of, _)| of.contains(n))).collect(),
+            None => namespaces,
+        };
+        if known.is_some() && missing.is_empty() {
+            continue;
+        }
+        let interest = scope.daemon.watches.ensure(account.as_ref(), &kind, Filter::Labelled, &missing);
+        let (_, interests) = memory.interests.entry(kind).or_insert_with(|| (account.clone(), Vec::new()));
+        interests.push((missing, interest));
+    }
 }
 
 /// What an action came to.
@@ -318,11 +340,11 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             let end = match before.refusal {
                 Some(refusal) => crate::core::rollout::ApplyEnd::Failed(refusal),
                 None => {
-                    let troubles = memory.pods.troubles();
+                    let pods = &memory.pods;
                     let healthy = |work: &work::Work, ids: &[ObjectId]| {
                         let some: Vec<InventoryEntry> =
                             work.inventory.iter().filter(|e| ids.contains(&e.id())).cloned().collect();
-                        observe::health(scope, &some, Some(work), troubles)
+                        observe::health(scope, &some, Some(work), pods)
                     };
                     let superseded = || scope.daemon.commit_moved(scope.delivery, memory);
                     apply::run(&planner, &mut work, healthy, superseded).await
@@ -376,8 +398,11 @@ async fn prepare(
     crate::core::plan::guard_empty(&bundle, &revision.path, &status.inventory)
         .map_err(|problem| Refusal { problem, transient: false })?;
     finish::ensure_namespace(scope).await?;
-    let kinds = bundle.objects().iter().map(|o| (o.gvk(), o.namespace().to_owned())).collect();
-    scope.daemon.watches.ensure(&scope.label, scope.account().as_ref(), kinds);
+    let mut kinds: BTreeMap<Gvk, BTreeSet<String>> = BTreeMap::new();
+    for object in bundle.objects() {
+        kinds.entry(object.gvk()).or_default().insert(object.namespace().to_owned());
+    }
+    ensure_watches(scope, memory, kinds);
     let previous = previous(scope, memory, status).await;
     let live = scope.live_fn();
     let planner = scope.planner(&live, previous);

@@ -1,13 +1,14 @@
 //! What is seen of a Delivery: what Git wants, and how its objects are.
 
+use super::pods::Pods;
 use super::work::{Memory, Settings, TargetKey, Work};
 use super::{Scope, settings};
 use crate::api::delivery::{DeliveryStatus, InventoryEntry, Problem, Revision};
 use crate::api::names;
 use crate::core::digest;
 use crate::core::health::Status;
-use crate::core::manifest::ObjectId;
 use crate::core::rollout::{Applied, Health, Observation, Prepared, Target};
+use crate::reconcile::live::version;
 use crate::render;
 use crate::source::CommitId;
 use kube::ResourceExt;
@@ -24,9 +25,9 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
     let attempted = status.attempt.as_ref().map(|a| &a.revision);
     let under_way = work.filter(|w| Some(&w.revision) == attempted);
     let health = if under_way.is_some() || work.is_none() {
-        health(scope, inventory, under_way, memory.pods.troubles())
+        health(scope, inventory, under_way, &memory.pods)
     } else {
-        self::health(scope, &status.inventory, None, memory.pods.troubles())
+        self::health(scope, &status.inventory, None, &memory.pods)
     };
     Observation {
         deleting,
@@ -145,11 +146,11 @@ pub fn health(
     scope: &Scope<'_>,
     inventory: &[InventoryEntry],
     work: Option<&Work>,
-    troubles: &std::collections::BTreeMap<ObjectId, Problem>,
+    pods: &Pods,
 ) -> Health {
     let mut worst = Health::Healthy;
     for entry in inventory.iter().filter(|e| !e.stale) {
-        let one = health_of(scope, entry, work, troubles);
+        let one = health_of(scope, entry, work, pods);
         if rank(&one) > rank(&worst) {
             worst = one;
         }
@@ -171,7 +172,7 @@ fn health_of(
     scope: &Scope<'_>,
     entry: &InventoryEntry,
     work: Option<&Work>,
-    troubles: &std::collections::BTreeMap<ObjectId, Problem>,
+    pods: &Pods,
 ) -> Health {
     let id = entry.id();
     let problem = |reason: &str, message: &str| Problem {
@@ -179,13 +180,13 @@ fn health_of(
         object: id.to_string(),
         message: message.into(),
     };
-    if let Some(trouble) = troubles.get(&id) {
+    if let Some(trouble) = pods.troubles().get(&id) {
         return Health::Broken(trouble.clone());
     }
     let written = work.and_then(|w| w.written.get(&id));
     let live = scope.live(&entry.gvk(), &id);
     let verdict = match (&live, written) {
-        (Some(live), Some(written)) if live.version < written.resource_version => written.verdict.clone(),
+        (Some(live), Some(written)) if version(live) < written.resource_version => written.verdict.clone(),
         (None, Some(written)) => written.verdict.clone(),
         (Some(live), _) => live.kept.verdict.clone(),
         (None, None) => {
@@ -208,6 +209,12 @@ fn health_of(
     match verdict.status {
         Status::Degraded => Health::Degraded(problem("Degraded", &verdict.message)),
         Status::Missing => Health::Degraded(problem("Missing", &verdict.message)),
-        _ => Health::Progressing(problem("Progressing", &verdict.message)),
+        _ => {
+            let message = match pods.waits_for(&id) {
+                Some(waits) => format!("{}; {waits}", verdict.message),
+                None => verdict.message.clone(),
+            };
+            Health::Progressing(problem("Progressing", &message))
+        }
     }
 }

@@ -6,9 +6,9 @@ use crate::api::names;
 use crate::cluster::apply::{Guard, dry_run, get};
 use crate::cluster::{Access, ApplyError, Cause, Discovery};
 use crate::core::bundle::Bundle;
-use crate::core::fields;
 use crate::core::manifest::{Manifest, ObjectId};
 use crate::core::plan::{self, Brings, Known, Live};
+use crate::core::removal::removals;
 use crate::core::rollout::Refusal;
 use crate::reconcile::live::digest;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -183,7 +183,7 @@ impl Planner<'_> {
         }
         let adopting = origin == Some(EntryOrigin::Adopted);
         let previous = self.previous.as_ref().and_then(|b| b.get(&manifest.id())).map(Manifest::to_value);
-        let release = fields::removals(previous.as_ref(), &value, &applied.object, adopting);
+        let release = removals(previous.as_ref(), &value, &applied.object, adopting);
         let after = digest(&applied.object, self.key);
         let same = ours
             && release.is_empty()

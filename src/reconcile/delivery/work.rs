@@ -3,10 +3,12 @@
 
 use crate::api::Delivery;
 use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Revision};
+use crate::cluster::watch::Interest;
+use crate::cluster::{Access, ServiceAccount};
 use crate::core::bundle::Bundle;
 use crate::core::fields::Path;
 use crate::core::health::Verdict;
-use crate::core::manifest::ObjectId;
+use crate::core::manifest::{Gvk, ObjectId};
 use crate::core::rollout::{ApplyEnd, Pruned, Refusal, Target};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,8 +35,10 @@ pub struct Memory {
     pub settings: Option<Settings>,
     /// The pods of workloads that are not settled.
     pub pods: super::pods::Pods,
+    /// The watches that it needs, by kind: as whom, and in which namespaces.
+    pub interests: BTreeMap<Gvk, (Option<ServiceAccount>, Vec<(BTreeSet<String>, Interest)>)>,
     /// The account that acts, and its share of what the cluster takes.
-    pub access: Option<(Option<crate::cluster::ServiceAccount>, crate::cluster::Access)>,
+    pub access: Option<(Option<ServiceAccount>, Access)>,
     /// Objects that differ, as the watch told, with the digest that was looked at.
     pub drift: super::drift::Seen,
 }

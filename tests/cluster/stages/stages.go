@@ -13,6 +13,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"k8s.io/component-base/version"
 )
 
 //go:embed next.jq
@@ -26,7 +28,8 @@ var nodeStages string
 
 // Config is the text of kwok's configuration file.
 func Config() (string, error) {
-	documents := []string{strings.TrimSpace(nodeStages)}
+	nodes := fill(nodeStages, "@KUBERNETES@", version.Get().GitVersion)
+	documents := []string{strings.TrimSpace(nodes)}
 	stages := []stage{deletion(), podStage("start", 0, nil), podStage("gates", 0, nil)}
 	for _, r := range rules {
 		stages = append(stages, podStage(r.name, r.after, r.event))

@@ -1,0 +1,105 @@
+//! How much a cluster is asked at once, and when it asked to be left alone.
+//!
+//! Two bounds: one for the cluster, and a smaller one for each [`Share`] of it (a Delivery has one). Both queues
+//! are first come, first served, so a Delivery of a thousand objects stands in the common queue with no more than
+//! its share, and one with a single object waits for a few requests, not for a thousand.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+/// No server keeps everybody waiting for longer than this, whatever its `Retry-After` says.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The bound for one cluster.
+#[derive(Clone, Debug)]
+pub struct Limit {
+    all: Arc<Semaphore>,
+    share: usize,
+    not_before: Arc<Mutex<Option<Instant>>>,
+}
+
+/// One caller's part of a [`Limit`]: at most half of it at once.
+#[derive(Clone, Debug)]
+pub struct Share {
+    limit: Limit,
+    own: Arc<Semaphore>,
+}
+
+/// The right to have one request under way; given back when dropped.
+#[derive(Debug)]
+pub struct Permit {
+    _own: Option<OwnedSemaphorePermit>,
+    _all: Option<OwnedSemaphorePermit>,
+}
+
+impl Limit {
+    /// At most `concurrency` requests at once (at least one).
+    pub fn new(concurrency: usize) -> Self {
+        let concurrency = concurrency.max(1);
+        Limit {
+            all: Arc::new(Semaphore::new(concurrency)),
+            share: concurrency.div_ceil(2),
+            not_before: Arc::default(),
+        }
+    }
+
+    /// A new share.
+    pub fn share(&self) -> Share {
+        Share { limit: self.clone(), own: Arc::new(Semaphore::new(self.share)) }
+    }
+
+    fn pause(&self) -> Option<Instant> {
+        *self.not_before.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+impl Share {
+    /// Waits for its turn, and until the server wants to be asked again.
+    pub async fn permit(&self) -> Permit {
+        // The semaphores are never closed; if they were, an unbounded call is better than none.
+        let own = self.own.clone().acquire_owned().await.ok();
+        let all = self.limit.all.clone().acquire_owned().await.ok();
+        while let Some(until) = self.limit.pause().filter(|until| *until > Instant::now()) {
+            tokio::time::sleep_until(until).await;
+        }
+        Permit { _own: own, _all: all }
+    }
+
+    /// The server answered 429: nobody asks again before that time is over. Never shortens a pause.
+    pub fn hold_off(&self, retry_after: Duration) {
+        let until = Instant::now() + retry_after.min(LONGEST_PAUSE);
+        let mut slot = self.limit.not_before.lock().unwrap_or_else(|e| e.into_inner());
+        *slot = Some(slot.map_or(until, |old| old.max(until)));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[tokio::test]
+    async fn a_greedy_share_leaves_room_for_the_others() {
+        let limit = Limit::new(4);
+        let (greedy, modest) = (limit.share(), limit.share());
+        let held = [greedy.permit().await, greedy.permit().await];
+        assert!(greedy.permit().now_or_never().is_none(), "half is all that one share gets");
+        assert!(modest.permit().now_or_never().is_some());
+        drop(held);
+        assert!(greedy.permit().now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_429_pauses_everybody_and_a_shorter_one_does_not_end_it() {
+        let limit = Limit::new(4);
+        let (one, other) = (limit.share(), limit.share());
+        let start = Instant::now();
+        one.hold_off(Duration::from_millis(200));
+        one.hold_off(Duration::from_millis(10));
+        other.permit().await;
+        assert!(start.elapsed() >= Duration::from_millis(200));
+    }
+}

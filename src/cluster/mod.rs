@@ -1,0 +1,26 @@
+//! The only place that holds a Kubernetes client: connecting, discovery, apply, delete, watches, events, leases.
+//!
+//! It does what it is told and reports what came of it; deciding is `core`'s. Every call has a time limit, none
+//! is repeated behind the caller's back (but for a 429, which by definition was not carried out), and no error
+//! carries a value of a Secret.
+
+pub mod access;
+pub mod apply;
+pub mod connect;
+pub mod crds;
+pub mod discovery;
+pub mod error;
+pub mod events;
+mod follow;
+pub mod lease;
+pub mod limit;
+pub mod pods;
+pub mod watch;
+
+pub use access::Access;
+pub use apply::{Applied, Deletion, Guard, Propagation};
+pub use connect::{ConnectError, ConnectOptions, Connection, Counters, ServiceAccount};
+pub use discovery::{Discovery, Resource};
+pub use error::{ApplyError, Cause};
+pub use pods::PodWatch;
+pub use watch::{Change, Entry, Event, Filter, Interest, Watches};

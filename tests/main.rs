@@ -1,0 +1,6 @@
+//! The promises, one file each, linked once: linking is what takes the time.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+mod cluster_apply;

@@ -1,0 +1,424 @@
+//! A real control plane for the tests, shared by all of one process, and a namespace of its own for each test.
+//!
+//! `tests/cluster` builds `target/cluster/testcluster` (once; minutes, with progress shown). The first test that asks
+//! starts `testcluster run`, which ends itself when this process is gone, for its standard input closes then.
+//! With `WINDLASS_TEST_KUBECONFIG` a cluster that runs already is taken (`just cluster`); its audit log is looked for
+//! beside the kubeconfig.
+//!
+//! A client belongs to the runtime whose tasks drive its connections: each `#[tokio::test]` makes its own.
+#![allow(dead_code)]
+
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::future::Future;
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use windlass::cluster::{Access, ConnectOptions, Connection, Discovery, Resource, ServiceAccount};
+use windlass::core::manifest::Gvk;
+
+/// How long a cluster may take to start, on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long a test waits for something that takes a second at most on a quiet machine.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// A control plane.
+pub struct Cluster {
+    /// Its kubeconfig, with an administrator's token.
+    pub kubeconfig: PathBuf,
+    /// Its directory: logs, pid files, the audit log.
+    pub dir: PathBuf,
+    child: Option<Child>,
+}
+
+/// The cluster that the tests of this process share. Nobody stops, pauses or throttles it.
+pub fn shared() -> &'static Cluster {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    SHARED.get_or_init(|| match std::env::var_os("WINDLASS_TEST_KUBECONFIG") {
+        Some(file) => {
+            let kubeconfig = PathBuf::from(file);
+            let dir = kubeconfig.parent().map(Path::to_path_buf).unwrap_or_default();
+            Cluster { kubeconfig, dir, child: None }
+        }
+        None => Cluster::start(),
+    })
+}
+
+impl Cluster {
+    /// Starts a cluster of its own, for a test that stops, pauses or throttles it. Ends when dropped.
+    pub fn start() -> Self {
+        let binary = binary();
+        let root = target().join("cluster").join("run");
+        fs::create_dir_all(&root).unwrap();
+        sweep(&root);
+        let dir = root.join(format!("{}-{}", std::process::id(), suffix()));
+        fs::create_dir_all(&dir).unwrap();
+        let log = File::create(dir.join("testcluster.log")).unwrap();
+        let child = Command::new(&binary)
+            .arg("run")
+            .arg("--dir")
+            .arg(&dir)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {}: {e}", binary.display()));
+        let mut cluster = Cluster { kubeconfig: dir.join("kubeconfig"), dir, child: Some(child) };
+        cluster.wait_ready();
+        cluster
+    }
+
+    fn wait_ready(&mut self) {
+        let begin = Instant::now();
+        let mut last = String::from("no kubeconfig yet");
+        while begin.elapsed() < START_LIMIT {
+            if let Some(ended) = self.child.as_mut().and_then(|c| c.try_wait().unwrap()) {
+                panic!("testcluster ended ({ended}):\n{}", self.log());
+            }
+            if self.kubeconfig.exists() {
+                match block_on(self.ready()) {
+                    Ok(()) => return,
+                    Err(e) => last = e,
+                }
+            }
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        panic!("the cluster in {} is not ready: {last}\n{}", self.dir.display(), self.log());
+    }
+
+    /// Ready: the API server says so, and what every pod and every test needs is there.
+    async fn ready(&self) -> Result<(), String> {
+        let client = self.connect().await.client;
+        let request = http::Request::get("/readyz").body(vec![]).unwrap();
+        client.request_text(request).await.map_err(|e| e.to_string())?;
+        let path = "/api/v1/namespaces/default/serviceaccounts/default";
+        let request = http::Request::get(path).body(vec![]).unwrap();
+        client.request_text(request).await.map(|_| ()).map_err(|e| e.to_string())
+    }
+
+    fn log(&self) -> String {
+        let text = fs::read_to_string(self.dir.join("testcluster.log")).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// A connection as the daemon makes it, on this test's runtime.
+    pub async fn connect(&self) -> Connection {
+        let options =
+            ConnectOptions { kubeconfig: Some(self.kubeconfig.clone()), ..ConnectOptions::default() };
+        Connection::open(&options).await.unwrap()
+    }
+
+    /// The process of a component (`apiserver`, `etcd`, ...), from its pid file.
+    pub fn pid(&self, component: &str) -> u32 {
+        let file = self.dir.join(format!("{component}.pid"));
+        let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        text.trim().parse().unwrap()
+    }
+
+    /// Sends a signal (`STOP`, `CONT`, `KILL`) to a component of a cluster of one's own.
+    pub fn signal(&self, component: &str, signal: &str) {
+        assert!(self.child.is_some(), "the shared cluster is left alone");
+        let pid = self.pid(component).to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+    }
+
+    /// The audit log from now on.
+    pub fn audit(&self) -> Audit {
+        let file = self.dir.join("audit.log");
+        let from = fs::metadata(&file).map(|m| m.len()).unwrap_or(0);
+        Audit { file, from }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            drop(child.stdin.take());
+            let _ = child.wait();
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// Removes what processes that are gone have left (a shared cluster's directory outlives its process).
+fn sweep(root: &Path) {
+    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(pid) = name.split('-').next().and_then(|p| p.parse::<u32>().ok()) else { continue };
+        if !Path::new("/proc").join(pid.to_string()).exists() && Path::new("/proc/self").exists() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target")
+}
+
+/// The cluster's binary; built first if it is not there. One process builds, the others wait for it.
+fn binary() -> PathBuf {
+    let dir = target().join("cluster");
+    let binary = dir.join("testcluster");
+    fs::create_dir_all(&dir).unwrap();
+    if binary.exists() {
+        return binary;
+    }
+    let lock = File::create(dir.join(".lock")).unwrap();
+    lock.lock().unwrap();
+    if !binary.exists() {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/build.sh");
+        // Not `eprintln!`: the test harness would keep it to itself.
+        let _ = std::io::stderr().write_all(b"building the test cluster from source: minutes, once\n");
+        let status = Command::new(&script).arg(&dir).stdin(Stdio::null()).status();
+        let status = status.unwrap_or_else(|e| panic!("{}: {e}", script.display()));
+        assert!(status.success(), "{} failed: {status}", script.display());
+    }
+    binary
+}
+
+/// A random end of a name.
+pub fn suffix() -> String {
+    (0..6).map(|_| fastrand::char('a'..='z')).collect()
+}
+
+/// Runs a future on a thread and a runtime of its own: usable in `Drop`, inside of a runtime or not.
+fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> T {
+    std::thread::scope(|scope| {
+        let run =
+            || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future);
+        scope.spawn(run).join().unwrap()
+    })
+}
+
+/// A namespace of a test, gone when dropped, and what a test does in it.
+pub struct Space {
+    /// Its name.
+    pub name: String,
+    /// The cluster that it is in.
+    pub cluster: &'static Cluster,
+    /// A connection as the daemon makes it.
+    pub connection: Connection,
+    /// What the cluster serves, asked already.
+    pub discovery: Discovery,
+    /// As the daemon itself.
+    pub access: Access,
+    cluster_objects: Vec<String>,
+}
+
+impl Space {
+    /// A new namespace of the shared cluster, named after the test.
+    pub async fn new(test: &str) -> Self {
+        let cluster = shared();
+        let connection = cluster.connect().await;
+        let name = format!("{test}-{}", suffix());
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        send(&connection.client, "POST", "/api/v1/namespaces", &namespace).await;
+        let discovery = Discovery::new(connection.client.clone());
+        discovery.refresh().await.unwrap();
+        let access = connection.access(None);
+        Space { name, cluster, connection, discovery, access, cluster_objects: Vec::new() }
+    }
+
+    /// A kind that the cluster serves.
+    pub fn resource(&self, api_version: &str, kind: &str) -> Resource {
+        let gvk = Gvk::new(api_version, kind);
+        self.discovery.resource(&gvk).unwrap_or_else(|| panic!("the cluster does not serve {gvk}"))
+    }
+
+    /// The path of a collection or an object in this namespace, such as `/api/v1/namespaces/x/configmaps`.
+    pub fn path(&self, api_version: &str, plural: &str) -> String {
+        let root = if api_version.contains('/') { "apis" } else { "api" };
+        format!("/{root}/{api_version}/namespaces/{}/{plural}", self.name)
+    }
+
+    /// A request in the test's own name (`windlass-test` in the audit log); fails the test if it is refused.
+    pub async fn send(&self, method: &str, path: &str, body: &Value) -> Value {
+        send(&self.connection.client, method, path, body).await
+    }
+
+    /// A service account of this namespace with these rules (as in a Role), and a connection in its name.
+    pub async fn account(&self, name: &str, rules: Value) -> ServiceAccount {
+        let meta = json!({"name": name});
+        let account = json!({"metadata": meta});
+        self.send("POST", &self.path("v1", "serviceaccounts"), &account).await;
+        if rules.as_array().is_some_and(|r| !r.is_empty()) {
+            self.grant(name, rules).await;
+        }
+        ServiceAccount { namespace: self.name.clone(), name: name.into() }
+    }
+
+    /// Gives an account of this namespace a Role with these rules.
+    pub async fn grant(&self, account: &str, rules: Value) {
+        let rbac = "rbac.authorization.k8s.io/v1";
+        let name = format!("{account}-{}", suffix());
+        let role = json!({"metadata": {"name": name}, "rules": rules});
+        self.send("POST", &self.path(rbac, "roles"), &role).await;
+        let binding = json!({
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": self.name}],
+        });
+        self.send("POST", &self.path(rbac, "rolebindings"), &binding).await;
+    }
+
+    /// Makes a cluster-scoped object in a collection (such as a CRD) that goes when the test does.
+    pub async fn make_cluster_object(&mut self, collection: &str, object: &Value) {
+        self.send("POST", collection, object).await;
+        self.forget_later(&format!("{collection}/{}", object["metadata"]["name"].as_str().unwrap()));
+    }
+
+    /// Has the cluster-scoped object at this path deleted when the test ends.
+    pub fn forget_later(&mut self, path: &str) {
+        self.cluster_objects.push(path.to_string());
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        let paths = self.cluster_objects.drain(..).chain([format!("/api/v1/namespaces/{}", self.name)]);
+        let paths: Vec<String> = paths.collect();
+        let cluster = self.cluster;
+        block_on(async move {
+            let client = cluster.connect().await.client;
+            for path in paths {
+                let request = request("DELETE", &path, &Value::Null);
+                let _ = tokio::time::timeout(Duration::from_secs(5), client.request_text(request)).await;
+            }
+        });
+    }
+}
+
+/// How tests show up in the audit log, to be told from what they test.
+pub const TEST_AGENT: &str = "windlass-test";
+
+fn request(method: &str, path: &str, body: &Value) -> http::Request<Vec<u8>> {
+    let kind = match method {
+        "PATCH" if body.is_array() => "application/json-patch+json",
+        "PATCH" => "application/merge-patch+json",
+        _ => "application/json",
+    };
+    let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
+    http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", kind)
+        .header("user-agent", TEST_AGENT)
+        .body(body)
+        .unwrap()
+}
+
+/// A raw request (a PATCH with an array is a JSON patch, otherwise a merge patch); fails the test if refused.
+pub async fn send(client: &kube::Client, method: &str, path: &str, body: &Value) -> Value {
+    match try_send(client, method, path, body).await {
+        Ok(value) => value,
+        Err(e) => panic!("{method} {path}: {e}"),
+    }
+}
+
+/// A raw request in the test's own name.
+pub async fn try_send(client: &kube::Client, method: &str, path: &str, body: &Value) -> kube::Result<Value> {
+    client.request(request(method, path, body)).await
+}
+
+/// Asks again until the answer is `Ok`; fails the test with the last `Err` (the state seen) after `limit`.
+pub async fn wait_until<T, F, Fut>(what: &str, limit: Duration, mut ask: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, String>>,
+{
+    let begin = Instant::now();
+    let mut last = String::from("nothing was seen");
+    while begin.elapsed() < limit {
+        match tokio::time::timeout(limit.saturating_sub(begin.elapsed()), ask()).await {
+            Ok(Ok(found)) => return found,
+            Ok(Err(state)) => last = state,
+            Err(_) => last = format!("{last} (and the last look did not end)"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{what}: not within {}s; last seen: {last}", limit.as_secs());
+}
+
+/// One request in the audit log.
+#[derive(Clone, Debug)]
+pub struct Audited {
+    /// Groups the entries of one request.
+    pub id: String,
+    /// The client's name.
+    pub agent: String,
+    /// Who asked, after impersonation.
+    pub user: String,
+    /// `get`, `list`, `watch`, `patch`, ...
+    pub verb: String,
+    /// The resource, such as `configmaps`; empty for discovery.
+    pub resource: String,
+    /// The namespace, `""` for the cluster.
+    pub namespace: String,
+    /// The object's name, `""` for a collection.
+    pub name: String,
+    /// Path and query.
+    pub uri: String,
+    /// The HTTP status.
+    pub code: u64,
+}
+
+impl Audited {
+    /// Whether nothing was meant to change.
+    pub fn is_read(&self) -> bool {
+        matches!(self.verb.as_str(), "get" | "list" | "watch") || self.uri.contains("dryRun=All")
+    }
+}
+
+/// The audit log from a point in time on.
+pub struct Audit {
+    file: PathBuf,
+    from: u64,
+}
+
+impl Audit {
+    /// The requests since then by clients whose name begins with this, each once.
+    pub fn by_agent(&self, agent: &str) -> Vec<Audited> {
+        self.all().into_iter().filter(|r| r.agent.starts_with(agent)).collect()
+    }
+
+    /// The daemon's requests since then that concern a namespace (its objects, or itself).
+    pub fn in_namespace(&self, namespace: &str) -> Vec<Audited> {
+        let mut found = self.by_agent("windlass/");
+        found.retain(|r| r.namespace == namespace);
+        found
+    }
+
+    /// All requests since then, each once.
+    pub fn all(&self) -> Vec<Audited> {
+        let Ok(mut file) = File::open(&self.file) else { return Vec::new() };
+        file.seek(SeekFrom::Start(self.from)).unwrap();
+        let mut found: Vec<Audited> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for line in BufReader::new(file).lines().map_while(Result::ok) {
+            // The last line may be half written.
+            let Ok(entry) = serde_json::from_str::<Value>(&line) else { continue };
+            let text =
+                |path: &str| entry.pointer(path).and_then(Value::as_str).unwrap_or_default().to_string();
+            if !seen.insert(text("/auditID")) {
+                continue;
+            }
+            let impersonated = text("/impersonatedUser/username");
+            found.push(Audited {
+                id: text("/auditID"),
+                agent: text("/userAgent"),
+                user: if impersonated.is_empty() { text("/user/username") } else { impersonated },
+                verb: text("/verb"),
+                resource: text("/objectRef/resource"),
+                namespace: text("/objectRef/namespace"),
+                name: text("/objectRef/name"),
+                uri: text("/requestURI"),
+                code: entry.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or(0),
+            });
+        }
+        found
+    }
+}

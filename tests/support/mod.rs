@@ -1,0 +1,3 @@
+//! What the tests stand on: a real control plane.
+
+pub mod cluster;
