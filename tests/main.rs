@@ -4,3 +4,4 @@
 mod support;
 
 mod cluster_apply;
+mod ownership;

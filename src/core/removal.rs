@@ -5,7 +5,7 @@
 //! Such managers stand for the same Git repository before us, not for somebody who has an interest of his own: what
 //! only they have is removed. What a controller, an autoscaler, a webhook or an unknown client has is left alone.
 
-use super::diff::{KindOf, fold_string_data, is_allocated, is_default};
+use super::diff::{KindOf, fold_string_data, is_allocated, is_default, is_free_map};
 use super::fields::{Operation, Owner, Path, PathSet, Segment, desired_paths, is_server_metadata, owners};
 use crate::api::names::FIELD_MANAGER;
 use serde_json::{Value, json};
@@ -231,9 +231,7 @@ impl Search<'_> {
     /// Whether everything below goes with this field: a struct that makes no sense without what is taken out of it (a probe without
     /// its handler). Maps with free keys, `metadata` and the top are taken apart, since what nobody owns there may be somebody's.
     fn goes_whole(&self, former: &PathSet) -> bool {
-        let in_metadata = matches!(self.at.as_slice(), [Segment::Field(top), _] if top == "metadata");
-        let free = matches!(self.at.last(), Some(Segment::Field(name)) if FREE.contains(&name.as_str()));
-        former.is_leaf() || !(free || in_metadata || self.at.len() < 2)
+        former.is_leaf() || !(is_free_map(&self.at) || self.at.len() < 2)
     }
 
     /// Whether a member at or below has a value that did not come from the API server by itself.
@@ -256,21 +254,6 @@ impl Search<'_> {
         })
     }
 }
-
-/// Maps whose keys are free.
-const FREE: [&str; 11] = [
-    "labels",
-    "annotations",
-    "data",
-    "binaryData",
-    "stringData",
-    "nodeSelector",
-    "matchLabels",
-    "limits",
-    "requests",
-    "hard",
-    "parameters",
-];
 
 /// A JSON patch (RFC 6902) that removes `paths` from `live`, or nothing if the object is another one or has changed meanwhile:
 /// the `uid` is tested (a mismatch answers 422), the `resourceVersion` is set to the one of `live` (a mismatch answers 409

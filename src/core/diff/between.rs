@@ -89,6 +89,15 @@ fn walk(
                     push(out, at, ChangeKind::Changed, Some(after), Some(before));
                 }
             }
+            // A set has no order.
+            ListShape::Set => {
+                for item in a.iter().filter(|item| !b.contains(item)) {
+                    step(Segment::Value(item.clone()), Some(item), None, known, at, out);
+                }
+                for item in b.iter().filter(|item| !a.contains(item)) {
+                    step(Segment::Value(item.clone()), None, Some(item), known, at, out);
+                }
+            }
             _ => push(out, at, ChangeKind::Changed, Some(after), Some(before)),
         },
         // An object that is made or goes is told field by field.

@@ -83,6 +83,7 @@ impl Walk<'_> {
         owned: Option<&PathSet>,
         known: Option<&PathSet>,
     ) {
+        let null = live.is_some_and(Value::is_null);
         let live = live.filter(|v| !v.is_null());
         match (desired, live) {
             // null stands for "no value of ours": nothing, or the default.
@@ -90,6 +91,10 @@ impl Walk<'_> {
                 self.push(ChangeKind::Changed, Certainty::Doubtful, Some(desired), live);
             }
             (Value::Null, _) => {}
+            // Custom resources keep a null as it is.
+            (_, None) if null && !self.of.is_built_in() => {
+                self.push(ChangeKind::Changed, Certainty::Doubtful, Some(desired), Some(&Value::Null));
+            }
             (_, None) => self.missing(desired, owned),
             (Value::Object(wanted), Some(Value::Object(found))) => {
                 self.map(desired, wanted, live, found, owned, known);
@@ -112,13 +117,19 @@ impl Walk<'_> {
             }
             // Built-in types leave out empty values. Had anybody removed it, we would not own it.
             _ if is_zero(desired) && owns(owned) => {}
+            Value::Object(_) if is_zero(desired) => {
+                // An empty map of labels is none; an empty struct can be a choice (`emptyDir`).
+                if !(self.of.is_built_in() && defaults::is_free_map(&self.at)) {
+                    self.push(ChangeKind::Added, Certainty::Doubtful, Some(desired), None);
+                }
+            }
             // A whole map of labels or data: each of its keys is told.
             Value::Object(wanted)
                 if !wanted.is_empty() && self.is_outer() && !owned.is_some_and(PathSet::is_leaf) =>
             {
                 self.map(desired, wanted, None, &Map::new(), owned, None);
             }
-            _ if is_zero(desired) && self.of.is_built_in() && !desired.is_object() => {
+            _ if is_zero(desired) && self.of.is_built_in() => {
                 self.push(ChangeKind::Ownership, Certainty::Sure, Some(desired), None);
             }
             _ => self.push(ChangeKind::Added, unless(owns_below(owned)), Some(desired), None),
@@ -140,6 +151,15 @@ impl Walk<'_> {
             Same::Yes if owns(owned) => {}
             Same::Yes => self.push(ChangeKind::Ownership, Certainty::Sure, Some(desired), Some(live)),
             Same::Perhaps => self.push(ChangeKind::Changed, unless(owns(owned)), Some(desired), Some(live)),
+            // An empty value of a built-in type may be none to the server, which then fills in the default again.
+            Same::No
+                if self.of.is_built_in()
+                    && (matches!(desired, Value::Array(items) if items.is_empty())
+                        || (defaults::is_unset(&self.at, desired)
+                            && defaults::is_default(self.of, &self.at, live))) =>
+            {
+                self.push(ChangeKind::Changed, Certainty::Doubtful, Some(desired), Some(live));
+            }
             Same::No => self.push(ChangeKind::Changed, Certainty::Sure, Some(desired), Some(live)),
         }
     }
@@ -216,13 +236,15 @@ impl Walk<'_> {
                     self.at.pop();
                 }
             }
-            // No entry tells what this list is.
-            ListShape::Unknown if wanted.is_empty() => {
-                if !found.is_empty() {
+            // No entry tells what this list is, so nobody owns any of it. It may be a set that has more.
+            ListShape::Unknown => {
+                if desired == live && !wanted.is_empty() {
+                    self.push(ChangeKind::Ownership, Certainty::Sure, Some(desired), Some(live));
+                } else if desired != live {
                     self.push(ChangeKind::Changed, Certainty::Doubtful, Some(desired), Some(live));
                 }
             }
-            ListShape::Atomic | ListShape::Unknown => self.whole(desired, live, owned),
+            ListShape::Atomic => self.whole(desired, live, owned),
         }
     }
 

@@ -38,12 +38,12 @@ impl ListShape {
     /// Where no entry tells: by the first keys that commonly tell items apart and do so in both lists.
     pub(crate) fn or_obvious(self, a: &[Value], b: &[Value]) -> Self {
         const OBVIOUS: [&[&str]; 6] = [
-            &["name"],
             &["containerPort", "protocol"],
             &["port", "protocol"],
             &["mountPath"],
             &["devicePath"],
             &["topologyKey", "whenUnsatisfiable"],
+            &["name"],
         ];
         if self != ListShape::Unknown || (a.is_empty() && b.is_empty()) {
             return self;
