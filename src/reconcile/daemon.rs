@@ -6,9 +6,11 @@ use super::live::Kept;
 use super::sources::{RepositoryKey, Sources};
 use crate::api::Delivery;
 use crate::api::delivery::Revision;
+use crate::cluster::events::{Note, Recorder, Regarding};
 use crate::cluster::watch::Watches;
 use crate::cluster::{Access, Connection, Discovery, ServiceAccount};
 use crate::core::bundle::Bundle;
+use crate::core::manifest::ObjectId;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
@@ -40,7 +42,7 @@ pub struct Daemon {
     /// The cluster.
     pub connection: Connection,
     /// The kinds that it knows.
-    pub discovery: Arc<Discovery>,
+    pub discovery: Discovery,
     /// What it holds of ours.
     pub watches: Watches<Kept>,
     /// What was fetched.
@@ -54,7 +56,7 @@ pub struct Daemon {
     /// Deliveries to look at.
     pub wake: UnboundedSender<ObjectRef<Delivery>>,
     /// Events for people.
-    pub events: crate::cluster::events::Events,
+    pub events: Recorder,
     pub(super) memories: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<Memory>>>>,
     pub(super) labels: Mutex<HashMap<String, (String, String)>>,
     pub(super) deliveries: Mutex<HashMap<(String, String), RepositoryKey>>,
@@ -126,7 +128,19 @@ impl Daemon {
 
     /// Looks at the Deliveries of a Repository soon.
     pub fn wake_deliveries_of(&self, repository: &RepositoryKey) {
-        let all: Vec<_> = lock(&self.deliveries).iter().filter(|(_, of)| *of == repository).map(|(d, _)| d.clone()).collect();
+        let all: Vec<_> = lock(&self.deliveries)
+            .iter()
+            .filter(|(_, of)| *of == repository)
+            .map(|(d, _)| d.clone())
+            .collect();
+        for (namespace, name) in all {
+            let _ = self.wake.send(ObjectRef::new(&name).within(&namespace));
+        }
+    }
+
+    /// Looks at all Deliveries soon.
+    pub fn wake_all(&self) {
+        let all: Vec<_> = lock(&self.deliveries).keys().cloned().collect();
         for (namespace, name) in all {
             let _ = self.wake.send(ObjectRef::new(&name).within(&namespace));
         }
@@ -185,7 +199,27 @@ impl Daemon {
         } else {
             tracing::info!(delivery = %name, reason, object, "{message}");
         }
-        self.events.publish(delivery, warning, reason, object, message);
+        self.events.note(Note {
+            regarding: Regarding {
+                api_version: format!("{}/v1alpha1", crate::api::names::GROUP),
+                id: ObjectId {
+                    group: crate::api::names::GROUP.into(),
+                    kind: "Delivery".into(),
+                    namespace: delivery.namespace().unwrap_or_default(),
+                    name: delivery.name_any(),
+                },
+                uid: delivery.uid(),
+            },
+            related: None,
+            warning,
+            reason: reason.into(),
+            action: "Reconcile".into(),
+            text: if object.is_empty() || message.contains(object) {
+                message.into()
+            } else {
+                format!("{object}: {message}")
+            },
+        });
     }
 }
 

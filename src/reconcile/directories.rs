@@ -6,6 +6,7 @@ use crate::api::delivery::{DeliverySpec, DeliveryTemplate, Problem, Source};
 use crate::api::repository::{DeliverySet, RepositoryStatus};
 use crate::api::{Delivery, Repository, names};
 use crate::core::tree::{Tree, join};
+use crate::render::yaml::{Keep, Limits, parse};
 use crate::source::matching_directories;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
@@ -77,7 +78,8 @@ fn name_for(repository: &str, directory: &str) -> String {
 fn expand(template: &DeliveryTemplate, directory: &str, path: &str) -> Result<DeliveryTemplate, Problem> {
     let mut value = json!(template);
     expand_texts(&mut value, directory, path);
-    serde_json::from_value(value).map_err(|e| problem("InvalidTemplate", format!("spec.deliveries template: {e}")))
+    serde_json::from_value(value)
+        .map_err(|e| problem("InvalidTemplate", format!("spec.deliveries template: {e}")))
 }
 
 fn expand_texts(value: &mut Value, directory: &str, path: &str) {
@@ -102,7 +104,13 @@ fn overridden(template: DeliveryTemplate, tree: &dyn Tree, path: &str) -> Result
         return Ok(template);
     }
     let text = tree.read(&file, FILE_LIMIT).map_err(|e| invalid(e.to_string()))?;
-    let own: Value = crate::render::yaml::read_one(&text).map_err(|e| invalid(e.to_string()))?;
+    let text = String::from_utf8(text).map_err(|_| invalid("is not UTF-8 text".into()))?;
+    let mut documents = parse(&text, Keep::Variables, &Limits::default())
+        .map_err(|e| invalid(format!("line {}: {}", e.line, e.problem)))?;
+    if documents.len() > 1 {
+        return Err(invalid("holds more than one document".into()));
+    }
+    let own = documents.pop().map_or(Value::Null, |d| d.value);
     let own = match own {
         Value::Null => return Ok(template),
         Value::Object(map) => map,
@@ -149,7 +157,8 @@ pub async fn apply(
     }
     let namespace = repository.namespace().unwrap_or_default();
     let name = repository.name_any();
-    let seen = format!("{}/{}", fetched.commit.id.as_str(), repository.metadata.generation.unwrap_or_default());
+    let seen =
+        format!("{}/{}", fetched.commit.id.as_str(), repository.metadata.generation.unwrap_or_default());
     if daemon.directories_seen(&namespace, &name).as_deref() == Some(&seen) {
         return Ok(before.deliveries);
     }

@@ -49,9 +49,7 @@ func spawn(logDir, workDir string, args []string, mode spawnMode, inherit ...*os
 		return nil, err
 	}
 	defer log.Close()
-	// Not os.Executable: its path may have been replaced by a newer build since
-	// this process started, while this link always leads to the running file.
-	cmd := exec.Command("/proc/self/exe", args...)
+	cmd := exec.Command(ownPath(), args...)
 	cmd.Args[0] = "testcluster"
 	cmd.Dir = workDir
 	cmd.Stdout, cmd.Stderr = log, log
@@ -73,6 +71,26 @@ func spawn(logDir, workDir string, args []string, mode spawnMode, inherit ...*os
 		return p, fmt.Errorf("%s ended as soon as it was started: %w", name, err)
 	}
 	return p, nil
+}
+
+// ownPath is the file this process runs from. When a newer build has replaced
+// it in the meantime, the kernel's own link still leads to the old one; it is
+// the second choice only because "ps" would then call every component "exe".
+func ownPath() string {
+	const link = "/proc/self/exe"
+	path, err := os.Readlink(link)
+	if err != nil {
+		return link
+	}
+	atPath, err := os.Stat(path)
+	if err != nil {
+		return link
+	}
+	running, err := os.Stat(link)
+	if err != nil || !os.SameFile(atPath, running) {
+		return link
+	}
+	return path
 }
 
 // alive reports whether the very process that was started still runs.

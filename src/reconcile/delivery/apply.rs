@@ -37,7 +37,9 @@ pub async fn run(
         {
             match healthy(work, &before) {
                 Health::Healthy => {}
-                Health::Unknown => return ApplyEnd::Blocked("what was applied so far was not seen yet".into()),
+                Health::Unknown => {
+                    return ApplyEnd::Blocked("what was applied so far was not seen yet".into());
+                }
                 Health::Progressing(p) | Health::Degraded(p) | Health::Broken(p) => {
                     return ApplyEnd::Blocked(format!("{}: {}", p.object, p.message));
                 }
@@ -46,8 +48,11 @@ pub async fn run(
         if superseded() {
             return ApplyEnd::Blocked("a newer revision is there".into());
         }
-        for manifest in objects.iter().filter(|o| matches!(act(work, o), Some(Act::Later))) {
-            let entry = work.inventory.iter().find(|e| e.id() == manifest.id()).filter(|e| e.uid.is_some()).cloned();
+        let later: Vec<&Manifest> =
+            objects.iter().copied().filter(|o| matches!(act(work, o), Some(Act::Later))).collect();
+        for manifest in later {
+            let entry =
+                work.inventory.iter().find(|e| e.id() == manifest.id()).filter(|e| e.uid.is_some()).cloned();
             match planner.plan_object(manifest, entry.as_ref(), &plan::Brings::default(), false).await {
                 Ok(planned) => {
                     if let (Some(origin), Some(entry)) = (planned.origin, work.entry_mut(&manifest.id())) {
@@ -59,22 +64,21 @@ pub async fn run(
                     // A kind or a namespace that the wave before brought may take a moment to be known everywhere.
                     let fresh = brings.kinds.iter().any(|(_, kind)| *kind == manifest.gvk().kind)
                         || brings.namespaces.contains(manifest.namespace());
-                    let unknown = ["KindUnknown", "NamespaceMissing"].contains(&refusal.problem.reason.as_str());
+                    let unknown =
+                        ["KindUnknown", "NamespaceMissing"].contains(&refusal.problem.reason.as_str());
                     refusal.transient |= fresh && unknown;
                     return ApplyEnd::Failed(refusal);
                 }
             }
         }
-        let writes: Vec<(&Manifest, Act)> = objects
-            .iter()
-            .filter(|o| to_do(work, o))
-            .filter_map(|o| Some((*o, act(work, o)?.clone())))
-            .collect();
-        let results: Vec<_> = stream::iter(writes)
-            .map(|(manifest, act)| async move { (manifest, write(planner, manifest, &act).await) })
-            .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
+        // Collected first: a closure over borrowed objects is not general enough for a future that is sent to a thread.
+        let mut writes = Vec::new();
+        for manifest in objects.iter().copied().filter(|o| to_do(work, o)) {
+            if let Some(act) = act(work, manifest).cloned() {
+                writes.push(async move { (manifest, write(planner, manifest, &act).await) });
+            }
+        }
+        let results: Vec<_> = stream::iter(writes).buffer_unordered(AT_ONCE).collect().await;
         let mut failed = None;
         for (manifest, result) in results {
             match result {
@@ -130,10 +134,10 @@ async fn write(planner: &Planner<'_>, manifest: &Manifest, act: &Act) -> Result<
         Act::Create => Guard::Absent,
         Act::Update { uid, release } => {
             if !release.is_empty() {
-                let there =
-                    get(planner.access, &resource, namespace, name).await.map_err(refuse)?.ok_or_else(|| {
-                        refuse(ApplyError { object: manifest.id(), cause: Cause::UidChanged })
-                    })?;
+                let there = get(planner.access, &resource, namespace, name)
+                    .await
+                    .map_err(refuse)?
+                    .ok_or_else(|| refuse(ApplyError { object: manifest.id(), cause: Cause::UidChanged }))?;
                 let version = there["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
                 let patch = removal_patch(&there, release);
                 if !patch.is_empty() {

@@ -7,13 +7,11 @@ use crate::cluster::Discovery;
 use crate::core::bundle::Bundle;
 use crate::core::diff::fold_string_data;
 use crate::core::manifest::Manifest;
-use crate::core::plan;
 use crate::core::rollout::Refusal;
 use crate::core::tree::Tree;
-use crate::render::{self, Options, Scope, Scopes, Substitutions};
-use crate::source::CommitId;
 use crate::reconcile::sources::Fetched;
-use serde_json::Value;
+use crate::render::{self, Options, RenderError, Scope, Scopes, Substitutions};
+use crate::source::CommitId;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -57,9 +55,10 @@ pub fn options(spec: &DeliverySpec, settings: Option<&Settings>, renderer: &Rend
         kustomize,
         kustomize_binary: renderer.kustomize.clone(),
         target_namespace: t.target_namespace.clone(),
-        substitute: t.substitute.as_ref().map(|_| Substitutions {
-            values: settings.map(|s| s.values.clone()).unwrap_or_default(),
-        }),
+        substitute: t
+            .substitute
+            .as_ref()
+            .map(|_| Substitutions { values: settings.map(|s| s.values.clone()).unwrap_or_default() }),
         ..Options::default()
     }
 }
@@ -74,23 +73,35 @@ pub async fn render(
 ) -> Result<(Bundle, Vec<String>), Refusal> {
     let rendered = render::render(tree, path, options, scopes)
         .await
-        .map_err(|e| refusal(e.reason(), e.to_string(), e.is_transient()))?;
+        .map_err(|e| refusal(reason(&e), e.to_string(), is_transient(&e)))?;
     let objects = rendered.objects.into_iter().map(|manifest| labelled(manifest, label)).collect();
     let bundle = Bundle::new(objects).map_err(|e| refusal("InvalidBundle", e.to_string(), false))?;
     Ok((bundle, rendered.warnings))
+}
+
+/// A word for conditions and events.
+pub fn reason(error: &RenderError) -> &'static str {
+    match error {
+        RenderError::NoSuchDirectory(_) | RenderError::NotADirectory(_) => "PathNotFound",
+        RenderError::Empty { .. } => "EmptyBundle",
+        RenderError::Unset { .. } => "SettingMissing",
+        _ => "RenderFailed",
+    }
+}
+
+/// Whether rendering may succeed without a new commit.
+fn is_transient(error: &RenderError) -> bool {
+    matches!(
+        error,
+        RenderError::KustomizeMissing { .. } | RenderError::KustomizeTimeout { .. } | RenderError::Tree(_)
+    )
 }
 
 fn labelled(mut manifest: Manifest, label: &str) -> Manifest {
     if !label.is_empty() {
         manifest.set_label(names::DELIVERY_LABEL, label);
     }
-    let mut value = manifest.to_value();
-    if plan::is_secret(&value) {
-        fold_string_data(&mut value);
-        if let Value::Object(map) = value {
-            *manifest.fields_mut() = map;
-        }
-    }
+    fold_string_data(manifest.fields_mut());
     manifest
 }
 
@@ -108,10 +119,6 @@ pub async fn tree(fetched: &Fetched, revision: &Revision) -> Result<Arc<dyn Tree
     if let Ok(tree) = fetched.mirror.tree(&id) {
         return Ok(Arc::new(tree));
     }
-    fetched
-        .mirror
-        .fetch_commit(&id, &fetched.credentials, &fetched.limits)
-        .await
-        .map_err(|e| lost(&e))?;
+    fetched.mirror.fetch_commit(&id, &fetched.credentials, &fetched.limits).await.map_err(|e| lost(&e))?;
     Ok(Arc::new(fetched.mirror.tree(&id).map_err(|e| lost(&e))?))
 }

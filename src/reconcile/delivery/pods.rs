@@ -8,6 +8,7 @@ use crate::api::delivery::{Problem, Step};
 use crate::cluster::pods::PodWatch;
 use crate::core::health::{PodRules, workload_trouble, workload_waits_for};
 use crate::core::manifest::ObjectId;
+use crate::core::rollout::read_stamp;
 use crate::reconcile::live::version;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -40,6 +41,8 @@ impl Pods {
 
 /// Watches the pods of each workload that is not healthy, and looks at what they show.
 pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
+    let attempt = status.attempt.as_ref().filter(|a| a.step != Step::Pruning);
+    let Some(attempt) = attempt else { return memory.pods.clear() };
     let rules = PodRules {
         max_restarts: scope
             .delivery
@@ -49,9 +52,8 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
             .as_ref()
             .and_then(|h| h.max_restarts)
             .unwrap_or(PodRules::default().max_restarts),
+        since: Some(read_stamp(&attempt.started_at)),
     };
-    let attempt = status.attempt.as_ref().filter(|a| a.step != Step::Pruning);
-    let Some(attempt) = attempt else { return memory.pods.clear() };
     let work = memory.work.as_ref().filter(|w| w.revision == attempt.revision);
     let inventory = work.map_or(status.inventory.as_slice(), |w| w.inventory.as_slice());
     let mut unsettled: BTreeMap<ObjectId, Arc<Value>> = BTreeMap::new();
@@ -99,11 +101,8 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
         let plain = |values: Vec<Arc<Value>>| values.iter().map(|v| (**v).clone()).collect::<Vec<_>>();
         let (sets, all) = (plain(watch.replica_sets()), plain(watch.pods()));
         if let Some(broken) = workload_trouble(&workload, &sets, &all, &rules) {
-            let problem = Problem {
-                reason: broken.reason.into(),
-                object: id.to_string(),
-                message: broken.message,
-            };
+            let problem =
+                Problem { reason: broken.reason.into(), object: id.to_string(), message: broken.message };
             pods.troubles.insert(id.clone(), problem);
         } else if let Some(waits) = workload_waits_for(&workload, &sets, &all) {
             pods.waits.insert(id, waits);

@@ -37,13 +37,10 @@ pub struct Planner<'a> {
 /// A refusal about an object of the bundle: says where in Git it stands.
 pub fn refused(manifest: &Manifest, error: &ApplyError) -> Refusal {
     let place = manifest.origin.to_string();
-    let message = if place.is_empty() { error.cause.to_string() } else { format!("{} ({place})", error.cause) };
+    let message =
+        if place.is_empty() { error.cause.to_string() } else { format!("{} ({place})", error.cause) };
     Refusal {
-        problem: Problem {
-            reason: error.cause.reason().into(),
-            object: manifest.id().to_string(),
-            message,
-        },
+        problem: Problem { reason: error.cause.reason().into(), object: manifest.id().to_string(), message },
         // A plan that is out of date is made anew.
         transient: error.is_transient() || error.cause.needs_new_plan(),
     }
@@ -64,18 +61,18 @@ impl Planner<'_> {
         let clears = inventory.iter().any(|e| {
             e.prune.as_deref() == Some("before") && !bundle.objects().iter().any(|o| o.id() == e.id())
         });
-        let planned: Vec<(ObjectId, Planned)> = stream::iter(bundle.objects())
-            .map(|manifest| {
-                let entry = entries.get(&manifest.id()).copied();
-                let brings = &brings;
-                async move {
-                    let planned = self.plan_object(manifest, entry, brings, clears).await?;
-                    Ok::<_, Refusal>((manifest.id(), planned))
-                }
-            })
-            .buffer_unordered(AT_ONCE)
-            .try_collect()
-            .await?;
+        // Collected first: a closure over borrowed objects is not general enough for a future that is sent to a thread.
+        let mut asked = Vec::with_capacity(bundle.objects().len());
+        for manifest in bundle.objects() {
+            let entry = entries.get(&manifest.id()).copied();
+            let brings = &brings;
+            asked.push(async move {
+                let planned = self.plan_object(manifest, entry, brings, clears).await?;
+                Ok::<_, Refusal>((manifest.id(), planned))
+            });
+        }
+        let planned: Vec<(ObjectId, Planned)> =
+            stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await?;
         let plan: BTreeMap<ObjectId, Planned> = planned.into_iter().collect();
         let origins = plan.iter().filter_map(|(id, p)| Some((id.clone(), p.origin?))).collect();
         let inventory = plan::inventory_for(&bundle, inventory, &origins);
@@ -119,10 +116,8 @@ impl Planner<'_> {
         let gvk = manifest.gvk();
         let refuse = |error: &ApplyError| refused(manifest, error);
         let act = |act| Ok(Planned { act, digest: digest_.clone(), origin: None });
-        let unknown_kind = || ApplyError {
-            object: manifest.id(),
-            cause: Cause::KindUnknown { kind: gvk.to_string() },
-        };
+        let unknown_kind =
+            || ApplyError { object: manifest.id(), cause: Cause::KindUnknown { kind: gvk.to_string() } };
         let comes_later = brings.kinds.contains(&(gvk.group.clone(), gvk.kind.clone()));
         let found = self.discovery.find(&gvk).await.map_err(|e| Refusal {
             problem: Problem {
@@ -145,7 +140,9 @@ impl Planner<'_> {
             Ok(applied) => applied,
             Err(error) => {
                 return match &error.cause {
-                    Cause::NamespaceMissing { namespace } if brings.namespaces.contains(namespace) => act(Act::Later),
+                    Cause::NamespaceMissing { namespace } if brings.namespaces.contains(namespace) => {
+                        act(Act::Later)
+                    }
                     Cause::KindUnknown { .. } if comes_later => act(Act::Later),
                     Cause::Immutable { .. } if may_recreate(manifest) => {
                         let there = get(self.access, &resource, manifest.namespace(), manifest.name())
