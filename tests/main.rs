@@ -6,6 +6,7 @@ mod support;
 mod bad_manifests_say_where;
 mod cluster_apply;
 mod kustomize_stays_inside_the_repository;
+mod ownership;
 mod real_manifests_render;
 mod source_cache_survives;
 mod source_local_commits_are_seen_at_once;
