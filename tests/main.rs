@@ -4,3 +4,5 @@
 mod support;
 
 mod cluster_apply;
+mod cluster_shared;
+mod cluster_watch;
