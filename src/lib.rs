@@ -5,5 +5,9 @@
 //! only the edges do IO.
 
 pub mod api;
+pub mod cli;
 pub mod cluster;
 pub mod core;
+pub mod reconcile;
+pub mod render;
+pub mod source;

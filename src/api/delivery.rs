@@ -282,6 +282,9 @@ pub struct Revision {
     pub branch: String,
     /// The commit's full id.
     pub commit: String,
+    /// The directory that was rendered.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
     /// Digest of what the bundle is rendered from: the ids of the trees, and the fields of the spec that matter for it.
     pub inputs: String,
     /// Digest of the settings that `substitute` read; empty when it reads none.

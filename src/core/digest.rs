@@ -27,12 +27,17 @@ pub fn of_value(value: &Value) -> String {
 /// Digest of a JSON value under a key (HMAC-SHA256, 128 bits): for values of Secrets, which must not be
 /// guessable from their digest.
 pub fn of_value_keyed(value: &Value, key: &[u8]) -> String {
-    use hmac::{Hmac, KeyInit, Mac};
     let mut out = Vec::with_capacity(512);
     write_canonical(value, &mut out);
+    of_bytes_keyed(&out, key)
+}
+
+/// Digest of bytes under a key (HMAC-SHA256, 128 bits).
+pub fn of_bytes_keyed(bytes: &[u8], key: &[u8]) -> String {
+    use hmac::{Hmac, KeyInit, Mac};
     match Hmac::<Sha256>::new_from_slice(key) {
         Ok(mut mac) => {
-            mac.update(&out);
+            mac.update(bytes);
             hex(&mac.finalize().into_bytes()[..16])
         }
         // HMAC takes keys of any length, so this branch is never taken; saying nothing leaks nothing.

@@ -1,8 +1,13 @@
 //! What decides. Values in, values out: no client, no file, no clock, no randomness.
 
 pub mod bundle;
+pub mod diff;
 pub mod digest;
+pub mod drift;
+pub mod fields;
+pub mod health;
 pub mod manifest;
 pub mod plan;
+pub mod removal;
 pub mod rollout;
 pub mod tree;

@@ -1,5 +1,7 @@
 //! A tree of files to render from: a commit's in Git, or a directory on disk.
 
+pub mod memory;
+
 use std::fmt;
 
 /// What an entry of a directory is.

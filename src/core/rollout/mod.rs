@@ -121,6 +121,8 @@ pub struct Observation {
     pub health: Health,
     /// How many of these objects differ from what was applied.
     pub drifted: usize,
+    /// The inventory after what drifted was written back; shown once.
+    pub corrected: Option<Vec<InventoryEntry>>,
     /// The value of the release annotation.
     pub release: Option<String>,
     /// The value of the rollback annotation.

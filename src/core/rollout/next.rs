@@ -38,6 +38,11 @@ impl Machine<'_> {
         if self.spec.suspend {
             return;
         }
+        if self.state.attempt.is_none()
+            && let Some(corrected) = &self.seen.corrected
+        {
+            self.state.inventory = corrected.clone();
+        }
         self.requests();
         if let Some((goal, revision)) = self.wanted() {
             self.begin(goal, revision);

@@ -1,0 +1,3 @@
+//! The command line: one file per command; prints, decides nothing.
+
+pub mod health;

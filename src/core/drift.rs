@@ -1,0 +1,155 @@
+//! Changes in the cluster that nobody asked for in Git, and who made them.
+
+use super::diff::{Certainty, ChangeKind, diff, redact_values};
+use super::fields::{Operation, Owner, Path, owned_by, owners};
+use crate::api::names::{DELIVERY_LABEL, FIELD_MANAGER};
+use serde_json::Value;
+
+/// How one object of the effective bundle stands in the cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ObjectDrift {
+    /// As Git says.
+    InSync,
+    /// Fields differ.
+    Modified(Vec<DriftedField>),
+    /// It is not there.
+    Missing,
+    /// It has lost the label that says whose it is, and perhaps other fields: the label comes first.
+    Unlabelled(Vec<DriftedField>),
+    /// It carries the label of another Delivery.
+    Foreign {
+        /// The label's value.
+        label: String,
+    },
+}
+
+impl ObjectDrift {
+    /// The fields that differ.
+    pub fn fields(&self) -> &[DriftedField] {
+        match self {
+            ObjectDrift::Modified(fields) | ObjectDrift::Unlabelled(fields) => fields,
+            _ => &[],
+        }
+    }
+
+    /// Whether a dry-run has to tell: fields differ, and none of them surely.
+    pub fn is_doubtful(&self) -> bool {
+        matches!(self, ObjectDrift::Modified(fields) if fields.iter().all(|f| f.certainty == Certainty::Doubtful))
+    }
+}
+
+/// One field that is not as Git says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DriftedField {
+    /// Where.
+    pub path: Path,
+    /// What the effective bundle wants; `None` for a field that it does not have.
+    pub desired: Option<Value>,
+    /// What stands there. Equal to `desired` when only the ownership was lost.
+    pub live: Option<Value>,
+    /// How it differs.
+    pub kind: ChangeKind,
+    /// The field manager that has the field now: a program, not a person. `None` where Kubernetes keeps no record: nobody owns what
+    /// was removed, and a time is kept only for the last change of a whole entry.
+    pub manager: Option<String>,
+    /// How that manager wrote.
+    pub operation: Option<Operation>,
+    /// The subresource that it wrote through, such as `scale`; `""` for the object itself.
+    pub subresource: String,
+    /// When that manager last changed anything in the object (RFC 3339): not before this change.
+    pub at: Option<String>,
+    /// Whether it surely differs.
+    pub certainty: Certainty,
+}
+
+impl DriftedField {
+    /// Replaces values that must not be shown, see [`super::diff::redact`].
+    pub fn redact(&mut self, kind: &str) {
+        redact_values(kind, &self.path, &mut self.desired, &mut self.live);
+    }
+}
+
+/// How `live` differs from `desired`, an object of the effective bundle with our label, as it was applied last.
+///
+/// A desired path that we do not own or whose value differs, and a path that we own and that is not desired. Where we own a path
+/// and its value differs nobody has edited it (an edit takes the path from us), so that is doubtful: a
+/// mutating webhook, a spelling of the server's, or a bundle that was not applied yet. When we own nothing at all (someone
+/// cleared `managedFields`) only values are told, or, if none differs, the loss itself at `metadata.managedFields`.
+pub fn drift(desired: &Value, live: Option<&Value>) -> ObjectDrift {
+    let Some(live) = live else { return ObjectDrift::Missing };
+    let label = |object: &Value| {
+        object
+            .pointer("/metadata/labels")
+            .and_then(|labels| labels.get(DELIVERY_LABEL))
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
+    let (wanted_label, live_label) = (label(desired), label(live));
+    if let (Some(wanted), Some(found)) = (&wanted_label, &live_label)
+        && wanted != found
+    {
+        return ObjectDrift::Foreign { label: found.clone() };
+    }
+    let owned = owned_by(live, FIELD_MANAGER);
+    let others: Vec<Owner> = owners(live)
+        .into_iter()
+        .filter(|o| {
+            o.manager != FIELD_MANAGER || o.operation != Operation::Apply || !o.subresource.is_empty()
+        })
+        .collect();
+    let label_path = Path::fields(["metadata", "labels", DELIVERY_LABEL]);
+    let mut changes = diff(desired, live, &owned);
+    if owned.is_empty() {
+        changes.retain(|c| c.kind != ChangeKind::Ownership);
+        if changes.is_empty() {
+            return ObjectDrift::Modified(vec![unrecorded()]);
+        }
+    }
+    let mut fields: Vec<DriftedField> = changes
+        .into_iter()
+        .map(|change| {
+            let ours = owned.contains(&change.path);
+            let who = if ours { None } else { who(&others, &change.path) };
+            let certainty = if ours && change.kind == ChangeKind::Changed {
+                Certainty::Doubtful
+            } else {
+                change.certainty
+            };
+            DriftedField {
+                desired: change.desired,
+                live: change.live,
+                kind: change.kind,
+                manager: who.map(|o| o.manager.clone()),
+                operation: who.map(|o| o.operation),
+                subresource: who.map(|o| o.subresource.clone()).unwrap_or_default(),
+                at: who.and_then(|o| o.time.clone()),
+                certainty,
+                path: change.path,
+            }
+        })
+        .collect();
+    if wanted_label.is_some() && live_label.is_none() {
+        fields.sort_by_key(|f| f.path != label_path);
+        return ObjectDrift::Unlabelled(fields);
+    }
+    if fields.is_empty() { ObjectDrift::InSync } else { ObjectDrift::Modified(fields) }
+}
+
+fn unrecorded() -> DriftedField {
+    DriftedField {
+        path: Path::fields(["metadata", "managedFields"]),
+        desired: None,
+        live: None,
+        kind: ChangeKind::Ownership,
+        manager: None,
+        operation: None,
+        subresource: String::new(),
+        at: None,
+        certainty: Certainty::Sure,
+    }
+}
+
+/// The last of the managers that have a field.
+fn who<'a>(others: &'a [Owner], path: &Path) -> Option<&'a Owner> {
+    others.iter().filter(|owner| owner.fields.touches(path)).max_by(|a, b| a.time.cmp(&b.time))
+}

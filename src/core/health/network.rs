@@ -1,0 +1,51 @@
+//! What leads traffic to pods: Service, Ingress.
+
+use super::Verdict;
+use super::live::Live;
+
+/// The addresses that a load balancer published.
+fn addresses(live: &Live<'_>) -> Vec<String> {
+    live.items("/status/loadBalancer/ingress")
+        .map(|entry| match (entry.text("/ip"), entry.text("/hostname")) {
+            ("", "") => "unnamed address".to_owned(),
+            ("", name) => name.to_owned(),
+            (ip, _) => ip.to_owned(),
+        })
+        .collect()
+}
+
+/// A Service. Only a load balancer has to be waited for; whether pods stand behind it, their workload says.
+pub(super) fn service(live: &Live<'_>) -> Verdict {
+    match live.text("/spec/type") {
+        "LoadBalancer" => {
+            let addresses = addresses(live);
+            if !addresses.is_empty() {
+                return Verdict::healthy(format!("its load balancer answers at {}", addresses.join(", ")));
+            }
+            // Set by hand where a network device outside the cluster does the balancing; nobody fills the status then.
+            if live.items("/spec/externalIPs").count() > 0 {
+                return Verdict::healthy("is reached at its externalIPs");
+            }
+            let class = live.text("/spec/loadBalancerClass");
+            Verdict::progressing(match class {
+                "" => "waits for the cluster's load balancer to give it an address".to_owned(),
+                class => format!("waits for the load balancer class {class} to give it an address"),
+            })
+        }
+        "ExternalName" => Verdict::healthy(format!("is a name for {}", live.text("/spec/externalName"))),
+        "NodePort" => Verdict::healthy("answers at its node port"),
+        _ if live.text("/spec/clusterIP") == "None" => Verdict::healthy("is headless"),
+        _ => Verdict::healthy("answers at its cluster IP"),
+    }
+}
+
+/// An Ingress is healthy by being there. Many controllers never write an address (those behind a node port, merged ingresses,
+/// several clusters behind one balancer), so waiting for one would hold good commits for ever.
+pub(super) fn ingress(live: &Live<'_>) -> Verdict {
+    let addresses = addresses(live);
+    Verdict::healthy(if addresses.is_empty() {
+        "no address is published, which not every ingress controller does".to_owned()
+    } else {
+        format!("answers at {}", addresses.join(", "))
+    })
+}

@@ -1,0 +1,252 @@
+//! What all controllers share: the connection, what the watches know, what was fetched, and what is remembered.
+
+use super::delivery::bundle::Renderer;
+use super::delivery::work::Memory;
+use super::live::Kept;
+use super::sources::{RepositoryKey, Sources};
+use crate::api::Delivery;
+use crate::api::delivery::Revision;
+use crate::cluster::events::{Note, Recorder, Regarding};
+use crate::cluster::watch::Watches;
+use crate::cluster::{Access, Connection, Discovery, ServiceAccount};
+use crate::core::bundle::Bundle;
+use crate::core::manifest::ObjectId;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// What the installer chose.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The name of the installation: its Lease and labels derive from it.
+    pub installation: String,
+    /// The namespaces whose resources are acted on; all when empty.
+    pub namespaces: Vec<String>,
+    /// The service account that acts for a Delivery that names none; the daemon's own account without.
+    pub default_service_account: Option<String>,
+    /// Where mirrors are kept.
+    pub cache_dir: PathBuf,
+    /// Whether Repositories may name directories of this machine.
+    pub allow_file: bool,
+    /// How manifests are rendered.
+    pub renderer: Renderer,
+}
+
+/// What all controllers share.
+pub struct Daemon {
+    /// The cluster.
+    pub connection: Connection,
+    /// The kinds that it knows.
+    pub discovery: Discovery,
+    /// What it holds of ours.
+    pub watches: Watches<Kept>,
+    /// What was fetched.
+    pub sources: Sources,
+    /// Bundles rendered last.
+    pub bundles: BundleCache,
+    /// What the installer chose.
+    pub options: Options,
+    /// The key for digests of Secrets.
+    pub secret_key: Vec<u8>,
+    /// Deliveries to look at.
+    pub wake: UnboundedSender<ObjectRef<Delivery>>,
+    /// Events for people.
+    pub events: Recorder,
+    pub(super) memories: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<Memory>>>>,
+    pub(super) labels: Mutex<HashMap<String, (String, String)>>,
+    pub(super) deliveries: Mutex<HashMap<(String, String), RepositoryKey>>,
+    pub(super) directories: Mutex<HashMap<RepositoryKey, String>>,
+    pub(super) listed: AtomicBool,
+    pub(super) stopping: AtomicBool,
+}
+
+impl Daemon {
+    /// The time. Everything that decides gets it handed in.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    /// `namespace/name`, for logs.
+    pub fn name(&self, delivery: &Delivery) -> String {
+        format!("{}/{}", delivery.namespace().unwrap_or_default(), delivery.name_any())
+    }
+
+    /// The account that acts for a Delivery; `None` is the daemon itself.
+    pub fn account(&self, delivery: &Delivery) -> Option<ServiceAccount> {
+        let name = delivery.spec.template.service_account_name.as_ref();
+        let name = name.or(self.options.default_service_account.as_ref())?;
+        Some(ServiceAccount { namespace: delivery.namespace().unwrap_or_default(), name: name.clone() })
+    }
+
+    /// A client as the account of a Delivery, with the Delivery's share of what the cluster takes.
+    pub fn access(&self, delivery: &Delivery, memory: &mut Memory) -> Access {
+        let account = self.account(delivery);
+        match &memory.access {
+            Some((known, access)) if *known == account => access.clone(),
+            _ => {
+                let access = self.connection.access(account.as_ref());
+                memory.access = Some((account, access.clone()));
+                access
+            }
+        }
+    }
+
+    /// What is remembered of a Delivery.
+    pub fn memory(&self, delivery: &Delivery) -> Arc<tokio::sync::Mutex<Memory>> {
+        let key = (delivery.namespace().unwrap_or_default(), delivery.name_any());
+        let label = crate::api::names::delivery_label(&self.options.installation, &key.0, &key.1);
+        lock(&self.labels).entry(label).or_insert_with(|| key.clone());
+        let repository = (key.0.clone(), delivery.spec.source.repository.clone());
+        lock(&self.deliveries).insert(key.clone(), repository);
+        lock(&self.memories).entry(key).or_default().clone()
+    }
+
+    /// Forgets a Delivery that is gone.
+    pub fn forget(&self, delivery: &Delivery) {
+        let key = (delivery.namespace().unwrap_or_default(), delivery.name_any());
+        let label = crate::api::names::delivery_label(&self.options.installation, &key.0, &key.1);
+        lock(&self.labels).remove(&label);
+        lock(&self.deliveries).remove(&key);
+        lock(&self.memories).remove(&key);
+    }
+
+    /// Called when something about the Delivery with this label changed.
+    pub fn waker(&self, label: &str) -> impl Fn() + Send + Sync + 'static {
+        let key = lock(&self.labels).get(label).cloned();
+        let wake = self.wake.clone();
+        move || {
+            if let Some((namespace, name)) = &key {
+                let _ = wake.send(ObjectRef::new(name).within(namespace));
+            }
+        }
+    }
+
+    /// Looks at the Deliveries of a Repository soon.
+    pub fn wake_deliveries_of(&self, repository: &RepositoryKey) {
+        let all: Vec<_> = lock(&self.deliveries).iter().filter(|(_, of)| *of == repository).map(|(d, _)| d.clone()).collect();
+        for (namespace, name) in all {
+            let _ = self.wake.send(ObjectRef::new(&name).within(&namespace));
+        }
+    }
+
+    /// Looks at all Deliveries soon.
+    pub fn wake_all(&self) {
+        let all: Vec<_> = lock(&self.deliveries).keys().cloned().collect();
+        for (namespace, name) in all {
+            let _ = self.wake.send(ObjectRef::new(&name).within(&namespace));
+        }
+    }
+
+    /// Commit and generation whose directories were made into Deliveries last.
+    pub fn directories_seen(&self, namespace: &str, repository: &str) -> Option<String> {
+        lock(&self.directories).get(&(namespace.to_owned(), repository.to_owned())).cloned()
+    }
+
+    /// Remembers commit and generation whose directories were made into Deliveries.
+    pub fn set_directories_seen(&self, namespace: &str, repository: &str, seen: String) {
+        lock(&self.directories).insert((namespace.to_owned(), repository.to_owned()), seen);
+    }
+
+    /// Looks at the Delivery with this label soon.
+    pub fn wake_label(&self, label: &str) {
+        let key = lock(&self.labels).get(label).cloned();
+        if let Some((namespace, name)) = key {
+            // The receiver is gone only when the daemon stops.
+            let _ = self.wake.send(ObjectRef::new(&name).within(&namespace));
+        }
+    }
+
+    /// Whether all Repositories were seen: one that is not known then does not exist.
+    pub fn repositories_listed(&self) -> bool {
+        self.listed.load(Ordering::Relaxed)
+    }
+
+    /// Whether the daemon is to end: what is being written is finished, nothing new is begun.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Begins nothing new any more.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the Repository of a Delivery moved on since its target was computed.
+    pub fn commit_moved(&self, delivery: &Delivery, memory: &Memory) -> bool {
+        let key: RepositoryKey =
+            (delivery.namespace().unwrap_or_default(), delivery.spec.source.repository.clone());
+        let newest = self.sources.get(&key).and_then(|k| k.fetched).map(|f| f.commit.id.as_str().to_owned());
+        match (&memory.target, newest) {
+            (Some((known, _)), Some(newest)) => known.commit != newest,
+            _ => false,
+        }
+    }
+
+    /// Tells people, by an event on the Delivery.
+    pub fn notify(&self, delivery: &Delivery, warning: bool, reason: &str, object: &str, message: &str) {
+        let name = self.name(delivery);
+        if warning {
+            tracing::warn!(delivery = %name, reason, object, "{message}");
+        } else {
+            tracing::info!(delivery = %name, reason, object, "{message}");
+        }
+        self.events.note(Note {
+            regarding: Regarding {
+                api_version: format!("{}/v1alpha1", crate::api::names::GROUP),
+                id: ObjectId {
+                    group: crate::api::names::GROUP.into(),
+                    kind: "Delivery".into(),
+                    namespace: delivery.namespace().unwrap_or_default(),
+                    name: delivery.name_any(),
+                },
+                uid: delivery.uid(),
+            },
+            related: None,
+            warning,
+            reason: reason.into(),
+            action: "Reconcile".into(),
+            text: if object.is_empty() || message.contains(object) {
+                message.into()
+            } else {
+                format!("{object}: {message}")
+            },
+        });
+    }
+}
+
+/// A lock whose holder may have panicked: the maps behind are never left half-changed.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a bundle is rendered from: the Delivery's label, the generation of its spec, and the revision.
+pub type BundleKey = (String, Option<i64>, Revision);
+
+/// The bundles rendered last. Small: what is settled is not kept in memory, and is rendered again when it drifts.
+#[derive(Default)]
+pub struct BundleCache(Mutex<VecDeque<(BundleKey, Arc<Bundle>)>>);
+
+/// Bundles that are kept.
+const BUNDLES: usize = 16;
+
+impl BundleCache {
+    /// A bundle, if it is still there.
+    pub fn get(&self, key: &BundleKey) -> Option<Arc<Bundle>> {
+        lock(&self.0).iter().find(|(k, _)| k == key).map(|(_, bundle)| bundle.clone())
+    }
+
+    /// Keeps a bundle; the oldest one goes.
+    pub fn put(&self, key: BundleKey, bundle: Arc<Bundle>) {
+        let mut kept = lock(&self.0);
+        kept.retain(|(k, _)| *k != key);
+        kept.push_back((key, bundle));
+        while kept.len() > BUNDLES {
+            kept.pop_front();
+        }
+    }
+}

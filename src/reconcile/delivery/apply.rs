@@ -1,0 +1,210 @@
+//! Applying a prepared revision: wave by wave, recording what was written.
+
+use super::prepare::{Planner, refused};
+use super::work::{Act, Work, Written};
+use crate::api::delivery::{EntryOrigin, Problem};
+use crate::cluster::apply::{Guard, Propagation, apply, delete, get, patch_json};
+use crate::cluster::{ApplyError, Cause, Deletion};
+use crate::core::health::verdict;
+use crate::core::manifest::{Manifest, ObjectId};
+use crate::core::plan;
+use crate::core::removal::removal_patch;
+use crate::core::rollout::{ApplyEnd, Health, Refusal};
+use crate::reconcile::live::digest;
+use futures::{StreamExt, stream};
+use serde_json::Value;
+
+/// Objects of one wave that are written at once.
+const AT_ONCE: usize = 32;
+
+/// Writes what differs. `healthy` tells the health of some of the objects, `superseded` whether a newer revision makes
+/// going on pointless.
+pub async fn run(
+    planner: &Planner<'_>,
+    work: &mut Work,
+    healthy: impl Fn(&Work, &[ObjectId]) -> Health,
+    superseded: impl Fn() -> bool,
+) -> ApplyEnd {
+    let bundle = work.bundle.clone();
+    let waves = plan::waves(&bundle);
+    let brings = plan::brings(&bundle);
+    let mut before: Vec<ObjectId> = Vec::new();
+    let mut last = None;
+    for (wave, objects) in &waves {
+        if let Some(last) = last
+            && plan::barrier(last, *wave)
+            && objects.iter().any(|o| to_do(work, o))
+        {
+            match healthy(work, &before) {
+                Health::Healthy => {}
+                Health::Unknown => return ApplyEnd::Blocked("what was applied so far was not seen yet".into()),
+                Health::Progressing(p) | Health::Degraded(p) | Health::Broken(p) => {
+                    return ApplyEnd::Blocked(format!("{}: {}", p.object, p.message));
+                }
+            }
+        }
+        if superseded() {
+            return ApplyEnd::Blocked("a newer revision is there".into());
+        }
+        let later: Vec<&Manifest> =
+            objects.iter().copied().filter(|o| matches!(act(work, o), Some(Act::Later))).collect();
+        for manifest in later {
+            let entry = work.inventory.iter().find(|e| e.id() == manifest.id()).filter(|e| e.uid.is_some()).cloned();
+            match planner.plan_object(manifest, entry.as_ref(), &plan::Brings::default(), false).await {
+                Ok(planned) => {
+                    if let (Some(origin), Some(entry)) = (planned.origin, work.entry_mut(&manifest.id())) {
+                        entry.origin = origin;
+                    }
+                    work.plan.insert(manifest.id(), planned);
+                }
+                Err(mut refusal) => {
+                    // A kind or a namespace that the wave before brought may take a moment to be known everywhere.
+                    let fresh = brings.kinds.iter().any(|(_, kind)| *kind == manifest.gvk().kind)
+                        || brings.namespaces.contains(manifest.namespace());
+                    let unknown = ["KindUnknown", "NamespaceMissing"].contains(&refusal.problem.reason.as_str());
+                    refusal.transient |= fresh && unknown;
+                    return ApplyEnd::Failed(refusal);
+                }
+            }
+        }
+        // Collected first: a closure over borrowed objects is not general enough for a future that is sent to a thread.
+        let mut writes = Vec::new();
+        for manifest in objects.iter().copied().filter(|o| to_do(work, o)) {
+            if let Some(act) = act(work, manifest).cloned() {
+                writes.push(async move { (manifest, write(planner, manifest, &act).await) });
+            }
+        }
+        let results: Vec<_> = stream::iter(writes).buffer_unordered(AT_ONCE).collect().await;
+        let mut failed = None;
+        for (manifest, result) in results {
+            match result {
+                Ok(done) => record(work, manifest, done),
+                Err(refusal) => {
+                    // A mistake says more than an outage.
+                    let better = failed.as_ref().is_none_or(|f: &Refusal| f.transient && !refusal.transient);
+                    if better {
+                        failed = Some(refusal);
+                    }
+                }
+            }
+        }
+        if let Some(refusal) = failed {
+            return ApplyEnd::Failed(refusal);
+        }
+        before.extend(objects.iter().map(|o| o.id()));
+        last = Some(*wave);
+    }
+    ApplyEnd::Done
+}
+
+fn act<'a>(work: &'a Work, manifest: &Manifest) -> Option<&'a Act> {
+    work.plan.get(&manifest.id()).map(|p| &p.act)
+}
+
+fn to_do(work: &Work, manifest: &Manifest) -> bool {
+    !work.done.contains(&manifest.id()) && act(work, manifest).is_some_and(|a| !matches!(a, Act::Unchanged))
+}
+
+/// What came of one object.
+enum Done {
+    /// Nothing was sent.
+    Recorded { uid: String, digest: String },
+    /// It was written.
+    Written { object: Box<Value>, digest: String, created: bool },
+}
+
+async fn write(planner: &Planner<'_>, manifest: &Manifest, act: &Act) -> Result<Done, Refusal> {
+    let refuse = |error: ApplyError| refused(manifest, &error);
+    let missing = || ApplyError {
+        object: manifest.id(),
+        cause: Cause::KindUnknown { kind: manifest.gvk().to_string() },
+    };
+    let resource = planner.discovery.resource(&manifest.gvk()).ok_or_else(|| refuse(missing()))?;
+    let (namespace, name) = (manifest.namespace(), manifest.name());
+    let value = manifest.to_value();
+    let guard = match act {
+        Act::Unchanged | Act::Later => Guard::Any,
+        Act::Record { uid, digest } => {
+            return Ok(Done::Recorded { uid: uid.clone(), digest: digest.clone() });
+        }
+        Act::Create => Guard::Absent,
+        Act::Update { uid, release } => {
+            if !release.is_empty() {
+                let there =
+                    get(planner.access, &resource, namespace, name).await.map_err(refuse)?.ok_or_else(|| {
+                        refuse(ApplyError { object: manifest.id(), cause: Cause::UidChanged })
+                    })?;
+                let version = there["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+                let patch = removal_patch(&there, release);
+                if !patch.is_empty() {
+                    patch_json(planner.access, &resource, namespace, name, &version, &patch)
+                        .await
+                        .map_err(refuse)?;
+                }
+            }
+            Guard::Uid(uid)
+        }
+        Act::Recreate { uid } => {
+            let gone = delete(planner.access, &resource, namespace, name, uid, None, Propagation::Background)
+                .await
+                .map_err(refuse)?;
+            if gone == Deletion::Deleting {
+                return Err(being_deleted(manifest));
+            }
+            Guard::Absent
+        }
+    };
+    let applied = apply(planner.access, &resource, &value, guard).await.map_err(refuse)?;
+    if applied.object["metadata"]["deletionTimestamp"].is_string() {
+        return Err(being_deleted(manifest));
+    }
+    let digest = digest(&applied.object, planner.key);
+    Ok(Done::Written { created: applied.created, digest, object: Box::new(applied.object) })
+}
+
+/// An object that is being deleted takes an apply and is gone afterwards all the same.
+fn being_deleted(manifest: &Manifest) -> Refusal {
+    Refusal {
+        problem: Problem {
+            reason: "BeingDeleted".into(),
+            object: manifest.id().to_string(),
+            message: "is being deleted; it is applied again when it is gone".into(),
+        },
+        transient: true,
+    }
+}
+
+fn record(work: &mut Work, manifest: &Manifest, done: Done) {
+    let id = manifest.id();
+    let planned = work.plan.get(&id);
+    let applied = planned.map(|p| p.digest.clone()).unwrap_or_default();
+    work.done.insert(id.clone());
+    let planned = work.plan.get(&id);
+    let expected_nothing = planned.is_some_and(|p| matches!(p.act, Act::Create));
+    match done {
+        Done::Recorded { uid, digest } => {
+            if let Some(entry) = work.entry_mut(&id) {
+                entry.uid = Some(uid);
+                entry.digest = digest;
+                entry.applied = applied;
+            }
+        }
+        Done::Written { object, digest, created } => {
+            let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+            let written = Written {
+                resource_version: text("resourceVersion").parse().unwrap_or(0),
+                verdict: verdict(&object),
+            };
+            if let Some(entry) = work.entry_mut(&id) {
+                // The server knows better than the plan whether something stood there.
+                if expected_nothing && !created {
+                    entry.origin = EntryOrigin::Adopted;
+                }
+                entry.uid = Some(text("uid"));
+                entry.digest = digest;
+                entry.applied = applied;
+            }
+            work.written.insert(id, written);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Drift of a Delivery's objects: seen by the digest that the watch keeps, looked at once, reported and mended.
+
+use super::work::Act;
+use super::{Scope, bundle_of};
+use crate::api::delivery::{DriftMode, InventoryEntry, Revision};
+use crate::api::drift_report::{DriftEpisode, DriftReport, DriftReportSpec, DriftedField, DriftedObject};
+use crate::cluster::apply::{Guard, dry_run, get};
+use crate::core::bundle::Bundle;
+use crate::core::drift::{ObjectDrift, drift};
+use crate::core::manifest::{Manifest, ObjectId};
+use crate::core::rollout::{back_off, stamp};
+use jiff::{SignedDuration, Timestamp};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource, ResourceExt};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Fields that are listed for one object.
+const FIELDS: usize = 50;
+
+/// Objects that are listed in one report, so that it stays well below what etcd takes.
+const OBJECTS: usize = 100;
+
+/// Episodes that are kept.
+const EPISODES: usize = 20;
+
+/// Longest value that is shown, in characters.
+const VALUE: usize = 256;
+
+/// What is known about drift.
+#[derive(Default)]
+pub struct Seen {
+    /// What was found out about objects whose digest is not the one that we left, by the digest that was looked at.
+    looked: BTreeMap<ObjectId, (String, Option<DriftedObject>)>,
+    /// The inventory after a correction; shown to the machine once.
+    pub corrected: Option<Vec<InventoryEntry>>,
+    /// What was reported last.
+    reported: Option<Vec<DriftedObject>>,
+    /// Drifts that were mended and not yet reported.
+    mended: Vec<DriftEpisode>,
+    /// How often correcting failed in a row, and when it is tried again.
+    failures: u32,
+    retry_at: Option<Timestamp>,
+}
+
+impl Seen {
+    /// How many objects differ.
+    pub fn count(&self) -> usize {
+        self.looked.values().filter(|(_, d)| d.is_some()).count()
+    }
+
+    fn objects(&self) -> Vec<DriftedObject> {
+        self.looked.values().filter_map(|(_, d)| d.clone()).collect()
+    }
+}
+
+/// Looks at the objects whose digest is not the one that we left.
+pub async fn look(scope: &Scope<'_>, memory: &mut super::work::Memory, effective: &Revision, inventory: &[InventoryEntry]) {
+    let mode = scope.spec().drift;
+    let mut differ: BTreeMap<ObjectId, (String, &InventoryEntry)> = BTreeMap::new();
+    if mode != DriftMode::Ignore {
+        for entry in inventory.iter().filter(|e| !e.stale && e.uid.is_some()) {
+            let id = entry.id();
+            let live = scope.live(&entry.gvk(), &id);
+            let digest = match &live {
+                Some(live) => live.kept.digest.to_string(),
+                None if !scope.synced(&entry.gvk(), &entry.namespace) => continue,
+                None if entry.group == "batch" && entry.kind == "Job" => continue,
+                None => "missing".into(),
+            };
+            let in_sync = live.as_ref().is_some_and(|l| {
+                entry.uid.as_deref() == Some(&*l.uid) && *l.kept.digest == *entry.digest
+            });
+            if !in_sync {
+                let mark = live.map_or(digest.clone(), |l| format!("{}/{digest}", l.uid));
+                differ.insert(id, (mark, entry));
+            }
+        }
+    }
+    memory.drift.looked.retain(|id, (mark, _)| differ.get(id).is_some_and(|(m, _)| m == mark));
+    let new: Vec<_> = differ.into_iter().filter(|(id, _)| !memory.drift.looked.contains_key(id)).collect();
+    if new.is_empty() {
+        return;
+    }
+    let bundle = match bundle_of(scope, memory, effective).await {
+        Ok(bundle) => bundle,
+        Err(refusal) => {
+            tracing::warn!(problem = %refusal.problem.message, "drift cannot be looked at");
+            return;
+        }
+    };
+    for (id, (mark, _)) in new {
+        if let Some(manifest) = bundle.get(&id)
+            && let Ok(found) = compare(scope, manifest).await
+        {
+            memory.drift.looked.insert(id, (mark, found));
+        }
+    }
+}
+
+/// Compares one object field by field; a doubtful difference is settled by a dry-run.
+async fn compare(scope: &Scope<'_>, manifest: &Manifest) -> Result<Option<DriftedObject>, ()> {
+    let resource = scope.daemon.discovery.find(&manifest.gvk()).await.map_err(|_| ())?.ok_or(())?;
+    let desired = manifest.to_value();
+    let live =
+        get(&scope.access, &resource, manifest.namespace(), manifest.name()).await.map_err(|_| ())?;
+    let found = drift(&desired, live.as_ref());
+    let gvk = manifest.gvk();
+    let object = |state: &str, fields| DriftedObject {
+        api_version: gvk.api_version(),
+        kind: gvk.kind.clone(),
+        namespace: manifest.namespace().into(),
+        name: manifest.name().into(),
+        state: state.into(),
+        since: stamp(scope.daemon.now()),
+        fields,
+    };
+    if found.is_doubtful()
+        && let Some(live) = &live
+    {
+        let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
+        let answer = dry_run(&scope.access, &resource, &desired, Guard::Uid(uid)).await.map_err(|_| ())?;
+        if same(live, &answer.object) {
+            return Ok(None);
+        }
+    }
+    let state = match &found {
+        ObjectDrift::InSync => return Ok(None),
+        ObjectDrift::Missing => "Missing",
+        ObjectDrift::Unlabelled(_) => "Unlabelled",
+        ObjectDrift::Foreign { .. } => "Foreign",
+        ObjectDrift::Modified(_) => "Modified",
+    };
+    let kind = gvk.kind.clone();
+    let fields = found.fields().iter().take(FIELDS).cloned().map(|mut f| {
+        f.redact(&kind);
+        DriftedField {
+            path: f.path.to_string(),
+            desired: f.desired.as_ref().map(shown),
+            live: f.live.as_ref().map(shown),
+            manager: f.manager.unwrap_or_else(|| "unknown".into()),
+            operation: f.operation.map(|o| o.to_string()),
+            at: f.at,
+        }
+    });
+    Ok(Some(object(state, fields.collect())))
+}
+
+/// Whether an apply would change anything that matters.
+fn same(live: &Value, after: &Value) -> bool {
+    let bare = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            for field in ["managedFields", "resourceVersion", "generation"] {
+                metadata.remove(field);
+            }
+        }
+        object
+    };
+    bare(live) == bare(after)
+}
+
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(VALUE) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}
+
+/// Writes back what differs. Only these objects are sent.
+pub async fn correct(scope: &Scope<'_>, memory: &mut super::work::Memory, effective: &Revision, inventory: &[InventoryEntry]) -> Option<Timestamp> {
+    let now = scope.daemon.now();
+    if let Some(at) = memory.drift.retry_at
+        && at > now
+    {
+        return Some(at);
+    }
+    let bundle = bundle_of(scope, memory, effective).await.ok()?;
+    let ids: Vec<ObjectId> =
+        memory.drift.looked.iter().filter(|(_, (_, d))| d.is_some()).map(|(id, _)| id.clone()).collect();
+    let objects: Vec<Manifest> = ids.iter().filter_map(|id| bundle.get(id).cloned()).collect();
+    let Ok(partial) = Bundle::new(objects) else { return None };
+    let live = scope.live_fn();
+    let planner = scope.planner(&live, None);
+    let entries: Vec<InventoryEntry> =
+        inventory.iter().filter(|e| ids.contains(&e.id())).cloned().collect();
+    let result = async {
+        let mut work = planner
+            .plan(effective, crate::api::delivery::Goal::Deploy, partial.into(), &entries)
+            .await?;
+        for planned in work.plan.values_mut() {
+            // What the watch does not show any more is made anew.
+            if let Act::Record { uid, .. } = &planned.act {
+                planned.act = Act::Update { uid: uid.clone(), release: Vec::new() };
+            }
+        }
+        match super::apply::run(&planner, &mut work, |_, _| crate::core::rollout::Health::Healthy, || false).await {
+            crate::core::rollout::ApplyEnd::Failed(refusal) => Err(refusal),
+            _ => Ok(work),
+        }
+    }
+    .await;
+    match result {
+        Ok(work) => {
+            let mended_at = stamp(now);
+            for id in &ids {
+                if let Some((_, Some(object))) = memory.drift.looked.remove(id) {
+                    memory.drift.mended.insert(0, DriftEpisode { mended_at: mended_at.clone(), object });
+                }
+            }
+            let mut all: BTreeMap<ObjectId, InventoryEntry> =
+                inventory.iter().map(|e| (e.id(), e.clone())).collect();
+            let order: Vec<ObjectId> = inventory.iter().map(InventoryEntry::id).collect();
+            for mut entry in work.inventory {
+                if let Some(old) = all.get(&entry.id()) {
+                    entry.origin = old.origin;
+                }
+                all.insert(entry.id(), entry);
+            }
+            memory.drift.corrected = Some(order.iter().filter_map(|id| all.remove(id)).collect());
+            memory.drift.failures = 0;
+            memory.drift.retry_at = None;
+            None
+        }
+        Err(refusal) => {
+            let at = now + back_off(SignedDuration::from_secs(5), memory.drift.failures);
+            memory.drift.failures += 1;
+            memory.drift.retry_at = Some(at);
+            scope.notify(true, "DriftNotCorrected", &refusal.problem.object, &refusal.problem.message);
+            Some(at)
+        }
+    }
+}
+
+/// Writes the DriftReport when there is something new to tell.
+pub async fn report(scope: &Scope<'_>, memory: &mut super::work::Memory, effective: &Revision) {
+    let objects = memory.drift.objects();
+    let quiet = memory.drift.reported.as_ref().map_or(objects.is_empty(), |r| *r == objects);
+    if quiet && memory.drift.mended.is_empty() {
+        return;
+    }
+    let Some(owner) = scope.delivery.controller_owner_ref(&()) else { return };
+    let namespace = scope.delivery.namespace().unwrap_or_default();
+    let name = scope.delivery.name_any();
+    let api: Api<DriftReport> = Api::namespaced(scope.daemon.connection.client.clone(), &namespace);
+    let old = match api.get_opt(&name).await {
+        Ok(old) => old.map(|r| r.spec).unwrap_or_default(),
+        Err(_) => return,
+    };
+    let mut episodes = memory.drift.mended.clone();
+    episodes.extend(old.episodes);
+    episodes.truncate(EPISODES);
+    let since = match (&old.since, objects.is_empty()) {
+        (_, true) => None,
+        (Some(since), false) => Some(since.clone()),
+        (None, false) => Some(stamp(scope.daemon.now())),
+    };
+    let spec = DriftReportSpec {
+        revision: effective.to_string(),
+        count: i64::try_from(objects.len()).unwrap_or(i64::MAX),
+        since,
+        objects: objects.iter().take(OBJECTS).cloned().collect(),
+        episodes,
+    };
+    let mut report = DriftReport::new(&name, spec);
+    report.metadata.owner_references = Some(vec![owner]);
+    let params = PatchParams::apply(crate::api::names::FIELD_MANAGER).force();
+    let body = json!(report);
+    if api.patch(&name, &params, &Patch::Apply(body)).await.is_ok() {
+        let fresh = objects.len();
+        if fresh > 0 && memory.drift.reported.as_ref() != Some(&objects) {
+            let text = format!(
+                "{fresh} {} from {effective}; see `windlass drift {name}`",
+                if fresh == 1 { "object differs" } else { "objects differ" }
+            );
+            scope.notify(true, "Drifted", "", &text);
+        }
+        if !memory.drift.mended.is_empty() {
+            let count = memory.drift.mended.len();
+            let text =
+                format!("{count} {} written back as {effective} wants", if count == 1 { "object was" } else { "objects were" });
+            scope.notify(false, "DriftCorrected", "", &text);
+        }
+        memory.drift.mended.clear();
+        memory.drift.reported = Some(objects);
+    }
+}

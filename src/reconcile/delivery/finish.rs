@@ -1,0 +1,113 @@
+//! Writes about the Delivery itself: its status, its finalizer, its namespace, and what is kept for a rollback.
+
+use super::bundle::refusal;
+use super::work::Memory;
+use super::{Daemon, Scope, settings};
+use crate::api::delivery::Revision;
+use crate::api::{Delivery, DeliveryStatus, names};
+use crate::core::rollout::Refusal;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+use std::sync::Arc;
+
+fn api(daemon: &Daemon, delivery: &Delivery) -> Api<Delivery> {
+    Api::namespaced(daemon.connection.client.clone(), &delivery.namespace().unwrap_or_default())
+}
+
+/// Writes the status over the version that was read; a 409 says that it is not the newest any more.
+pub async fn write_status(
+    daemon: &Daemon,
+    delivery: &Delivery,
+    status: DeliveryStatus,
+) -> Result<Delivery, kube::Error> {
+    let mut new = delivery.clone();
+    new.status = Some(status);
+    new.metadata.managed_fields = None;
+    let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
+    api(daemon, delivery).replace_status(&delivery.name_any(), &params, &new).await
+}
+
+/// Sees to it that the Delivery does not go before its objects.
+pub async fn add_finalizer(daemon: &Daemon, delivery: &Delivery) -> Result<Arc<Delivery>, kube::Error> {
+    let mut finalizers = delivery.finalizers().to_vec();
+    finalizers.push(names::FINALIZER.into());
+    patch_finalizers(daemon, delivery, &finalizers).await.map(Arc::new)
+}
+
+/// Lets the Delivery go.
+pub async fn remove_finalizer(daemon: &Daemon, delivery: &Delivery) -> Result<(), kube::Error> {
+    let finalizers: Vec<String> =
+        delivery.finalizers().iter().filter(|f| *f != names::FINALIZER).cloned().collect();
+    match patch_finalizers(daemon, delivery, &finalizers).await {
+        Err(kube::Error::Api(e)) if e.code == 404 => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+async fn patch_finalizers(
+    daemon: &Daemon,
+    delivery: &Delivery,
+    finalizers: &[String],
+) -> Result<Delivery, kube::Error> {
+    let patch = json!({"metadata": {
+        "resourceVersion": delivery.resource_version(),
+        "finalizers": finalizers,
+    }});
+    let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+    api(daemon, delivery).patch(&delivery.name_any(), &params, &Patch::Merge(patch)).await
+}
+
+/// Makes the target namespace where the Delivery asks for that.
+pub async fn ensure_namespace(scope: &Scope<'_>) -> Result<(), Refusal> {
+    let template = &scope.delivery.spec.template;
+    let Some(name) = template.target_namespace.as_deref().filter(|_| template.create_namespace) else {
+        return Ok(());
+    };
+    // Once it was there, a missing one is an accident to be told, and asking each time would cost a request.
+    if scope.delivery.status.as_ref().is_some_and(|s| s.effective.is_some()) {
+        return Ok(());
+    }
+    let failed = |error: kube::Error| {
+        let transient = !matches!(&error, kube::Error::Api(e) if e.code == 403);
+        refusal("NamespaceNotCreated", format!("namespace {name} could not be created: {error}"), transient)
+    };
+    let api: Api<Namespace> = Api::all(scope.access.client().clone());
+    if api.get_opt(name).await.map_err(failed)?.is_some() {
+        return Ok(());
+    }
+    let namespace = Namespace {
+        metadata: kube::api::ObjectMeta { name: Some(name.into()), ..Default::default() },
+        ..Default::default()
+    };
+    match api.create(&PostParams::default(), &namespace).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(e)) if e.code == 409 => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Keeps what a rollback to this revision will need: its commit in the mirror, and its settings.
+pub async fn keep(scope: &Scope<'_>, memory: &Memory, revision: &Revision) {
+    let delivery = scope.delivery;
+    let source = scope
+        .daemon
+        .sources
+        .get(&(delivery.namespace().unwrap_or_default(), delivery.spec.source.repository.clone()));
+    if let Some(fetched) = source.and_then(|k| k.fetched)
+        && let Ok(id) = revision.commit.parse()
+    {
+        let name = scope.label.clone();
+        let kept = tokio::task::spawn_blocking(move || fetched.mirror.keep(&name, &id)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(%error, "the good commit could not be kept in the mirror");
+        }
+    }
+    if !revision.settings.is_empty()
+        && let Some(settings) = memory.settings.as_ref().filter(|s| s.digest == revision.settings)
+        && let Err(error) = settings::keep(delivery, &scope.access, settings).await
+    {
+        tracing::warn!(%error, "the settings of the good revision could not be kept");
+    }
+}

@@ -1,0 +1,454 @@
+//! The controller of Deliveries: observe, ask the state machine, write the state, act. Each round may be the last one
+//! of this process; the next one goes on from what stands in status.
+
+pub mod apply;
+pub mod bundle;
+pub mod drift;
+mod finish;
+mod observe;
+mod pods;
+pub mod prepare;
+pub mod prune;
+pub mod settings;
+pub mod work;
+
+use super::daemon::Daemon;
+use super::live::Kept;
+use crate::api::delivery::{Goal, InventoryEntry, Revision};
+use crate::api::{Delivery, DeliveryStatus, names};
+use crate::cluster::Access;
+use crate::cluster::watch::{Entry, Filter};
+use crate::core::bundle::Bundle;
+use crate::core::manifest::{Gvk, Manifest, ObjectId};
+use crate::core::plan::Live;
+use crate::core::rollout::{Action, Refusal, Spec, State, next, status};
+use bundle::refusal;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::controller;
+use prepare::Planner;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use work::Memory;
+
+/// Rounds of observe, decide and act within one reconcile. A Delivery that needs more goes on in the next one.
+const ROUNDS: usize = 24;
+
+/// Words of a condition are brought up to date this often at most while nothing else changes.
+const WORDS: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
+
+/// Why a round ended early. Everything that concerns the Delivery itself stands in its status instead.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The status could not be written; nothing was done.
+    #[error("status could not be written: {0}")]
+    Status(#[source] Box<kube::Error>),
+    /// The finalizer could not be written.
+    #[error("finalizer could not be written: {0}")]
+    Finalizer(#[source] Box<kube::Error>),
+}
+
+/// A Delivery in one round, and whom it acts as.
+pub struct Scope<'a> {
+    /// The daemon.
+    pub daemon: &'a Daemon,
+    /// The Delivery as it stands.
+    pub delivery: &'a Delivery,
+    /// The account that acts for it.
+    pub access: Access,
+    /// The value of its label.
+    pub label: String,
+}
+
+impl<'a> Scope<'a> {
+    fn new(daemon: &'a Daemon, delivery: &'a Delivery, access: Access) -> Self {
+        let namespace = delivery.namespace().unwrap_or_default();
+        let label = names::delivery_label(&daemon.options.installation, &namespace, &delivery.name_any());
+        Scope { daemon, delivery, access, label }
+    }
+
+    /// The settings that decide.
+    pub fn spec(&self) -> Spec {
+        Spec::from(&self.delivery.spec)
+    }
+
+    /// How often everything is compared in full.
+    pub fn interval(&self) -> jiff::SignedDuration {
+        self.delivery.spec.template.interval.map_or(jiff::SignedDuration::from_mins(10), |d| d.signed())
+    }
+
+    /// What the watch knows of an object.
+    pub fn live(&self, gvk: &Gvk, id: &ObjectId) -> Option<Entry<Kept>> {
+        self.daemon.watches.get(self.account().as_ref(), gvk, Filter::Labelled, &id.namespace, &id.name)
+    }
+
+    /// Whether the watch has seen all objects of a kind.
+    pub fn synced(&self, gvk: &Gvk, namespace: &str) -> bool {
+        self.daemon.watches.synced(self.account().as_ref(), gvk, Filter::Labelled, namespace)
+    }
+
+    /// The account that acts.
+    pub fn account(&self) -> Option<crate::cluster::ServiceAccount> {
+        self.daemon.account(self.delivery)
+    }
+
+    /// What the watch knows, as the planner wants it.
+    pub fn live_fn(&self) -> impl Fn(&Manifest) -> Option<Live> + Sync + use<'_, 'a> {
+        move |manifest| {
+            let live = self.live(&manifest.gvk(), &manifest.id())?;
+            Some(Live { uid: live.uid.into(), digest: live.kept.digest.into(), label: live.label.as_ref().into() })
+        }
+    }
+
+    /// A planner.
+    pub fn planner<'p>(
+        &'p self,
+        live: &'p (dyn Fn(&Manifest) -> Option<Live> + Sync),
+        previous: Option<Arc<Bundle>>,
+    ) -> Planner<'p> {
+        Planner {
+            access: &self.access,
+            discovery: &self.daemon.discovery,
+            key: &self.daemon.secret_key,
+            label: &self.label,
+            live,
+            previous,
+        }
+    }
+
+    /// Tells people, by an event on the Delivery.
+    pub fn notify(&self, warning: bool, reason: &str, object: &str, message: &str) {
+        self.daemon.notify(self.delivery, warning, reason, object, message);
+    }
+}
+
+/// One reconcile of a Delivery.
+pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controller::Action, Error> {
+    let memory = daemon.memory(&delivery);
+    let mut memory = memory.lock().await;
+    let mut delivery = newer(delivery, memory.latest.take());
+    if daemon.is_stopping() {
+        return Ok(controller::Action::await_change());
+    }
+    let deleting = delivery.metadata.deletion_timestamp.is_some();
+    let ours = delivery.finalizers().iter().any(|f| f == names::FINALIZER);
+    if deleting && !ours {
+        daemon.forget(&delivery);
+        return Ok(controller::Action::await_change());
+    }
+    if !ours {
+        delivery = finish::add_finalizer(&daemon, &delivery).await.map_err(|e| Error::Finalizer(Box::new(e)))?;
+    }
+    for _ in 0..ROUNDS {
+        let access = daemon.access(&delivery, &mut memory);
+        let before = delivery.status.clone().unwrap_or_default();
+        let now = daemon.now();
+        let decision;
+        let written;
+        {
+            let scope = Scope::new(&daemon, &delivery, access.clone());
+            watch(&scope, &mut memory, &before);
+            if let (Some(effective), None, false) = (&before.effective, &before.attempt, deleting) {
+                let effective = effective.clone();
+                drift::look(&scope, &mut memory, &effective, &before.inventory).await;
+                drift::report(&scope, &mut memory, &effective).await;
+            }
+            pods::follow(&scope, &mut memory, &before);
+            let seen = observe::observe(&scope, &mut memory, &before).await;
+            let spec = scope.spec();
+            decision = next(&spec, &State::from(&before), &seen, now);
+            let status =
+                status::status(&spec, &decision.state, &seen, &before, delivery.metadata.generation, now);
+            let worded = memory.worded_at.is_none_or(|at| at + WORDS <= now);
+            written = must_write(&before, &status, worded).then_some(status);
+        }
+        if let Some(status) = written {
+            tracing::debug!(delivery = %daemon.name(&delivery), phase = ?status.phase, "status");
+            match finish::write_status(&daemon, &delivery, status).await {
+                Ok(new) => {
+                    memory.worded_at = Some(now);
+                    delivery = Arc::new(new);
+                }
+                // Somebody else wrote it: what we decided was decided on something old.
+                Err(kube::Error::Api(e)) if e.code == 409 || e.code == 404 => {
+                    return Ok(controller::Action::requeue(Duration::from_millis(200)));
+                }
+                Err(error) => return Err(Error::Status(Box::new(error))),
+            }
+        }
+        memory.latest = Some(delivery.clone());
+        memory.forget_what_was_shown();
+        let scope = Scope::new(&daemon, &delivery, access);
+        let mut again = false;
+        let mut wake: Option<Timestamp> = None;
+        for action in decision.actions {
+            match perform(&scope, &mut memory, action).await {
+                Next::Done => {}
+                Next::Again => again = true,
+                Next::Wake(at) => wake = Some(wake.map_or(at, |w| w.min(at))),
+                Next::Gone => {
+                    daemon.forget(&delivery);
+                    return Ok(controller::Action::await_change());
+                }
+            }
+        }
+        if !again {
+            if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none() && s.failure.is_none()) {
+                memory.work = None;
+                memory.pods.clear();
+            }
+            let rest = Duration::try_from(scope.interval()).unwrap_or(Duration::from_secs(600));
+            let rest = match wake {
+                Some(at) => {
+                    let until = Duration::try_from(at.duration_since(daemon.now())).unwrap_or_default();
+                    rest.min(until.max(Duration::from_millis(10)))
+                }
+                None => rest,
+            };
+            return Ok(controller::Action::requeue(rest));
+        }
+    }
+    Ok(controller::Action::requeue(Duration::from_millis(100)))
+}
+
+/// The newer of what the watch shows and what we wrote last. Versions of one kind of object can be compared as numbers.
+fn newer(shown: Arc<Delivery>, ours: Option<Arc<Delivery>>) -> Arc<Delivery> {
+    let version = |d: &Delivery| d.resource_version().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+    match ours {
+        Some(ours) if ours.uid() == shown.uid() && version(&ours) > version(&shown) => ours,
+        _ => shown,
+    }
+}
+
+/// Whether a status says more than the one that stands: what only changed its words waits a little.
+fn must_write(before: &DeliveryStatus, after: &DeliveryStatus, worded: bool) -> bool {
+    if before == after {
+        return false;
+    }
+    if worded {
+        return true;
+    }
+    let bare = |status: &DeliveryStatus| {
+        let mut status = status.clone();
+        status.observed_generation = None;
+        for condition in &mut status.conditions {
+            condition.message.clear();
+            condition.observed_generation = None;
+        }
+        status
+    };
+    bare(before) != bare(after)
+}
+
+/// Watches what the Delivery has, and what it is about to have; ends the watches that it needs no more.
+fn watch(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
+    let work = memory.work.iter().flat_map(|w| w.inventory.iter());
+    let mut kinds: BTreeMap<Gvk, BTreeSet<String>> = BTreeMap::new();
+    for entry in status.inventory.iter().chain(work) {
+        kinds.entry(entry.gvk()).or_default().insert(entry.namespace.clone());
+    }
+    memory.interests.retain(|kind, (of, _)| kinds.contains_key(kind) && *of == scope.account());
+    ensure_watches(scope, memory, kinds);
+}
+
+fn ensure_watches(scope: &Scope<'_>, memory: &mut Memory, kinds: BTreeMap<Gvk, BTreeSet<String>>) {
+    let account = scope.account();
+    for (kind, mut namespaces) in kinds {
+        namespaces.remove("");
+        let known = memory.interests.get(&kind).map(|(_, interests)| interests);
+        let missing: BTreeSet<String> = match known {
+            Some(known) if namespaces.is_empty() && !known.is_empty() => continue,
+            Some(known) => namespaces.into_iter().filter(|n| !known.iter().any(|(of, _)| of.contains(n))).collect(),
+            None => namespaces,
+        };
+        if known.is_some() && missing.is_empty() {
+            continue;
+        }
+        let interest = scope.daemon.watches.ensure(account.as_ref(), &kind, Filter::Labelled, &missing);
+        let (_, interests) = memory.interests.entry(kind).or_insert_with(|| (account.clone(), Vec::new()));
+        interests.push((missing, interest));
+    }
+}
+
+/// What an action came to.
+enum Next {
+    /// Nothing more.
+    Done,
+    /// There is something new to observe.
+    Again,
+    /// Look again then.
+    Wake(Timestamp),
+    /// The Delivery is gone.
+    Gone,
+}
+
+async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next {
+    let empty = DeliveryStatus::default();
+    let status = scope.delivery.status.as_ref().unwrap_or(&empty);
+    match action {
+        Action::Wake(at) => return Next::Wake(at),
+        Action::Notify(notice) => {
+            scope.notify(notice.warning, &notice.reason, &notice.object, &notice.message);
+            return Next::Done;
+        }
+        Action::Keep(revision) => {
+            finish::keep(scope, memory, &revision).await;
+            return Next::Done;
+        }
+        Action::RemoveFinalizer => {
+            return match finish::remove_finalizer(scope.daemon, scope.delivery).await {
+                Ok(()) => Next::Gone,
+                Err(error) => {
+                    tracing::warn!(%error, "the finalizer could not be removed");
+                    Next::Wake(scope.daemon.now() + jiff::SignedDuration::from_secs(2))
+                }
+            };
+        }
+        Action::Prepare(revision, goal) => match prepare(scope, memory, status, &revision, goal).await {
+            Ok(mut work) => {
+                if let Some((of, written)) = memory.carried.take()
+                    && of == revision
+                {
+                    work.written = written;
+                }
+                memory.work = Some(work);
+            }
+            Err(refusal) => {
+                if memory.work.as_ref().is_some_and(|w| w.revision == revision) {
+                    memory.work = None;
+                }
+                memory.refused = Some((revision, refusal));
+            }
+        },
+        Action::Apply(revision, _) => {
+            let Some(mut work) = memory.work.take().filter(|w| w.revision == revision) else {
+                return Next::Again;
+            };
+            let live = scope.live_fn();
+            let previous = previous(scope, memory, status).await;
+            let planner = scope.planner(&live, previous);
+            let before = prune::run(
+                &scope.access,
+                &scope.daemon.discovery,
+                &scope.label,
+                &work.inventory,
+                prune::What::Before,
+            )
+            .await;
+            work.inventory = before.inventory;
+            let end = match before.refusal {
+                Some(refusal) => crate::core::rollout::ApplyEnd::Failed(refusal),
+                None => {
+                    let pods = &memory.pods;
+                    let healthy = |work: &work::Work, ids: &[ObjectId]| {
+                        let some: Vec<InventoryEntry> =
+                            work.inventory.iter().filter(|e| ids.contains(&e.id())).cloned().collect();
+                        observe::health(scope, &some, Some(work), pods)
+                    };
+                    let superseded = || scope.daemon.commit_moved(scope.delivery, memory);
+                    apply::run(&planner, &mut work, healthy, superseded).await
+                }
+            };
+            work.end = Some((end, scope.daemon.now()));
+            memory.work = Some(work);
+        }
+        Action::Prune => {
+            let failed = status.attempt.as_ref().is_some_and(|a| a.goal == Goal::Rollback);
+            memory.pruned = Some(remove(scope, status, prune::What::Stale { failed }).await);
+        }
+        Action::PruneAll => memory.pruned = Some(remove(scope, status, prune::What::All).await),
+        Action::OrphanAll => {
+            let left = remove(scope, status, prune::What::Orphan).await;
+            if let Some(refusal) = left.refusal {
+                scope.notify(true, "LabelLeft", &refusal.problem.object, &refusal.problem.message);
+            }
+            return Next::Done;
+        }
+        Action::Correct(effective) => {
+            return match drift::correct(scope, memory, &effective, &status.inventory).await {
+                Some(at) => Next::Wake(at),
+                None if memory.drift.corrected.is_some() => Next::Again,
+                None => Next::Done,
+            };
+        }
+    }
+    Next::Again
+}
+
+async fn remove(scope: &Scope<'_>, status: &DeliveryStatus, what: prune::What) -> crate::core::rollout::Pruned {
+    prune::run(&scope.access, &scope.daemon.discovery, &scope.label, &status.inventory, what).await
+}
+
+/// The bundle of the effective revision, to tell which fields left Git. Without it (its commit is lost) fields that
+/// somebody else co-owns stay.
+async fn previous(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> Option<Arc<Bundle>> {
+    let effective = status.effective.as_ref()?;
+    bundle_of(scope, memory, effective).await.ok()
+}
+
+async fn prepare(
+    scope: &Scope<'_>,
+    memory: &mut Memory,
+    status: &DeliveryStatus,
+    revision: &Revision,
+    goal: Goal,
+) -> Result<work::Work, Refusal> {
+    let bundle = bundle_of(scope, memory, revision).await?;
+    crate::core::plan::guard_empty(&bundle, &revision.path, &status.inventory)
+        .map_err(|problem| Refusal { problem, transient: false })?;
+    finish::ensure_namespace(scope).await?;
+    let mut kinds: BTreeMap<Gvk, BTreeSet<String>> = BTreeMap::new();
+    for object in bundle.objects() {
+        kinds.entry(object.gvk()).or_default().insert(object.namespace().to_owned());
+    }
+    ensure_watches(scope, memory, kinds);
+    let previous = previous(scope, memory, status).await;
+    let live = scope.live_fn();
+    let planner = scope.planner(&live, previous);
+    planner.plan(revision, goal, bundle, &status.inventory).await
+}
+
+/// The bundle of a revision, from the cache or rendered.
+pub(super) async fn bundle_of(
+    scope: &Scope<'_>,
+    memory: &Memory,
+    revision: &Revision,
+) -> Result<Arc<Bundle>, Refusal> {
+    if let Some(work) = &memory.work
+        && work.revision == *revision
+    {
+        return Ok(work.bundle.clone());
+    }
+    let delivery = scope.delivery;
+    let namespace = delivery.namespace().unwrap_or_default();
+    let cache = (scope.label.clone(), delivery.metadata.generation, revision.clone());
+    if let Some(bundle) = scope.daemon.bundles.get(&cache) {
+        return Ok(bundle);
+    }
+    let source = scope.daemon.sources.get(&(namespace, delivery.spec.source.repository.clone()));
+    let Some(fetched) = source.and_then(|k| k.fetched) else {
+        return Err(refusal("SourceUnknown", "the Repository was not read yet", true));
+    };
+    let settings = match &memory.settings {
+        Some(settings) if settings.digest == revision.settings => Some(settings.clone()),
+        _ => settings::kept(delivery, &scope.access, revision, scope.daemon.now()).await,
+    };
+    if settings.is_none() {
+        return Err(refusal(
+            "SettingsLost",
+            format!("the values that {revision} was rendered with are not kept any more"),
+            true,
+        ));
+    }
+    let tree = bundle::tree(&fetched, revision).await?;
+    let options = bundle::options(&delivery.spec, settings.as_ref(), &scope.daemon.options.renderer);
+    let scopes = bundle::ClusterScopes(&scope.daemon.discovery);
+    let (rendered, warnings) = bundle::render(tree, &revision.path, &options, &scopes, &scope.label).await?;
+    for warning in warnings {
+        tracing::warn!(delivery = %scope.daemon.name(delivery), %revision, "{warning}");
+    }
+    let rendered = Arc::new(rendered);
+    scope.daemon.bundles.put(cache, rendered.clone());
+    Ok(rendered)
+}

@@ -1,0 +1,220 @@
+//! What is seen of a Delivery: what Git wants, and how its objects are.
+
+use super::pods::Pods;
+use super::work::{Memory, Settings, TargetKey, Work};
+use super::{Scope, settings};
+use crate::api::delivery::{DeliveryStatus, InventoryEntry, Problem, Revision};
+use crate::api::names;
+use crate::core::digest;
+use crate::core::health::Status;
+use crate::core::rollout::{Applied, Health, Observation, Prepared, Target};
+use crate::reconcile::live::version;
+use crate::render;
+use crate::source::CommitId;
+use kube::ResourceExt;
+use serde_json::json;
+
+/// Everything that the machine wants to know.
+pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) -> Observation {
+    let deleting = scope.delivery.metadata.deletion_timestamp.is_some();
+    let target = if deleting { Target::Unknown } else { target(scope, memory).await };
+    let annotations = scope.delivery.annotations();
+    let work = memory.work.as_ref();
+    let inventory = work.map_or(status.inventory.as_slice(), |w| w.inventory.as_slice());
+    // A revision that is only prepared says nothing about the health of what runs.
+    let attempted = status.attempt.as_ref().map(|a| &a.revision);
+    let under_way = work.filter(|w| Some(&w.revision) == attempted);
+    let health = if under_way.is_some() || work.is_none() {
+        health(scope, inventory, under_way, &memory.pods)
+    } else {
+        self::health(scope, &status.inventory, None, &memory.pods)
+    };
+    Observation {
+        deleting,
+        target,
+        prepared: prepared(memory),
+        applied: memory.work.as_ref().and_then(applied),
+        pruned: memory.pruned.clone(),
+        health,
+        drifted: memory.drift.count(),
+        corrected: memory.drift.corrected.clone(),
+        release: annotations.get(names::RELEASE_REQUEST).cloned(),
+        rollback: annotations.get(names::ROLLBACK_REQUEST).cloned(),
+    }
+}
+
+fn prepared(memory: &Memory) -> Option<Prepared> {
+    if let Some((revision, refusal)) = &memory.refused {
+        return Some(Prepared { revision: revision.clone(), outcome: Err(refusal.clone()) });
+    }
+    let work = memory.work.as_ref()?;
+    Some(Prepared { revision: work.revision.clone(), outcome: Ok(work.inventory.clone()) })
+}
+
+fn applied(work: &Work) -> Option<Applied> {
+    let (end, at) = work.end.clone()?;
+    Some(Applied { revision: work.revision.clone(), inventory: work.inventory.clone(), end, at })
+}
+
+/// What Git wants of the Delivery. Nothing is computed again while commit and spec are the same.
+async fn target(scope: &Scope<'_>, memory: &mut Memory) -> Target {
+    let delivery = scope.delivery;
+    let namespace = delivery.namespace().unwrap_or_default();
+    let repository = &delivery.spec.source.repository;
+    let problem = |reason: &str, message: String| {
+        Target::Failed(Problem { reason: reason.into(), object: String::new(), message })
+    };
+    let Some(known) = scope.daemon.sources.get(&(namespace.clone(), repository.clone())) else {
+        return match scope.daemon.repositories_listed() {
+            true => problem(
+                "RepositoryMissing",
+                format!("Repository {namespace}/{repository} does not exist; spec.source.repository names it"),
+            ),
+            false => Target::Unknown,
+        };
+    };
+    let Some(fetched) = known.fetched else {
+        return known.problem.map_or(Target::Unknown, Target::Failed);
+    };
+    let key = TargetKey {
+        commit: fetched.commit.id.as_str().to_owned(),
+        branch: fetched.branch.clone(),
+        generation: delivery.metadata.generation.unwrap_or_default(),
+        request: delivery.annotations().get(names::RECONCILE_REQUEST).cloned().unwrap_or_default(),
+    };
+    let now = scope.daemon.now();
+    let stale = memory.settings.as_ref().is_none_or(|s| s.at + scope.interval() <= now);
+    if let Some((known, target)) = &memory.target
+        && *known == key
+        && !(stale && delivery.spec.template.substitute.is_some())
+    {
+        return target.clone();
+    }
+    let target = match settings::read(delivery, &scope.access, &scope.daemon.secret_key, now).await {
+        Err(problem) => return Target::Failed(problem),
+        Ok(settings) => {
+            let target = revision(scope, &fetched, &settings).await;
+            memory.settings = Some(settings);
+            target
+        }
+    };
+    let target = match target {
+        Ok(revision) => Target::Known(revision),
+        Err(problem) => Target::Failed(problem),
+    };
+    memory.target = Some((key, target.clone()));
+    target
+}
+
+async fn revision(
+    scope: &Scope<'_>,
+    fetched: &crate::reconcile::sources::Fetched,
+    settings: &Settings,
+) -> Result<Revision, Problem> {
+    let path = scope.delivery.spec.source.path.trim_matches('/').to_owned();
+    let failed = |reason: &str, message: String| Problem { reason: reason.into(), object: String::new(), message };
+    let id: CommitId = fetched.commit.id.clone();
+    let (mirror, at) = (fetched.mirror.clone(), path.clone());
+    let inputs = tokio::task::spawn_blocking(move || {
+        let tree = mirror.tree(&id).map_err(|e| (e.reason().to_owned(), e.to_string()))?;
+        render::inputs(&tree, &at).map_err(|e| (super::bundle::reason(&e).to_owned(), e.to_string()))
+    })
+    .await
+    .map_err(|e| failed("Internal", e.to_string()))?
+    .map_err(|(reason, message)| failed(&reason, message))?;
+    let template = &scope.delivery.spec.template;
+    let inputs = json!({
+        "trees": inputs,
+        "targetNamespace": template.target_namespace,
+        "render": template.render,
+        "substitute": template.substitute.is_some(),
+    });
+    Ok(Revision {
+        branch: fetched.branch.clone(),
+        commit: fetched.commit.id.as_str().to_owned(),
+        path,
+        inputs: digest::of_value(&inputs),
+        settings: settings.digest.clone(),
+        author: fetched.commit.author_name.clone(),
+        subject: fetched.commit.subject.clone(),
+    })
+}
+
+/// The health of the objects in an inventory together, the worst first. `work` tells what was written in this life of
+/// the daemon: what the watch shows from before does not count.
+pub fn health(
+    scope: &Scope<'_>,
+    inventory: &[InventoryEntry],
+    work: Option<&Work>,
+    pods: &Pods,
+) -> Health {
+    let mut worst = Health::Healthy;
+    for entry in inventory.iter().filter(|e| !e.stale) {
+        let one = health_of(scope, entry, work, pods);
+        if rank(&one) > rank(&worst) {
+            worst = one;
+        }
+    }
+    worst
+}
+
+fn rank(health: &Health) -> u8 {
+    match health {
+        Health::Healthy => 0,
+        Health::Unknown => 1,
+        Health::Progressing(_) => 2,
+        Health::Degraded(_) => 3,
+        Health::Broken(_) => 4,
+    }
+}
+
+fn health_of(
+    scope: &Scope<'_>,
+    entry: &InventoryEntry,
+    work: Option<&Work>,
+    pods: &Pods,
+) -> Health {
+    let id = entry.id();
+    let problem = |reason: &str, message: &str| Problem {
+        reason: reason.into(),
+        object: id.to_string(),
+        message: message.into(),
+    };
+    if let Some(trouble) = pods.troubles().get(&id) {
+        return Health::Broken(trouble.clone());
+    }
+    let written = work.and_then(|w| w.written.get(&id));
+    let live = scope.live(&entry.gvk(), &id);
+    let verdict = match (&live, written) {
+        (Some(live), Some(written)) if version(live) < written.resource_version => written.verdict.clone(),
+        (None, Some(written)) => written.verdict.clone(),
+        (Some(live), _) => live.kept.verdict.clone(),
+        (None, None) => {
+            if entry.uid.is_none() || !scope.synced(&entry.gvk(), &entry.namespace) {
+                return Health::Unknown;
+            }
+            // One that ran and was cleaned up by its TTL has done its work.
+            if entry.group == "batch" && entry.kind == "Job" {
+                return Health::Healthy;
+            }
+            return Health::Degraded(problem("Missing", "is not in the cluster"));
+        }
+    };
+    if let Some(broken) = &verdict.broken {
+        return Health::Broken(problem(broken.reason, &broken.message));
+    }
+    if verdict.settles() {
+        return Health::Healthy;
+    }
+    match verdict.status {
+        Status::Degraded => Health::Degraded(problem("Degraded", &verdict.message)),
+        Status::Missing => Health::Degraded(problem("Missing", &verdict.message)),
+        _ => {
+            let message = match pods.waits_for(&id) {
+                Some(waits) => format!("{}; {waits}", verdict.message),
+                None => verdict.message.clone(),
+            };
+            Health::Progressing(problem("Progressing", &message))
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The pods of workloads that are not healthy while a revision is being put in place: watched by the workload's
+//! selector, since they carry the template's labels and not ours.
+
+use super::Scope;
+use super::work::Memory;
+use crate::api::DeliveryStatus;
+use crate::api::delivery::{Problem, Step};
+use crate::cluster::pods::PodWatch;
+use crate::core::health::{PodRules, workload_trouble, workload_waits_for};
+use crate::core::manifest::ObjectId;
+use crate::core::rollout::read_stamp;
+use crate::reconcile::live::version;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The pods of a Delivery's unsettled workloads.
+#[derive(Default)]
+pub struct Pods {
+    watches: BTreeMap<ObjectId, (String, PodWatch)>,
+    troubles: BTreeMap<ObjectId, Problem>,
+    waits: BTreeMap<ObjectId, String>,
+}
+
+impl Pods {
+    /// Workloads that are broken beyond doubt, by what their new pods show.
+    pub fn troubles(&self) -> &BTreeMap<ObjectId, Problem> {
+        &self.troubles
+    }
+
+    /// What the new pods of a workload wait for.
+    pub fn waits_for(&self, id: &ObjectId) -> Option<&str> {
+        self.waits.get(id).map(String::as_str)
+    }
+
+    /// Ends all watches.
+    pub fn clear(&mut self) {
+        *self = Pods::default();
+    }
+}
+
+/// Watches the pods of each workload that is not healthy, and looks at what they show.
+pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
+    let attempt = status.attempt.as_ref().filter(|a| a.step != Step::Pruning);
+    let Some(attempt) = attempt else { return memory.pods.clear() };
+    let rules = PodRules {
+        max_restarts: scope
+            .delivery
+            .spec
+            .template
+            .health
+            .as_ref()
+            .and_then(|h| h.max_restarts)
+            .unwrap_or(PodRules::default().max_restarts),
+        since: Some(read_stamp(&attempt.started_at)),
+    };
+    let work = memory.work.as_ref().filter(|w| w.revision == attempt.revision);
+    let inventory = work.map_or(status.inventory.as_slice(), |w| w.inventory.as_slice());
+    let mut unsettled: BTreeMap<ObjectId, Arc<Value>> = BTreeMap::new();
+    for entry in inventory.iter().filter(|e| !e.stale && e.uid.is_some()) {
+        let id = entry.id();
+        let Some(live) = scope.live(&entry.gvk(), &id) else { continue };
+        let written = work.and_then(|w| w.written.get(&id));
+        if written.is_some_and(|w| version(&live) < w.resource_version) {
+            continue;
+        }
+        if let Some(workload) = &live.kept.workload {
+            unsettled.insert(id, workload.clone());
+        }
+    }
+    let pods = &mut memory.pods;
+    pods.watches.retain(|id, (uid, _)| {
+        unsettled.get(id).is_some_and(|w| w["metadata"]["uid"].as_str() == Some(uid.as_str()))
+    });
+    pods.troubles.clear();
+    pods.waits.clear();
+    let account = scope.account();
+    for (id, workload) in unsettled {
+        if !pods.watches.contains_key(&id) {
+            let daemon = scope.daemon.waker(&scope.label);
+            let started = PodWatch::start(
+                &scope.daemon.connection,
+                &scope.daemon.discovery,
+                account.as_ref(),
+                &id.namespace,
+                &workload["spec"]["selector"],
+                daemon,
+            );
+            match started {
+                Ok(watch) => {
+                    let uid = workload["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+                    pods.watches.insert(id.clone(), (uid, watch));
+                }
+                Err(error) => tracing::debug!(object = %id, %error, "pods are not watched"),
+            }
+        }
+        let Some((_, watch)) = pods.watches.get(&id) else { continue };
+        if !watch.synced() {
+            continue;
+        }
+        let plain = |values: Vec<Arc<Value>>| values.iter().map(|v| (**v).clone()).collect::<Vec<_>>();
+        let (sets, all) = (plain(watch.replica_sets()), plain(watch.pods()));
+        if let Some(broken) = workload_trouble(&workload, &sets, &all, &rules) {
+            let problem = Problem {
+                reason: broken.reason.into(),
+                object: id.to_string(),
+                message: broken.message,
+            };
+            pods.troubles.insert(id.clone(), problem);
+        } else if let Some(waits) = workload_waits_for(&workload, &sets, &all) {
+            pods.waits.insert(id, waits);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Preparing a revision: what is to be done with each object, tried by a dry-run before the first write.
+
+use super::work::{Act, Planned, Work};
+use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Problem, Revision};
+use crate::api::names;
+use crate::cluster::apply::{Guard, dry_run, get};
+use crate::cluster::{Access, ApplyError, Cause, Discovery};
+use crate::core::bundle::Bundle;
+use crate::core::manifest::{Manifest, ObjectId};
+use crate::core::plan::{self, Brings, Known, Live};
+use crate::core::removal::removals;
+use crate::core::rollout::Refusal;
+use crate::reconcile::live::digest;
+use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Objects of one Delivery that are tried at once. What the cluster takes at once is bounded elsewhere, for all.
+const AT_ONCE: usize = 32;
+
+/// What planning needs to know about a Delivery and its cluster.
+pub struct Planner<'a> {
+    /// The account that acts.
+    pub access: &'a Access,
+    /// What kinds the cluster knows.
+    pub discovery: &'a Discovery,
+    /// The key for digests of Secrets.
+    pub key: &'a [u8],
+    /// The value of our label.
+    pub label: &'a str,
+    /// What a watch knows of an object.
+    pub live: &'a (dyn Fn(&Manifest) -> Option<Live> + Sync),
+    /// The bundle that was applied before, to tell which fields left Git.
+    pub previous: Option<Arc<Bundle>>,
+}
+
+/// A refusal about an object of the bundle: says where in Git it stands.
+pub fn refused(manifest: &Manifest, error: &ApplyError) -> Refusal {
+    let place = manifest.origin.to_string();
+    let message = if place.is_empty() { error.cause.to_string() } else { format!("{} ({place})", error.cause) };
+    Refusal {
+        problem: Problem {
+            reason: error.cause.reason().into(),
+            object: manifest.id().to_string(),
+            message,
+        },
+        // A plan that is out of date is made anew.
+        transient: error.is_transient() || error.cause.needs_new_plan(),
+    }
+}
+
+impl Planner<'_> {
+    /// The plan of a bundle.
+    pub async fn plan(
+        &self,
+        revision: &Revision,
+        goal: Goal,
+        bundle: Arc<Bundle>,
+        inventory: &[InventoryEntry],
+    ) -> Result<Work, Refusal> {
+        let brings = plan::brings(&bundle);
+        let entries: BTreeMap<ObjectId, &InventoryEntry> = inventory.iter().map(|e| (e.id(), e)).collect();
+        // What is about to be removed first may be what is in the way.
+        let clears = inventory.iter().any(|e| {
+            e.prune.as_deref() == Some("before") && !bundle.objects().iter().any(|o| o.id() == e.id())
+        });
+        // Collected first: a closure over borrowed objects is not general enough for a future that is sent to a thread.
+        let mut asked = Vec::with_capacity(bundle.objects().len());
+        for manifest in bundle.objects() {
+            let entry = entries.get(&manifest.id()).copied();
+            let brings = &brings;
+            asked.push(async move {
+                let planned = self.plan_object(manifest, entry, brings, clears).await?;
+                Ok::<_, Refusal>((manifest.id(), planned))
+            });
+        }
+        let planned: Vec<(ObjectId, Planned)> =
+            stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await?;
+        let plan: BTreeMap<ObjectId, Planned> = planned.into_iter().collect();
+        let origins = plan.iter().filter_map(|(id, p)| Some((id.clone(), p.origin?))).collect();
+        let inventory = plan::inventory_for(&bundle, inventory, &origins);
+        Ok(Work {
+            revision: revision.clone(),
+            goal,
+            bundle,
+            plan,
+            inventory,
+            written: BTreeMap::new(),
+            done: BTreeSet::new(),
+            end: None,
+        })
+    }
+
+    /// What is to be done with an object.
+    pub async fn plan_object(
+        &self,
+        manifest: &Manifest,
+        entry: Option<&InventoryEntry>,
+        brings: &Brings,
+        clears: bool,
+    ) -> Result<Planned, Refusal> {
+        let digest = plan::manifest_digest(manifest, self.key);
+        let live = (self.live)(manifest);
+        if plan::known(manifest, &digest, entry, live.as_ref()) == Known::Unchanged {
+            return Ok(Planned { act: Act::Unchanged, digest, origin: None });
+        }
+        self.ask(manifest, digest, entry, live, brings, clears).await
+    }
+
+    async fn ask(
+        &self,
+        manifest: &Manifest,
+        digest_: String,
+        entry: Option<&InventoryEntry>,
+        live: Option<Live>,
+        brings: &Brings,
+        clears: bool,
+    ) -> Result<Planned, Refusal> {
+        let gvk = manifest.gvk();
+        let refuse = |error: &ApplyError| refused(manifest, error);
+        let act = |act| Ok(Planned { act, digest: digest_.clone(), origin: None });
+        let unknown_kind = || ApplyError {
+            object: manifest.id(),
+            cause: Cause::KindUnknown { kind: gvk.to_string() },
+        };
+        let comes_later = brings.kinds.contains(&(gvk.group.clone(), gvk.kind.clone()));
+        let found = self.discovery.find(&gvk).await.map_err(|e| Refusal {
+            problem: Problem {
+                reason: "DiscoveryFailed".into(),
+                object: manifest.id().to_string(),
+                message: e.to_string(),
+            },
+            transient: true,
+        })?;
+        let Some(resource) = found else {
+            return if comes_later { act(Act::Later) } else { Err(refuse(&unknown_kind())) };
+        };
+        let value = manifest.to_value();
+        let guard = live.as_ref().map_or(Guard::Any, |l| Guard::Uid(&l.uid));
+        let mut answer = dry_run(self.access, &resource, &value, guard).await;
+        if matches!(&answer, Err(ApplyError { cause: Cause::UidChanged, .. })) {
+            answer = dry_run(self.access, &resource, &value, Guard::Any).await;
+        }
+        let applied = match answer {
+            Ok(applied) => applied,
+            Err(error) => {
+                return match &error.cause {
+                    Cause::NamespaceMissing { namespace } if brings.namespaces.contains(namespace) => act(Act::Later),
+                    Cause::KindUnknown { .. } if comes_later => act(Act::Later),
+                    Cause::Immutable { .. } if may_recreate(manifest) => {
+                        let there = get(self.access, &resource, manifest.namespace(), manifest.name())
+                            .await
+                            .map_err(|e| refuse(&e))?;
+                        match there {
+                            Some(there) => act(Act::Recreate { uid: text(&there, "uid") }),
+                            None => act(Act::Create),
+                        }
+                    }
+                    // It cannot be tried; whatever is wrong with it shows while applying.
+                    Cause::WebhookNoDryRun { .. } => act(Act::Later),
+                    Cause::Invalid { .. } | Cause::QuotaExceeded { .. } if clears => act(Act::Later),
+                    _ => Err(refuse(&error)),
+                };
+            }
+        };
+        if applied.created {
+            return Ok(Planned { act: Act::Create, digest: digest_, origin: Some(EntryOrigin::Created) });
+        }
+        let uid = text(&applied.object, "uid");
+        let ours = live.as_ref().is_some_and(|l| l.uid == uid && l.label == self.label)
+            || entry.is_some_and(|e| e.uid.as_deref() == Some(&uid));
+        let mut origin = None;
+        if !ours {
+            let there = get(self.access, &resource, manifest.namespace(), manifest.name())
+                .await
+                .map_err(|e| refuse(&e))?;
+            let label = there.as_ref().and_then(|o| o["metadata"]["labels"][names::DELIVERY_LABEL].as_str());
+            origin = Some(match label {
+                Some(label) if label == self.label => EntryOrigin::Created,
+                Some(_) => return Err(conflict(manifest)),
+                None => EntryOrigin::Adopted,
+            });
+        }
+        let adopting = origin == Some(EntryOrigin::Adopted);
+        let previous = self.previous.as_ref().and_then(|b| b.get(&manifest.id())).map(Manifest::to_value);
+        let release = removals(previous.as_ref(), &value, &applied.object, adopting);
+        let after = digest(&applied.object, self.key);
+        let same = ours
+            && release.is_empty()
+            && live.as_ref().is_some_and(|l| !l.digest.is_empty() && l.digest == after);
+        let act = if same { Act::Record { uid, digest: after } } else { Act::Update { uid, release } };
+        Ok(Planned { act, digest: digest_, origin })
+    }
+}
+
+/// Whether an object may be deleted and created again when it cannot be changed: a Job always, since its template
+/// never can be; another where it says so.
+fn may_recreate(manifest: &Manifest) -> bool {
+    let gvk = manifest.gvk();
+    (gvk.group == "batch" && gvk.kind == "Job") || manifest.annotation(names::RECREATE) == Some("enabled")
+}
+
+fn conflict(manifest: &Manifest) -> Refusal {
+    Refusal {
+        problem: Problem {
+            reason: "Conflict".into(),
+            object: manifest.id().to_string(),
+            message: format!(
+                "belongs to another Delivery already, which keeps it ({}); remove it from one of the two",
+                manifest.origin
+            ),
+        },
+        transient: false,
+    }
+}
+
+fn text(object: &serde_json::Value, field: &str) -> String {
+    object["metadata"][field].as_str().unwrap_or_default().to_owned()
+}

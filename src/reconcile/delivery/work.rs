@@ -1,0 +1,175 @@
+//! What the daemon remembers of a Delivery between two rounds. All of it may be lost: a restarted daemon finds it out
+//! again.
+
+use crate::api::Delivery;
+use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Revision};
+use crate::cluster::watch::Interest;
+use crate::cluster::{Access, ServiceAccount};
+use crate::core::bundle::Bundle;
+use crate::core::fields::Path;
+use crate::core::health::Verdict;
+use crate::core::manifest::{Gvk, ObjectId};
+use crate::core::rollout::{ApplyEnd, Pruned, Refusal, Target};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What the daemon remembers of a Delivery.
+#[derive(Default)]
+pub struct Memory {
+    /// The Delivery as we last wrote it: the watch may still show an older one.
+    pub latest: Option<Arc<Delivery>>,
+    /// When status was last written for its words only.
+    pub worded_at: Option<Timestamp>,
+    /// What Git wants, and what that was computed from.
+    pub target: Option<(TargetKey, Target)>,
+    /// The revision being worked on.
+    pub work: Option<Work>,
+    /// Why preparing failed; shown to the machine once.
+    pub refused: Option<(Revision, Refusal)>,
+    /// What was written for a revision whose plan met something unexpected and is made anew.
+    pub carried: Option<(Revision, BTreeMap<ObjectId, Written>)>,
+    /// What pruning came to; shown once.
+    pub pruned: Option<Pruned>,
+    /// The settings that were read, by their digest.
+    pub settings: Option<Settings>,
+    /// The pods of workloads that are not settled.
+    pub pods: super::pods::Pods,
+    /// The watches that it needs, by kind: as whom, and in which namespaces.
+    pub interests: BTreeMap<Gvk, (Option<ServiceAccount>, Vec<(BTreeSet<String>, Interest)>)>,
+    /// The account that acts, and its share of what the cluster takes.
+    pub access: Option<(Option<ServiceAccount>, Access)>,
+    /// Objects that differ, as the watch told, with the digest that was looked at.
+    pub drift: super::drift::Seen,
+}
+
+/// What the target of a Delivery was computed from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetKey {
+    /// The commit.
+    pub commit: String,
+    /// The branch that was followed.
+    pub branch: String,
+    /// The generation of the Delivery's spec.
+    pub generation: i64,
+    /// The request to look again, by annotation.
+    pub request: String,
+}
+
+/// Values that `substitute` read.
+#[derive(Clone)]
+pub struct Settings {
+    /// Their digest; empty when nothing is substituted.
+    pub digest: String,
+    /// The values. Never printed.
+    pub values: BTreeMap<String, String>,
+    /// When they were read.
+    pub at: Timestamp,
+}
+
+/// A revision that was prepared, and how far its apply is.
+pub struct Work {
+    /// The revision.
+    pub revision: Revision,
+    /// What for.
+    pub goal: Goal,
+    /// Its objects.
+    pub bundle: Arc<Bundle>,
+    /// What is to be done with each.
+    pub plan: BTreeMap<ObjectId, Planned>,
+    /// The inventory as it must be recorded, with what was written so far.
+    pub inventory: Vec<InventoryEntry>,
+    /// What was written in this life of the daemon.
+    pub written: BTreeMap<ObjectId, Written>,
+    /// Objects of this plan that are done.
+    pub done: BTreeSet<ObjectId>,
+    /// How the last apply ended, and when. A failure or a block is shown to the machine once.
+    pub end: Option<(ApplyEnd, Timestamp)>,
+}
+
+/// What is to be done with an object.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// What.
+    pub act: Act,
+    /// Digest of its manifest.
+    pub digest: String,
+    /// Whether it was there before, where that was found out.
+    pub origin: Option<EntryOrigin>,
+}
+
+/// What is to be done with an object.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Nothing.
+    Unchanged,
+    /// It is as wanted although we did not leave it so: only the inventory is brought up to date.
+    Record {
+        /// Its uid.
+        uid: String,
+        /// Digest of the fields that we own.
+        digest: String,
+    },
+    /// It is created.
+    Create,
+    /// It is applied to the object with this uid.
+    Update {
+        /// The uid of the object that was looked at.
+        uid: String,
+        /// Fields that left Git and would not go by applying alone.
+        release: Vec<Path>,
+    },
+    /// It is deleted and created again.
+    Recreate {
+        /// The uid of the object that goes.
+        uid: String,
+    },
+    /// It is tried when its wave is due.
+    Later,
+}
+
+impl Act {
+    /// Whether it writes to the cluster.
+    pub fn writes(&self) -> bool {
+        !matches!(self, Act::Unchanged | Act::Record { .. })
+    }
+}
+
+/// What was written.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The resourceVersion of the answer: what a watch shows from before does not count.
+    pub resource_version: u64,
+    /// The health of the answer.
+    pub verdict: Verdict,
+}
+
+impl Work {
+    /// The entry of an object.
+    pub fn entry_mut(&mut self, id: &ObjectId) -> Option<&mut InventoryEntry> {
+        self.inventory.iter_mut().find(|e| e.id() == *id)
+    }
+
+    /// Identities of the objects.
+    pub fn ids(&self) -> BTreeSet<ObjectId> {
+        self.bundle.objects().iter().map(|o| o.id()).collect()
+    }
+}
+
+impl Memory {
+    /// Drops what the machine is shown once. A plan whose apply failed goes too: what was written is in the inventory,
+    /// and what comes next is planned against the cluster as it is then.
+    pub fn forget_what_was_shown(&mut self) {
+        self.refused = None;
+        self.pruned = None;
+        self.drift.corrected = None;
+        let Some(work) = &mut self.work else { return };
+        match work.end {
+            Some((ApplyEnd::Blocked(_), _)) => work.end = None,
+            Some((ApplyEnd::Failed(_), _)) => {
+                self.carried = self.work.take().map(|w| (w.revision, w.written));
+            }
+            _ => {}
+        }
+    }
+}

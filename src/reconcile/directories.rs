@@ -1,0 +1,239 @@
+//! `spec.deliveries` of a Repository: one Delivery for each directory that matches.
+
+use super::daemon::Daemon;
+use super::sources::Fetched;
+use crate::api::delivery::{DeliverySpec, DeliveryTemplate, Problem, Source};
+use crate::api::repository::{DeliverySet, RepositoryStatus};
+use crate::api::{Delivery, Repository, names};
+use crate::core::tree::{Tree, join};
+use crate::render::yaml::{Keep, Limits, parse};
+use crate::source::matching_directories;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::{Api, Resource, ResourceExt};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// A directory's own settings of its Delivery.
+const FILE: &str = "windlass.yaml";
+
+/// Largest `windlass.yaml`, in bytes.
+const FILE_LIMIT: u64 = 64 << 10;
+
+/// Fields that decide what a tenant may do: a directory cannot set them for itself.
+const RESERVED: [&str; 4] = ["serviceAccountName", "targetNamespace", "createNamespace", "source"];
+
+fn problem(reason: &str, message: impl Into<String>) -> Problem {
+    Problem { reason: reason.into(), object: String::new(), message: message.into() }
+}
+
+/// The Deliveries that a tree asks for, by name. Pure but for reading the tree.
+pub fn wanted(
+    repository: &str,
+    sets: &[DeliverySet],
+    tree: &dyn Tree,
+) -> Result<BTreeMap<String, DeliverySpec>, Problem> {
+    let mut wanted: BTreeMap<String, DeliverySpec> = BTreeMap::new();
+    for set in sets {
+        let directories = matching_directories(tree, &set.path)
+            .map_err(|e| problem("InvalidPath", format!("spec.deliveries path \"{}\": {e}", set.path)))?;
+        for path in directories {
+            let directory = match path.rsplit('/').next() {
+                Some("") | None => repository,
+                Some(last) => last,
+            };
+            let template = expand(&set.template, directory, &path)?;
+            let template = overridden(template, tree, &path)?;
+            let source = Source { repository: repository.into(), path: path.clone() };
+            let name = name_for(repository, directory);
+            if let Some(other) = wanted.get(&name)
+                && other.source.path != path
+            {
+                return Err(problem(
+                    "NameCollision",
+                    format!(
+                        "the directories \"{}\" and \"{path}\" both end in \"{directory}\" and would both make the Delivery \
+                         {name}; rename one, or give them Deliveries of their own",
+                        other.source.path
+                    ),
+                ));
+            }
+            wanted.insert(name, DeliverySpec { source, template });
+        }
+    }
+    Ok(wanted)
+}
+
+/// A name for the Delivery of a directory: the directory's, with what a name cannot hold replaced.
+fn name_for(repository: &str, directory: &str) -> String {
+    let text: String = directory
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' { c } else { '-' })
+        .take(200)
+        .collect();
+    let text = text.trim_matches(|c| c == '-' || c == '.').to_owned();
+    if text.is_empty() { repository.to_owned() } else { text }
+}
+
+fn expand(template: &DeliveryTemplate, directory: &str, path: &str) -> Result<DeliveryTemplate, Problem> {
+    let mut value = json!(template);
+    expand_texts(&mut value, directory, path);
+    serde_json::from_value(value).map_err(|e| problem("InvalidTemplate", format!("spec.deliveries template: {e}")))
+}
+
+fn expand_texts(value: &mut Value, directory: &str, path: &str) {
+    match value {
+        Value::String(text) if text.contains("{{") => {
+            for (name, by) in [("directory", directory), ("path", path)] {
+                for form in [format!("{{{{ {name} }}}}"), format!("{{{{{name}}}}}")] {
+                    *text = text.replace(&form, by);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|v| expand_texts(v, directory, path)),
+        Value::Object(map) => map.values_mut().for_each(|v| expand_texts(v, directory, path)),
+        _ => {}
+    }
+}
+
+fn overridden(template: DeliveryTemplate, tree: &dyn Tree, path: &str) -> Result<DeliveryTemplate, Problem> {
+    let file = join(path, FILE);
+    let invalid = |message: String| problem("InvalidWindlassYaml", format!("{file}: {message}"));
+    if !matches!(tree.entry(&file), Ok(Some(_))) {
+        return Ok(template);
+    }
+    let text = tree.read(&file, FILE_LIMIT).map_err(|e| invalid(e.to_string()))?;
+    let text = String::from_utf8(text).map_err(|_| invalid("is not UTF-8 text".into()))?;
+    let mut documents = parse(&text, Keep::Variables, &Limits::default())
+        .map_err(|e| invalid(format!("line {}: {}", e.line, e.problem)))?;
+    if documents.len() > 1 {
+        return Err(invalid("holds more than one document".into()));
+    }
+    let own = documents.pop().map_or(Value::Null, |d| d.value);
+    let own = match own {
+        Value::Null => return Ok(template),
+        Value::Object(map) => map,
+        _ => return Err(invalid("must be a mapping of fields of a Delivery's spec".into())),
+    };
+    let mut value = json!(template);
+    for (field, setting) in own {
+        if RESERVED.contains(&field.as_str()) {
+            return Err(invalid(format!(
+                "{field} decides what a tenant may do and cannot be set here; set it in the Repository's \
+                 spec.deliveries"
+            )));
+        }
+        value[field] = setting;
+    }
+    strict(value).map_err(invalid)
+}
+
+/// Reads a template and refuses fields that it does not have.
+fn strict(value: Value) -> Result<DeliveryTemplate, String> {
+    let template: DeliveryTemplate = serde_json::from_value(value.clone()).map_err(|e| e.to_string())?;
+    let known = json!(template);
+    if let (Value::Object(given), Value::Object(known)) = (&value, &known) {
+        // A field that is set to its default is not written again; only what no schema has is unknown.
+        let schema = json!(schemars::schema_for!(DeliveryTemplate));
+        for field in given.keys() {
+            if !known.contains_key(field) && schema["properties"].get(field).is_none() {
+                return Err(format!("there is no field {field}; see the fields of a Delivery's spec"));
+            }
+        }
+    }
+    Ok(template)
+}
+
+/// Makes, changes and removes Deliveries. Answers how many there are, `None` when the Repository asks for none.
+pub async fn apply(
+    daemon: &Daemon,
+    repository: &Repository,
+    fetched: &Fetched,
+    before: &RepositoryStatus,
+) -> Result<Option<i64>, Problem> {
+    if repository.spec.deliveries.is_empty() && before.deliveries.unwrap_or(0) == 0 {
+        return Ok(None);
+    }
+    let namespace = repository.namespace().unwrap_or_default();
+    let name = repository.name_any();
+    let seen = format!("{}/{}", fetched.commit.id.as_str(), repository.metadata.generation.unwrap_or_default());
+    if daemon.directories_seen(&namespace, &name).as_deref() == Some(&seen) {
+        return Ok(before.deliveries);
+    }
+    let (mirror, id) = (fetched.mirror.clone(), fetched.commit.id.clone());
+    let (sets, of) = (repository.spec.deliveries.clone(), name.clone());
+    let wanted = tokio::task::spawn_blocking(move || {
+        let tree = mirror.tree(&id).map_err(|e| problem(e.reason(), e.to_string()))?;
+        wanted(&of, &sets, &tree)
+    })
+    .await
+    .map_err(|e| problem("Internal", e.to_string()))??;
+    let api: Api<Delivery> = Api::namespaced(daemon.connection.client.clone(), &namespace);
+    let failed = |error: kube::Error| problem("DeliveriesNotWritten", error.to_string());
+    let selector = format!("{}={name}", names::REPOSITORY_LABEL);
+    let there = api.list(&ListParams::default().labels(&selector)).await.map_err(failed)?.items;
+    let gone: Vec<&Delivery> = there
+        .iter()
+        .filter(|d| !wanted.contains_key(&d.name_any()) && d.metadata.deletion_timestamp.is_none())
+        .collect();
+    // Most directories gone at once is a moved directory or a wrong branch rather than a wish.
+    if gone.len() > 1 && gone.len() * 2 > there.len() || (!gone.is_empty() && wanted.is_empty()) {
+        let confirmed = repository.annotations().get(names::CONFIRM_REMOVAL);
+        let commit = fetched.commit.id.as_str();
+        if !confirmed.is_some_and(|c| c.len() >= 7 && commit.starts_with(c.as_str())) {
+            return Err(problem(
+                "MassRemoval",
+                format!(
+                    "{} of {} directories are gone in {commit}; nothing was removed. If that is meant: kubectl annotate \
+                     --overwrite repository -n {namespace} {name} {}={}",
+                    gone.len(),
+                    there.len(),
+                    names::CONFIRM_REMOVAL,
+                    &commit[..12.min(commit.len())]
+                ),
+            ));
+        }
+    }
+    let params = PatchParams::apply(names::FIELD_MANAGER).force();
+    let Some(owner) = repository.owner_ref(&()) else { return Ok(None) };
+    for (delivery, spec) in &wanted {
+        let existing = there.iter().find(|d| d.name_any() == *delivery);
+        if existing.is_some_and(|d| d.spec == *spec) {
+            continue;
+        }
+        if existing.is_none() && api.get_opt(delivery).await.map_err(failed)?.is_some() {
+            return Err(problem(
+                "NameCollision",
+                format!(
+                    "a Delivery {namespace}/{delivery} is there that this Repository did not make; rename the directory \
+                     \"{}\" or the Delivery",
+                    spec.source.path
+                ),
+            ));
+        }
+        let body = json!({
+            "apiVersion": "windlass.dev/v1alpha1", "kind": "Delivery",
+            "metadata": {
+                "name": delivery, "namespace": namespace,
+                "labels": {names::REPOSITORY_LABEL: name},
+                "finalizers": [names::FINALIZER],
+                "ownerReferences": [owner],
+            },
+            "spec": spec,
+        });
+        api.patch(delivery, &params, &Patch::Apply(body)).await.map_err(failed)?;
+    }
+    for delivery in gone {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions { uid: delivery.uid(), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        match api.delete(&delivery.name_any(), &params).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(e)) if e.code == 404 || e.code == 409 => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    daemon.set_directories_seen(&namespace, &name, seen);
+    Ok(Some(i64::try_from(wanted.len()).unwrap_or(i64::MAX)))
+}

@@ -1,0 +1,10 @@
+//! The controllers. Each reads as the pipeline does: source, render, plan, apply, health, status.
+
+pub mod daemon;
+pub mod delivery;
+pub mod directories;
+pub mod key;
+pub mod live;
+pub mod repository;
+pub mod run;
+pub mod sources;

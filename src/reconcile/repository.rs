@@ -1,0 +1,267 @@
+//! The controller of Repositories: polls the remote, keeps the mirror, and makes a Delivery of each directory that
+//! matches.
+
+use super::daemon::{Daemon, lock};
+use super::sources::{Fetched, RepositoryKey};
+use crate::api::condition::{self, kind};
+use crate::api::delivery::Problem;
+use crate::api::repository::{RepositoryRef, RepositoryStatus};
+use crate::api::{Repository, names};
+use crate::source::{
+    Credentials, History, Limits, Mirror, Reference, RemoteUrl, SourceError, Watcher, backoff, jittered,
+    watch_local,
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::controller;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Why a round ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its status could not be written.
+    #[error("status could not be written: {0}")]
+    Status(#[source] Box<kube::Error>),
+}
+
+/// The Repositories' side of the daemon.
+pub struct Repositories {
+    daemon: Arc<Daemon>,
+    mirrors: Mutex<HashMap<String, Arc<Mirror>>>,
+    watchers: Mutex<HashMap<RepositoryKey, (String, Watcher)>>,
+    failures: Mutex<HashMap<RepositoryKey, u32>>,
+    wake: tokio::sync::mpsc::UnboundedSender<ObjectRef<Repository>>,
+}
+
+impl Repositories {
+    /// `wake` asks for a Repository to be looked at.
+    pub fn new(daemon: Arc<Daemon>, wake: tokio::sync::mpsc::UnboundedSender<ObjectRef<Repository>>) -> Self {
+        Repositories {
+            daemon,
+            mirrors: Mutex::default(),
+            watchers: Mutex::default(),
+            failures: Mutex::default(),
+            wake,
+        }
+    }
+
+    /// Forgets Repositories that are not there any more.
+    pub fn retain(&self, there: impl Fn(&RepositoryKey) -> bool) {
+        lock(&self.watchers).retain(|key, _| there(key));
+        lock(&self.failures).retain(|key, _| there(key));
+    }
+
+    fn mirror(&self, url: &RemoteUrl) -> Result<Arc<Mirror>, SourceError> {
+        let mut mirrors = lock(&self.mirrors);
+        if let Some(mirror) = mirrors.get(&url.to_string()) {
+            return Ok(mirror.clone());
+        }
+        let mirror = Arc::new(Mirror::open(&self.daemon.options.cache_dir, url.clone())?);
+        mirrors.insert(url.to_string(), mirror.clone());
+        Ok(mirror)
+    }
+
+    fn watch(&self, key: &RepositoryKey, url: &RemoteUrl) {
+        let Some(path) = url.is_local() else {
+            lock(&self.watchers).remove(key);
+            return;
+        };
+        let mut watchers = lock(&self.watchers);
+        if watchers.get(key).is_some_and(|(watched, _)| *watched == url.to_string()) {
+            return;
+        }
+        let (wake, at) = (self.wake.clone(), ObjectRef::new(&key.1).within(&key.0));
+        // Without it a commit is seen at the next poll.
+        match watch_local(path, move || {
+            let _ = wake.send(at.clone());
+        }) {
+            Ok(watcher) => {
+                watchers.insert(key.clone(), (url.to_string(), watcher));
+            }
+            Err(error) => tracing::warn!(%error, "the local repository cannot be watched; it is polled"),
+        }
+    }
+}
+
+/// What was wrong, for the condition.
+struct Failure {
+    problem: Problem,
+    transient: bool,
+}
+
+fn failure(error: &SourceError) -> Failure {
+    Failure {
+        problem: Problem {
+            reason: error.reason().into(),
+            object: String::new(),
+            message: error.to_string(),
+        },
+        transient: error.is_transient(),
+    }
+}
+
+/// One reconcile of a Repository.
+pub async fn reconcile(
+    repository: Arc<Repository>,
+    context: Arc<Repositories>,
+) -> Result<controller::Action, Error> {
+    let daemon = &context.daemon;
+    let key: RepositoryKey = (repository.namespace().unwrap_or_default(), repository.name_any());
+    if daemon.is_stopping() || repository.metadata.deletion_timestamp.is_some() || repository.spec.suspend {
+        return Ok(controller::Action::await_change());
+    }
+    let polled = poll(&context, &repository, &key).await;
+    let before = repository.status.clone().unwrap_or_default();
+    let known = daemon.sources.get(&key).unwrap_or_default();
+    let moved = match (&polled, &known.fetched) {
+        (Ok(new), Some(old)) => new.commit.id != old.commit.id || new.branch != old.branch,
+        (Ok(_), None) => true,
+        (Err(failure), _) => known.problem.as_ref() != Some(&failure.problem),
+    };
+    daemon.sources.update(&key, |known| {
+        known.polls += 1;
+        match &polled {
+            Ok(fetched) => {
+                known.fetched = Some(fetched.clone());
+                known.problem = None;
+            }
+            Err(failure) => known.problem = Some(failure.problem.clone()),
+        }
+    });
+    let mut status = before.clone();
+    let generation = repository.metadata.generation;
+    let now = daemon.now();
+    status.observed_generation = generation;
+    let mut set_problem = None;
+    if let Ok(fetched) = &polled {
+        match super::directories::apply(daemon, &repository, fetched, &before).await {
+            Ok(count) => status.deliveries = count,
+            Err(problem) => set_problem = Some(problem),
+        }
+    }
+    let problem = set_problem.clone().or_else(|| polled.as_ref().err().map(|f| f.problem.clone()));
+    match &problem {
+        None => {
+            if let Ok(fetched) = &polled {
+                status.revision = Some(revision(fetched));
+                let message = format!("{} is fetched", revision(fetched));
+                condition::set(&mut status.conditions, kind::READY, "True", "Fetched", &message, now, generation);
+                condition::set(&mut status.conditions, kind::STALLED, "False", "NotStalled", "", now, generation);
+            }
+        }
+        Some(problem) => {
+            let message = crate::core::rollout::status::told(problem);
+            condition::set(&mut status.conditions, kind::READY, "False", &problem.reason, &message, now, generation);
+            let stalled = polled.as_ref().is_err_and(|f| !f.transient) || set_problem.is_some();
+            let (stalled, why) = if stalled { ("True", problem.reason.as_str()) } else { ("False", "Retrying") };
+            condition::set(&mut status.conditions, kind::STALLED, stalled, why, &message, now, generation);
+        }
+    }
+    if status != before {
+        write_status(daemon, &repository, status).await.map_err(|e| Error::Status(Box::new(e)))?;
+    }
+    if moved {
+        daemon.wake_deliveries_of(&key);
+    }
+    let interval = repository.spec.interval.0;
+    let random = fastrand::f64();
+    let rest = match &polled {
+        Ok(_) => {
+            lock(&context.failures).remove(&key);
+            jittered(interval, random)
+        }
+        Err(failure) => {
+            let mut failures = lock(&context.failures);
+            let attempt = failures.entry(key.clone()).or_default();
+            *attempt += 1;
+            tracing::warn!(repository = %format!("{}/{}", key.0, key.1), reason = %failure.problem.reason, "{}", failure.problem.message);
+            backoff(*attempt, interval.min(Duration::from_secs(10)), random)
+        }
+    };
+    Ok(controller::Action::requeue(rest))
+}
+
+/// `branch@sha1:<commit>`, as Deliveries show it.
+fn revision(fetched: &Fetched) -> String {
+    if fetched.branch.is_empty() {
+        format!("sha1:{}", fetched.commit.id.as_str())
+    } else {
+        format!("{}@sha1:{}", fetched.branch, fetched.commit.id.as_str())
+    }
+}
+
+fn reference(reference: Option<&RepositoryRef>) -> Reference {
+    match reference {
+        Some(RepositoryRef { branch: Some(branch), .. }) => Reference::Branch(branch.clone()),
+        Some(RepositoryRef { tag: Some(tag), .. }) => Reference::Tag(tag.clone()),
+        Some(RepositoryRef { semver: Some(range), .. }) => Reference::Semver(range.clone()),
+        Some(RepositoryRef { commit: Some(commit), .. }) => Reference::Commit(commit.clone()),
+        _ => Reference::Default,
+    }
+}
+
+async fn poll(context: &Repositories, repository: &Repository, key: &RepositoryKey) -> Result<Fetched, Failure> {
+    let daemon = &context.daemon;
+    let spec = &repository.spec;
+    let url = RemoteUrl::parse(&spec.url, daemon.options.allow_file).map_err(|e| failure(&e))?;
+    let credentials = credentials(daemon, repository).await?;
+    context.watch(key, &url);
+    let mirror = context.mirror(&url).map_err(|e| failure(&e))?;
+    let limits = Limits { fetch: spec.timeout.0.max(Duration::from_secs(1)), ..Limits::default() };
+    let old = daemon.sources.get(key).and_then(|k| k.fetched).map(|f| f.commit.id);
+    let polled = mirror
+        .poll(&reference(spec.reference.as_ref()), old.as_ref(), &credentials, &limits)
+        .await
+        .map_err(|e| failure(&e))?;
+    if polled.history == History::Rewritten {
+        tracing::warn!(repository = %format!("{}/{}", key.0, key.1), branch = %polled.ref_name, "history was rewritten");
+    }
+    let (at, commit) = (mirror.clone(), polled.commit.clone());
+    let commit = tokio::task::spawn_blocking(move || at.commit(&commit))
+        .await
+        .map_err(|e| Failure {
+            problem: Problem { reason: "Internal".into(), object: String::new(), message: e.to_string() },
+            transient: true,
+        })?
+        .map_err(|e| failure(&e))?;
+    Ok(Fetched { branch: polled.ref_name, commit, mirror, credentials, limits })
+}
+
+async fn credentials(daemon: &Daemon, repository: &Repository) -> Result<Credentials, Failure> {
+    let Some(secret) = &repository.spec.secret_ref else { return Ok(Credentials::default()) };
+    let namespace = repository.namespace().unwrap_or_default();
+    let problem = |reason: &str, message: String, transient| Failure {
+        problem: Problem { reason: reason.into(), object: format!("Secret {namespace}/{}", secret.name), message },
+        transient,
+    };
+    let api: Api<Secret> = Api::namespaced(daemon.connection.client.clone(), &namespace);
+    let found = api
+        .get_opt(&secret.name)
+        .await
+        .map_err(|_| problem("SecretUnreadable", "could not be read".into(), true))?
+        .ok_or_else(|| {
+            problem("SecretMissing", "does not exist, and spec.secretRef names it; create it".into(), true)
+        })?;
+    let data: BTreeMap<String, Vec<u8>> =
+        found.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
+    Credentials::from_secret(&data).map_err(|e| problem("SecretInvalid", e.to_string(), false))
+}
+
+async fn write_status(
+    daemon: &Daemon,
+    repository: &Repository,
+    status: RepositoryStatus,
+) -> Result<(), kube::Error> {
+    let namespace = repository.namespace().unwrap_or_default();
+    let api: Api<Repository> = Api::namespaced(daemon.connection.client.clone(), &namespace);
+    let patch = serde_json::json!({"status": status});
+    let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+    match api.patch_status(&repository.name_any(), &params, &Patch::Merge(patch)).await {
+        Err(kube::Error::Api(e)) if e.code == 404 => Ok(()),
+        other => other.map(|_| ()),
+    }
+}

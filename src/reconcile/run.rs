@@ -1,0 +1,202 @@
+//! The daemon's life: connect, watch, reconcile, and end in good order.
+
+use super::daemon::{BundleCache, Daemon, Options, lock};
+use super::delivery;
+use super::live::keep;
+use super::repository::{self, Repositories};
+use super::sources::Sources;
+use crate::api::{Delivery, Repository};
+use crate::cluster::events::Recorder;
+use crate::cluster::watch::{Event, Watches};
+use crate::cluster::{Connection, Discovery};
+use futures::StreamExt;
+use kube::runtime::controller::{self, Controller};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, ResourceExt};
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The kinds of the cluster cannot be read.
+    #[error("the API server's kinds could not be read: {0}")]
+    Discovery(#[from] crate::cluster::discovery::DiscoveryError),
+    /// The key for digests of Secrets cannot be read or made.
+    #[error("the installation's key could not be read or made: {0}")]
+    Key(#[source] Box<kube::Error>),
+}
+
+/// Builds what all controllers share. `home` is the namespace of the installation.
+pub async fn prepare(
+    connection: Connection,
+    discovery: Discovery,
+    options: Options,
+    home: &str,
+) -> Result<(Arc<Daemon>, Inboxes), RunError> {
+    discovery.refresh().await?;
+    let secret_key = super::key::ensure(&connection.client, home, &options.installation)
+        .await
+        .map_err(|e| RunError::Key(Box::new(e)))?;
+    let of_watch = secret_key.clone();
+    let (watches, changes) =
+        Watches::new(&connection, &discovery, move |object| keep(object, &of_watch));
+    let (wake, deliveries) = mpsc::unbounded_channel();
+    let events = Recorder::start(&connection, &options.installation);
+    let daemon = Arc::new(Daemon {
+        connection,
+        discovery,
+        watches,
+        sources: Sources::default(),
+        bundles: BundleCache::default(),
+        options,
+        secret_key,
+        wake,
+        events,
+        memories: Mutex::default(),
+        labels: Mutex::default(),
+        deliveries: Mutex::default(),
+        directories: Mutex::default(),
+        listed: AtomicBool::new(false),
+        stopping: AtomicBool::new(false),
+    });
+    Ok((daemon, Inboxes { deliveries, changes }))
+}
+
+/// What the controllers are woken by.
+pub struct Inboxes {
+    deliveries: mpsc::UnboundedReceiver<ObjectRef<Delivery>>,
+    changes: mpsc::UnboundedReceiver<crate::cluster::watch::Change<super::live::Kept>>,
+}
+
+/// Runs all controllers until `shutdown` resolves; then what is being written is finished, and nothing new is begun.
+pub async fn run(daemon: Arc<Daemon>, inboxes: Inboxes, shutdown: impl Future<Output = ()> + Send + 'static) {
+    let (repository_wake, repository_inbox) = mpsc::unbounded_channel();
+    let repositories = Arc::new(Repositories::new(daemon.clone(), repository_wake));
+    let ending = tokio_util_token(shutdown, daemon.clone());
+
+    let relay = tokio::spawn(relay(daemon.clone(), inboxes.changes));
+    let follow = tokio::spawn(follow_repositories(daemon.clone(), repositories.clone()));
+    let config = || watcher::Config::default().any_semantic();
+    let controller_config = || controller::Config::default().concurrency(0);
+
+    let of_repositories = Controller::new(api::<Repository>(&daemon), config())
+        .with_config(controller_config())
+        .reconcile_on(stream_of(repository_inbox))
+        .graceful_shutdown_on(ending.clone())
+        .run(repository::reconcile, |_, error, _| again(error), repositories)
+        .for_each(|result| async { told(result.err()) });
+    let of_deliveries = Controller::new(api::<Delivery>(&daemon), config())
+        .with_config(controller_config())
+        .reconcile_on(stream_of(inboxes.deliveries))
+        .graceful_shutdown_on(ending)
+        .run(delivery::reconcile, |_, error, _| again(error), daemon.clone())
+        .for_each(|result| async { told(result.err()) });
+    futures::join!(of_repositories, of_deliveries);
+    relay.abort();
+    follow.abort();
+}
+
+fn api<K>(daemon: &Daemon) -> Api<K>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match daemon.options.namespaces.as_slice() {
+        [one] => Api::namespaced(daemon.connection.client.clone(), one),
+        _ => Api::all(daemon.connection.client.clone()),
+    }
+}
+
+fn again<E: std::error::Error>(error: &E) -> controller::Action {
+    tracing::warn!(error = %chain(error), "a round failed; it is tried again");
+    controller::Action::requeue(Duration::from_millis(1000 + fastrand::u64(0..1000)))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut inner = error.source();
+    while let Some(source) = inner {
+        let more = source.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        inner = source.source();
+    }
+    text
+}
+
+fn told<E: std::error::Error>(error: Option<E>) {
+    if let Some(error) = error {
+        tracing::debug!(error = %chain(&error), "controller");
+    }
+}
+
+fn stream_of<T>(mut inbox: mpsc::UnboundedReceiver<T>) -> impl futures::Stream<Item = T> + Send + 'static
+where
+    T: Send + 'static,
+{
+    futures::stream::poll_fn(move |context| inbox.poll_recv(context))
+}
+
+/// A future that many can wait for.
+fn tokio_util_token(
+    shutdown: impl Future<Output = ()> + Send + 'static,
+    daemon: Arc<Daemon>,
+) -> futures::future::Shared<futures::future::BoxFuture<'static, ()>> {
+    use futures::FutureExt;
+    async move {
+        shutdown.await;
+        daemon.stop();
+    }
+    .boxed()
+    .shared()
+}
+
+/// Wakes the Delivery that a change concerns.
+async fn relay(
+    daemon: Arc<Daemon>,
+    mut changes: mpsc::UnboundedReceiver<crate::cluster::watch::Change<super::live::Kept>>,
+) {
+    while let Some(change) = changes.recv().await {
+        if let Event::Gone { .. } = change.event {
+            tracing::trace!(object = %change.id, "out of sight");
+        }
+        daemon.wake_label(&change.label);
+    }
+}
+
+/// Keeps what is known of Repositories in step with which of them there are.
+async fn follow_repositories(daemon: Arc<Daemon>, repositories: Arc<Repositories>) {
+    let mut events = watcher(api::<Repository>(&daemon), watcher::Config::default()).default_backoff().boxed();
+    let mut listing: BTreeSet<(String, String)> = BTreeSet::new();
+    while let Some(event) = events.next().await {
+        let key = |r: &Repository| (r.namespace().unwrap_or_default(), r.name_any());
+        match event {
+            Ok(watcher::Event::Init) => listing.clear(),
+            Ok(watcher::Event::InitApply(repository)) => {
+                listing.insert(key(&repository));
+            }
+            Ok(watcher::Event::InitDone) => {
+                repositories.retain(|key| listing.contains(key));
+                daemon.listed.store(true, Ordering::Relaxed);
+                daemon.wake_all();
+            }
+            Ok(watcher::Event::Apply(_)) => {}
+            Ok(watcher::Event::Delete(repository)) => {
+                let key = key(&repository);
+                daemon.sources.forget(&key);
+                lock(&daemon.directories).remove(&key);
+                repositories.retain(|k| *k != key);
+                daemon.wake_deliveries_of(&key);
+            }
+            Err(error) => tracing::debug!(%error, "watch of Repositories"),
+        }
+    }
+}

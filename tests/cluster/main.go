@@ -1,0 +1,63 @@
+// Command testcluster is a whole Kubernetes control plane in one binary, for
+// tests that need the real API server's answers.
+//
+// The binary plays two roles. Called with a verb (up, down, run) it starts or
+// stops a cluster; called with a component's name (etcd, kube-apiserver, ...)
+// it is that component. A cluster is thus nothing but this file started
+// several times, and its version is the one that go.mod pins.
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+)
+
+const usage = `testcluster: a real Kubernetes control plane with simulated nodes, on loopback
+
+  testcluster up   --dir DIR [--nodes N] [--feature-gates A=true,...] [--apiserver-arg=--x=y ...]
+                   start a cluster and leave it running
+  testcluster down --dir DIR
+                   stop what "up" started and remove what it wrote
+  testcluster run  --dir DIR [same options as up]
+                   a cluster that lives as long as this process and its standard input
+  testcluster kubectl ...
+                   kubectl of the same version
+`
+
+// init pins the main goroutine to the process's first thread. The kernel sends
+// a child's parent-death signal when the *thread* that started it ends, and
+// only the first thread is sure to live as long as the process (see spawn).
+func init() {
+	runtime.LockOSThread()
+}
+
+func main() {
+	if len(os.Args) < 2 {
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(2)
+	}
+	name, args := os.Args[1], os.Args[2:]
+	switch name {
+	case "up":
+		exitWith(up(args))
+	case "down":
+		exitWith(down(args))
+	case "run":
+		exitWith(run(args))
+	case "help", "-h", "--help":
+		fmt.Print(usage)
+	default:
+		if !runComponent(name) {
+			fmt.Fprintf(os.Stderr, "testcluster: no verb or component %q\n\n%s", name, usage)
+			os.Exit(2)
+		}
+	}
+}
+
+func exitWith(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "testcluster:", err)
+		os.Exit(1)
+	}
+}
