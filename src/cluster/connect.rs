@@ -337,11 +337,11 @@ async fn load(options: &ConnectOptions) -> Result<(kube::Config, Option<String>)
         };
     }
     let context = options.context.clone().or_else(|| merged.current_context.clone());
-    if let Some(context) = &context {
-        if !merged.contexts.iter().any(|c| c.name == *context) {
-            let known = merged.contexts.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(ConnectError::NoSuchContext { file: shown, context: context.clone(), known });
-        }
+    if let Some(context) = &context
+        && !merged.contexts.iter().any(|c| c.name == *context)
+    {
+        let known = merged.contexts.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(ConnectError::NoSuchContext { file: shown, context: context.clone(), known });
     }
     let select = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
     let config = kube::Config::from_custom_kubeconfig(merged, &select).await.map_err(wrap)?;

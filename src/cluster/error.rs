@@ -13,7 +13,7 @@ use std::time::Duration;
 #[error("{object}: {cause}")]
 pub struct ApplyError {
     /// The object, as in `Deployment shop/web`.
-    pub object: ObjectId,
+    pub object: Box<ObjectId>,
     /// What happened and what to do.
     #[source]
     pub cause: Cause,
@@ -280,10 +280,10 @@ pub fn classify(object: &ObjectId, kind: &str, refusal: Refusal<'_>) -> Cause {
     if let Some((webhook, said)) = webhook(message, "failed calling webhook ") {
         return Cause::WebhookUnavailable { webhook, message: told(said) };
     }
-    if message.contains("does not support dry run") {
-        if let Some((webhook, _)) = webhook(message, "admission webhook ") {
-            return Cause::WebhookNoDryRun { webhook };
-        }
+    if message.contains("does not support dry run")
+        && let Some((webhook, _)) = webhook(message, "admission webhook ")
+    {
+        return Cause::WebhookNoDryRun { webhook };
     }
     if let Some((by, said)) = denied(message) {
         return Cause::AdmissionDenied { by, message: told(said) };

@@ -128,7 +128,11 @@ impl Daemon {
 
     /// Looks at the Deliveries of a Repository soon.
     pub fn wake_deliveries_of(&self, repository: &RepositoryKey) {
-        let all: Vec<_> = lock(&self.deliveries).iter().filter(|(_, of)| *of == repository).map(|(d, _)| d.clone()).collect();
+        let all: Vec<_> = lock(&self.deliveries)
+            .iter()
+            .filter(|(_, of)| *of == repository)
+            .map(|(d, _)| d.clone())
+            .collect();
         for (namespace, name) in all {
             let _ = self.wake.send(ObjectRef::new(&name).within(&namespace));
         }

@@ -78,7 +78,8 @@ fn name_for(repository: &str, directory: &str) -> String {
 fn expand(template: &DeliveryTemplate, directory: &str, path: &str) -> Result<DeliveryTemplate, Problem> {
     let mut value = json!(template);
     expand_texts(&mut value, directory, path);
-    serde_json::from_value(value).map_err(|e| problem("InvalidTemplate", format!("spec.deliveries template: {e}")))
+    serde_json::from_value(value)
+        .map_err(|e| problem("InvalidTemplate", format!("spec.deliveries template: {e}")))
 }
 
 fn expand_texts(value: &mut Value, directory: &str, path: &str) {
@@ -156,7 +157,8 @@ pub async fn apply(
     }
     let namespace = repository.namespace().unwrap_or_default();
     let name = repository.name_any();
-    let seen = format!("{}/{}", fetched.commit.id.as_str(), repository.metadata.generation.unwrap_or_default());
+    let seen =
+        format!("{}/{}", fetched.commit.id.as_str(), repository.metadata.generation.unwrap_or_default());
     if daemon.directories_seen(&namespace, &name).as_deref() == Some(&seen) {
         return Ok(before.deliveries);
     }

@@ -10,10 +10,15 @@ use std::collections::BTreeMap;
 const FIELD: &str = "key";
 
 /// Reads the key of an installation, or makes one.
-pub async fn ensure(client: &kube::Client, namespace: &str, installation: &str) -> Result<Vec<u8>, kube::Error> {
+pub async fn ensure(
+    client: &kube::Client,
+    namespace: &str,
+    installation: &str,
+) -> Result<Vec<u8>, kube::Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let name = format!("windlass-{installation}-key");
-    let read = |secret: Secret| secret.data.and_then(|mut d| d.remove(FIELD)).map(|k| k.0).filter(|k| k.len() >= 16);
+    let read =
+        |secret: Secret| secret.data.and_then(|mut d| d.remove(FIELD)).map(|k| k.0).filter(|k| k.len() >= 16);
     if let Some(key) = api.get_opt(&name).await?.and_then(read) {
         return Ok(key);
     }

@@ -38,7 +38,8 @@ pub fn version(entry: &Entry<Kept>) -> u64 {
 fn is_workload(object: &Value) -> bool {
     matches!(
         (object["apiVersion"].as_str(), object["kind"].as_str()),
-        (Some("apps/v1"), Some("Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet")) | (Some("batch/v1"), Some("Job"))
+        (Some("apps/v1"), Some("Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet"))
+            | (Some("batch/v1"), Some("Job"))
     )
 }
 

@@ -95,11 +95,7 @@ struct Failure {
 
 fn failure(error: &SourceError) -> Failure {
     Failure {
-        problem: Problem {
-            reason: error.reason().into(),
-            object: String::new(),
-            message: error.to_string(),
-        },
+        problem: Problem { reason: error.reason().into(), object: String::new(), message: error.to_string() },
         transient: error.is_transient(),
     }
 }
@@ -149,15 +145,40 @@ pub async fn reconcile(
             if let Ok(fetched) = &polled {
                 status.revision = Some(revision(fetched));
                 let message = format!("{} is fetched", revision(fetched));
-                condition::set(&mut status.conditions, kind::READY, "True", "Fetched", &message, now, generation);
-                condition::set(&mut status.conditions, kind::STALLED, "False", "NotStalled", "", now, generation);
+                condition::set(
+                    &mut status.conditions,
+                    kind::READY,
+                    "True",
+                    "Fetched",
+                    &message,
+                    now,
+                    generation,
+                );
+                condition::set(
+                    &mut status.conditions,
+                    kind::STALLED,
+                    "False",
+                    "NotStalled",
+                    "",
+                    now,
+                    generation,
+                );
             }
         }
         Some(problem) => {
             let message = crate::core::rollout::status::told(problem);
-            condition::set(&mut status.conditions, kind::READY, "False", &problem.reason, &message, now, generation);
+            condition::set(
+                &mut status.conditions,
+                kind::READY,
+                "False",
+                &problem.reason,
+                &message,
+                now,
+                generation,
+            );
             let stalled = polled.as_ref().is_err_and(|f| !f.transient) || set_problem.is_some();
-            let (stalled, why) = if stalled { ("True", problem.reason.as_str()) } else { ("False", "Retrying") };
+            let (stalled, why) =
+                if stalled { ("True", problem.reason.as_str()) } else { ("False", "Retrying") };
             condition::set(&mut status.conditions, kind::STALLED, stalled, why, &message, now, generation);
         }
     }
@@ -204,7 +225,11 @@ fn reference(reference: Option<&RepositoryRef>) -> Reference {
     }
 }
 
-async fn poll(context: &Repositories, repository: &Repository, key: &RepositoryKey) -> Result<Fetched, Failure> {
+async fn poll(
+    context: &Repositories,
+    repository: &Repository,
+    key: &RepositoryKey,
+) -> Result<Fetched, Failure> {
     let daemon = &context.daemon;
     let spec = &repository.spec;
     let url = RemoteUrl::parse(&spec.url, daemon.options.allow_file).map_err(|e| failure(&e))?;
@@ -235,7 +260,11 @@ async fn credentials(daemon: &Daemon, repository: &Repository) -> Result<Credent
     let Some(secret) = &repository.spec.secret_ref else { return Ok(Credentials::default()) };
     let namespace = repository.namespace().unwrap_or_default();
     let problem = |reason: &str, message: String, transient| Failure {
-        problem: Problem { reason: reason.into(), object: format!("Secret {namespace}/{}", secret.name), message },
+        problem: Problem {
+            reason: reason.into(),
+            object: format!("Secret {namespace}/{}", secret.name),
+            message,
+        },
         transient,
     };
     let api: Api<Secret> = Api::namespaced(daemon.connection.client.clone(), &namespace);

@@ -44,8 +44,7 @@ pub async fn prepare(
         .await
         .map_err(|e| RunError::Key(Box::new(e)))?;
     let of_watch = secret_key.clone();
-    let (watches, changes) =
-        Watches::new(&connection, &discovery, move |object| keep(object, &of_watch));
+    let (watches, changes) = Watches::new(&connection, &discovery, move |object| keep(object, &of_watch));
     let (wake, deliveries) = mpsc::unbounded_channel();
     let events = Recorder::start(&connection, &options.installation);
     let daemon = Arc::new(Daemon {
@@ -174,7 +173,8 @@ async fn relay(
 
 /// Keeps what is known of Repositories in step with which of them there are.
 async fn follow_repositories(daemon: Arc<Daemon>, repositories: Arc<Repositories>) {
-    let mut events = watcher(api::<Repository>(&daemon), watcher::Config::default()).default_backoff().boxed();
+    let mut events =
+        watcher(api::<Repository>(&daemon), watcher::Config::default()).default_backoff().boxed();
     let mut listing: BTreeSet<(String, String)> = BTreeSet::new();
     while let Some(event) = events.next().await {
         let key = |r: &Repository| (r.namespace().unwrap_or_default(), r.name_any());

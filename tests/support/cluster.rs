@@ -146,7 +146,8 @@ impl Cluster {
     pub fn kill_api_server(&self) -> Stopped {
         let args = self.process("kube-apiserver")["args"].as_array().unwrap().clone();
         self.signal("kube-apiserver", "KILL");
-        Stopped { args: args.iter().map(|a| a.as_str().unwrap().to_string()).collect() }
+        let log = self.dir.join("kube-apiserver-again.log");
+        Stopped { log, args: args.iter().map(|a| a.as_str().unwrap().to_string()).collect() }
     }
 
     /// The audit log from now on.
@@ -160,18 +161,26 @@ impl Cluster {
 /// An API server that was killed.
 pub struct Stopped {
     args: Vec<String>,
+    log: PathBuf,
 }
 
 impl Stopped {
     /// Starts it again as it was; it ends when the answer is dropped.
     pub fn start(self) -> Restarted {
-        let child = Command::new(binary())
-            .args(&self.args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        Restarted { child: child.unwrap() }
+        // Its port may be taken for a moment: whoever tries to connect to a port that nobody listens on may be given
+        // this very port to connect from.
+        loop {
+            let log = File::create(&self.log).unwrap();
+            let mut command = Command::new(binary());
+            command.args(&self.args).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+            let mut child = command.spawn().unwrap();
+            while child.try_wait().unwrap().is_none() {
+                if fs::read_to_string(&self.log).unwrap_or_default().contains("Serving securely") {
+                    return Restarted { child };
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
     }
 }
 

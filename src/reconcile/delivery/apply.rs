@@ -37,7 +37,9 @@ pub async fn run(
         {
             match healthy(work, &before) {
                 Health::Healthy => {}
-                Health::Unknown => return ApplyEnd::Blocked("what was applied so far was not seen yet".into()),
+                Health::Unknown => {
+                    return ApplyEnd::Blocked("what was applied so far was not seen yet".into());
+                }
                 Health::Progressing(p) | Health::Degraded(p) | Health::Broken(p) => {
                     return ApplyEnd::Blocked(format!("{}: {}", p.object, p.message));
                 }
@@ -49,7 +51,8 @@ pub async fn run(
         let later: Vec<&Manifest> =
             objects.iter().copied().filter(|o| matches!(act(work, o), Some(Act::Later))).collect();
         for manifest in later {
-            let entry = work.inventory.iter().find(|e| e.id() == manifest.id()).filter(|e| e.uid.is_some()).cloned();
+            let entry =
+                work.inventory.iter().find(|e| e.id() == manifest.id()).filter(|e| e.uid.is_some()).cloned();
             match planner.plan_object(manifest, entry.as_ref(), &plan::Brings::default(), false).await {
                 Ok(planned) => {
                     if let (Some(origin), Some(entry)) = (planned.origin, work.entry_mut(&manifest.id())) {
@@ -61,7 +64,8 @@ pub async fn run(
                     // A kind or a namespace that the wave before brought may take a moment to be known everywhere.
                     let fresh = brings.kinds.iter().any(|(_, kind)| *kind == manifest.gvk().kind)
                         || brings.namespaces.contains(manifest.namespace());
-                    let unknown = ["KindUnknown", "NamespaceMissing"].contains(&refusal.problem.reason.as_str());
+                    let unknown =
+                        ["KindUnknown", "NamespaceMissing"].contains(&refusal.problem.reason.as_str());
                     refusal.transient |= fresh && unknown;
                     return ApplyEnd::Failed(refusal);
                 }
@@ -130,10 +134,10 @@ async fn write(planner: &Planner<'_>, manifest: &Manifest, act: &Act) -> Result<
         Act::Create => Guard::Absent,
         Act::Update { uid, release } => {
             if !release.is_empty() {
-                let there =
-                    get(planner.access, &resource, namespace, name).await.map_err(refuse)?.ok_or_else(|| {
-                        refuse(ApplyError { object: manifest.id(), cause: Cause::UidChanged })
-                    })?;
+                let there = get(planner.access, &resource, namespace, name)
+                    .await
+                    .map_err(refuse)?
+                    .ok_or_else(|| refuse(ApplyError { object: manifest.id(), cause: Cause::UidChanged }))?;
                 let version = there["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
                 let patch = removal_patch(&there, release);
                 if !patch.is_empty() {

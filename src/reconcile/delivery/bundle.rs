@@ -9,9 +9,9 @@ use crate::core::diff::fold_string_data;
 use crate::core::manifest::Manifest;
 use crate::core::rollout::Refusal;
 use crate::core::tree::Tree;
+use crate::reconcile::sources::Fetched;
 use crate::render::{self, Options, RenderError, Scope, Scopes, Substitutions};
 use crate::source::CommitId;
-use crate::reconcile::sources::Fetched;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -55,9 +55,10 @@ pub fn options(spec: &DeliverySpec, settings: Option<&Settings>, renderer: &Rend
         kustomize,
         kustomize_binary: renderer.kustomize.clone(),
         target_namespace: t.target_namespace.clone(),
-        substitute: t.substitute.as_ref().map(|_| Substitutions {
-            values: settings.map(|s| s.values.clone()).unwrap_or_default(),
-        }),
+        substitute: t
+            .substitute
+            .as_ref()
+            .map(|_| Substitutions { values: settings.map(|s| s.values.clone()).unwrap_or_default() }),
         ..Options::default()
     }
 }
@@ -90,7 +91,10 @@ pub fn reason(error: &RenderError) -> &'static str {
 
 /// Whether rendering may succeed without a new commit.
 fn is_transient(error: &RenderError) -> bool {
-    matches!(error, RenderError::KustomizeMissing { .. } | RenderError::KustomizeTimeout { .. } | RenderError::Tree(_))
+    matches!(
+        error,
+        RenderError::KustomizeMissing { .. } | RenderError::KustomizeTimeout { .. } | RenderError::Tree(_)
+    )
 }
 
 fn labelled(mut manifest: Manifest, label: &str) -> Manifest {
@@ -115,10 +119,6 @@ pub async fn tree(fetched: &Fetched, revision: &Revision) -> Result<Arc<dyn Tree
     if let Ok(tree) = fetched.mirror.tree(&id) {
         return Ok(Arc::new(tree));
     }
-    fetched
-        .mirror
-        .fetch_commit(&id, &fetched.credentials, &fetched.limits)
-        .await
-        .map_err(|e| lost(&e))?;
+    fetched.mirror.fetch_commit(&id, &fetched.credentials, &fetched.limits).await.map_err(|e| lost(&e))?;
     Ok(Arc::new(fetched.mirror.tree(&id).map_err(|e| lost(&e))?))
 }

@@ -55,7 +55,12 @@ impl Seen {
 }
 
 /// Looks at the objects whose digest is not the one that we left.
-pub async fn look(scope: &Scope<'_>, memory: &mut super::work::Memory, effective: &Revision, inventory: &[InventoryEntry]) {
+pub async fn look(
+    scope: &Scope<'_>,
+    memory: &mut super::work::Memory,
+    effective: &Revision,
+    inventory: &[InventoryEntry],
+) {
     let mode = scope.spec().drift;
     let mut differ: BTreeMap<ObjectId, (String, &InventoryEntry)> = BTreeMap::new();
     if mode != DriftMode::Ignore {
@@ -68,9 +73,9 @@ pub async fn look(scope: &Scope<'_>, memory: &mut super::work::Memory, effective
                 None if entry.group == "batch" && entry.kind == "Job" => continue,
                 None => "missing".into(),
             };
-            let in_sync = live.as_ref().is_some_and(|l| {
-                entry.uid.as_deref() == Some(&*l.uid) && *l.kept.digest == *entry.digest
-            });
+            let in_sync = live
+                .as_ref()
+                .is_some_and(|l| entry.uid.as_deref() == Some(&*l.uid) && *l.kept.digest == *entry.digest);
             if !in_sync {
                 let mark = live.map_or(digest.clone(), |l| format!("{}/{digest}", l.uid));
                 differ.insert(id, (mark, entry));
@@ -102,8 +107,7 @@ pub async fn look(scope: &Scope<'_>, memory: &mut super::work::Memory, effective
 async fn compare(scope: &Scope<'_>, manifest: &Manifest) -> Result<Option<DriftedObject>, ()> {
     let resource = scope.daemon.discovery.find(&manifest.gvk()).await.map_err(|_| ())?.ok_or(())?;
     let desired = manifest.to_value();
-    let live =
-        get(&scope.access, &resource, manifest.namespace(), manifest.name()).await.map_err(|_| ())?;
+    let live = get(&scope.access, &resource, manifest.namespace(), manifest.name()).await.map_err(|_| ())?;
     let found = drift(&desired, live.as_ref());
     let gvk = manifest.gvk();
     let object = |state: &str, fields| DriftedObject {
@@ -169,7 +173,12 @@ fn shown(value: &Value) -> String {
 }
 
 /// Writes back what differs. Only these objects are sent.
-pub async fn correct(scope: &Scope<'_>, memory: &mut super::work::Memory, effective: &Revision, inventory: &[InventoryEntry]) -> Option<Timestamp> {
+pub async fn correct(
+    scope: &Scope<'_>,
+    memory: &mut super::work::Memory,
+    effective: &Revision,
+    inventory: &[InventoryEntry],
+) -> Option<Timestamp> {
     let now = scope.daemon.now();
     if let Some(at) = memory.drift.retry_at
         && at > now
@@ -183,19 +192,19 @@ pub async fn correct(scope: &Scope<'_>, memory: &mut super::work::Memory, effect
     let Ok(partial) = Bundle::new(objects) else { return None };
     let live = scope.live_fn();
     let planner = scope.planner(&live, None);
-    let entries: Vec<InventoryEntry> =
-        inventory.iter().filter(|e| ids.contains(&e.id())).cloned().collect();
+    let entries: Vec<InventoryEntry> = inventory.iter().filter(|e| ids.contains(&e.id())).cloned().collect();
     let result = async {
-        let mut work = planner
-            .plan(effective, crate::api::delivery::Goal::Deploy, partial.into(), &entries)
-            .await?;
+        let mut work =
+            planner.plan(effective, crate::api::delivery::Goal::Deploy, partial.into(), &entries).await?;
         for planned in work.plan.values_mut() {
             // What the watch does not show any more is made anew.
             if let Act::Record { uid, .. } = &planned.act {
                 planned.act = Act::Update { uid: uid.clone(), release: Vec::new() };
             }
         }
-        match super::apply::run(&planner, &mut work, |_, _| crate::core::rollout::Health::Healthy, || false).await {
+        match super::apply::run(&planner, &mut work, |_, _| crate::core::rollout::Health::Healthy, || false)
+            .await
+        {
             crate::core::rollout::ApplyEnd::Failed(refusal) => Err(refusal),
             _ => Ok(work),
         }
@@ -278,8 +287,10 @@ pub async fn report(scope: &Scope<'_>, memory: &mut super::work::Memory, effecti
         }
         if !memory.drift.mended.is_empty() {
             let count = memory.drift.mended.len();
-            let text =
-                format!("{count} {} written back as {effective} wants", if count == 1 { "object was" } else { "objects were" });
+            let text = format!(
+                "{count} {} written back as {effective} wants",
+                if count == 1 { "object was" } else { "objects were" }
+            );
             scope.notify(false, "DriftCorrected", "", &text);
         }
         memory.drift.mended.clear();

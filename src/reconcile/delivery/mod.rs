@@ -97,7 +97,11 @@ impl<'a> Scope<'a> {
     pub fn live_fn(&self) -> impl Fn(&Manifest) -> Option<Live> + Sync + use<'_, 'a> {
         move |manifest| {
             let live = self.live(&manifest.gvk(), &manifest.id())?;
-            Some(Live { uid: live.uid.into(), digest: live.kept.digest.into(), label: live.label.as_ref().into() })
+            Some(Live {
+                uid: live.uid.into(),
+                digest: live.kept.digest.into(),
+                label: live.label.as_ref().into(),
+            })
         }
     }
 
@@ -138,7 +142,8 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
         return Ok(controller::Action::await_change());
     }
     if !ours {
-        delivery = finish::add_finalizer(&daemon, &delivery).await.map_err(|e| Error::Finalizer(Box::new(e)))?;
+        delivery =
+            finish::add_finalizer(&daemon, &delivery).await.map_err(|e| Error::Finalizer(Box::new(e)))?;
     }
     for _ in 0..ROUNDS {
         let access = daemon.access(&delivery, &mut memory);
@@ -259,7 +264,9 @@ fn ensure_watches(scope: &Scope<'_>, memory: &mut Memory, kinds: BTreeMap<Gvk, B
         let known = memory.interests.get(&kind).map(|(_, interests)| interests);
         let missing: BTreeSet<String> = match known {
             Some(known) if namespaces.is_empty() && !known.is_empty() => continue,
-            Some(known) => namespaces.into_iter().filter(|n| !known.iter().any(|(of, _)| of.contains(n))).collect(),
+            Some(known) => {
+                namespaces.into_iter().filter(|n| !known.iter().any(|(of, _)| of.contains(n))).collect()
+            }
             None => namespaces,
         };
         if known.is_some() && missing.is_empty() {
@@ -376,7 +383,11 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
     Next::Again
 }
 
-async fn remove(scope: &Scope<'_>, status: &DeliveryStatus, what: prune::What) -> crate::core::rollout::Pruned {
+async fn remove(
+    scope: &Scope<'_>,
+    status: &DeliveryStatus,
+    what: prune::What,
+) -> crate::core::rollout::Pruned {
     prune::run(&scope.access, &scope.daemon.discovery, &scope.label, &status.inventory, what).await
 }
 

@@ -68,7 +68,9 @@ async fn target(scope: &Scope<'_>, memory: &mut Memory) -> Target {
         return match scope.daemon.repositories_listed() {
             true => problem(
                 "RepositoryMissing",
-                format!("Repository {namespace}/{repository} does not exist; spec.source.repository names it"),
+                format!(
+                    "Repository {namespace}/{repository} does not exist; spec.source.repository names it"
+                ),
             ),
             false => Target::Unknown,
         };
@@ -112,7 +114,8 @@ async fn revision(
     settings: &Settings,
 ) -> Result<Revision, Problem> {
     let path = scope.delivery.spec.source.path.trim_matches('/').to_owned();
-    let failed = |reason: &str, message: String| Problem { reason: reason.into(), object: String::new(), message };
+    let failed =
+        |reason: &str, message: String| Problem { reason: reason.into(), object: String::new(), message };
     let id: CommitId = fetched.commit.id.clone();
     let (mirror, at) = (fetched.mirror.clone(), path.clone());
     let inputs = tokio::task::spawn_blocking(move || {
@@ -142,12 +145,7 @@ async fn revision(
 
 /// The health of the objects in an inventory together, the worst first. `work` tells what was written in this life of
 /// the daemon: what the watch shows from before does not count.
-pub fn health(
-    scope: &Scope<'_>,
-    inventory: &[InventoryEntry],
-    work: Option<&Work>,
-    pods: &Pods,
-) -> Health {
+pub fn health(scope: &Scope<'_>, inventory: &[InventoryEntry], work: Option<&Work>, pods: &Pods) -> Health {
     let mut worst = Health::Healthy;
     for entry in inventory.iter().filter(|e| !e.stale) {
         let one = health_of(scope, entry, work, pods);
@@ -168,12 +166,7 @@ fn rank(health: &Health) -> u8 {
     }
 }
 
-fn health_of(
-    scope: &Scope<'_>,
-    entry: &InventoryEntry,
-    work: Option<&Work>,
-    pods: &Pods,
-) -> Health {
+fn health_of(scope: &Scope<'_>, entry: &InventoryEntry, work: Option<&Work>, pods: &Pods) -> Health {
     let id = entry.id();
     let problem = |reason: &str, message: &str| Problem {
         reason: reason.into(),

@@ -101,11 +101,8 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
         let plain = |values: Vec<Arc<Value>>| values.iter().map(|v| (**v).clone()).collect::<Vec<_>>();
         let (sets, all) = (plain(watch.replica_sets()), plain(watch.pods()));
         if let Some(broken) = workload_trouble(&workload, &sets, &all, &rules) {
-            let problem = Problem {
-                reason: broken.reason.into(),
-                object: id.to_string(),
-                message: broken.message,
-            };
+            let problem =
+                Problem { reason: broken.reason.into(), object: id.to_string(), message: broken.message };
             pods.troubles.insert(id.clone(), problem);
         } else if let Some(waits) = workload_waits_for(&workload, &sets, &all) {
             pods.waits.insert(id, waits);

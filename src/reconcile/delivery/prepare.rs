@@ -37,13 +37,10 @@ pub struct Planner<'a> {
 /// A refusal about an object of the bundle: says where in Git it stands.
 pub fn refused(manifest: &Manifest, error: &ApplyError) -> Refusal {
     let place = manifest.origin.to_string();
-    let message = if place.is_empty() { error.cause.to_string() } else { format!("{} ({place})", error.cause) };
+    let message =
+        if place.is_empty() { error.cause.to_string() } else { format!("{} ({place})", error.cause) };
     Refusal {
-        problem: Problem {
-            reason: error.cause.reason().into(),
-            object: manifest.id().to_string(),
-            message,
-        },
+        problem: Problem { reason: error.cause.reason().into(), object: manifest.id().to_string(), message },
         // A plan that is out of date is made anew.
         transient: error.is_transient() || error.cause.needs_new_plan(),
     }
@@ -119,10 +116,8 @@ impl Planner<'_> {
         let gvk = manifest.gvk();
         let refuse = |error: &ApplyError| refused(manifest, error);
         let act = |act| Ok(Planned { act, digest: digest_.clone(), origin: None });
-        let unknown_kind = || ApplyError {
-            object: manifest.id(),
-            cause: Cause::KindUnknown { kind: gvk.to_string() },
-        };
+        let unknown_kind =
+            || ApplyError { object: manifest.id(), cause: Cause::KindUnknown { kind: gvk.to_string() } };
         let comes_later = brings.kinds.contains(&(gvk.group.clone(), gvk.kind.clone()));
         let found = self.discovery.find(&gvk).await.map_err(|e| Refusal {
             problem: Problem {
@@ -145,7 +140,9 @@ impl Planner<'_> {
             Ok(applied) => applied,
             Err(error) => {
                 return match &error.cause {
-                    Cause::NamespaceMissing { namespace } if brings.namespaces.contains(namespace) => act(Act::Later),
+                    Cause::NamespaceMissing { namespace } if brings.namespaces.contains(namespace) => {
+                        act(Act::Later)
+                    }
                     Cause::KindUnknown { .. } if comes_later => act(Act::Later),
                     Cause::Immutable { .. } if may_recreate(manifest) => {
                         let there = get(self.access, &resource, manifest.namespace(), manifest.name())

@@ -18,7 +18,12 @@ pub fn none(now: Timestamp) -> Settings {
 }
 
 /// Reads the values, as the account of the Delivery.
-pub async fn read(delivery: &Delivery, access: &Access, key: &[u8], now: Timestamp) -> Result<Settings, Problem> {
+pub async fn read(
+    delivery: &Delivery,
+    access: &Access,
+    key: &[u8],
+    now: Timestamp,
+) -> Result<Settings, Problem> {
     let Some(substitute) = &delivery.spec.template.substitute else { return Ok(none(now)) };
     let namespace = delivery.namespace().unwrap_or_default();
     let mut values = BTreeMap::new();
@@ -47,7 +52,8 @@ pub async fn read(delivery: &Delivery, access: &Access, key: &[u8], now: Timesta
             Ok(None) => {
                 return Err(problem(
                     "SettingsMissing",
-                    "does not exist, and spec.substitute.from names it; create it or set optional: true".into(),
+                    "does not exist, and spec.substitute.from names it; create it or set optional: true"
+                        .into(),
                 ));
             }
             Err(error) => {
@@ -93,7 +99,12 @@ pub async fn keep(delivery: &Delivery, access: &Access, settings: &Settings) -> 
 }
 
 /// The values that a revision was deployed with.
-pub async fn kept(delivery: &Delivery, access: &Access, revision: &Revision, now: Timestamp) -> Option<Settings> {
+pub async fn kept(
+    delivery: &Delivery,
+    access: &Access,
+    revision: &Revision,
+    now: Timestamp,
+) -> Option<Settings> {
     if revision.settings.is_empty() {
         return Some(none(now));
     }
