@@ -11,3 +11,4 @@ pub mod core;
 pub mod reconcile;
 pub mod render;
 pub mod source;
+pub mod telemetry;

@@ -1,3 +1,7 @@
 //! The `windlass` binary: parse, start logging, dispatch; nothing else.
 
-fn main() {}
+use clap::Parser;
+
+fn main() {
+    std::process::exit(windlass::cli::main(windlass::cli::Cli::parse()));
+}

@@ -5,6 +5,7 @@ pub mod delivery;
 pub mod directories;
 pub mod key;
 pub mod live;
+pub mod preview;
 pub mod repository;
 pub mod run;
 pub mod sources;

@@ -77,7 +77,7 @@ pub struct Inboxes {
 pub async fn run(daemon: Arc<Daemon>, inboxes: Inboxes, shutdown: impl Future<Output = ()> + Send + 'static) {
     let (repository_wake, repository_inbox) = mpsc::unbounded_channel();
     let repositories = Arc::new(Repositories::new(daemon.clone(), repository_wake));
-    let ending = tokio_util_token(shutdown, daemon.clone());
+    let ending = shared(shutdown, daemon.clone());
 
     let relay = tokio::spawn(relay(daemon.clone(), inboxes.changes));
     let follow = tokio::spawn(follow_repositories(daemon.clone(), repositories.clone()));
@@ -145,7 +145,7 @@ where
 }
 
 /// A future that many can wait for.
-fn tokio_util_token(
+fn shared(
     shutdown: impl Future<Output = ()> + Send + 'static,
     daemon: Arc<Daemon>,
 ) -> futures::future::Shared<futures::future::BoxFuture<'static, ()>> {
@@ -181,6 +181,8 @@ async fn follow_repositories(daemon: Arc<Daemon>, repositories: Arc<Repositories
         match event {
             Ok(watcher::Event::Init) => listing.clear(),
             Ok(watcher::Event::InitApply(repository)) => {
+                // Known to be there, though nothing was fetched yet.
+                daemon.sources.update(&key(&repository), |_| {});
                 listing.insert(key(&repository));
             }
             Ok(watcher::Event::InitDone) => {
@@ -188,7 +190,7 @@ async fn follow_repositories(daemon: Arc<Daemon>, repositories: Arc<Repositories
                 daemon.listed.store(true, Ordering::Relaxed);
                 daemon.wake_all();
             }
-            Ok(watcher::Event::Apply(_)) => {}
+            Ok(watcher::Event::Apply(repository)) => daemon.sources.update(&key(&repository), |_| {}),
             Ok(watcher::Event::Delete(repository)) => {
                 let key = key(&repository);
                 daemon.sources.forget(&key);

@@ -264,17 +264,18 @@ impl Machine<'_> {
         let applied = self.seen.applied.as_ref().filter(|a| a.revision == attempt.revision);
         let out_of_time = read_stamp(&attempt.deadline) <= self.now;
         if let Some(applied) = applied {
-            self.state.inventory = applied.inventory.clone();
             match &applied.end {
                 ApplyEnd::Done => {
                     let quiet_until = applied.at + QUIET;
                     let settled = !matches!(self.seen.health, Health::Unknown | Health::Progressing(_));
                     if settled || quiet_until <= self.now {
+                        self.state.inventory = applied.inventory.clone();
                         return self.waiting(attempt);
                     }
                     self.actions.push(Action::Wake(quiet_until));
                 }
                 ApplyEnd::Blocked(message) => {
+                    self.state.inventory = applied.inventory.clone();
                     if let Health::Broken(problem) = &self.seen.health {
                         return self.fail(attempt, problem.clone());
                     }
@@ -284,7 +285,10 @@ impl Machine<'_> {
                     }
                     self.actions.push(Action::Wake(read_stamp(&attempt.deadline)));
                 }
-                ApplyEnd::Failed(refusal) => self.refused(attempt, refusal),
+                ApplyEnd::Failed(refusal) => {
+                    self.state.inventory = applied.inventory.clone();
+                    self.refused(attempt, refusal);
+                }
             }
             return;
         }

@@ -166,7 +166,10 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
             let status =
                 status::status(&spec, &decision.state, &seen, &before, delivery.metadata.generation, now);
             let worded = memory.worded_at.is_none_or(|at| at + WORDS <= now);
-            written = must_write(&before, &status, worded).then_some(status);
+            // What is about to be found out is written together with what it led to.
+            let finding_out = decision.state == State::from(&before)
+                && decision.actions.iter().any(|a| matches!(a, Action::Prepare(..)));
+            written = (!finding_out && must_write(&before, &status, worded)).then_some(status);
         }
         if let Some(status) = written {
             tracing::debug!(delivery = %daemon.name(&delivery), phase = ?status.phase, "status");

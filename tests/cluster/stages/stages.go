@@ -30,7 +30,7 @@ var nodeStages string
 func Config() (string, error) {
 	nodes := fill(nodeStages, "@KUBERNETES@", version.Get().GitVersion)
 	documents := []string{strings.TrimSpace(nodes)}
-	stages := []stage{deletion(), podStage("start", 0, nil), podStage("gates", 0, nil)}
+	stages := []stage{deletion(), podStage(startStage, 0, nil), podStage("gates", 0, nil)}
 	for _, r := range rules {
 		stages = append(stages, podStage(r.name, r.after, r.event))
 	}
@@ -59,6 +59,9 @@ func deletion() stage {
 	})
 }
 
+// startStage is the first of every pod: it gives the pod its start time.
+const startStage = "start"
+
 // podStage is the stage that next.jq calls name.
 func podStage(name string, afterMilliseconds int, e *event) stage {
 	var steps []any
@@ -70,9 +73,17 @@ func podStage(name string, afterMilliseconds int, e *event) stage {
 		"root":        "status",
 		"template":    template(name),
 	}})
+	// next.jq would find out by itself whether the pod has started. But it is
+	// the dear part of a selector, and kwok asks every stage at every change of
+	// every pod, so the cheap question goes first.
+	started := "Exists"
+	if name == startStage {
+		started = "DoesNotExist"
+	}
 	spec := map[string]any{
 		"selector": map[string]any{"matchExpressions": []any{
 			map[string]any{"key": ".metadata.deletionTimestamp", "operator": "DoesNotExist"},
+			map[string]any{"key": ".status.startTime", "operator": started},
 			map[string]any{"key": query(), "operator": "In", "values": []string{name}},
 		}},
 		"steps": steps,

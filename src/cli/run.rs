@@ -1,0 +1,393 @@
+//! `windlass run`: the daemon, in a pod or on a desk.
+
+use super::connect::{ClusterArgs, HOME};
+use super::{ERROR, WELL};
+use crate::api::repository::{DeliverySet, LocalRef, RepositoryRef, RepositorySpec};
+use crate::api::{Repository, names};
+use crate::cluster::lease::{Candidate, LeaseError, LeaseOptions};
+use crate::cluster::{Connection, Discovery, crds};
+use crate::reconcile::daemon::Options;
+use crate::reconcile::delivery::bundle::Renderer;
+use crate::reconcile::preview::{self, Preview};
+use crate::reconcile::run as daemon;
+use crate::render::find_kustomize;
+use crate::source::RemoteUrl;
+use anyhow::{Context, bail};
+use clap::Args;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::json;
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Run the daemon.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// A Git repository to deliver from: a URL or a local directory. Without it, the Repositories that are in the
+    /// cluster already are delivered
+    #[arg(long, value_name = "URL|DIR")]
+    repo: Option<String>,
+    /// The branch to follow; the remote's default branch when not given
+    #[arg(long, requires = "repo", value_name = "NAME")]
+    branch: Option<String>,
+    /// The directories to deliver, each to the namespace of its name; `*` does not cross `/`
+    #[arg(long, requires = "repo", default_value = "*", value_name = "PATTERN")]
+    path: String,
+    /// Private key for an ssh repository; the host must be in known_hosts
+    #[arg(long, requires = "repo", value_name = "FILE")]
+    ssh_key: Option<PathBuf>,
+    /// known_hosts for an ssh repository
+    #[arg(long, requires = "ssh_key", value_name = "FILE")]
+    known_hosts: Option<PathBuf>,
+    /// Name of an environment variable that holds a token for an https repository
+    #[arg(long, requires = "repo", conflicts_with = "ssh_key", value_name = "VAR")]
+    token_env: Option<String>,
+    /// Certificate authority of an https repository
+    #[arg(long, requires = "repo", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Make the namespaces that are not there
+    #[arg(long, requires = "repo")]
+    create_namespaces: bool,
+    /// Show what would be done, and end
+    #[arg(long, requires = "repo")]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long, short = 'y')]
+    yes: bool,
+    /// The namespace of the installation
+    #[arg(long, short = 'n', default_value = HOME, env = "WINDLASS_NAMESPACE", value_name = "NAME")]
+    namespace: String,
+    /// Name of the installation: several can share a cluster
+    #[arg(long, default_value = "default", env = "WINDLASS_INSTALLATION", value_name = "NAME")]
+    installation: String,
+    /// The namespace whose Repositories and Deliveries are acted on; all when not given
+    #[arg(long, value_name = "NAME")]
+    watch_namespace: Option<String>,
+    /// The service account that acts for Deliveries that name none; the daemon's own when not given
+    #[arg(long, env = "WINDLASS_DEFAULT_SERVICE_ACCOUNT", value_name = "NAME")]
+    default_service_account: Option<String>,
+    /// Where Git repositories are kept
+    #[arg(long, env = "WINDLASS_CACHE_DIR", value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Let Repositories name directories of this machine (always so outside a cluster)
+    #[arg(long)]
+    allow_file_repos: bool,
+    /// The kustomize binary
+    #[arg(long, env = "WINDLASS_KUSTOMIZE", value_name = "FILE")]
+    kustomize: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// Runs the daemon until it is told to stop.
+pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
+    let connection = args.cluster.connect().await?;
+    let discovery = Discovery::new(connection.client.clone());
+    discovery
+        .refresh()
+        .await
+        .with_context(|| format!("the API server {} does not answer", connection.server))?;
+    let in_cluster = connection.context.is_none();
+    let cache_dir = args.cache_dir.clone().unwrap_or_else(default_cache_dir);
+    std::fs::create_dir_all(&cache_dir)
+        .with_context(|| format!("the cache directory {} cannot be made", cache_dir.display()))?;
+    let options = Options {
+        installation: args.installation.clone(),
+        namespaces: args.watch_namespace.iter().cloned().collect(),
+        default_service_account: args.default_service_account.clone().filter(|s| !s.is_empty()),
+        cache_dir,
+        allow_file: args.allow_file_repos || !in_cluster,
+        renderer: Renderer { kustomize: find_kustomize(args.kustomize.as_deref()) },
+    };
+    let wanted = args.repo.as_deref().map(|repo| repository(&args, repo)).transpose()?;
+    if let Some(wanted) = &wanted {
+        say(&format!(
+            "context    {}\nserver     {}\nrepository {}",
+            connection.context.as_deref().unwrap_or("(in cluster)"),
+            connection.server,
+            wanted.spec.url
+        ));
+        let preview = preview::look(
+            &connection,
+            &discovery,
+            &options,
+            &args.namespace,
+            &wanted.name,
+            &wanted.spec,
+            wanted.credentials()?,
+        )
+        .await
+        .map_err(|problem| anyhow::anyhow!(problem))?;
+        print_preview(&preview, args.create_namespaces);
+        if preview.directories.is_empty() {
+            bail!(
+                "no directory matches \"{}\"; there are: {}",
+                args.path,
+                if preview.others.is_empty() { "none".into() } else { preview.others.join(", ") }
+            );
+        }
+        if args.dry_run {
+            return Ok(if preview.failed() { ERROR } else { WELL });
+        }
+        if !args.yes && !asked()? {
+            return Ok(ERROR);
+        }
+    }
+    let identity = format!("{}-{}", hostname(), std::process::id());
+    let lease = LeaseOptions::new(&args.namespace, &format!("windlass-{}", args.installation), &identity);
+    if wanted.is_some() {
+        install_what_is_missing(&connection, &discovery, &args.namespace).await?;
+    }
+    let candidate = Candidate::new(&connection, lease);
+    let leadership = if in_cluster {
+        tokio::select! {
+            leadership = candidate.acquire() => leadership,
+            () = stop_asked() => return Ok(WELL),
+        }
+    } else {
+        match candidate.acquire_unless_held().await {
+            Ok(leadership) => leadership,
+            Err(error @ LeaseError::Held { .. }) => {
+                bail!("{error}; end it first, or run another installation with --installation NAME")
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    if let Some(wanted) = &wanted {
+        write_repository(&connection, &args.namespace, wanted).await?;
+    }
+    let (daemon, inboxes) = daemon::prepare(connection, discovery, options, &args.namespace).await?;
+    let leadership = std::sync::Arc::new(leadership);
+    let held = leadership.clone();
+    let shutdown = async move {
+        tokio::select! {
+            () = stop_asked() => tracing::info!("stopping: what is being written is finished"),
+            () = held.lost() => tracing::error!("the Lease was lost: another daemon may work now; stopping"),
+        }
+    };
+    tracing::info!("running");
+    daemon::run(daemon, inboxes, shutdown).await;
+    let lost = !leadership.is_held();
+    if let Some(leadership) = std::sync::Arc::into_inner(leadership) {
+        leadership.release().await;
+    }
+    if wanted.is_some() {
+        say(
+            "stopped. What was deployed stays as it is; `windlass uninstall` takes Windlass out of the cluster.",
+        );
+    }
+    Ok(if lost { ERROR } else { WELL })
+}
+
+/// What `--repo` and its companions ask for.
+struct Wanted {
+    name: String,
+    spec: RepositorySpec,
+    secret: std::collections::BTreeMap<String, Vec<u8>>,
+}
+
+impl Wanted {
+    fn credentials(&self) -> anyhow::Result<crate::source::Credentials> {
+        if self.secret.is_empty() {
+            return Ok(crate::source::Credentials::default());
+        }
+        Ok(crate::source::Credentials::from_secret(&self.secret)?)
+    }
+}
+
+fn repository(args: &RunArgs, repo: &str) -> anyhow::Result<Wanted> {
+    let local = Path::new(repo);
+    let url = if local.is_dir() {
+        let full = local.canonicalize().with_context(|| format!("{repo} cannot be read"))?;
+        full.to_str().context("the path of the repository is not UTF-8")?.to_owned()
+    } else {
+        repo.to_owned()
+    };
+    RemoteUrl::parse(&url, true)?;
+    let name = name_of(&url);
+    let read =
+        |path: &Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
+    let mut secret = std::collections::BTreeMap::new();
+    if let Some(key) = &args.ssh_key {
+        secret.insert("identity".to_owned(), read(key)?);
+        let hosts = args.known_hosts.clone().or_else(|| {
+            let home = std::env::var_os("HOME")?;
+            Some(Path::new(&home).join(".ssh/known_hosts"))
+        });
+        let hosts = hosts.context("--ssh-key needs --known-hosts")?;
+        secret.insert("known_hosts".to_owned(), read(&hosts)?);
+    }
+    if let Some(variable) = &args.token_env {
+        let token = std::env::var(variable).with_context(|| format!("--token-env: {variable} is not set"))?;
+        // What the large forges take: any user name with the token as password.
+        secret.insert("username".to_owned(), b"git".to_vec());
+        secret.insert("password".to_owned(), token.into_bytes());
+    }
+    if let Some(file) = &args.ca_file {
+        secret.insert("ca.crt".to_owned(), read(file)?);
+    }
+    let template = serde_json::from_value(json!({
+        "targetNamespace": "{{ directory }}",
+        "createNamespace": args.create_namespaces,
+    }))?;
+    let spec = RepositorySpec {
+        url,
+        reference: args
+            .branch
+            .as_ref()
+            .map(|branch| RepositoryRef { branch: Some(branch.clone()), ..Default::default() }),
+        interval: crate::api::Duration::from_secs(15),
+        timeout: crate::api::Duration::from_secs(60),
+        secret_ref: (!secret.is_empty()).then(|| LocalRef { name: format!("{name}-credentials") }),
+        deliveries: vec![DeliverySet { path: args.path.clone(), template }],
+        suspend: false,
+    };
+    Ok(Wanted { name, spec, secret })
+}
+
+/// A name for the Repository: the last segment of its URL.
+fn name_of(url: &str) -> String {
+    let last = url.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default();
+    let last = last.strip_suffix(".git").unwrap_or(last);
+    let name: String = last
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
+        .take(50)
+        .collect();
+    let name = name.trim_matches('-').to_owned();
+    if name.is_empty() { "repository".into() } else { name }
+}
+
+async fn install_what_is_missing(
+    connection: &Connection,
+    discovery: &Discovery,
+    namespace: &str,
+) -> anyhow::Result<()> {
+    let access = connection.access(None);
+    let definitions = crate::api::crds();
+    let answers = crds::install(&access, discovery, &definitions, Duration::from_secs(30)).await?;
+    for (definition, answer) in definitions.iter().zip(answers) {
+        if answer != crds::Installed::Unchanged {
+            let name = definition["metadata"]["name"].as_str().unwrap_or_default();
+            say(&format!(
+                "customresourcedefinition {name} {}",
+                match answer {
+                    crds::Installed::Created => "created",
+                    _ => "updated",
+                }
+            ));
+        }
+    }
+    let api: Api<Namespace> = Api::all(connection.client.clone());
+    if api.get_opt(namespace).await?.is_none() {
+        let body = serde_json::from_value(json!({"metadata": {"name": namespace}}))?;
+        match api.create(&PostParams::default(), &body).await {
+            Ok(_) => say(&format!("namespace {namespace} created")),
+            Err(kube::Error::Api(e)) if e.code == 409 => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+async fn write_repository(connection: &Connection, namespace: &str, wanted: &Wanted) -> anyhow::Result<()> {
+    let params = PatchParams::apply("windlass-cli").force();
+    if let Some(reference) = &wanted.spec.secret_ref {
+        let api: Api<Secret> = Api::namespaced(connection.client.clone(), namespace);
+        let data: std::collections::BTreeMap<_, _> =
+            wanted.secret.iter().map(|(k, v)| (k, k8s_openapi::ByteString(v.clone()))).collect();
+        let body =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": reference.name}, "data": data});
+        api.patch(&reference.name, &params, &Patch::Apply(body))
+            .await
+            .context("the Secret cannot be written")?;
+    }
+    let api: Api<Repository> = Api::namespaced(connection.client.clone(), namespace);
+    let body = json!({
+        "apiVersion": format!("{}/v1alpha1", names::GROUP), "kind": "Repository",
+        "metadata": {"name": wanted.name}, "spec": wanted.spec,
+    });
+    api.patch(&wanted.name, &params, &Patch::Apply(body))
+        .await
+        .context("the Repository cannot be written")?;
+    say(&format!("repository {namespace}/{} applied", wanted.name));
+    Ok(())
+}
+
+fn print_preview(preview: &Preview, create_namespaces: bool) {
+    say(&format!("revision   {}", preview.revision));
+    for directory in &preview.directories {
+        say(&format!("\n{} -> namespace {}", directory.path, directory.namespace));
+        if let Some(problem) = &directory.problem {
+            say(&format!("  problem: {problem}"));
+        }
+        if directory.namespace_missing && !create_namespaces {
+            say(&format!(
+                "  problem: namespace {} does not exist; --create-namespaces makes it",
+                directory.namespace
+            ));
+        }
+        for (what, objects) in
+            [("create", &directory.create), ("adopt", &directory.adopt), ("keep", &directory.keep)]
+        {
+            for object in objects {
+                say(&format!("  {what:<7}{object}"));
+            }
+        }
+    }
+    let count = |f: fn(&preview::Directory) -> usize| preview.directories.iter().map(f).sum::<usize>();
+    say(&format!(
+        "\n{} directories: {} objects to create, {} to adopt, {} already delivered",
+        preview.directories.len(),
+        count(|d| d.create.len()),
+        count(|d| d.adopt.len()),
+        count(|d| d.keep.len())
+    ));
+}
+
+fn asked() -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        bail!("nobody is there to be asked; say --yes");
+    }
+    anstream::eprint!("deliver this? [y/N] ");
+    std::io::stderr().flush()?;
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    Ok(matches!(line.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+fn say(text: &str) {
+    anstream::println!("{text}");
+}
+
+fn default_cache_dir() -> PathBuf {
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    base.unwrap_or_else(std::env::temp_dir).join("windlass")
+}
+
+fn hostname() -> String {
+    let from_env = std::env::var("HOSTNAME").ok().filter(|h| !h.is_empty());
+    let from_kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    from_env.or_else(from_kernel).map_or_else(|| "windlass".into(), |h| h.trim().to_owned())
+}
+
+async fn stop_asked() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signals) => {
+                signals.recv().await;
+            }
+            Err(_) => std::future::pending::<()>().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}

@@ -1,0 +1,158 @@
+//! What delivering a repository would do, found out without writing anything.
+
+use super::daemon::Options;
+use super::delivery::bundle::{ClusterScopes, options, render};
+use super::delivery::prepare::Planner;
+use super::delivery::work::Act;
+use super::directories::wanted;
+use crate::api::delivery::{DeliverySpec, EntryOrigin};
+use crate::api::names;
+use crate::api::repository::RepositorySpec;
+use crate::cluster::{Connection, Discovery};
+use crate::core::plan::Brings;
+use crate::core::tree::{EntryKind, Tree};
+use crate::source::{Credentials, Limits, Mirror, Reference, RemoteUrl};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use std::sync::Arc;
+
+/// What delivering a repository would do.
+#[derive(Clone, Debug, Default)]
+pub struct Preview {
+    /// `branch@sha1:<commit>`.
+    pub revision: String,
+    /// Each directory that would be delivered.
+    pub directories: Vec<Directory>,
+    /// Directories that do not match, when none does.
+    pub others: Vec<String>,
+}
+
+impl Preview {
+    /// Whether something would not work.
+    pub fn failed(&self) -> bool {
+        self.directories.is_empty() || self.directories.iter().any(|d| d.problem.is_some())
+    }
+}
+
+/// What delivering one directory would do.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    /// Its path.
+    pub path: String,
+    /// Where its objects go.
+    pub namespace: String,
+    /// The namespace is not there.
+    pub namespace_missing: bool,
+    /// Objects that are not there.
+    pub create: Vec<String>,
+    /// Objects that are there and belong to nobody.
+    pub adopt: Vec<String>,
+    /// Objects that are delivered by this Delivery already.
+    pub keep: Vec<String>,
+    /// Why it would not work.
+    pub problem: Option<String>,
+}
+
+/// Looks at a repository and the cluster. The error is a sentence.
+pub async fn look(
+    connection: &Connection,
+    discovery: &Discovery,
+    choices: &Options,
+    home: &str,
+    name: &str,
+    spec: &RepositorySpec,
+    credentials: Credentials,
+) -> Result<Preview, String> {
+    let url = RemoteUrl::parse(&spec.url, true).map_err(|e| e.to_string())?;
+    let mirror = Mirror::open(&choices.cache_dir, url).map_err(|e| e.to_string())?;
+    let reference = match &spec.reference {
+        Some(r) => r.branch.clone().map_or(Reference::Default, Reference::Branch),
+        None => Reference::Default,
+    };
+    let polled =
+        mirror.poll(&reference, None, &credentials, &Limits::default()).await.map_err(|e| e.to_string())?;
+    let tree: Arc<dyn Tree> = Arc::new(mirror.tree(&polled.commit).map_err(|e| e.to_string())?);
+    let found = wanted(name, &spec.deliveries, tree.as_ref()).map_err(|p| p.message)?;
+    let mut preview = Preview { revision: polled.revision(), ..Preview::default() };
+    if found.is_empty() {
+        preview.others = directories(tree.as_ref());
+        return Ok(preview);
+    }
+    for (delivery, spec) in found {
+        preview
+            .directories
+            .push(directory(connection, discovery, choices, home, &delivery, &spec, &tree).await);
+    }
+    Ok(preview)
+}
+
+/// The directories of the first two levels.
+fn directories(tree: &dyn Tree) -> Vec<String> {
+    let below = |dir: &str| -> Vec<String> {
+        let entries = tree.entries(dir).unwrap_or_default();
+        entries
+            .into_iter()
+            .filter(|e| e.kind == EntryKind::Directory && !e.name.starts_with('.'))
+            .map(|e| crate::core::tree::join(dir, &e.name))
+            .collect()
+    };
+    let top = below("");
+    let mut all = top.clone();
+    for dir in &top {
+        all.extend(below(dir));
+    }
+    all.sort();
+    all.truncate(40);
+    all
+}
+
+async fn directory(
+    connection: &Connection,
+    discovery: &Discovery,
+    choices: &Options,
+    home: &str,
+    delivery: &str,
+    spec: &DeliverySpec,
+    tree: &Arc<dyn Tree>,
+) -> Directory {
+    let namespace = spec.template.target_namespace.clone().unwrap_or_default();
+    let mut answer = Directory { path: spec.source.path.clone(), namespace, ..Directory::default() };
+    let label = names::delivery_label(&choices.installation, home, delivery);
+    let rendering = options(spec, None, &choices.renderer);
+    let rendered =
+        render(tree.clone(), &spec.source.path, &rendering, &ClusterScopes(discovery), &label).await;
+    let bundle = match rendered {
+        Ok((bundle, _)) => bundle,
+        Err(refusal) => {
+            answer.problem = Some(refusal.problem.message);
+            return answer;
+        }
+    };
+    let brings = crate::core::plan::brings(&bundle);
+    let spaces: Api<Namespace> = Api::all(connection.client.clone());
+    if !answer.namespace.is_empty() && !brings.namespaces.contains(&answer.namespace) {
+        answer.namespace_missing = matches!(spaces.get_opt(&answer.namespace).await, Ok(None));
+    }
+    let access = connection.access(None);
+    let nothing = |_: &crate::core::manifest::Manifest| None;
+    let planner =
+        Planner { access: &access, discovery, key: &[], label: &label, live: &nothing, previous: None };
+    let mut later = Brings { namespaces: brings.namespaces.clone(), kinds: brings.kinds.clone() };
+    later.namespaces.insert(answer.namespace.clone());
+    for manifest in bundle.objects() {
+        let id = manifest.id().to_string();
+        match planner.plan_object(manifest, None, &later, false).await {
+            Ok(planned) => match (planned.act, planned.origin) {
+                (_, Some(EntryOrigin::Adopted)) => answer.adopt.push(id),
+                (Act::Create | Act::Later, _) => answer.create.push(id),
+                _ => answer.keep.push(id),
+            },
+            Err(refusal) => {
+                answer
+                    .problem
+                    .get_or_insert(format!("{}: {}", refusal.problem.object, refusal.problem.message));
+            }
+        }
+    }
+    answer
+}
