@@ -58,7 +58,7 @@ impl Access {
         kind: &str,
         request: &Request<Vec<u8>>,
     ) -> Result<Answer, ApplyError> {
-        let failed = |cause| ApplyError { object: Box::new(object.clone()), cause };
+        let failed = |cause| ApplyError::new(object.clone(), cause);
         let mut attempt = 1;
         loop {
             let permit = self.share.permit().await;

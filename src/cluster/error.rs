@@ -20,6 +20,11 @@ pub struct ApplyError {
 }
 
 impl ApplyError {
+    /// A call about this object failed for this reason.
+    pub fn new(object: ObjectId, cause: Cause) -> Self {
+        ApplyError { object: Box::new(object), cause }
+    }
+
     /// Whether the same call may succeed later though nobody changed anything.
     pub fn is_transient(&self) -> bool {
         self.cause.is_transient()
