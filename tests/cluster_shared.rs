@@ -1,11 +1,16 @@
 //! What daemons share: the Lease, Events, definitions; and how a busy server is treated.
 
 use crate::support::cluster::{SOON, Space, wait_until};
+use crate::support::faults::{Fault, Faults};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use windlass::cluster::apply::{apply, get};
 use windlass::cluster::crds::{Installed, install};
 use windlass::cluster::events::{Note, Recorder, Regarding};
 use windlass::cluster::lease::{Candidate, LeaseError, LeaseOptions};
+use windlass::cluster::{Cause, Guard, ServiceAccount};
 
 fn options(space: &Space, identity: &str) -> LeaseOptions {
     LeaseOptions { duration: Duration::from_secs(1), ..LeaseOptions::new(&space.name, "windlass", identity) }
@@ -125,4 +130,98 @@ async fn definitions_are_installed_once() {
     let error =
         install(&space.access, &space.discovery, &[definition("One", "others")], SOON).await.unwrap_err();
     assert!(error.to_string().contains("names are taken"), "{error}");
+}
+
+fn map(space: &Space, name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": space.name}})
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_patience_gets_it_from_everybody() {
+    let space = Space::new("busy").await;
+    let faults = Faults::before(space.cluster).await;
+    let connection = faults.connect().await;
+    let maps = space.resource("v1", "ConfigMap");
+    let (one, other) = (connection.access(None), connection.access(None));
+    faults.next("PATCH", 1, Fault::Status(429, Some(1)));
+    let begin = Instant::now();
+    apply(&one, &maps, &map(&space, "one"), Guard::Any).await.unwrap();
+    assert!(begin.elapsed() >= Duration::from_secs(1), "Retry-After is obeyed");
+    assert_eq!(faults.times("PATCH").len(), 2, "once refused, once carried out");
+
+    faults.next("PATCH", usize::MAX, Fault::Status(429, Some(1)));
+    let begin = Instant::now();
+    let wanted = map(&space, "one");
+    let (refused, waited) = tokio::join!(apply(&one, &maps, &wanted, Guard::Any), async {
+        // Asked while the first is held off.
+        wait_until("the first was refused", SOON, async || match faults.times("PATCH").len() {
+            0..=2 => Err("not yet".into()),
+            _ => Ok(()),
+        })
+        .await;
+        tokio::task::yield_now().await;
+        get(&other, &maps, &space.name, "one").await.map(|_| faults.times("GET").len())
+    });
+    assert!(begin.elapsed() >= Duration::from_secs(2), "three attempts, two pauses");
+    let error = refused.unwrap_err();
+    assert_eq!(error.cause, Cause::Throttled { retry_after: Duration::from_secs(1) });
+    assert!(error.is_transient());
+    assert_eq!(waited.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn errors_of_the_server_are_told_and_not_hidden_by_repeating() {
+    let space = Space::new("errors").await;
+    let faults = Faults::before(space.cluster).await;
+    let connection = faults.connect().await;
+    let maps = space.resource("v1", "ConfigMap");
+    let access = connection.access(None);
+    for code in [500, 502, 503, 504] {
+        let before = faults.times("PATCH").len();
+        faults.next("PATCH", usize::MAX, Fault::Status(code, None));
+        let error = apply(&access, &maps, &map(&space, "one"), Guard::Any).await.unwrap_err();
+        assert!(error.is_transient(), "{code}: {error:?}");
+        assert_eq!(faults.times("PATCH").len() - before, 1, "{code}");
+    }
+    faults.next("PATCH", 1, Fault::Hang);
+    let hasty = access.clone().with_limit(Duration::from_millis(300));
+    let error = apply(&hasty, &maps, &map(&space, "one"), Guard::Any).await.unwrap_err();
+    assert!(matches!(error.cause, Cause::Timeout { .. }) && error.is_transient(), "{error:?}");
+    assert!(get(&access, &maps, &space.name, "one").await.unwrap().is_none());
+
+    faults.next("PATCH", 1, Fault::LoseAnswer);
+    let error = apply(&access, &maps, &map(&space, "one"), Guard::Absent).await.unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    // It was carried out: the next try finds it, and is told that it did not make it.
+    let again = apply(&access, &maps, &map(&space, "one"), Guard::Absent).await.unwrap();
+    assert!(!again.created);
+}
+
+#[tokio::test]
+async fn tenants_share_the_connections() {
+    let space = Space::new("share").await;
+    let faults = Faults::before(space.cluster).await;
+    let connection = faults.connect().await;
+    let maps = space.resource("v1", "ConfigMap");
+    let users = Arc::new(Mutex::new(BTreeSet::new()));
+    {
+        let users = users.clone();
+        faults.set(move |request| {
+            let user = request.headers().get("impersonate-user").map(|v| v.to_str().unwrap().to_string());
+            let groups = request.headers().get_all("impersonate-group").iter().count();
+            users.lock().unwrap().insert((user, groups));
+            None
+        });
+    }
+    for name in ["a", "b"] {
+        let account = ServiceAccount { namespace: space.name.clone(), name: name.into() };
+        let error = get(&connection.access(Some(&account)), &maps, &space.name, "x").await.unwrap_err();
+        assert_eq!(error.cause.reason(), "Forbidden");
+    }
+    get(&connection.access(None), &maps, &space.name, "x").await.unwrap();
+    let user = |name: &str| (Some(format!("system:serviceaccount:{}:{name}", space.name)), 3);
+    assert_eq!(*users.lock().unwrap(), BTreeSet::from([(None, 0), user("a"), user("b")]));
+    let nobody = ServiceAccount { namespace: space.name.clone(), name: "line\nbreak".into() };
+    let error = get(&connection.access(Some(&nobody)), &maps, &space.name, "x").await.unwrap_err();
+    assert!(error.to_string().contains("service account"), "nothing is asked as somebody else: {error}");
 }

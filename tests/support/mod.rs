@@ -1,3 +1,4 @@
-//! What the tests stand on: a real control plane.
+//! What the tests stand on: a real control plane, and faults before it.
 
 pub mod cluster;
+pub mod faults;
