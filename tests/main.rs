@@ -5,6 +5,8 @@ mod support;
 
 mod bad_manifests_say_where;
 mod cluster_apply;
+mod cluster_shared;
+mod cluster_watch;
 mod kustomize_stays_inside_the_repository;
 mod ownership;
 mod real_manifests_render;
