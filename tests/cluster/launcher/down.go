@@ -1,4 +1,4 @@
-package main
+package launcher
 
 import (
 	"fmt"
@@ -10,9 +10,9 @@ import (
 // stopLimit is how long each component may take to end by itself.
 const stopLimit = 2 * time.Second
 
-// down stops what up started in a directory, last started first, so that no
+// Down stops what up started in a directory, last started first, so that no
 // component complains in its log about one it depends on.
-func down(args []string) error {
+func Down(args []string) error {
 	o, err := parseOptions("down", args)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package main
+package launcher
 
 import (
 	"context"
@@ -9,10 +9,10 @@ import (
 	"syscall"
 )
 
-// run is a cluster in the foreground, for a test that starts it as a child: it
+// Run is a cluster in the foreground, for a test that starts it as a child: it
 // ends with its standard input, with a signal, and when it is killed. The files
 // in its directory stay, for whoever must find out why a test failed.
-func run(args []string) error {
+func Run(args []string) error {
 	o, err := parseOptions("run", args)
 	if err != nil {
 		return err

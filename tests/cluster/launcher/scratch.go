@@ -1,4 +1,4 @@
-package main
+package launcher
 
 import (
 	"fmt"
@@ -12,9 +12,8 @@ import (
 // scratchPrefix begins the names of the scratch directories.
 const scratchPrefix = "testcluster-"
 
-// scratchNeeded is the free memory that /dev/shm must have to be used: etcd
-// allocates its write-ahead log 64 MB at a time, and a large test writes some
-// hundred MB.
+// scratchNeeded is the free memory that /dev/shm must have to be used: a large
+// test writes some hundred MB.
 const scratchNeeded = 1 << 30
 
 // scratch is the directory of etcd's data and sockets. It lies in memory when

@@ -1,4 +1,4 @@
-package main
+package launcher
 
 import (
 	"bytes"
@@ -41,7 +41,10 @@ const (
 
 // spawn starts this binary as the component args[0] in the directory workDir,
 // with its output going to logDir/NAME.log. Files in inherit are open in the
-// child as well. It must be called on the main goroutine (see init in main.go).
+// child as well.
+//
+// It must be called on a goroutine that is bound to the process's first thread
+// (see the package), since a bound child dies with the thread that started it.
 func spawn(logDir, workDir string, args []string, mode spawnMode, inherit ...*os.File) (*process, error) {
 	name := args[0]
 	log, err := os.Create(filepath.Join(logDir, name+".log"))

@@ -1,4 +1,4 @@
-package main
+package launcher
 
 import (
 	"context"
@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// up starts a cluster that outlives this process.
-func up(args []string) error {
+// Up starts a cluster that outlives this process.
+func Up(args []string) error {
 	o, err := parseOptions("up", args)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package main
+package launcher
 
 import (
 	"context"
@@ -84,15 +84,12 @@ func start(ctx context.Context, o options, mode spawnMode) (_ *cluster, err erro
 			return nil, err
 		}
 	}
-	if err := c.wait(ctx, "the nodes to be created", func(ctx context.Context) error {
-		return api.createNodes(ctx, o.nodes)
-	}); err != nil {
-		return nil, err
-	}
 	for _, step := range []struct {
 		what string
 		ask  func(context.Context) error
 	}{
+		{"the nodes to be created", func(ctx context.Context) error { return api.createNodes(ctx, o.nodes) }},
+		{"the storage class to be created", api.createStorageClass},
 		{"the controller manager to be healthy", healthz(controllerPort)},
 		{"the scheduler to be healthy", healthz(schedulerPort)},
 		{"the service account \"default\" in \"default\"", api.defaultAccount},
