@@ -15,7 +15,12 @@ pub struct Fetched {
     pub branch: String,
     /// The commit.
     pub commit: CommitInfo,
-    /// Where its objects are.
+}
+
+/// Where a Repository's objects are, and how to get more of them. There also while the remote is away.
+#[derive(Clone)]
+pub struct Store {
+    /// The mirror.
     pub mirror: Arc<Mirror>,
     /// For fetching a commit by its id.
     pub credentials: Credentials,
@@ -28,10 +33,10 @@ pub struct Fetched {
 pub struct Known {
     /// What was fetched last; it stays in use while the remote is away.
     pub fetched: Option<Fetched>,
+    /// Where its objects are.
+    pub store: Option<Store>,
     /// Why the last poll failed.
     pub problem: Option<Problem>,
-    /// The Repository is suspended, gone, or was never polled: counts how often it was polled.
-    pub polls: u64,
 }
 
 /// All that is known of the Repositories.

@@ -1,4 +1,8 @@
-//! What the tests stand on: a real control plane, and faults before it.
+//! What the tests stand on: a real control plane, real Git servers, real daemons, and faults before them.
 
 pub mod cluster;
 pub mod faults;
+pub mod git;
+pub mod git_https;
+pub mod rendering;
+pub mod sshd;

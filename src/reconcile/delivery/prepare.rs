@@ -30,6 +30,8 @@ pub struct Planner<'a> {
     pub label: &'a str,
     /// What a watch knows of an object.
     pub live: &'a (dyn Fn(&Manifest) -> Option<Live> + Sync),
+    /// The time.
+    pub now: jiff::Timestamp,
     /// The bundle that was applied before, to tell which fields left Git.
     pub previous: Option<Arc<Bundle>>,
 }
@@ -84,6 +86,7 @@ impl Planner<'_> {
             inventory,
             written: BTreeMap::new(),
             done: BTreeSet::new(),
+            at: self.now,
             end: None,
         })
     }

@@ -1,11 +1,12 @@
 // Package stages makes the configuration of kwok, the player of simulated nodes
-// and pods: how a node becomes ready, and how a pod acts out what the tags of
-// its images say.
+// and pods: how a node becomes ready, how a claim gets its volume, and how a pod
+// acts out what the tags of its images say.
 //
-// A stage is kwok's unit: a selector, a delay, and a template of the pod's next
-// status. There is one stage for each rule in rules.go. The question which rule
-// is next for a pod is written once (next.jq), and so is the status that
-// follows (pod.tmpl); this file puts the rules into both.
+// A stage is kwok's unit: a selector, a delay, and a template of the object's
+// next status. Those of nodes and volumes are plain YAML. For pods there is one
+// stage for each rule in rules.go: the question which rule is next for a pod is
+// written once (next.jq), and so is the status that follows (pod.tmpl); this
+// file puts the rules into both.
 package stages
 
 import (
@@ -26,10 +27,13 @@ var podTemplate string
 //go:embed node.yaml
 var nodeStages string
 
+//go:embed volume.yaml
+var volumeStages string
+
 // Config is the text of kwok's configuration file.
 func Config() (string, error) {
 	nodes := fill(nodeStages, "@KUBERNETES@", version.Get().GitVersion)
-	documents := []string{strings.TrimSpace(nodes)}
+	documents := []string{strings.TrimSpace(nodes), strings.TrimSpace(volumeStages)}
 	stages := []stage{deletion(), podStage(startStage, 0, nil), podStage("gates", 0, nil)}
 	for _, r := range rules {
 		stages = append(stages, podStage(r.name, r.after, r.event))
