@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use windlass::cluster::apply::{apply, get};
 use windlass::cluster::crds::{Installed, install};
 use windlass::cluster::events::{Note, Recorder, Regarding};
 use windlass::cluster::lease::{Candidate, LeaseError, LeaseOptions};
-use windlass::cluster::{Cause, Guard, ServiceAccount};
+use windlass::cluster::{Cause, ConnectOptions, Connection, Guard, ServiceAccount};
 
 fn options(space: &Space, identity: &str) -> LeaseOptions {
     LeaseOptions { duration: Duration::from_secs(1), ..LeaseOptions::new(&space.name, "windlass", identity) }
@@ -224,4 +225,38 @@ async fn tenants_share_the_connections() {
     let nobody = ServiceAccount { namespace: space.name.clone(), name: "line\nbreak".into() };
     let error = get(&connection.access(Some(&nobody)), &maps, &space.name, "x").await.unwrap_err();
     assert!(error.to_string().contains("service account"), "nothing is asked as somebody else: {error}");
+}
+
+#[tokio::test]
+async fn a_proxy_of_the_kubeconfig_is_used() {
+    let space = Space::new("proxy").await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    let used = Arc::new(Mutex::new(Vec::new()));
+    let asked = used.clone();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(client.read_u8().await.unwrap());
+            }
+            let line = String::from_utf8(head).unwrap().lines().next().unwrap().to_string();
+            let target = line.strip_prefix("CONNECT ").unwrap().split(' ').next().unwrap().to_string();
+            asked.lock().unwrap().push(target.clone());
+            let mut server = tokio::net::TcpStream::connect(target).await.unwrap();
+            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("kubeconfig");
+    let mut config = kube::config::Kubeconfig::read_from(&space.cluster.kubeconfig).unwrap();
+    config.clusters[0].cluster.as_mut().unwrap().proxy_url = Some(proxy);
+    // JSON is YAML.
+    std::fs::write(&file, serde_json::to_string(&config).unwrap()).unwrap();
+    let options = ConnectOptions { kubeconfig: Some(file), ..ConnectOptions::default() };
+    let connection = Connection::open(&options).await.unwrap();
+    let maps = space.resource("v1", "ConfigMap");
+    get(&connection.access(None), &maps, &space.name, "x").await.unwrap();
+    assert_eq!(used.lock().unwrap().len(), 1);
 }

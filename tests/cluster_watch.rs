@@ -1,6 +1,6 @@
 //! What watches see, and that they see it whatever happens to the label, the rights, the kind and the server.
 
-use crate::support::cluster::{Cluster, SOON, Space, wait_until};
+use crate::support::cluster::{Cluster, SOON, Space, TEST_AGENT, wait_until};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -164,6 +164,31 @@ async fn knowing_costs_nothing() {
     assert_eq!(before, after, "no list, no get, no second watch");
     drop(interests);
     assert_eq!(seen.watches.open(), 0, "nobody needs it, nobody pays for it");
+
+    // The same as a tenant, by what the server itself has written down.
+    let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]}]);
+    let account = seen.space.account("reader", rules).await;
+    let _interest = seen.watches.ensure(Some(&account), &maps(), Filter::Labelled, &seen.namespaces());
+    wait_until("the role counts", SOON, async || {
+        seen.synced(Some(&account)).await.map_err(|e| e.to_string())
+    })
+    .await;
+    for _ in 0..20 {
+        seen.next().await;
+    }
+    let audit = seen.space.cluster.audit();
+    for round in 0..20 {
+        seen.patch(&format!("it-{round}"), json!({"data": {"key": "2"}})).await;
+        seen.next_value(&format!("it-{round}")).await;
+    }
+    let asked = wait_until("the audit log is written", SOON, async || {
+        let all = audit.in_namespace(&seen.space.name);
+        let all: Vec<_> = all.into_iter().filter(|r| r.verb != "watch").map(|r| (r.user, r.verb)).collect();
+        let patched = audit.by_agent(TEST_AGENT).iter().filter(|r| r.namespace == seen.space.name).count();
+        if patched >= 20 { Ok(all) } else { Err(format!("{patched} of our own")) }
+    })
+    .await;
+    assert!(asked.is_empty(), "{asked:?}");
 }
 
 #[tokio::test]

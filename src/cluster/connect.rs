@@ -28,8 +28,8 @@ const WRITE_LIMIT: Duration = Duration::from_secs(60);
 /// time-out of ours. The head of every answer, a watch's too, has to be there a little later.
 const HEAD_LIMIT: Duration = Duration::from_secs(65);
 
-/// Requests in flight at once for one cluster.
-const CONCURRENCY: usize = 24;
+/// Requests in flight at once for one cluster; half of them for one Delivery.
+const CONCURRENCY: usize = 32;
 
 /// Which cluster to talk to, and as whom.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +38,7 @@ pub struct ConnectOptions {
     pub kubeconfig: Option<PathBuf>,
     /// `--context`: a context of the kubeconfig instead of its current one.
     pub context: Option<String>,
-    /// Requests in flight at once; `None` is the default, 24.
+    /// Requests in flight at once; `None` is the default, 32.
     pub concurrency: Option<usize>,
 }
 

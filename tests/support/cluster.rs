@@ -211,24 +211,27 @@ fn target() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target")
 }
 
-/// The cluster's binary; built first if it is not there. One process builds, the others wait for it.
+/// The cluster's binary; built first if it is not there or its sources changed. One process builds, the others wait.
 fn binary() -> PathBuf {
     let dir = target().join("cluster");
     let binary = dir.join("testcluster");
-    fs::create_dir_all(&dir).unwrap();
-    if binary.exists() {
+    // A link leads to what another checkout built; that one keeps it up to date.
+    if dir.is_symlink() && binary.exists() {
         return binary;
     }
+    fs::create_dir_all(&dir).unwrap();
     let lock = File::create(dir.join(".lock")).unwrap();
     lock.lock().unwrap();
-    if !binary.exists() {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/build.sh");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/build.sh");
+    let build = Command::new(&script).arg(&dir).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut build = build.unwrap_or_else(|e| panic!("{}: {e}", script.display()));
+    let lines = BufReader::new(build.stdout.take().unwrap()).lines().map_while(Result::ok);
+    for line in lines.filter(|line| !line.ends_with("is up to date")) {
         // Not `eprintln!`: the test harness would keep it to itself.
-        let _ = std::io::stderr().write_all(b"building the test cluster from source: minutes, once\n");
-        let status = Command::new(&script).arg(&dir).stdin(Stdio::null()).status();
-        let status = status.unwrap_or_else(|e| panic!("{}: {e}", script.display()));
-        assert!(status.success(), "{} failed: {status}", script.display());
+        let _ = writeln!(std::io::stderr(), "{line}");
     }
+    let status = build.wait().unwrap();
+    assert!(status.success(), "{} failed: {status}", script.display());
     binary
 }
 
