@@ -243,6 +243,17 @@ async fn many_at_once_take_turns() {
 }
 
 #[tokio::test]
+async fn a_cache_that_is_emptied_meanwhile_is_filled_again() {
+    let repo = Repo::new();
+    let cache = tempfile::tempdir().unwrap();
+    let mirror = open(cache.path(), &repo);
+    let commit = poll(&mirror, None).await.unwrap().commit;
+    fs::remove_dir_all(cache.path()).unwrap();
+    assert!(poll(&mirror, Some(&commit)).await.unwrap().fetched);
+    assert_eq!(read_all(&mirror.tree(&commit).unwrap(), ""), 1);
+}
+
+#[tokio::test]
 async fn mirrors_that_nobody_uses_are_removed_and_nothing_else_is() {
     let (used, unused) = (Repo::new(), Repo::new());
     let cache = tempfile::tempdir().unwrap();

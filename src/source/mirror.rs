@@ -228,13 +228,14 @@ impl Mirror {
         self.store()?.kept().map_err(|error| self.write_error(&error))
     }
 
-    /// What people are told about a commit. Blocks for a moment.
+    /// What people are told about a commit. Blocks for a moment; the first read of a process goes through the whole
+    /// mirror once, unless a poll did that before.
     pub fn commit(&self, id: &CommitId) -> Result<CommitInfo, SourceError> {
         let store = self.store()?;
         store.info(id).map_err(|error| self.read_error(&store, id, &error))
     }
 
-    /// The files of a commit. Blocks for a moment, and so do its reads.
+    /// The files of a commit. Blocks as [`Mirror::commit`] does, and so do its reads.
     pub fn tree(&self, id: &CommitId) -> Result<GitTree, SourceError> {
         let store = self.store()?;
         GitTree::new(store.clone(), id).map_err(|error| self.read_error(&store, id, &error))
@@ -517,6 +518,7 @@ impl Mirror {
         // Objects that nobody held may be gone, and packs were replaced.
         turn.memory.complete.clear();
         *self.slot() = None;
+        let _ = self.usable_store(turn).await;
     }
 
     /// The repository for reading. Opens what is there; a damaged or missing one is left to the next poll.
@@ -599,8 +601,11 @@ fn named(
     })
 }
 
+/// The lock file of a mirror. Somebody may have emptied the cache since the mirror was opened.
 fn lock_file(directory: &Path) -> Result<File, SourceError> {
     let path = directory.join("lock");
+    fs::create_dir_all(directory)
+        .map_err(|source| SourceError::CacheNotWritable { path: directory.to_owned(), source })?;
     File::options()
         .create(true)
         .truncate(false)

@@ -172,8 +172,15 @@ impl Store {
 
     /// Looks at every tree below a commit, and for every blob whether it is there.
     pub(super) fn presence(&self, commit: &CommitId) -> Presence {
-        let repository = self.lock();
-        let Ok(odb) = repository.odb() else { return Presence::Damaged("objects cannot be read".to_owned()) };
+        // Opened for this alone: readers do not wait, and the trees do not stay in libgit2's cache.
+        let repository = match Repository::open_bare(&self.path) {
+            Ok(repository) => repository,
+            Err(error) => return Presence::Damaged(error.message().to_owned()),
+        };
+        let odb = match repository.odb() {
+            Ok(odb) => odb,
+            Err(error) => return Presence::Damaged(error.message().to_owned()),
+        };
         match odb.read_header(commit.oid()) {
             Ok((_, ObjectType::Commit)) => {}
             // A tag may point to a blob. That is here, and no commit.

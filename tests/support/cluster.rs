@@ -250,7 +250,7 @@ pub fn suffix() -> String {
 }
 
 /// Runs a future on a thread and a runtime of its own: usable in `Drop`, inside of a runtime or not.
-fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> T {
+pub fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> T {
     std::thread::scope(|scope| {
         let run =
             || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future);

@@ -138,7 +138,7 @@ pub(crate) fn is_allocated(of: KindOf, at: &[Segment]) -> bool {
                 "clusterIP" | "clusterIPs" | "ipFamilies" | "ipFamilyPolicy" | "healthCheckNodePort",
                 ..,
             ]
-            | ["spec", "ports", "nodePort" | "targetPort", ..],
+            | ["spec", "ports", "nodePort", ..],
         ) => true,
         ("", "PersistentVolumeClaim" | "Pod" | "Namespace", ["spec", ..]) => true,
         ("", "PersistentVolume", ["spec", "claimRef", ..]) => true,

@@ -49,7 +49,7 @@ var podStages = sync.OnceValues(func() (lifecycle.Lifecycle, error) {
 // play plays stages on a pod, with kwok's own engine but without waiting, as
 // long as they fall within the given time. It returns nil when the pod was
 // deleted. That two stages match at once fails the test.
-func play(t *testing.T, pod *corev1.Pod, until time.Duration) *corev1.Pod {
+func play(t testing.TB, pod *corev1.Pod, until time.Duration) *corev1.Pod {
 	t.Helper()
 	stages, err := podStages()
 	if err != nil {
@@ -109,6 +109,21 @@ func age(pod *corev1.Pod, by time.Duration) {
 			if running := statuses[i].State.Running; running != nil {
 				running.StartedAt = metav1.NewTime(running.StartedAt.Add(-by))
 			}
+		}
+	}
+}
+
+// What kwok does at every change of every pod, for the commonest pod there is.
+func BenchmarkNoStageForAReadyPod(b *testing.B) {
+	pod := play(b, podOf(always, nil, []corev1.Container{c("a", "x:ok")}), 0)
+	stages, err := podStages()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		event := &lifecycle.Event{Data: pod}
+		if matches, err := stages.ListAllPossible(b.Context(), event); err != nil || len(matches) > 0 {
+			b.Fatal(matches, err)
 		}
 	}
 }

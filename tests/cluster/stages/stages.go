@@ -34,9 +34,14 @@ var volumeStages string
 func Config() (string, error) {
 	nodes := fill(nodeStages, "@KUBERNETES@", version.Get().GitVersion)
 	documents := []string{strings.TrimSpace(nodes), strings.TrimSpace(volumeStages)}
-	stages := []stage{deletion(), podStage(startStage, 0, nil), podStage("gates", 0, nil)}
+	started := ask(".status.startTime", "Exists")
+	stages := []stage{
+		deletion(),
+		podStage("start", 0, nil, ask(".status.startTime", "DoesNotExist")),
+		podStage("gates", 0, nil, started, ask(".spec.readinessGates", "Exists")),
+	}
 	for _, r := range rules {
-		stages = append(stages, podStage(r.name, r.after, r.event))
+		stages = append(stages, podStage(r.name, r.after, r.event, started, r.possible()))
 	}
 	for _, s := range stages {
 		text, err := json.MarshalIndent(s, "", "  ")
@@ -56,18 +61,17 @@ type stage = map[string]any
 // period; there is no process to wait for.
 func deletion() stage {
 	return newStage("delete", map[string]any{
-		"selector": map[string]any{"matchExpressions": []any{
-			map[string]any{"key": ".metadata.deletionTimestamp", "operator": "Exists"},
-		}},
-		"steps": []any{map[string]any{"delete": true}},
+		"selector": map[string]any{"matchExpressions": []any{ask(".metadata.deletionTimestamp", "Exists")}},
+		"steps":    []any{map[string]any{"delete": true}},
 	})
 }
 
-// startStage is the first of every pod: it gives the pod its start time.
-const startStage = "start"
-
 // podStage is the stage that next.jq calls name.
-func podStage(name string, afterMilliseconds int, e *event) stage {
+//
+// The question in next.jq is the dear part of its selector, and kwok asks every
+// stage at every change of every pod. So it is asked last, after some that are
+// cheap and rule out nearly every stage for nearly every pod.
+func podStage(name string, afterMilliseconds int, e *event, cheap ...map[string]any) stage {
 	var steps []any
 	if e != nil {
 		steps = append(steps, map[string]any{"event": e})
@@ -77,25 +81,24 @@ func podStage(name string, afterMilliseconds int, e *event) stage {
 		"root":        "status",
 		"template":    template(name),
 	}})
-	// next.jq would find out by itself whether the pod has started. But it is
-	// the dear part of a selector, and kwok asks every stage at every change of
-	// every pod, so the cheap question goes first.
-	started := "Exists"
-	if name == startStage {
-		started = "DoesNotExist"
-	}
+	questions := append([]map[string]any{ask(".metadata.deletionTimestamp", "DoesNotExist")}, cheap...)
 	spec := map[string]any{
-		"selector": map[string]any{"matchExpressions": []any{
-			map[string]any{"key": ".metadata.deletionTimestamp", "operator": "DoesNotExist"},
-			map[string]any{"key": ".status.startTime", "operator": started},
-			map[string]any{"key": query(), "operator": "In", "values": []string{name}},
-		}},
-		"steps": steps,
+		"selector": map[string]any{"matchExpressions": append(questions, ask(query(), "In", name))},
+		"steps":    steps,
 	}
 	if afterMilliseconds > 0 {
 		spec["delay"] = map[string]any{"durationMilliseconds": afterMilliseconds}
 	}
 	return newStage(name, spec)
+}
+
+// ask is one of a selector's conditions.
+func ask(jq, operator string, values ...string) map[string]any {
+	condition := map[string]any{"key": jq, "operator": operator}
+	if len(values) > 0 {
+		condition["values"] = values
+	}
+	return condition
 }
 
 func newStage(name string, spec map[string]any) stage {
@@ -128,6 +131,19 @@ func template(stage string) string {
 			r.gotpl(), r.name, r.to, r.overdue)
 	}
 	return fill(podTemplate, "@RULES@", strings.TrimSpace(chain.String()), "@STAGE@", stage)
+}
+
+// possible is a cheap question that must be answered well for the rule to fit
+// any container of a pod.
+func (r rule) possible() map[string]any {
+	if r.tags == nil {
+		return ask(".spec.restartPolicy", "NotIn", "Always")
+	}
+	var named []string
+	for _, tag := range r.tags {
+		named = append(named, fmt.Sprintf("contains(%q)", ":"+tag))
+	}
+	return ask(fmt.Sprintf(".spec.containers[].image, .spec.initContainers[]?.image | select(%s)", strings.Join(named, " or ")), "Exists")
 }
 
 // jq is the rule's condition on what "container" in next.jq makes.

@@ -217,7 +217,7 @@ func summary(pod *corev1.Pod) string {
 	return strings.Join(words, " ")
 }
 
-func mustJSON(t *testing.T, value any) []byte {
+func mustJSON(t testing.TB, value any) []byte {
 	t.Helper()
 	text, err := json.Marshal(value)
 	if err != nil {
