@@ -162,13 +162,19 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
             pods::follow(&scope, &mut memory, &before);
             let seen = observe::observe(&scope, &mut memory, &before).await;
             let spec = scope.spec();
-            decision = next(&spec, &State::from(&before), &seen, now);
-            let status =
+            let request = delivery.annotations().get(names::RECONCILE_REQUEST);
+            let state = asked(State::from(&before), request != before.handled_request.as_ref(), now);
+            decision = next(&spec, &state, &seen, now);
+            let mut status =
                 status::status(&spec, &decision.state, &seen, &before, delivery.metadata.generation, now);
             let worded = memory.worded_at.is_none_or(|at| at + WORDS <= now);
+            let prepares = decision.actions.iter().any(|a| matches!(a, Action::Prepare(..)));
+            // Who waits for a request reads the phase then: it must tell what the request led to.
+            if !prepares {
+                status.handled_request = request.cloned();
+            }
             // What is about to be found out is written together with what it led to.
-            let finding_out = decision.state == State::from(&before)
-                && decision.actions.iter().any(|a| matches!(a, Action::Prepare(..)));
+            let finding_out = decision.state == state && prepares;
             written = (!finding_out && must_write(&before, &status, worded)).then_some(status);
         }
         if let Some(status) = written {
@@ -218,6 +224,21 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
         }
     }
     Ok(controller::Action::requeue(Duration::from_millis(100)))
+}
+
+/// A person who asks does not wait until what failed is due again.
+fn asked(mut state: State, asked: bool, now: Timestamp) -> State {
+    if asked {
+        if let Some(failure) = &mut state.failure {
+            failure.retry_at = crate::core::rollout::stamp(now);
+        }
+        if let Some(attempt) = &mut state.attempt
+            && attempt.retry_at.is_some()
+        {
+            attempt.retry_at = Some(crate::core::rollout::stamp(now));
+        }
+    }
+    state
 }
 
 /// The newer of what the watch shows and what we wrote last. Versions of one kind of object can be compared as numbers.
