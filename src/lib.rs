@@ -10,5 +10,6 @@ pub mod cluster;
 pub mod core;
 pub mod reconcile;
 pub mod render;
+pub mod report;
 pub mod source;
 pub mod telemetry;

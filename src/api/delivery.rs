@@ -261,9 +261,9 @@ pub struct DeliveryStatus {
     /// The last revisions, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,
-    /// The value of the reconcile annotation that was acted on.
+    /// The value of the reconcile annotation that was acted on: what Git wanted then is under way or settled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub handled_reconcile: Option<String>,
+    pub handled_request: Option<String>,
     /// The value of the release annotation that was acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_release: Option<String>,

@@ -129,6 +129,7 @@ pub async fn reconcile(
     let generation = repository.metadata.generation;
     let now = daemon.now();
     status.observed_generation = generation;
+    status.handled_request = repository.annotations().get(names::RECONCILE_REQUEST).cloned();
     let mut set_problem = None;
     if let Ok(fetched) = &polled {
         match super::directories::apply(daemon, &repository, fetched, &before).await {

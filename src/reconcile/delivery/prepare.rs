@@ -232,7 +232,7 @@ impl Planner<'_> {
 
 /// Whether an object may be deleted and created again when it cannot be changed: a Job always, since its template
 /// never can be; another where it says so.
-fn may_recreate(manifest: &Manifest) -> bool {
+pub fn may_recreate(manifest: &Manifest) -> bool {
     let gvk = manifest.gvk();
     (gvk.group == "batch" && gvk.kind == "Job") || manifest.annotation(names::RECREATE) == Some("enabled")
 }
