@@ -2,6 +2,8 @@
 
 pub mod connect;
 pub mod health;
+pub mod install;
+pub mod probe;
 pub mod run;
 
 use clap::{Parser, Subcommand};
@@ -35,6 +37,11 @@ pub enum Command {
     Run(Box<run::RunArgs>),
     /// Tell the health of objects given as YAML or JSON
     Health(health::HealthArgs),
+    /// Put the custom resource definitions, or all of Windlass, into a cluster
+    Install(install::InstallArgs),
+    /// Ask a server for its health: exit code 0 when it is well
+    #[command(hide = true)]
+    Probe(probe::ProbeArgs),
 }
 
 /// Runs a command; the answer is the exit code.
@@ -43,6 +50,8 @@ pub fn main(cli: Cli) -> i32 {
     let result = match cli.command {
         Command::Run(args) => asynchronously(run::run(*args)),
         Command::Health(args) => health::run(&args, &mut std::io::stdin(), &mut std::io::stdout()),
+        Command::Install(args) => install::run(args),
+        Command::Probe(args) => probe::run(&args),
     };
     match result {
         Ok(code) => code,
@@ -53,7 +62,7 @@ pub fn main(cli: Cli) -> i32 {
     }
 }
 
-fn asynchronously(command: impl Future<Output = anyhow::Result<i32>>) -> anyhow::Result<i32> {
+pub(crate) fn asynchronously(command: impl Future<Output = anyhow::Result<i32>>) -> anyhow::Result<i32> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(command);
     // A blocking call that hangs must not keep the process.
