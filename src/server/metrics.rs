@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_state_is_read_off_at_the_scrape() {
-        let delivery = |name: &str, phase, held, drift| DeliveryNumbers {
+        let delivery = |name: &str, phase: Phase, held: bool, drift: i64| DeliveryNumbers {
             namespace: "team".into(),
             name: name.into(),
             phase,
