@@ -261,6 +261,9 @@ pub struct DeliveryStatus {
     /// The last revisions, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,
+    /// The value of the reconcile annotation that was acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled_reconcile: Option<String>,
     /// The value of the release annotation that was acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_release: Option<String>,

@@ -58,7 +58,7 @@ impl Access {
         kind: &str,
         request: &Request<Vec<u8>>,
     ) -> Result<Answer, ApplyError> {
-        let failed = |cause| ApplyError { object: object.clone(), cause };
+        let failed = |cause| ApplyError::new(object.clone(), cause);
         let mut attempt = 1;
         loop {
             let permit = self.share.permit().await;
@@ -102,10 +102,10 @@ impl Access {
 
 /// Says why there was no answer, down to the innermost cause: the outer ones say "client error (Connect)".
 pub(super) fn unreachable(error: kube::Error) -> Cause {
-    if let kube::Error::Service(inner) = &error {
-        if let Some(NoAnswer(limit)) = inner.downcast_ref() {
-            return Cause::Timeout { limit: *limit };
-        }
+    if let kube::Error::Service(inner) = &error
+        && let Some(NoAnswer(limit)) = inner.downcast_ref()
+    {
+        return Cause::Timeout { limit: *limit };
     }
     let mut inner: &dyn std::error::Error = &error;
     while let Some(source) = inner.source() {

@@ -196,8 +196,10 @@ fn build(
     content_type: &str,
     body: Option<&Value>,
 ) -> Result<Request<Vec<u8>>, ApplyError> {
-    let refuse =
-        |message: String| ApplyError { object: id.clone(), cause: Cause::Refused { code: 0, message } };
+    let refuse = |message: String| ApplyError {
+        object: Box::new(id.clone()),
+        cause: Cause::Refused { code: 0, message },
+    };
     let body = match body {
         Some(value) => serde_json::to_vec(value).map_err(|e| refuse(e.to_string()))?,
         None => Vec::new(),
@@ -213,7 +215,7 @@ fn build(
 
 fn object(id: &ObjectId, answer: Answer) -> Result<Value, ApplyError> {
     serde_json::from_slice(&answer.body).map_err(|e| ApplyError {
-        object: id.clone(),
+        object: Box::new(id.clone()),
         // Where the answer is broken, not what stands there.
         cause: Cause::Unavailable {
             message: format!("the answer is not JSON (line {}, column {})", e.line(), e.column()),

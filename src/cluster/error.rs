@@ -13,13 +13,18 @@ use std::time::Duration;
 #[error("{object}: {cause}")]
 pub struct ApplyError {
     /// The object, as in `Deployment shop/web`.
-    pub object: ObjectId,
+    pub object: Box<ObjectId>,
     /// What happened and what to do.
     #[source]
     pub cause: Cause,
 }
 
 impl ApplyError {
+    /// A call about this object failed for this reason.
+    pub fn new(object: ObjectId, cause: Cause) -> Self {
+        ApplyError { object: Box::new(object), cause }
+    }
+
     /// Whether the same call may succeed later though nobody changed anything.
     pub fn is_transient(&self) -> bool {
         self.cause.is_transient()
@@ -280,10 +285,10 @@ pub fn classify(object: &ObjectId, kind: &str, refusal: Refusal<'_>) -> Cause {
     if let Some((webhook, said)) = webhook(message, "failed calling webhook ") {
         return Cause::WebhookUnavailable { webhook, message: told(said) };
     }
-    if message.contains("does not support dry run") {
-        if let Some((webhook, _)) = webhook(message, "admission webhook ") {
-            return Cause::WebhookNoDryRun { webhook };
-        }
+    if message.contains("does not support dry run")
+        && let Some((webhook, _)) = webhook(message, "admission webhook ")
+    {
+        return Cause::WebhookNoDryRun { webhook };
     }
     if let Some((by, said)) = denied(message) {
         return Cause::AdmissionDenied { by, message: told(said) };

@@ -423,11 +423,10 @@ impl<K: Clone + PartialEq + Send + Sync + 'static> Inner<K> {
             let (store, key) = (store.clone(), key.clone());
             move |seen: Seen| {
                 let Some(inner) = inner.upgrade() else { return ControlFlow::Break(()) };
-                if let Seen::Failed(Cause::Forbidden { .. }) = &seen {
-                    if scope.is_none() && inner.only_by_namespace(&key) {
-                        store.close();
-                        return ControlFlow::Break(());
-                    }
+                let forbidden = matches!(&seen, Seen::Failed(Cause::Forbidden { .. }));
+                if forbidden && scope.is_none() && inner.only_by_namespace(&key) {
+                    store.close();
+                    return ControlFlow::Break(());
                 }
                 store.take(seen, &inner.keep, &inner.changes);
                 ControlFlow::Continue(())
@@ -518,10 +517,10 @@ impl<K> Objects<K> {
         self.by_label.entry(entry.label.clone()).or_default().insert(place.clone());
         let label = entry.label.clone();
         let old = self.by_place.insert(place.clone(), entry);
-        if let Some(old) = &old {
-            if old.label != label {
-                self.unlabel(&old.label, &place);
-            }
+        if let Some(old) = &old
+            && old.label != label
+        {
+            self.unlabel(&old.label, &place);
         }
         old
     }

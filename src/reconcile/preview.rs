@@ -135,8 +135,15 @@ async fn directory(
     }
     let access = connection.access(None);
     let nothing = |_: &crate::core::manifest::Manifest| None;
-    let planner =
-        Planner { access: &access, discovery, key: &[], label: &label, live: &nothing, previous: None };
+    let planner = Planner {
+        access: &access,
+        discovery,
+        key: &[],
+        label: &label,
+        live: &nothing,
+        now: jiff::Timestamp::now(),
+        previous: None,
+    };
     let mut later = Brings { namespaces: brings.namespaces.clone(), kinds: brings.kinds.clone() };
     later.namespaces.insert(answer.namespace.clone());
     for manifest in bundle.objects() {

@@ -2,7 +2,7 @@
 //! matches.
 
 use super::daemon::{Daemon, lock};
-use super::sources::{Fetched, RepositoryKey};
+use super::sources::{Fetched, RepositoryKey, Store};
 use crate::api::condition::{self, kind};
 use crate::api::delivery::Problem;
 use crate::api::repository::{RepositoryRef, RepositoryStatus};
@@ -130,16 +130,13 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
         (Ok(_), None) => true,
         (Err(failure), _) => known.problem.as_ref() != Some(&failure.problem),
     };
-    daemon.sources.update(&key, |known| {
-        known.polls += 1;
-        match &polled {
-            Ok(fetched) => {
-                known.saw(fetched.commit.id.as_str(), daemon.now());
-                known.fetched = Some(fetched.clone());
-                known.problem = None;
-            }
-            Err(failure) => known.problem = Some(failure.problem.clone()),
+    daemon.sources.update(&key, |known| match &polled {
+        Ok(fetched) => {
+            known.saw(fetched.commit.id.as_str(), daemon.now());
+            known.fetched = Some(fetched.clone());
+            known.problem = None;
         }
+        Err(failure) => known.problem = Some(failure.problem.clone()),
     });
     let mut status = before.clone();
     let generation = repository.metadata.generation;
@@ -241,6 +238,8 @@ async fn poll(
     context.watch(key, &url);
     let mirror = context.mirror(&url).map_err(|e| failure(&e))?;
     let limits = Limits { fetch: spec.timeout.0.max(Duration::from_secs(1)), ..Limits::default() };
+    let store = Store { mirror: mirror.clone(), credentials: credentials.clone(), limits: limits.clone() };
+    daemon.sources.update(key, |known| known.store = Some(store));
     let old = daemon.sources.get(key).and_then(|k| k.fetched).map(|f| f.commit.id);
     let polled = mirror
         .poll(&reference(spec.reference.as_ref()), old.as_ref(), &credentials, &limits)
@@ -257,7 +256,7 @@ async fn poll(
             transient: true,
         })?
         .map_err(|e| failure(&e))?;
-    Ok(Fetched { branch: polled.ref_name, commit, mirror, credentials, limits })
+    Ok(Fetched { branch: polled.ref_name, commit })
 }
 
 async fn credentials(daemon: &Daemon, repository: &Repository) -> Result<Credentials, Failure> {

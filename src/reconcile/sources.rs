@@ -16,7 +16,12 @@ pub struct Fetched {
     pub branch: String,
     /// The commit.
     pub commit: CommitInfo,
-    /// Where its objects are.
+}
+
+/// Where a Repository's objects are, and how to get more of them. There also while the remote is away.
+#[derive(Clone)]
+pub struct Store {
+    /// The mirror.
     pub mirror: Arc<Mirror>,
     /// For fetching a commit by its id.
     pub credentials: Credentials,
@@ -41,10 +46,10 @@ impl Fetched {
 pub struct Known {
     /// What was fetched last; it stays in use while the remote is away.
     pub fetched: Option<Fetched>,
+    /// Where its objects are.
+    pub store: Option<Store>,
     /// Why the last poll failed.
     pub problem: Option<Problem>,
-    /// The Repository is suspended, gone, or was never polled: counts how often it was polled.
-    pub polls: u64,
     /// When each of the last commits was first seen, the newest last: what commit-to-healthy is counted from.
     pub seen: VecDeque<(String, Timestamp)>,
 }

@@ -119,10 +119,7 @@ enum Done {
 
 async fn write(planner: &Planner<'_>, manifest: &Manifest, act: &Act) -> Result<Done, Refusal> {
     let refuse = |error: ApplyError| refused(manifest, &error);
-    let missing = || ApplyError {
-        object: manifest.id(),
-        cause: Cause::KindUnknown { kind: manifest.gvk().to_string() },
-    };
+    let missing = || ApplyError::new(manifest.id(), Cause::KindUnknown { kind: manifest.gvk().to_string() });
     let resource = planner.discovery.resource(&manifest.gvk()).ok_or_else(|| refuse(missing()))?;
     let (namespace, name) = (manifest.namespace(), manifest.name());
     let value = manifest.to_value();
@@ -137,7 +134,7 @@ async fn write(planner: &Planner<'_>, manifest: &Manifest, act: &Act) -> Result<
                 let there = get(planner.access, &resource, namespace, name)
                     .await
                     .map_err(refuse)?
-                    .ok_or_else(|| refuse(ApplyError { object: manifest.id(), cause: Cause::UidChanged }))?;
+                    .ok_or_else(|| refuse(ApplyError::new(manifest.id(), Cause::UidChanged)))?;
                 let version = there["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
                 let patch = removal_patch(&there, release);
                 if !patch.is_empty() {

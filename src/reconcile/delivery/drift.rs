@@ -9,6 +9,7 @@ use crate::core::bundle::Bundle;
 use crate::core::drift::{ObjectDrift, drift};
 use crate::core::manifest::{Manifest, ObjectId};
 use crate::core::rollout::{back_off, stamp};
+use crate::reconcile::live::version;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
@@ -23,6 +24,9 @@ const OBJECTS: usize = 100;
 
 /// Episodes that are kept.
 const EPISODES: usize = 20;
+
+/// How long a watch may take to show what we wrote before its silence means something.
+const LAG: SignedDuration = SignedDuration::from_secs(10);
 
 /// Longest value that is shown, in characters.
 const VALUE: usize = 256;
@@ -62,11 +66,19 @@ pub async fn look(
     inventory: &[InventoryEntry],
 ) {
     let mode = scope.spec().drift;
+    let now = scope.daemon.now();
     let mut differ: BTreeMap<ObjectId, (String, &InventoryEntry)> = BTreeMap::new();
     if mode != DriftMode::Ignore {
         for entry in inventory.iter().filter(|e| !e.stale && e.uid.is_some()) {
             let id = entry.id();
             let live = scope.live(&entry.gvk(), &id);
+            if let Some((written, at)) = memory.awaited.get(&id) {
+                let shown = live.as_ref().is_some_and(|l| version(l) >= *written);
+                if !shown && *at + LAG > now {
+                    continue;
+                }
+                memory.awaited.remove(&id);
+            }
             let digest = match &live {
                 Some(live) => live.kept.digest.to_string(),
                 None if !scope.synced(&entry.gvk(), &entry.namespace) => continue,
@@ -212,6 +224,7 @@ pub async fn correct(
     .await;
     match result {
         Ok(work) => {
+            memory.awaited.extend(work.written.iter().map(|(id, w)| (id.clone(), (w.resource_version, now))));
             let mended_at = stamp(now);
             for id in &ids {
                 if let Some((_, Some(object))) = memory.drift.looked.remove(id) {

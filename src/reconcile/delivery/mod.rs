@@ -118,6 +118,7 @@ impl<'a> Scope<'a> {
             key: &self.daemon.secret_key,
             label: &self.label,
             live,
+            now: self.daemon.now(),
             previous,
         }
     }
@@ -365,7 +366,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 if memory.work.as_ref().is_some_and(|w| w.revision == revision) {
                     memory.work = None;
                 }
-                memory.refused = Some((revision, refusal));
+                memory.refused = Some((revision, refusal, scope.daemon.now()));
             }
         },
         Action::Apply(revision, _) => {
@@ -397,7 +398,9 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                     apply::run(&planner, &mut work, healthy, superseded).await
                 }
             };
-            work.end = Some((end, scope.daemon.now()));
+            let now = scope.daemon.now();
+            memory.awaited.extend(work.written.iter().map(|(id, w)| (id.clone(), (w.resource_version, now))));
+            work.end = Some((end, now));
             memory.work = Some(work);
         }
         Action::Prune => {
@@ -478,7 +481,7 @@ pub(super) async fn bundle_of(
         return Ok(bundle);
     }
     let source = scope.daemon.sources.get(&(namespace, delivery.spec.source.repository.clone()));
-    let Some(fetched) = source.and_then(|k| k.fetched) else {
+    let Some(store) = source.and_then(|k| k.store) else {
         return Err(refusal("SourceUnknown", "the Repository was not read yet", true));
     };
     let settings = match &memory.settings {
@@ -492,7 +495,7 @@ pub(super) async fn bundle_of(
             true,
         ));
     }
-    let tree = bundle::tree(&fetched, revision).await?;
+    let tree = bundle::tree(&store, revision).await?;
     let options = bundle::options(&delivery.spec, settings.as_ref(), &scope.daemon.options.renderer);
     let scopes = bundle::ClusterScopes(&scope.daemon.discovery);
     let (rendered, warnings) = bundle::render(tree, &revision.path, &options, &scopes, &scope.label).await?;

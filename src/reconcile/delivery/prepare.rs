@@ -30,6 +30,8 @@ pub struct Planner<'a> {
     pub label: &'a str,
     /// What a watch knows of an object.
     pub live: &'a (dyn Fn(&Manifest) -> Option<Live> + Sync),
+    /// The time.
+    pub now: jiff::Timestamp,
     /// The bundle that was applied before, to tell which fields left Git.
     pub previous: Option<Arc<Bundle>>,
 }
@@ -84,6 +86,7 @@ impl Planner<'_> {
             inventory,
             written: BTreeMap::new(),
             done: BTreeSet::new(),
+            at: self.now,
             end: None,
         })
     }
@@ -116,8 +119,7 @@ impl Planner<'_> {
         let gvk = manifest.gvk();
         let refuse = |error: &ApplyError| refused(manifest, error);
         let act = |act| Ok(Planned { act, digest: digest_.clone(), origin: None });
-        let unknown_kind =
-            || ApplyError { object: manifest.id(), cause: Cause::KindUnknown { kind: gvk.to_string() } };
+        let unknown_kind = || ApplyError::new(manifest.id(), Cause::KindUnknown { kind: gvk.to_string() });
         let comes_later = brings.kinds.contains(&(gvk.group.clone(), gvk.kind.clone()));
         let found = self.discovery.find(&gvk).await.map_err(|e| Refusal {
             problem: Problem {
