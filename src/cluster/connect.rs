@@ -11,7 +11,7 @@ use kube::client::{Body, ClientBuilder};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A connection attempt (TCP and TLS) that takes longer has failed.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -109,26 +109,28 @@ impl ServiceAccount {
     pub fn user(&self) -> String {
         format!("system:serviceaccount:{}:{}", self.namespace, self.name)
     }
-
-    /// The groups that the API server puts it in. Impersonation takes only those that are named.
-    pub fn groups(&self) -> [String; 3] {
-        [
-            "system:serviceaccounts".into(),
-            format!("system:serviceaccounts:{}", self.namespace),
-            "system:authenticated".into(),
-        ]
-    }
 }
 
 /// Requests counted by verb (`get`, `list`, `watch`, `create`, `patch`, `dry-run`, `update`, `delete`) and class
 /// of the answer (`2xx`, `4xx`, ... or `error` when there was none).
 #[derive(Clone, Debug, Default)]
-pub struct Counters(Arc<Mutex<BTreeMap<(&'static str, &'static str), u64>>>);
+pub struct Counters(Arc<Mutex<Counted>>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    requests: BTreeMap<(&'static str, &'static str), u64>,
+    answered: Option<Instant>,
+}
 
 impl Counters {
     /// All counts so far, by (verb, class).
     pub fn snapshot(&self) -> BTreeMap<(&'static str, &'static str), u64> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner()).clone()
+        self.lock().requests.clone()
+    }
+
+    /// How long ago the API server last answered, whatever it said, unless that it is not well (5xx).
+    pub fn last_answer(&self) -> Option<Duration> {
+        self.lock().answered.map(|at| at.elapsed())
     }
 
     /// Requests so far, watches left out.
@@ -137,7 +139,15 @@ impl Counters {
     }
 
     fn add(&self, verb: &'static str, class: &'static str) {
-        *self.0.lock().unwrap_or_else(|e| e.into_inner()).entry((verb, class)).or_default() += 1;
+        let mut counted = self.lock();
+        *counted.requests.entry((verb, class)).or_default() += 1;
+        if !matches!(class, "error" | "5xx") {
+            counted.answered = Some(Instant::now());
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Counted> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
@@ -226,19 +236,16 @@ impl Connection {
     fn impersonating(&self, account: &ServiceAccount) -> kube::Client {
         let base = self.client.clone();
         // A name that is no header value is no service account's name: nothing is sent, least of all as ourselves.
-        let header = |text: String| HeaderValue::from_str(&text).ok();
-        let groups: Option<Vec<_>> = account.groups().into_iter().map(header).collect();
-        let headers = header(account.user()).zip(groups);
+        let user = HeaderValue::from_str(&account.user()).ok();
+        // The user alone: the server adds the groups of a service account by itself. Naming them would take the
+        // right to impersonate groups, and who may impersonate any group may be `system:masters`.
         let service = tower::service_fn(move |mut request: Request<Body>| {
             let base = base.clone();
-            let headers = headers.clone();
+            let user = user.clone();
             async move {
                 let refuse = || kube::Error::Service("not a valid service account name".into());
-                let (user, groups) = headers.ok_or_else(refuse)?;
+                let user = user.ok_or_else(refuse)?;
                 request.headers_mut().insert(HeaderName::from_static("impersonate-user"), user);
-                for group in groups {
-                    request.headers_mut().append(HeaderName::from_static("impersonate-group"), group);
-                }
                 base.send(request).await
             }
         });
