@@ -23,7 +23,8 @@ pub struct World {
     pub repo: Repo,
     /// Arguments of `windlass run` besides those that separate the tests from each other.
     pub arguments: Vec<String>,
-    installation: String,
+    /// The name of its installation.
+    pub installation: String,
     scratch: tempfile::TempDir,
     daemon: Option<Child>,
 }
