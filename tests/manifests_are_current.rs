@@ -50,6 +50,10 @@ fn kubectl_reads_from_the_files_what_was_meant() {
             .into_iter()
             .map(|document| document.value)
             .collect();
-        assert_eq!(read, objects, "{}", path.display());
+        assert_eq!(read.len(), objects.len());
+        for (read, meant) in read.iter().zip(&objects) {
+            let differences = windlass::core::diff::changes_between(meant, read);
+            assert!(differences.is_empty(), "{}: {differences:?}", path.display());
+        }
     }
 }
