@@ -209,12 +209,14 @@ async fn a_commit_is_delivered_from_the_image_without_root() {
     assemble(&root, &image);
     // The user reaches it, and can write nothing in it but its cache and /tmp.
     fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    for (program, argument) in [
-        ("/usr/local/bin/windlass", "--version"),
-        ("/usr/bin/git", "--version"),
-        ("/usr/bin/ssh", "-Gnowhere"),
-    ] {
-        let said = command(&root, &image, program).arg(argument).output().unwrap();
+    let tried: [(&str, &[&str]); 3] = [
+        ("/usr/local/bin/windlass", &["--version"]),
+        ("/usr/bin/git", &["--version"]),
+        // ssh looks for the name of the user before anything else.
+        ("/usr/bin/ssh", &["-G", "nowhere"]),
+    ];
+    for (program, arguments) in tried {
+        let said = command(&root, &image, program).args(arguments).output().unwrap();
         assert!(said.status.success(), "{program}: {}", String::from_utf8_lossy(&said.stderr));
     }
 
