@@ -11,6 +11,7 @@ pub mod core;
 pub mod installation;
 pub mod reconcile;
 pub mod render;
+pub mod report;
 pub mod server;
 pub mod source;
 pub mod telemetry;

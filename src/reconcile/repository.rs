@@ -142,6 +142,7 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
     let generation = repository.metadata.generation;
     let now = daemon.now();
     status.observed_generation = generation;
+    status.handled_request = repository.annotations().get(names::RECONCILE_REQUEST).cloned();
     let mut set_problem = None;
     if let Ok(fetched) = &polled {
         match super::directories::apply(daemon, &repository, fetched, &before).await {

@@ -202,8 +202,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
             let status =
                 status::status(&spec, &decision.state, &seen, &before, delivery.metadata.generation, now);
             let worded = memory.worded_at.is_none_or(|at| at + WORDS <= now);
-            // What is about to be found out is written together with what it led to.
-            let finding_out = decision.state == State::from(&before)
+            // What is about to be found out is written together with what it led to. A failure that was cleared is lost
+            // without harm.
+            let begun = |state: &State| (state.attempt.clone(), state.held.clone(), state.effective.clone());
+            let finding_out = begun(&decision.state) == begun(&State::from(&before))
                 && decision.actions.iter().any(|a| matches!(a, Action::Prepare(..)));
             written = (!finding_out && must_write(&before, &status, worded)).then_some(status);
         }
