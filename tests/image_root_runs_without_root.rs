@@ -144,7 +144,11 @@ fn assemble(root: &Path, image: &Image) {
     let cache = root.join("var/cache/windlass");
     fs::create_dir_all(&cache).unwrap();
     chown(&cache, Some(uid), Some(uid)).unwrap();
-    output("mknod", &["-m", "666", root.join("dev/null").to_str().unwrap(), "c", "1", "3"]);
+    // What every container runtime puts there.
+    for (device, minor) in [("null", "3"), ("zero", "5"), ("random", "8"), ("urandom", "9")] {
+        let file = root.join("dev").join(device);
+        output("mknod", &["-m", "666", file.to_str().unwrap(), "c", "1", minor]);
+    }
 }
 
 /// A command in the image, as its user, with its environment and no other.

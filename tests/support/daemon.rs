@@ -1,5 +1,6 @@
 //! The real daemon, as a process, for one test: with a namespace, an installation and a cache of its own, delivering a
 //! config repository on this machine. Its log is printed when the test fails.
+#![allow(dead_code)]
 
 use super::cluster::{Space, block_on, suffix, wait_until};
 use super::git::{Repo, git};
