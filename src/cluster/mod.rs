@@ -14,6 +14,7 @@ pub mod events;
 mod follow;
 pub mod lease;
 pub mod limit;
+pub mod named;
 pub mod pods;
 pub mod watch;
 
@@ -22,5 +23,6 @@ pub use apply::{Applied, Deletion, Guard, Propagation};
 pub use connect::{ConnectError, ConnectOptions, Connection, Counters, ServiceAccount};
 pub use discovery::{Discovery, Resource};
 pub use error::{ApplyError, Cause};
+pub use named::{Named, NamedObject, NamedWatches};
 pub use pods::PodWatch;
 pub use watch::{Change, Entry, Event, Filter, Interest, Watches};

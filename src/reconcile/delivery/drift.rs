@@ -102,13 +102,13 @@ pub async fn look(
     let bundle = match bundle_of(scope, memory, effective).await {
         Ok(bundle) => bundle,
         Err(refusal) => {
-            tracing::warn!(problem = %refusal.problem.message, "drift cannot be looked at");
+            tracing::warn!(problem = %memory.redact(&refusal.problem.message), "drift cannot be looked at");
             return;
         }
     };
     for (id, (mark, _)) in new {
         if let Some(manifest) = bundle.get(&id)
-            && let Ok(found) = compare(scope, manifest).await
+            && let Ok(found) = compare(scope, manifest, &|text| memory.redact(text)).await
         {
             memory.drift.looked.insert(id, (mark, found));
         }
@@ -116,7 +116,11 @@ pub async fn look(
 }
 
 /// Compares one object field by field; a doubtful difference is settled by a dry-run.
-async fn compare(scope: &Scope<'_>, manifest: &Manifest) -> Result<Option<DriftedObject>, ()> {
+async fn compare(
+    scope: &Scope<'_>,
+    manifest: &Manifest,
+    redact: &(dyn Fn(&str) -> String + Sync),
+) -> Result<Option<DriftedObject>, ()> {
     let resource = scope.daemon.discovery.find(&manifest.gvk()).await.map_err(|_| ())?.ok_or(())?;
     let desired = manifest.to_value();
     let live = get(&scope.access, &resource, manifest.namespace(), manifest.name()).await.map_err(|_| ())?;
@@ -152,8 +156,8 @@ async fn compare(scope: &Scope<'_>, manifest: &Manifest) -> Result<Option<Drifte
         f.redact(&kind);
         DriftedField {
             path: f.path.to_string(),
-            desired: f.desired.as_ref().map(shown),
-            live: f.live.as_ref().map(shown),
+            desired: f.desired.as_ref().map(|v| shown(v, redact)),
+            live: f.live.as_ref().map(|v| shown(v, redact)),
             manager: f.manager.unwrap_or_else(|| "unknown".into()),
             operation: f.operation.map(|o| o.to_string()),
             at: f.at,
@@ -176,8 +180,8 @@ fn same(live: &Value, after: &Value) -> bool {
     bare(live) == bare(after)
 }
 
-fn shown(value: &Value) -> String {
-    let text = value.to_string();
+fn shown(value: &Value, redact: &(dyn Fn(&str) -> String + Sync)) -> String {
+    let text = redact(&value.to_string());
     match text.char_indices().nth(VALUE) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
@@ -246,6 +250,7 @@ pub async fn correct(
             None
         }
         Err(refusal) => {
+            let refusal = memory.redacted(refusal);
             let at = now + back_off(SignedDuration::from_secs(5), memory.drift.failures);
             memory.drift.failures += 1;
             memory.drift.retry_at = Some(at);
