@@ -191,7 +191,10 @@ impl Machine<'_> {
             if self.state.attempt.is_some() {
                 return None;
             }
-            if effective.settings == target.settings {
+            // Settings that made the very same bundle fail are held like a commit.
+            let failed_by_settings =
+                held.revision.inputs == effective.inputs && held.revision.settings == target.settings;
+            if effective.settings == target.settings || failed_by_settings {
                 self.state.failure = None;
                 return None;
             }
