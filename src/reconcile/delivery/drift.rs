@@ -5,6 +5,7 @@ use super::{Scope, bundle_of};
 use crate::api::delivery::{DriftMode, InventoryEntry, Revision};
 use crate::api::drift_report::{DriftEpisode, DriftReport, DriftReportSpec, DriftedField, DriftedObject};
 use crate::cluster::apply::{Guard, dry_run, get};
+use crate::core::autoscale::with_replicas;
 use crate::core::bundle::Bundle;
 use crate::core::drift::{ObjectDrift, drift};
 use crate::core::manifest::{Manifest, ObjectId};
@@ -106,9 +107,9 @@ pub async fn look(
             return;
         }
     };
-    for (id, (mark, _)) in new {
+    for (id, (mark, entry)) in new {
         if let Some(manifest) = bundle.get(&id)
-            && let Ok(found) = compare(scope, manifest).await
+            && let Ok(found) = compare(scope, manifest, entry).await
         {
             memory.drift.looked.insert(id, (mark, found));
         }
@@ -116,9 +117,13 @@ pub async fn look(
 }
 
 /// Compares one object field by field; a doubtful difference is settled by a dry-run.
-async fn compare(scope: &Scope<'_>, manifest: &Manifest) -> Result<Option<DriftedObject>, ()> {
+async fn compare(
+    scope: &Scope<'_>,
+    manifest: &Manifest,
+    entry: &InventoryEntry,
+) -> Result<Option<DriftedObject>, ()> {
     let resource = scope.daemon.discovery.find(&manifest.gvk()).await.map_err(|_| ())?.ok_or(())?;
-    let desired = manifest.to_value();
+    let desired = with_replicas(manifest.to_value(), entry.replicas);
     let live = get(&scope.access, &resource, manifest.namespace(), manifest.name()).await.map_err(|_| ())?;
     let found = drift(&desired, live.as_ref());
     let gvk = manifest.gvk();
