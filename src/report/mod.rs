@@ -36,6 +36,18 @@ pub fn short_revision(revision: &str) -> String {
     format!("{branch}{}", commit.get(..7).unwrap_or(commit))
 }
 
+/// A word of a message, which is shortened if it is a revision, with or without a mark behind it.
+pub fn short_word(word: &str) -> String {
+    let bare = word.trim_end_matches([':', ';', ',', '.', ')']);
+    let is_revision = bare
+        .rsplit_once("sha1:")
+        .is_some_and(|(_, commit)| commit.len() == 40 && commit.bytes().all(|b| b.is_ascii_hexdigit()));
+    match is_revision {
+        true => format!("{}{}", short_revision(bare), &word[bare.len()..]),
+        false => word.to_owned(),
+    }
+}
+
 /// A revision's branch and the first digits of its commit.
 pub fn short(revision: &crate::api::delivery::Revision) -> String {
     short_revision(&revision.to_string())
