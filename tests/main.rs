@@ -3,4 +3,19 @@
 
 mod support;
 
+mod a_bad_commit_is_rolled_back_and_held;
+mod an_autoscaler_takes_over;
+mod bad_manifests_say_where;
 mod cluster_apply;
+mod cluster_shared;
+mod cluster_watch;
+mod kustomize_stays_inside_the_repository;
+mod ownership;
+mod real_manifests_render;
+mod source_cache_survives;
+mod source_local_commits_are_seen_at_once;
+mod source_over_https_and_ssh;
+mod source_references_and_history;
+mod source_remote_that_hangs;
+mod source_trees_without_checkout;
+mod yaml_reads_as_kubectl;

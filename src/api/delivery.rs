@@ -444,6 +444,9 @@ pub struct InventoryEntry {
     /// Not in the bundle that is being put in place: removed once that is healthy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
+    /// Replicas that are applied although Git names none: an autoscaler was added and has not taken over yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i64>,
     /// `windlass.dev/wave` of the manifest that was applied last.
     #[serde(default, skip_serializing_if = "is_zero_wave")]
     pub wave: i32,

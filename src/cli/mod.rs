@@ -8,7 +8,9 @@ pub mod drift;
 pub mod find;
 pub mod health;
 pub mod history;
+pub mod install;
 pub mod output;
+pub mod probe;
 pub mod release;
 pub mod render;
 pub mod request;
@@ -74,6 +76,11 @@ pub enum Command {
     Uninstall(uninstall::UninstallArgs),
     /// Print a script that completes the words of this command in a shell
     Completion(completion::CompletionArgs),
+    /// Put the custom resource definitions, or all of Windlass, into a cluster
+    Install(install::InstallArgs),
+    /// Ask a server for its health: exit code 0 when it is well
+    #[command(hide = true)]
+    Probe(probe::ProbeArgs),
 }
 
 /// Runs a command; the answer is the exit code.
@@ -94,6 +101,8 @@ pub fn main(cli: Cli) -> i32 {
         Command::Uninstall(args) => asynchronously(uninstall::run(args)),
         Command::Completion(args) => completion::run(&args),
         Command::Health(args) => health::run(&args, &mut std::io::stdin(), &mut std::io::stdout()),
+        Command::Install(args) => install::run(args),
+        Command::Probe(args) => probe::run(&args),
     };
     match result {
         Ok(code) => code,
@@ -104,7 +113,7 @@ pub fn main(cli: Cli) -> i32 {
     }
 }
 
-fn asynchronously(command: impl Future<Output = anyhow::Result<i32>>) -> anyhow::Result<i32> {
+pub(crate) fn asynchronously(command: impl Future<Output = anyhow::Result<i32>>) -> anyhow::Result<i32> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(command);
     // A blocking call that hangs must not keep the process.

@@ -1,8 +1,9 @@
 //! One call to the API server: a turn in the queue, a time limit, a bounded answer.
 
 use super::connect::NoAnswer;
-use super::error::{ApplyError, Cause, Refusal, classify};
+use super::error::{ApplyError, Cause};
 use super::limit::Share;
+use super::refusal::{Refusal, classify};
 use crate::core::manifest::ObjectId;
 use http::{Request, header};
 use http_body_util::{BodyExt, Limited};
@@ -58,7 +59,7 @@ impl Access {
         kind: &str,
         request: &Request<Vec<u8>>,
     ) -> Result<Answer, ApplyError> {
-        let failed = |cause| ApplyError { object: object.clone(), cause };
+        let failed = |cause| ApplyError::new(object.clone(), cause);
         let mut attempt = 1;
         loop {
             let permit = self.share.permit().await;
@@ -102,10 +103,10 @@ impl Access {
 
 /// Says why there was no answer, down to the innermost cause: the outer ones say "client error (Connect)".
 pub(super) fn unreachable(error: kube::Error) -> Cause {
-    if let kube::Error::Service(inner) = &error {
-        if let Some(NoAnswer(limit)) = inner.downcast_ref() {
-            return Cause::Timeout { limit: *limit };
-        }
+    if let kube::Error::Service(inner) = &error
+        && let Some(NoAnswer(limit)) = inner.downcast_ref()
+    {
+        return Cause::Timeout { limit: *limit };
     }
     let mut inner: &dyn std::error::Error = &error;
     while let Some(source) = inner.source() {

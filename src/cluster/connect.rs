@@ -4,14 +4,14 @@
 //! do not exist are passed over), else `~/.kube/config`, else the service account of the pod.
 
 use super::Access;
+use super::kubeconfig::{Environment, load};
 use super::limit::{Limit, Share};
 use http::{HeaderName, HeaderValue, Request, Response};
 use kube::client::{Body, ClientBuilder};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A connection attempt (TCP and TLS) that takes longer has failed.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -27,8 +27,8 @@ const WRITE_LIMIT: Duration = Duration::from_secs(60);
 /// time-out of ours. The head of every answer, a watch's too, has to be there a little later.
 const HEAD_LIMIT: Duration = Duration::from_secs(65);
 
-/// Requests in flight at once for one cluster.
-const CONCURRENCY: usize = 24;
+/// Requests in flight at once for one cluster; half of them for one Delivery.
+const CONCURRENCY: usize = 32;
 
 /// Which cluster to talk to, and as whom.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +37,7 @@ pub struct ConnectOptions {
     pub kubeconfig: Option<PathBuf>,
     /// `--context`: a context of the kubeconfig instead of its current one.
     pub context: Option<String>,
-    /// Requests in flight at once; `None` is the default, 24.
+    /// Requests in flight at once; `None` is the default, 32.
     pub concurrency: Option<usize>,
 }
 
@@ -109,26 +109,28 @@ impl ServiceAccount {
     pub fn user(&self) -> String {
         format!("system:serviceaccount:{}:{}", self.namespace, self.name)
     }
-
-    /// The groups that the API server puts it in. Impersonation takes only those that are named.
-    pub fn groups(&self) -> [String; 3] {
-        [
-            "system:serviceaccounts".into(),
-            format!("system:serviceaccounts:{}", self.namespace),
-            "system:authenticated".into(),
-        ]
-    }
 }
 
 /// Requests counted by verb (`get`, `list`, `watch`, `create`, `patch`, `dry-run`, `update`, `delete`) and class
 /// of the answer (`2xx`, `4xx`, ... or `error` when there was none).
 #[derive(Clone, Debug, Default)]
-pub struct Counters(Arc<Mutex<BTreeMap<(&'static str, &'static str), u64>>>);
+pub struct Counters(Arc<Mutex<Counted>>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    requests: BTreeMap<(&'static str, &'static str), u64>,
+    answered: Option<Instant>,
+}
 
 impl Counters {
     /// All counts so far, by (verb, class).
     pub fn snapshot(&self) -> BTreeMap<(&'static str, &'static str), u64> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner()).clone()
+        self.lock().requests.clone()
+    }
+
+    /// How long ago the API server last answered, whatever it said, unless that it is not well (5xx).
+    pub fn last_answer(&self) -> Option<Duration> {
+        self.lock().answered.map(|at| at.elapsed())
     }
 
     /// Requests so far, watches left out.
@@ -137,7 +139,15 @@ impl Counters {
     }
 
     fn add(&self, verb: &'static str, class: &'static str) {
-        *self.0.lock().unwrap_or_else(|e| e.into_inner()).entry((verb, class)).or_default() += 1;
+        let mut counted = self.lock();
+        *counted.requests.entry((verb, class)).or_default() += 1;
+        if !matches!(class, "error" | "5xx") {
+            counted.answered = Some(Instant::now());
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Counted> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
@@ -162,7 +172,7 @@ impl Connection {
     /// Reads the configuration and builds the client. Sends nothing yet. The client lives on the runtime that this
     /// is called on.
     pub async fn open(options: &ConnectOptions) -> Result<Self, ConnectError> {
-        let (config, context) = load(options).await?;
+        let (config, context) = load(options, &Environment::read()).await?;
         Self::from_config(config, context, options.concurrency)
     }
 
@@ -226,19 +236,16 @@ impl Connection {
     fn impersonating(&self, account: &ServiceAccount) -> kube::Client {
         let base = self.client.clone();
         // A name that is no header value is no service account's name: nothing is sent, least of all as ourselves.
-        let header = |text: String| HeaderValue::from_str(&text).ok();
-        let groups: Option<Vec<_>> = account.groups().into_iter().map(header).collect();
-        let headers = header(account.user()).zip(groups);
+        let user = HeaderValue::from_str(&account.user()).ok();
+        // The user alone: the server adds the groups of a service account by itself. Naming them would take the
+        // right to impersonate groups, and who may impersonate any group may be `system:masters`.
         let service = tower::service_fn(move |mut request: Request<Body>| {
             let base = base.clone();
-            let headers = headers.clone();
+            let user = user.clone();
             async move {
                 let refuse = || kube::Error::Service("not a valid service account name".into());
-                let (user, groups) = headers.ok_or_else(refuse)?;
+                let user = user.ok_or_else(refuse)?;
                 request.headers_mut().insert(HeaderName::from_static("impersonate-user"), user);
-                for group in groups {
-                    request.headers_mut().append(HeaderName::from_static("impersonate-group"), group);
-                }
                 base.send(request).await
             }
         });
@@ -312,48 +319,24 @@ fn verb(request: &Request<Body>) -> &'static str {
     }
 }
 
-async fn load(options: &ConnectOptions) -> Result<(kube::Config, Option<String>), ConnectError> {
-    let (files, given) = match &options.kubeconfig {
-        Some(file) => (vec![file.clone()], true),
-        None => (kubeconfig_files(), false),
-    };
-    let shown = files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
-    let wrap = |source| ConnectError::Kubeconfig { file: shown.clone(), source: Box::new(source) };
-    let mut merged = Kubeconfig::default();
-    for file in &files {
-        // As kubectl does: a file of the list that is not there is passed over, one that was asked for is not.
-        if !given && !file.exists() {
-            continue;
-        }
-        merged = Kubeconfig::read_from(file).and_then(|next| merged.merge(next)).map_err(wrap)?;
-    }
-    if merged.contexts.is_empty() && !given {
-        if let Some(context) = &options.context {
-            return Err(ConnectError::ContextWithoutKubeconfig { context: context.clone() });
-        }
-        return match kube::Config::incluster() {
-            Ok(config) => Ok((config, None)),
-            Err(_) => Err(ConnectError::NotConfigured { looked: shown }),
-        };
-    }
-    let context = options.context.clone().or_else(|| merged.current_context.clone());
-    if let Some(context) = &context {
-        if !merged.contexts.iter().any(|c| c.name == *context) {
-            let known = merged.contexts.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(ConnectError::NoSuchContext { file: shown, context: context.clone(), known });
-        }
-    }
-    let select = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
-    let config = kube::Config::from_custom_kubeconfig(merged, &select).await.map_err(wrap)?;
-    Ok((config, context))
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
 
-fn kubeconfig_files() -> Vec<PathBuf> {
-    let listed: Vec<PathBuf> = std::env::var_os("KUBECONFIG")
-        .map(|list| std::env::split_paths(&list).filter(|p| !p.as_os_str().is_empty()).collect())
-        .unwrap_or_default();
-    if !listed.is_empty() {
-        return listed;
+    #[test]
+    fn verbs_are_told_apart() {
+        let table = [
+            ("GET", "/api/v1/pods?limit=100&labelSelector=x", "list"),
+            ("GET", "/api/v1/pods?watch=true&labelSelector=x", "watch"),
+            ("GET", "/api/v1/namespaces/a/pods/b", "get"),
+            ("PATCH", "/api/v1/namespaces/a/pods/b?fieldManager=windlass&dryRun=All", "dry-run"),
+            ("PATCH", "/api/v1/namespaces/a/pods/b?fieldManager=windlass", "patch"),
+            ("POST", "/apis/events.k8s.io/v1/namespaces/a/events", "create"),
+        ];
+        for (method, uri, expected) in table {
+            let request = Request::builder().method(method).uri(uri).body(Body::empty()).unwrap();
+            assert_eq!(verb(&request), expected, "{method} {uri}");
+        }
     }
-    std::env::home_dir().map(|home| vec![home.join(".kube").join("config")]).unwrap_or_default()
 }

@@ -163,10 +163,10 @@ async fn take(
         dropped.fetch_add(1, Ordering::Relaxed);
         return;
     }
-    if known.len() >= REMEMBERED {
-        if let Some(oldest) = known.iter().min_by_key(|(_, w)| w.last_noted).map(|(n, _)| n.clone()) {
-            known.remove(&oldest);
-        }
+    if known.len() >= REMEMBERED
+        && let Some(oldest) = known.iter().min_by_key(|(_, w)| w.last_noted).map(|(n, _)| n.clone())
+    {
+        known.remove(&oldest);
     }
     known.insert(note, Written { name, count: 1, unwritten: false, last_noted: now, last_written: now });
 }

@@ -241,7 +241,7 @@ impl Candidate {
             .header(header::CONTENT_TYPE, "application/json")
             .body(lease.to_string().into_bytes())
             .map_err(|e| ApplyError {
-                object: id.clone(),
+                object: Box::new(id.clone()),
                 cause: Cause::Refused { code: 0, message: e.to_string() },
             })?;
         self.access.call(&id, &self.resource.gvk.to_string(), &request).await.map(|_| ())

@@ -153,3 +153,80 @@ fn unrecorded() -> DriftedField {
 fn who<'a>(others: &'a [Owner], path: &Path) -> Option<&'a Owner> {
     others.iter().filter(|owner| owner.fields.touches(path)).max_by(|a, b| a.time.cmp(&b.time))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::core::diff::changes_between;
+    use crate::core::removal::{removal_patch, removals};
+    use std::fmt::Write;
+
+    /// One line for each difference.
+    fn lines(drift: &ObjectDrift) -> String {
+        let mut out = match drift {
+            ObjectDrift::InSync => "in sync\n".to_owned(),
+            ObjectDrift::Modified(_) => String::new(),
+            other => format!("{}\n", format!("{other:?}").split('(').next().unwrap()),
+        };
+        for f in drift.fields() {
+            let text = |v: &Option<Value>| v.as_ref().map_or("-".to_owned(), Value::to_string);
+            let doubt = if f.certainty == Certainty::Doubtful { " (doubtful)" } else { "" };
+            let who = f.manager.as_deref().map_or("unknown".to_owned(), |m| {
+                format!(
+                    "{m} {}{}{}",
+                    f.operation.unwrap(),
+                    if f.subresource.is_empty() { "" } else { " " },
+                    f.subresource
+                )
+            });
+            writeln!(
+                out,
+                "{:?}{doubt} {}: {} -> {} by {who}",
+                f.kind,
+                f.path,
+                text(&f.desired),
+                text(&f.live)
+            )
+            .unwrap();
+        }
+        out
+    }
+
+    /// Objects recorded from an API server: what Git wants, what stood there after somebody's doing, and what a dry-run of our apply
+    /// answered. The verdict made here must agree with that answer.
+    #[test]
+    fn verdicts_on_recorded_objects_agree_with_the_api_server() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/fields");
+        let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+        files.retain(|f| f.extension().is_some_and(|e| e == "json"));
+        files.sort();
+        let mut report = String::new();
+        for file in files {
+            let golden: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            let (desired, live, after) = (&golden["desired"], &golden["live"], &golden["after"]);
+            let name = file.file_stem().unwrap().to_string_lossy();
+            writeln!(report, "{name}: {}", golden["about"].as_str().unwrap()).unwrap();
+            let verdict = drift(desired, Some(live));
+            for line in lines(&verdict).lines() {
+                writeln!(report, "  {line}").unwrap();
+            }
+            let moved = !changes_between(live, after).is_empty()
+                || owned_by(live, FIELD_MANAGER) != owned_by(after, FIELD_MANAGER);
+            if !verdict.is_doubtful() {
+                assert_eq!(verdict != ObjectDrift::InSync, moved, "{name}:\n{}", lines(&verdict));
+            }
+            let settled = drift(desired, Some(after));
+            assert!(
+                settled == ObjectDrift::InSync || settled.is_doubtful(),
+                "{name} after the apply: {settled:?}"
+            );
+            let adopting = golden["adopting"] == true;
+            for path in removals(golden.get("previous"), desired, after, adopting) {
+                assert_eq!(removal_patch(live, std::slice::from_ref(&path)).len(), 3, "{name} {path}");
+                writeln!(report, "  remove {path}").unwrap();
+            }
+        }
+        insta::assert_snapshot!(report);
+    }
+}

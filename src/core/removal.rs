@@ -5,7 +5,7 @@
 //! Such managers stand for the same Git repository before us, not for somebody who has an interest of his own: what
 //! only they have is removed. What a controller, an autoscaler, a webhook or an unknown client has is left alone.
 
-use super::diff::{KindOf, fold_string_data, is_allocated, is_default};
+use super::diff::{KindOf, fold_string_data, is_allocated, is_default, is_free_map};
 use super::fields::{Operation, Owner, Path, PathSet, Segment, desired_paths, is_server_metadata, owners};
 use crate::api::names::FIELD_MANAGER;
 use serde_json::{Value, json};
@@ -26,7 +26,16 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Not considered: whether an autoscaler needs `replicas`. Who calls leaves that path out where one targets the workload.
 pub fn removals(previous: Option<&Value>, desired: &Value, after: &Value, adopting: bool) -> Vec<Path> {
     let of = KindOf::new(desired);
-    let owners = owners(after);
+    let mut owners = owners(after);
+    if of.is_secret() {
+        // Who sent `stringData` owns that, and nobody owns the `data` that the API server made of it.
+        for owner in &mut owners {
+            let texts = owner.fields.detach(&[Segment::field("stringData")]);
+            if !texts.is_empty() {
+                owner.fields.graft(&[Segment::field("data")], &texts);
+            }
+        }
+    }
     let known = owners.iter().fold(PathSet::default(), |set, owner| set.union(&owner.fields));
     let wanted = desired_paths(&folded(desired), &known);
 
@@ -47,10 +56,6 @@ pub fn removals(previous: Option<&Value>, desired: &Value, after: &Value, adopti
                 // Everything that was there before ownership was recorded, whoever set it.
                 "before-first-apply" => fields = handwritten(&fields),
                 _ => {}
-            }
-            if of.is_secret() {
-                let texts = fields.detach(&[Segment::field("stringData")]);
-                fields.graft(&[Segment::field("data")], &texts);
             }
             former = former.union(&fields);
         }
@@ -208,8 +213,13 @@ impl Search<'_> {
         if status || is_server_metadata(&self.at) || is_allocated(self.of, &self.at) || covered.is_closed() {
             return;
         }
-        if covered.is_touched() || !self.goes_whole(former, live) {
+        if covered.is_touched() || !self.goes_whole(former) {
             self.below(former, live, covered);
+            return;
+        }
+        // A manifest that only asked for a map says nothing about what others put into it.
+        let granular = covered.released.is_some_and(|set| set.children().next().is_some());
+        if former.is_leaf() && granular && live.as_object().is_some_and(|map| !map.is_empty()) {
             return;
         }
         let released = covered.released.is_some_and(|set| !set.is_empty());
@@ -220,15 +230,8 @@ impl Search<'_> {
 
     /// Whether everything below goes with this field: a struct that makes no sense without what is taken out of it (a probe without
     /// its handler). Maps with free keys, `metadata` and the top are taken apart, since what nobody owns there may be somebody's.
-    fn goes_whole(&self, former: &PathSet, live: &Value) -> bool {
-        let in_metadata = matches!(self.at.first(), Some(Segment::Field(top)) if top == "metadata");
-        let free = in_metadata
-            || self.at.len() < 2
-            || matches!(self.at.last(), Some(Segment::Field(name)) if FREE.contains(&name.as_str()));
-        match live {
-            Value::Object(_) | Value::Array(_) if free => covers(former, live),
-            _ => true,
-        }
+    fn goes_whole(&self, former: &PathSet) -> bool {
+        former.is_leaf() || !(is_free_map(&self.at) || self.at.len() < 2)
     }
 
     /// Whether a member at or below has a value that did not come from the API server by itself.
@@ -249,39 +252,6 @@ impl Search<'_> {
             self.at.pop();
             said
         })
-    }
-}
-
-/// Maps whose keys are free.
-const FREE: [&str; 11] = [
-    "labels",
-    "annotations",
-    "data",
-    "binaryData",
-    "stringData",
-    "nodeSelector",
-    "matchLabels",
-    "limits",
-    "requests",
-    "hard",
-    "parameters",
-];
-
-/// Whether every part of `live` is in the set.
-fn covers(set: &PathSet, live: &Value) -> bool {
-    if set.is_leaf() {
-        return true;
-    }
-    match live {
-        Value::Object(fields) if !fields.is_empty() => {
-            fields.iter().all(|(name, value)| set.field(name).is_some_and(|below| covers(below, value)))
-        }
-        Value::Array(items) if !items.is_empty() => items.iter().enumerate().all(|(index, item)| {
-            set.children().any(|(segment, below)| {
-                segment.matches(index, item) && (below.is_member() || covers(below, item))
-            })
-        }),
-        _ => set.is_member(),
     }
 }
 

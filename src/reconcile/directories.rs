@@ -167,7 +167,9 @@ pub async fn apply(
     if daemon.directories_seen(&namespace, &name).as_deref() == Some(&seen) {
         return Ok(before.deliveries);
     }
-    let (mirror, id) = (fetched.mirror.clone(), fetched.commit.id.clone());
+    let key = (namespace.clone(), name.clone());
+    let Some(store) = daemon.sources.get(&key).and_then(|k| k.store) else { return Ok(before.deliveries) };
+    let (mirror, id) = (store.mirror, fetched.commit.id.clone());
     let (sets, of) = (repository.spec.deliveries.clone(), name.clone());
     let wanted = tokio::task::spawn_blocking(move || {
         let tree = mirror.tree(&id).map_err(|e| problem(e.reason(), e.to_string()))?;

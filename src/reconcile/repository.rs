@@ -2,7 +2,7 @@
 //! matches.
 
 use super::daemon::{Daemon, lock};
-use super::sources::{Fetched, RepositoryKey};
+use super::sources::{Fetched, RepositoryKey, Store};
 use crate::api::condition::{self, kind};
 use crate::api::delivery::Problem;
 use crate::api::repository::{RepositoryRef, RepositoryStatus};
@@ -19,6 +19,7 @@ use kube::{Api, ResourceExt};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tracing::Instrument;
 
 /// Why a round ended early.
 #[derive(Debug, thiserror::Error)]
@@ -100,17 +101,28 @@ fn failure(error: &SourceError) -> Failure {
     }
 }
 
-/// One reconcile of a Repository.
+/// One reconcile of a Repository, counted, with its name on every line of the log.
 pub async fn reconcile(
     repository: Arc<Repository>,
     context: Arc<Repositories>,
 ) -> Result<controller::Action, Error> {
+    let name = format!("{}/{}", repository.namespace().unwrap_or_default(), repository.name_any());
+    let span = tracing::info_span!("repository", repository = %name);
+    let begin = std::time::Instant::now();
+    let result = round(repository, context.clone()).instrument(span).await;
+    context.daemon.metrics.reconciled("Repository", result.is_ok(), begin.elapsed());
+    result
+}
+
+async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Result<controller::Action, Error> {
     let daemon = &context.daemon;
     let key: RepositoryKey = (repository.namespace().unwrap_or_default(), repository.name_any());
     if daemon.is_stopping() || repository.metadata.deletion_timestamp.is_some() || repository.spec.suspend {
         return Ok(controller::Action::await_change());
     }
+    let begin = std::time::Instant::now();
     let polled = poll(&context, &repository, &key).await;
+    daemon.metrics.fetched(polled.is_ok(), begin.elapsed());
     let before = repository.status.clone().unwrap_or_default();
     let known = daemon.sources.get(&key).unwrap_or_default();
     let moved = match (&polled, &known.fetched) {
@@ -118,15 +130,13 @@ pub async fn reconcile(
         (Ok(_), None) => true,
         (Err(failure), _) => known.problem.as_ref() != Some(&failure.problem),
     };
-    daemon.sources.update(&key, |known| {
-        known.polls += 1;
-        match &polled {
-            Ok(fetched) => {
-                known.fetched = Some(fetched.clone());
-                known.problem = None;
-            }
-            Err(failure) => known.problem = Some(failure.problem.clone()),
+    daemon.sources.update(&key, |known| match &polled {
+        Ok(fetched) => {
+            known.saw(fetched.commit.id.as_str(), daemon.now());
+            known.fetched = Some(fetched.clone());
+            known.problem = None;
         }
+        Err(failure) => known.problem = Some(failure.problem.clone()),
     });
     let mut status = before.clone();
     let generation = repository.metadata.generation;
@@ -144,8 +154,8 @@ pub async fn reconcile(
     match &problem {
         None => {
             if let Ok(fetched) = &polled {
-                status.revision = Some(revision(fetched));
-                let message = format!("{} is fetched", revision(fetched));
+                status.revision = Some(fetched.revision());
+                let message = format!("{} is fetched", fetched.revision());
                 condition::set(
                     &mut status.conditions,
                     kind::READY,
@@ -200,20 +210,11 @@ pub async fn reconcile(
             let mut failures = lock(&context.failures);
             let attempt = failures.entry(key.clone()).or_default();
             *attempt += 1;
-            tracing::warn!(repository = %format!("{}/{}", key.0, key.1), reason = %failure.problem.reason, "{}", failure.problem.message);
+            tracing::warn!(reason = %failure.problem.reason, "{}", failure.problem.message);
             backoff(*attempt, interval.min(Duration::from_secs(10)), random)
         }
     };
     Ok(controller::Action::requeue(rest))
-}
-
-/// `branch@sha1:<commit>`, as Deliveries show it.
-fn revision(fetched: &Fetched) -> String {
-    if fetched.branch.is_empty() {
-        format!("sha1:{}", fetched.commit.id.as_str())
-    } else {
-        format!("{}@sha1:{}", fetched.branch, fetched.commit.id.as_str())
-    }
 }
 
 fn reference(reference: Option<&RepositoryRef>) -> Reference {
@@ -238,13 +239,15 @@ async fn poll(
     context.watch(key, &url);
     let mirror = context.mirror(&url).map_err(|e| failure(&e))?;
     let limits = Limits { fetch: spec.timeout.0.max(Duration::from_secs(1)), ..Limits::default() };
+    let store = Store { mirror: mirror.clone(), credentials: credentials.clone(), limits: limits.clone() };
+    daemon.sources.update(key, |known| known.store = Some(store));
     let old = daemon.sources.get(key).and_then(|k| k.fetched).map(|f| f.commit.id);
     let polled = mirror
         .poll(&reference(spec.reference.as_ref()), old.as_ref(), &credentials, &limits)
         .await
         .map_err(|e| failure(&e))?;
     if polled.history == History::Rewritten {
-        tracing::warn!(repository = %format!("{}/{}", key.0, key.1), branch = %polled.ref_name, "history was rewritten");
+        tracing::warn!(branch = %polled.ref_name, "history was rewritten");
     }
     let (at, commit) = (mirror.clone(), polled.commit.clone());
     let commit = tokio::task::spawn_blocking(move || at.commit(&commit))
@@ -254,7 +257,7 @@ async fn poll(
             transient: true,
         })?
         .map_err(|e| failure(&e))?;
-    Ok(Fetched { branch: polled.ref_name, commit, mirror, credentials, limits })
+    Ok(Fetched { branch: polled.ref_name, commit })
 }
 
 async fn credentials(daemon: &Daemon, repository: &Repository) -> Result<Credentials, Failure> {

@@ -52,19 +52,22 @@ impl Gathered<'_, '_> {
         // The path is resolved through links, so where it leads is part of the answer.
         let real = found.path;
         self.named.insert(real.clone(), found.id);
-        self.walk(&real, &real, path)
+        self.walk(&real, &real, true)
     }
 
-    /// Looks for kustomizations and links below a directory that is named already.
-    fn walk(&mut self, named: &str, dir: &str, shown: &str) -> Result<(), RenderError> {
+    /// Looks for links, and while `plain` for kustomizations, below a directory that is named already. Below a
+    /// kustomization only what it names counts.
+    fn walk(&mut self, named: &str, dir: &str, plain: bool) -> Result<(), RenderError> {
         if !self.seen.insert(dir.to_owned()) {
             return Ok(());
         }
         let entries = self.files.tree.entries(dir)?;
-        if kustomize::is_kustomization(&entries) {
-            let closure = kustomize::closure::follow(self.files, shown, false)?;
+        let by_kustomize = plain && kustomize::is_kustomization(&entries);
+        let plain = plain && !by_kustomize;
+        if by_kustomize {
+            let closure = kustomize::closure::follow(self.files, dir, false)?;
             for root in closure.roots.keys() {
-                if self.files.find(root)?.is_some_and(|f| !self.seen.contains(&f.path)) {
+                if !self.seen.contains(root) {
                     self.directory(root)?;
                 }
             }
@@ -77,7 +80,7 @@ impl Gathered<'_, '_> {
             })?;
             let at = join(dir, &entry.name);
             match entry.kind {
-                EntryKind::Directory => self.walk(named, &at, &join(shown, &entry.name))?,
+                EntryKind::Directory => self.walk(named, &at, plain)?,
                 EntryKind::Symlink => {
                     let Some(found) = self.files.find(&at)? else { continue };
                     if found.kind == EntryKind::Directory {

@@ -41,6 +41,8 @@ pub(super) struct Prepared {
 
 /// Reads what the kustomization of a directory names, and writes it to a private directory.
 pub(super) fn prepare(files: &Files<'_>, dir: &str) -> Result<Prepared, RenderError> {
+    let found = files.find(dir)?.ok_or_else(|| RenderError::NoSuchDirectory(dir.into()))?;
+    let dir = found.path.as_str();
     let mut closure = closure::follow(files, dir, true)?;
     let file = closure.roots.get(dir).cloned().unwrap_or_else(|| dir.to_owned());
     let with_origins = ask_for_origins(files, &mut closure, &file);
@@ -55,6 +57,15 @@ pub(super) fn prepare(files: &Files<'_>, dir: &str) -> Result<Prepared, RenderEr
             std::fs::create_dir_all(parent).map_err(failed)?;
         }
         std::fs::write(target, content).map_err(failed)?;
+    }
+    for (path, target) in &closure.links {
+        let link = below(&root, path);
+        if let Some(parent) = link.parent() {
+            std::fs::create_dir_all(parent).map_err(failed)?;
+        }
+        if !link.exists() {
+            std::os::unix::fs::symlink(below(&root, target), link).map_err(failed)?;
+        }
     }
     std::fs::create_dir_all(process::home(&root)).map_err(failed)?;
     Ok(Prepared { dir: dir.into(), file, closure, with_origins, workspace, root })

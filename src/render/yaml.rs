@@ -3,17 +3,22 @@
 //! The parser under `serde-saphyr` gives the events, and this module composes the values, since what is needed here
 //! is lost above the events: whether a scalar is quoted, its tag, its line. What a scalar means is in [`scalar`].
 //!
-//! Three things are read on purpose unlike `sigs.k8s.io/yaml` reads them:
+//! Some things are read on purpose unlike `sigs.k8s.io/yaml` reads them:
 //! - A key that overrides one that came by a merge (`<<`) is accepted, which is what merges are for. A merge
 //!   *below* such a key is refused, since readers disagree about which of the two wins.
 //! - Keys that become equal as JSON (`1` and `"1"`) are duplicates; Go keeps one of them by chance.
 //! - `!!binary` of what is no UTF-8 text is refused; Go would change the data.
+//! - The characters U+0085, U+2028 and U+2029 are refused outside of escapes: line breaks for some, text for others.
+//! - A key over several lines is refused, after a `?` too.
+//! - The second line of a quoted text must be indented more than its key.
+//! - Accepted, though Go's reader knows them not: `\/` and surrogate pairs as escapes in double quotes (JSON has both), and
+//!   `%YAML 1.2`.
 //!
 //! Errors never quote the text: it can hold secrets.
 
 mod scalar;
 
-use granit_parser::{Event, Parser, ScalarStyle, Span};
+use granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle};
 use scalar::{Scalar, ScalarError};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -159,6 +164,23 @@ pub enum Problem {
     /// A mapping or list as a key.
     #[error("a key must be a scalar")]
     KeyNotScalar,
+    /// A scalar as a key that goes over several lines.
+    #[error("a key must stand on one line")]
+    KeyLines,
+    /// A tab before the first thing in a line.
+    #[error("the line is indented with a tab; indent with spaces")]
+    Tab,
+    /// A character that is a line break for some readers and text for others.
+    #[error(
+        "this character (U+0085, U+2028 or U+2029) is a line break for some readers of YAML; write it as an escape in double quotes"
+    )]
+    LineBreak,
+    /// `---` with text right behind it.
+    #[error("`---` must stand alone in its line, or with a blank behind it")]
+    Separator,
+    /// An anchor with a name that readers take differently.
+    #[error("an anchor's name has letters, digits, `-` and `_` only")]
+    Anchor,
     /// `null`, or an integer above 63 bits, as a key.
     #[error("this key has a type that no key can have; put it in quotes")]
     KeyType,
@@ -184,6 +206,9 @@ pub enum Problem {
     TooManyAliases,
 }
 
+/// Next line, line separator, paragraph separator: line breaks for readers of YAML 1.1 (`kubectl`), text for those of 1.2.
+const LINE_BREAKS_OF_YAML_1_1: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+
 /// Reads all documents of a text.
 pub fn parse(text: &str, keep: Keep, limits: &Limits) -> Result<Vec<Document>, YamlError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -191,8 +216,17 @@ pub fn parse(text: &str, keep: Keep, limits: &Limits) -> Result<Vec<Document>, Y
     options.flow_nesting_limit = limits.depth;
     options.block_nesting_limit = limits.depth;
     options.set_emit_comments(false);
+    options.emit_anchor_events = true;
+    if let Some(at) = text.find(LINE_BREAKS_OF_YAML_1_1) {
+        let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        return Err(YamlError {
+            line: 1 + text[..at].matches('\n').count(),
+            column: 1 + text[line_start..at].chars().count(),
+            problem: Problem::LineBreak,
+        });
+    }
     let mut documents = Vec::new();
-    let mut composer = Composer::new(keep, limits);
+    let mut composer = Composer::new(text, keep, limits);
     for event in Parser::new_from_str_with_options(text, options) {
         let (event, span) = event.map_err(|error| YamlError {
             line: error.marker().line().max(1),
@@ -249,6 +283,8 @@ enum FieldFrom {
 
 struct Level {
     frame: Frame,
+    /// Whether it is written with brackets, where indentation means nothing.
+    flow: bool,
     anchor: usize,
     size: Size,
     marks: Marks,
@@ -257,6 +293,7 @@ struct Level {
 }
 
 struct Composer<'l> {
+    text: &'l str,
     keep: Keep,
     limits: &'l Limits,
     levels: Vec<Level>,
@@ -270,8 +307,9 @@ struct Composer<'l> {
 }
 
 impl<'l> Composer<'l> {
-    fn new(keep: Keep, limits: &'l Limits) -> Self {
+    fn new(text: &'l str, keep: Keep, limits: &'l Limits) -> Self {
         Composer {
+            text,
             keep,
             limits,
             levels: Vec::new(),
@@ -289,6 +327,24 @@ impl<'l> Composer<'l> {
         let (line, column) = (span.start.line().max(1), span.start.col() + 1);
         let fail = |problem| YamlError { line, column, problem };
         match event {
+            Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..)
+                if self.is_after_tab(span) =>
+            {
+                return Err(fail(Problem::Tab));
+            }
+            Event::Scalar(..) if self.expects_key() && span.end.line() != span.start.line() => {
+                return Err(fail(Problem::KeyLines));
+            }
+            // `&a:` is the anchor "a:" in YAML 1.2, and the anchor "a" of an empty key in YAML 1.1.
+            Event::Anchor(_, name)
+                if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) =>
+            {
+                return Err(fail(Problem::Anchor));
+            }
+            // `---b: 2` is the key "---b" for YAML, and a mistake for people and for `kubectl`.
+            Event::Scalar(text, ScalarStyle::Plain, ..) if column == 1 && text.starts_with("---") => {
+                return Err(fail(Problem::Separator));
+            }
             Event::DocumentStart(..) => self.document_line = line,
             Event::DocumentEnd => return Ok(Some(self.finish())),
             Event::Scalar(text, style, anchor, tag) => {
@@ -298,12 +354,12 @@ impl<'l> Composer<'l> {
                 self.note_item(line);
                 self.add(node, anchor, line, column)?;
             }
-            Event::SequenceStart(_, anchor, _) => {
-                self.open(Frame::List { items: Vec::new() }, anchor, line, column)?;
+            Event::SequenceStart(style, anchor, _) => {
+                self.open(Frame::List { items: Vec::new() }, style, anchor, line, column)?;
             }
-            Event::MappingStart(_, anchor, _) => {
+            Event::MappingStart(style, anchor, _) => {
                 let frame = Frame::Mapping { fields: Map::new(), origin: HashMap::new(), key: None };
-                self.open(frame, anchor, line, column)?;
+                self.open(frame, style, anchor, line, column)?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.close()?,
             Event::Alias(id) => {
@@ -366,6 +422,17 @@ impl<'l> Composer<'l> {
         Ok(Node { value, key, size: Size { values: 1, bytes, levels: 0 }, is_merge, marks })
     }
 
+    /// Whether a node is the first in its line and has a tab before it, which `kubectl` refuses outside of brackets.
+    fn is_after_tab(&self, span: &Span) -> bool {
+        if self.levels.last().is_some_and(|level| level.flow) {
+            return false;
+        }
+        let before = span.start.byte_offset().and_then(|at| self.text.get(..at)).unwrap_or_default();
+        let blanks = before.len() - before.trim_end_matches([' ', '\t']).len();
+        let (rest, blanks) = before.split_at(before.len() - blanks);
+        blanks.contains('\t') && (rest.is_empty() || rest.ends_with(['\n', '\r']))
+    }
+
     fn expects_key(&self) -> bool {
         matches!(self.levels.last(), Some(Level { frame: Frame::Mapping { key: None, .. }, .. }))
     }
@@ -380,7 +447,14 @@ impl<'l> Composer<'l> {
         within.then(|| Node { is_merge: false, ..node.clone() })
     }
 
-    fn open(&mut self, frame: Frame, anchor: usize, line: usize, column: usize) -> Result<(), YamlError> {
+    fn open(
+        &mut self,
+        frame: Frame,
+        style: StructureStyle,
+        anchor: usize,
+        line: usize,
+        column: usize,
+    ) -> Result<(), YamlError> {
         if self.levels.len() >= self.limits.depth {
             return Err(YamlError { line, column, problem: Problem::TooDeep(self.limits.depth) });
         }
@@ -392,7 +466,8 @@ impl<'l> Composer<'l> {
             self.open_anchors.insert(anchor);
         }
         let size = Size { values: 1, bytes: 0, levels: 1 };
-        self.levels.push(Level { frame, anchor, size, marks: Marks::default(), line, column });
+        let flow = style == StructureStyle::Flow;
+        self.levels.push(Level { frame, flow, anchor, size, marks: Marks::default(), line, column });
         Ok(())
     }
 

@@ -41,6 +41,9 @@ impl GitTree {
         if path.is_empty() {
             return Ok(Some((EntryKind::Directory, self.root)));
         }
+        if path.split('/').any(|name| matches!(name, "" | "." | "..")) {
+            return Ok(None);
+        }
         let root = repository.find_tree(self.root).map_err(|error| self.broken("", &error))?;
         match root.get_path(Path::new(path)) {
             Ok(entry) => Ok(Some((kind_of(entry.filemode(), entry.kind()), entry.id()))),

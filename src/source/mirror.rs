@@ -1,8 +1,8 @@
 //! A bare mirror of one remote repository: polled, kept over restarts, made anew when it is damaged.
 //!
 //! How much history it holds: a first fetch brings one commit, later ones the last fifty, so that the cost of a
-//! repository is that of its files and not of its age. Commits that somebody needs for longer (to roll back to) are
-//! held by refs of ours ([`Mirror::keep`]), whatever happens to the branch; a commit that was lost with the cache is
+//! repository is that of its files and not of its age. What a branch moved away from stays for an hour. Commits that
+//! somebody needs for longer (to roll back to) are held by refs of ours ([`Mirror::keep`]), whatever happens to the branch; a commit that was lost with the cache is
 //! fetched again by its id ([`Mirror::fetch_commit`]).
 
 use super::commit::{CommitId, CommitInfo};
@@ -57,7 +57,8 @@ struct Memory {
 /// A turn with the mirror: nobody else, in this process or another, has one at the same time.
 struct Turn<'a> {
     memory: tokio::sync::MutexGuard<'a, Memory>,
-    _lock: File,
+    /// Shared with work that goes on after its caller went away: the turn ends with the last of them.
+    lock: Arc<File>,
 }
 
 /// What a poll found.
@@ -124,6 +125,27 @@ impl Mirror {
                 store: Mutex::new(None),
             }),
         })
+    }
+
+    /// Removes the mirrors below a cache directory that belong to none of these URLs, unless another process works on
+    /// them. Returns how many were removed.
+    pub fn remove_unused(cache_dir: &Path, in_use: &[RemoteUrl]) -> Result<usize, SourceError> {
+        let unwritable = |source| SourceError::CacheNotWritable { path: cache_dir.to_owned(), source };
+        let in_use: HashSet<String> = in_use.iter().map(RemoteUrl::key).collect();
+        let mut removed = 0;
+        for entry in fs::read_dir(cache_dir).map_err(unwritable)?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_mirror = name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if !is_mirror || in_use.contains(&name) || !entry.path().join("lock").is_file() {
+                continue;
+            }
+            let lock = lock_file(&entry.path())?;
+            if lock.try_lock().is_ok() {
+                fs::remove_dir_all(entry.path()).map_err(unwritable)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 
     /// The URL that this mirrors.
@@ -206,13 +228,14 @@ impl Mirror {
         self.store()?.kept().map_err(|error| self.write_error(&error))
     }
 
-    /// What people are told about a commit. Blocks for a moment.
+    /// What people are told about a commit. Blocks for a moment; the first read of a process goes through the whole
+    /// mirror once, unless a poll did that before.
     pub fn commit(&self, id: &CommitId) -> Result<CommitInfo, SourceError> {
         let store = self.store()?;
         store.info(id).map_err(|error| self.read_error(&store, id, &error))
     }
 
-    /// The files of a commit. Blocks for a moment, and so do its reads.
+    /// The files of a commit. Blocks as [`Mirror::commit`] does, and so do its reads.
     pub fn tree(&self, id: &CommitId) -> Result<GitTree, SourceError> {
         let store = self.store()?;
         GitTree::new(store.clone(), id).map_err(|error| self.read_error(&store, id, &error))
@@ -249,12 +272,18 @@ impl Mirror {
                 Err(TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
+        let lock = Arc::new(file);
         if memory.untidy {
             let directory = self.inner.directory.clone();
-            blocking(move || Store::tidy(&directory)).await;
+            let held = lock.clone();
+            blocking(move || {
+                Store::tidy(&directory);
+                drop(held);
+            })
+            .await;
             memory.untidy = false;
         }
-        Ok(Turn { memory, _lock: file })
+        Ok(Turn { memory, lock })
     }
 
     /// The repository, made or made anew where needed.
@@ -279,7 +308,13 @@ impl Mirror {
     async fn make(&self, turn: &mut Turn<'_>) -> Result<Arc<Store>, SourceError> {
         turn.memory.complete.clear();
         let (directory, url) = (self.inner.directory.clone(), self.inner.url.to_string());
-        let made = blocking(move || Store::create(&directory, &url)).await;
+        let held = turn.lock.clone();
+        let made = blocking(move || {
+            let made = Store::create(&directory, &url);
+            drop(held);
+            made
+        })
+        .await;
         match made.unwrap_or_else(|| Err(std::io::Error::other("interrupted"))) {
             Ok(store) => Ok(self.set_opened(store)),
             Err(source) => Err(SourceError::CacheNotWritable { path: self.inner.directory.clone(), source }),
@@ -291,7 +326,13 @@ impl Mirror {
         tracing::warn!(url = %self.inner.url, detail, "the mirror is damaged and is made anew");
         *self.slot() = None;
         let directory = self.inner.directory.clone();
-        if let Some(Err(source)) = blocking(move || Store::discard(&directory)).await {
+        let held = turn.lock.clone();
+        let discarded = blocking(move || {
+            let discarded = Store::discard(&directory);
+            drop(held);
+            discarded
+        });
+        if let Some(Err(source)) = discarded.await {
             return Err(SourceError::CacheNotWritable { path: self.inner.directory.clone(), source });
         }
         self.make(turn).await
@@ -355,13 +396,10 @@ impl Mirror {
         depth: Depth,
     ) -> Result<(Arc<Store>, CommitId, bool), SourceError> {
         match self.look_through(turn, &store, &wanted.commit).await {
-            Presence::Complete => {
-                // No damage that a poll could mend, should this fail: the tip only guards against garbage collection.
-                store
-                    .set_tip(&wanted.remote_ref, &wanted.commit)
-                    .map_err(|error| self.write_error(&error))?;
-                return Ok((store, wanted.commit.clone(), false));
-            }
+            Presence::Complete => match store.set_tip(&wanted.remote_ref, &wanted.commit) {
+                Ok(()) => return Ok((store, wanted.commit.clone(), false)),
+                Err(error) => store = self.remake(turn, error.message()).await?,
+            },
             Presence::Absent => {}
             Presence::Damaged(detail) => store = self.remake(turn, &detail).await?,
         }
@@ -392,6 +430,9 @@ impl Mirror {
         depth: Depth,
     ) -> Result<Result<CommitId, String>, SourceError> {
         turn.memory.untidy = true;
+        if let Err(error) = store.hold_recent(&wanted.remote_ref) {
+            return Ok(Err(error.message().to_owned()));
+        }
         let by_id = wanted.remote_ref == wanted.commit.as_str();
         let tip = tip_name(&wanted.remote_ref);
         let refspec =
@@ -469,7 +510,7 @@ impl Mirror {
     /// Packs the mirror. A failure costs disk space only, and is tried again at a later poll.
     async fn collect_garbage(&self, turn: &mut Turn<'_>, remote: &Remote<'_>, store: &Arc<Store>) {
         turn.memory.untidy = true;
-        let _ = store.forget_tips_except(&turn.memory.followed);
+        let _ = store.forget_all_but(&turn.memory.followed);
         match remote.collect_garbage(store.path()).await {
             Ok(()) => turn.memory.untidy = false,
             Err(error) => tracing::warn!(url = %self.inner.url, %error, "the mirror could not be tidied up"),
@@ -477,6 +518,7 @@ impl Mirror {
         // Objects that nobody held may be gone, and packs were replaced.
         turn.memory.complete.clear();
         *self.slot() = None;
+        let _ = self.usable_store(turn).await;
     }
 
     /// The repository for reading. Opens what is there; a damaged or missing one is left to the next poll.
@@ -559,8 +601,11 @@ fn named(
     })
 }
 
+/// The lock file of a mirror. Somebody may have emptied the cache since the mirror was opened.
 fn lock_file(directory: &Path) -> Result<File, SourceError> {
     let path = directory.join("lock");
+    fs::create_dir_all(directory)
+        .map_err(|source| SourceError::CacheNotWritable { path: directory.to_owned(), source })?;
     File::options()
         .create(true)
         .truncate(false)

@@ -21,9 +21,12 @@ const TIPS: &str = "refs/windlass/tip/";
 const KEPT: &str = "refs/windlass/keep/";
 /// Where everything that a remote has is put when there is no other way to get one commit.
 pub(super) const EVERYTHING: &str = "refs/windlass/all/";
-/// Packs and loose objects above which the repository is packed anew.
+/// Where a commit stays for a while after its tip has moved on, because somebody may be reading it.
+const RECENT: &str = "refs/windlass/recent/";
+/// For how long, in seconds.
+const RECENT_SECONDS: u64 = 3600;
+/// Packs above which the repository is packed anew.
 const MANY_PACKS: usize = 20;
-const MANY_LOOSE: usize = 4000;
 /// Commits that are looked at to find out whether one descends from another.
 const MOST_ANCESTORS: usize = 20_000;
 /// How wrong clocks of committers may be.
@@ -89,6 +92,15 @@ impl Store {
             return Err("objects: no directory".to_owned());
         }
         shallow_commits(&path)?;
+        if let Some(loose) = loose_object(&path) {
+            // No fetch of ours leaves one, and libgit2 reads one that was cut short in an endless loop.
+            return Err(format!("{loose}: no part of a pack"));
+        }
+        damaged_pack(&path.join("objects/pack")).map_or(Ok(()), Err)?;
+        if let Some(garbled) = garbled_ref(&path.join("refs")) {
+            // libgit2 passes over such a ref when it lists them.
+            return Err(format!("{}: unreadable", garbled.display()));
+        }
         let repository = Repository::open_bare(&path).map_err(|error| error.message().to_owned())?;
         let store = Self { path, repository: Mutex::new(repository), damaged: AtomicBool::new(false) };
         for (name, commit) in store.references("refs/windlass/").map_err(|error| format!("refs: {error}"))? {
@@ -128,7 +140,10 @@ impl Store {
         remove_in(directory, |name| name.starts_with("new-") || name.starts_with("old-"));
         remove_in(&path, |name| name.ends_with(".lock") || name == "gc.pid" || name.starts_with("shallow_"));
         remove_locks_below(&path.join("refs"));
-        remove_in(&path.join("objects/pack"), |name| name.starts_with("tmp_") || name.starts_with(".tmp-"));
+        remove_in(&path.join("objects/pack"), |name| {
+            // A fetch marks its pack with `.keep` until the refs are written; a killed one leaves it unpackable.
+            name.starts_with("tmp_") || name.starts_with(".tmp-") || name.ends_with(".keep")
+        });
         remove_in(&path.join("objects/info"), |name| name.ends_with(".lock"));
         remove_in(&path.join("objects"), |name| name.starts_with("tmp_") || name.starts_with("incoming-"));
     }
@@ -157,8 +172,15 @@ impl Store {
 
     /// Looks at every tree below a commit, and for every blob whether it is there.
     pub(super) fn presence(&self, commit: &CommitId) -> Presence {
-        let repository = self.lock();
-        let Ok(odb) = repository.odb() else { return Presence::Damaged("objects cannot be read".to_owned()) };
+        // Opened for this alone: readers do not wait, and the trees do not stay in libgit2's cache.
+        let repository = match Repository::open_bare(&self.path) {
+            Ok(repository) => repository,
+            Err(error) => return Presence::Damaged(error.message().to_owned()),
+        };
+        let odb = match repository.odb() {
+            Ok(odb) => odb,
+            Err(error) => return Presence::Damaged(error.message().to_owned()),
+        };
         match odb.read_header(commit.oid()) {
             Ok((_, ObjectType::Commit)) => {}
             // A tag may point to a blob. That is here, and no commit.
@@ -252,7 +274,20 @@ impl Store {
         }
     }
 
+    /// Holds what a tip points to for a while longer. To be called before the tip moves.
+    pub(super) fn hold_recent(&self, remote_ref: &str) -> Result<(), git2::Error> {
+        if let Some(commit) = self.tip(remote_ref)? {
+            let name = format!("{RECENT}{}-{commit}", seconds_since_epoch());
+            self.lock().reference(&name, commit.oid(), true, "windlass")?;
+        }
+        Ok(())
+    }
+
     pub(super) fn set_tip(&self, remote_ref: &str, commit: &CommitId) -> Result<(), git2::Error> {
+        if self.tip(remote_ref)?.as_ref() == Some(commit) {
+            return Ok(());
+        }
+        self.hold_recent(remote_ref)?;
         self.lock().reference(&tip_name(remote_ref), commit.oid(), true, "windlass").map(|_| ())
     }
 
@@ -276,11 +311,23 @@ impl Store {
             .collect())
     }
 
-    /// Removes the tips of refs that nobody follows any more, and what a complete fetch left.
-    pub(super) fn forget_tips_except(&self, followed: &HashSet<String>) -> Result<(), git2::Error> {
+    /// Removes the refs that nobody needs any more: tips of refs that are not followed (their commits are recent for
+    /// a while), what is recent no longer, and what a complete fetch left.
+    pub(super) fn forget_all_but(&self, followed: &HashSet<String>) -> Result<(), git2::Error> {
+        let now = seconds_since_epoch();
+        for (name, _) in self.references(RECENT)? {
+            let since = name[RECENT.len()..].split('-').next().and_then(|text| text.parse::<u64>().ok());
+            if since.is_none_or(|since| since + RECENT_SECONDS < now || since > now + RECENT_SECONDS) {
+                self.delete(&name)?;
+            }
+        }
         let followed: HashSet<String> = followed.iter().map(|name| tip_name(name)).collect();
-        let tips = self.references(TIPS)?.into_iter().filter(|(name, _)| !followed.contains(name));
-        for (name, _) in tips.chain(self.references(EVERYTHING)?) {
+        for (name, commit) in self.references(TIPS)?.into_iter().filter(|(name, _)| !followed.contains(name))
+        {
+            self.lock().reference(&format!("{RECENT}{now}-{commit}"), commit.oid(), true, "windlass")?;
+            self.delete(&name)?;
+        }
+        for (name, _) in self.references(EVERYTHING)? {
             self.delete(&name)?;
         }
         Ok(())
@@ -308,16 +355,85 @@ impl Store {
 
     /// How far the repository is above what is worth packing anew: 0 below, 1 above, 2 far above.
     pub(super) fn clutter(&self) -> usize {
-        let objects = self.path.join("objects");
-        let count = |directory: PathBuf, suffix: &str| {
-            let Ok(entries) = fs::read_dir(directory) else { return 0 };
-            entries.flatten().filter(|entry| entry.file_name().to_string_lossy().ends_with(suffix)).count()
-        };
-        let packs = count(objects.join("pack"), ".pack");
-        // Object ids are evenly spread, so one of the 256 directories tells about all.
-        let loose = count(objects.join("17"), "") * 256;
-        (packs / MANY_PACKS).max(loose / MANY_LOOSE).min(2)
+        let Ok(entries) = fs::read_dir(self.path.join("objects/pack")) else { return 0 };
+        let is_pack =
+            |entry: &fs::DirEntry| entry.path().extension().is_some_and(|extension| extension == "pack");
+        (entries.flatten().filter(is_pack).count() / MANY_PACKS).min(2)
     }
+}
+
+/// The first ref of which the file holds no id. Lock files are not refs.
+fn garbled_ref(directory: &Path) -> Option<PathBuf> {
+    fs::read_dir(directory).ok()?.flatten().map(|entry| entry.path()).find_map(|path| {
+        if path.is_dir() {
+            return garbled_ref(&path);
+        }
+        let is_id =
+            || fs::read_to_string(&path).is_ok_and(|text| text.trim_end().parse::<CommitId>().is_ok());
+        (path.extension().is_none_or(|extension| extension != "lock") && !is_id()).then_some(path)
+    })
+}
+
+/// Reads every pack and its index through, and compares them with the checksum at their end. libgit2 believes what
+/// stands in them, and a damaged one can crash the process or occupy it for ever.
+fn damaged_pack(directory: &Path) -> Option<String> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => return Some(format!("{}: {error}", directory.display())),
+    };
+    entries.flatten().map(|entry| entry.path()).find_map(|path| {
+        if path.file_name().is_some_and(|name| name == "multi-pack-index") {
+            return Some(format!("{}: not made by us", path.display()));
+        }
+        let other = match path.extension()?.to_str()? {
+            "pack" => path.with_extension("idx"),
+            "idx" => path.with_extension("pack"),
+            _ => return None,
+        };
+        if !other.is_file() {
+            return Some(format!("{}: missing", other.display()));
+        }
+        match has_its_checksum(&path) {
+            Ok(true) => None,
+            Ok(false) => Some(format!("{}: not what its checksum says", path.display())),
+            Err(error) => Some(format!("{}: {error}", path.display())),
+        }
+    })
+}
+
+/// Whether a file ends with the SHA-1 of what comes before.
+fn has_its_checksum(path: &Path) -> io::Result<bool> {
+    use sha1::{Digest, Sha1};
+    use std::io::Read;
+    const CHECKSUM: u64 = 20;
+    let mut file = fs::File::open(path)?;
+    let Some(length) = file.metadata()?.len().checked_sub(CHECKSUM) else { return Ok(false) };
+    let mut hash = Sha1::new();
+    let mut part = vec![0; 128 << 10];
+    let mut content = (&mut file).take(length);
+    loop {
+        match content.read(&mut part)? {
+            0 => break,
+            read => hash.update(&part[..read]),
+        }
+    }
+    let mut expected = Vec::new();
+    file.read_to_end(&mut expected)?;
+    Ok(hash.finalize()[..] == expected[..])
+}
+
+/// The first object that stands in a file of its own.
+fn loose_object(path: &Path) -> Option<String> {
+    let directories = fs::read_dir(path.join("objects")).ok()?.flatten();
+    directories.filter(|directory| directory.file_name().len() == 2).find_map(|directory| {
+        let file = fs::read_dir(directory.path()).ok()?.flatten().next()?;
+        Some(format!("objects/{}/{}", directory.file_name().display(), file.file_name().display()))
+    })
+}
+
+fn seconds_since_epoch() -> u64 {
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn marker_text(url: &str) -> String {

@@ -142,9 +142,10 @@ impl Remote<'_> {
         })
     }
 
-    /// Packs the mirror and drops what no ref holds. Objects of the last hour stay: somebody may be reading them.
+    /// Packs the mirror into one pack and drops what no ref holds.
     pub(super) async fn collect_garbage(&self, store: &Path) -> Result<(), SourceError> {
-        let arguments = ["gc", "--quiet", "--prune=1.hour.ago"].map(OsString::from);
+        // A later date than now would leave unreachable objects behind as loose ones.
+        let arguments = ["gc", "--quiet", "--prune=now"].map(OsString::from);
         let finished =
             self.run(&arguments, Some(store), self.limits.maintenance, "tidying its mirror up").await?;
         if finished.success {
@@ -312,7 +313,7 @@ impl Private {
             .credentials
             .authorization(remote.url)
             .filter(|_| matches!(remote.url.scheme(), Scheme::Https | Scheme::Http));
-        let seconds = limit.as_secs().max(1).to_string();
+        let seconds = (limit.as_secs() + 5).to_string();
         let mut configuration: Vec<(&str, &str)> = vec![
             ("core.hooksPath", "/dev/null"),
             ("credential.helper", ""),
@@ -323,7 +324,13 @@ impl Private {
             // Git sends the header to wherever it was pointed, so with a header it goes nowhere else.
             ("http.followRedirects", if header.is_some() { "false" } else { "initial" }),
             ("pack.threads", "1"),
-            ("gc.autoDetach", "false"),
+            // Packs only: libgit2 reads a loose object that was cut short in an endless loop.
+            ("fetch.unpackLimit", "1"),
+            // Only what has a checksum that is looked at before libgit2 reads it.
+            ("core.commitGraph", "false"),
+            ("gc.writeCommitGraph", "false"),
+            ("repack.writeBitmaps", "false"),
+            ("pack.writeReverseIndex", "false"),
         ];
         if let Some(header) = &header {
             configuration.push(("http.extraHeader", header));

@@ -16,14 +16,15 @@ cd "$(dirname "$0")"
 kustomize=v5.8.2
 kubernetes=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
 
-# Without these the API server would call itself v0.0.0, and clients that ask
-# for its version would be told a lie.
-package=k8s.io/component-base/version
+# Without these the API server would call itself v0.0.0, and so would every
+# client in its audit log.
 ldflags="-s -w"
-ldflags+=" -X $package.gitVersion=$kubernetes"
-ldflags+=" -X $package.gitMajor=$(cut -d. -f1 <<<"${kubernetes#v}")"
-ldflags+=" -X $package.gitMinor=$(cut -d. -f2 <<<"$kubernetes")"
-ldflags+=" -X $package.gitTreeState=clean"
+for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
+  ldflags+=" -X $package.gitVersion=$kubernetes"
+  ldflags+=" -X $package.gitMajor=$(cut -d. -f1 <<<"${kubernetes#v}")"
+  ldflags+=" -X $package.gitMinor=$(cut -d. -f2 <<<"$kubernetes")"
+  ldflags+=" -X $package.gitTreeState=clean"
+done
 
 # A line every few seconds, as long as the build's list of compiled packages
 # grows, so that nobody takes a build of minutes for one that hangs.
@@ -57,7 +58,7 @@ stamp=$(
     echo "$ldflags"
     # The order must not depend on the machine's locale.
     find . -type f \( -name go.mod -o -name go.sum -o -name '*.go' -o -path './stages/*' \) \
-      -not -path './yamlgolden/*' | LC_ALL=C sort | xargs sha256sum
+      -not -name '*_test.go' -not -path './yamlgolden/*' | LC_ALL=C sort | xargs sha256sum
   } | sha256sum | cut -d' ' -f1
 )
 if [ -x "$out/testcluster" ] && [ "$(cat "$out/testcluster.stamp" 2>/dev/null)" = "$stamp" ]; then

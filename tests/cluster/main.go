@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+
+	"windlass.test/cluster/launcher"
 )
 
 const usage = `testcluster: a real Kubernetes control plane with simulated nodes, on loopback
@@ -27,7 +29,7 @@ const usage = `testcluster: a real Kubernetes control plane with simulated nodes
 
 // init pins the main goroutine to the process's first thread. The kernel sends
 // a child's parent-death signal when the *thread* that started it ends, and
-// only the first thread is sure to live as long as the process (see spawn).
+// only the first thread is sure to live as long as the process.
 func init() {
 	runtime.LockOSThread()
 }
@@ -40,11 +42,11 @@ func main() {
 	name, args := os.Args[1], os.Args[2:]
 	switch name {
 	case "up":
-		exitWith(up(args))
+		exitWith(launcher.Up(args))
 	case "down":
-		exitWith(down(args))
+		exitWith(launcher.Down(args))
 	case "run":
-		exitWith(run(args))
+		exitWith(launcher.Run(args))
 	case "help", "-h", "--help":
 		fmt.Print(usage)
 	default:

@@ -14,7 +14,7 @@ use std::future::Future;
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use windlass::cluster::{Access, ConnectOptions, Connection, Discovery, Resource, ServiceAccount};
 use windlass::core::manifest::Gvk;
@@ -31,7 +31,7 @@ pub struct Cluster {
     pub kubeconfig: PathBuf,
     /// Its directory: logs, pid files, the audit log.
     pub dir: PathBuf,
-    child: Option<Child>,
+    child: Option<Mutex<Child>>,
 }
 
 /// The cluster that the tests of this process share. Nobody stops, pauses or throttles it.
@@ -48,10 +48,25 @@ pub fn shared() -> &'static Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster of its own, for a test that stops, pauses or throttles it. Ends when dropped.
-    pub fn start() -> Self {
+    /// Starts a cluster of its own, for a test that stops, pauses or throttles it. Ends with the process, or with
+    /// [`Cluster::stop`].
+    pub fn own() -> &'static Self {
+        Box::leak(Box::new(Cluster::start()))
+    }
+
+    /// Ends a cluster of one's own.
+    pub fn stop(&self) {
+        if let Some(child) = &self.child {
+            let mut child = child.lock().unwrap();
+            drop(child.stdin.take());
+            let _ = child.wait();
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+
+    fn start() -> Self {
         let binary = binary();
-        let root = target().join("cluster").join("run");
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster");
         fs::create_dir_all(&root).unwrap();
         sweep(&root);
         let dir = root.join(format!("{}-{}", std::process::id(), suffix()));
@@ -66,16 +81,16 @@ impl Cluster {
             .stderr(log)
             .spawn()
             .unwrap_or_else(|e| panic!("cannot start {}: {e}", binary.display()));
-        let mut cluster = Cluster { kubeconfig: dir.join("kubeconfig"), dir, child: Some(child) };
+        let cluster = Cluster { kubeconfig: dir.join("kubeconfig"), dir, child: Some(Mutex::new(child)) };
         cluster.wait_ready();
         cluster
     }
 
-    fn wait_ready(&mut self) {
+    fn wait_ready(&self) {
         let begin = Instant::now();
         let mut last = String::from("no kubeconfig yet");
         while begin.elapsed() < START_LIMIT {
-            if let Some(ended) = self.child.as_mut().and_then(|c| c.try_wait().unwrap()) {
+            if let Some(ended) = self.child.as_ref().and_then(|c| c.lock().unwrap().try_wait().unwrap()) {
                 panic!("testcluster ended ({ended}):\n{}", self.log());
             }
             if self.kubeconfig.exists() {
@@ -112,18 +127,27 @@ impl Cluster {
         Connection::open(&options).await.unwrap()
     }
 
-    /// The process of a component (`apiserver`, `etcd`, ...), from its pid file.
-    pub fn pid(&self, component: &str) -> u32 {
-        let file = self.dir.join(format!("{component}.pid"));
-        let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-        text.trim().parse().unwrap()
+    /// What `testcluster` noted about the process of a component (`kube-apiserver`, `etcd`, ...).
+    fn process(&self, component: &str) -> Value {
+        let text = fs::read_to_string(self.dir.join("pids.json")).unwrap();
+        let pids: Value = serde_json::from_str(&text).unwrap();
+        let found = pids["processes"].as_array().unwrap().iter().find(|p| p["name"] == component);
+        found.unwrap_or_else(|| panic!("no {component} in {text}")).clone()
     }
 
     /// Sends a signal (`STOP`, `CONT`, `KILL`) to a component of a cluster of one's own.
     pub fn signal(&self, component: &str, signal: &str) {
         assert!(self.child.is_some(), "the shared cluster is left alone");
-        let pid = self.pid(component).to_string();
+        let pid = self.process(component)["pid"].to_string();
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+    }
+
+    /// Kills the API server. It stays away until the answer is used.
+    pub fn kill_api_server(&self) -> Stopped {
+        let args = self.process("kube-apiserver")["args"].as_array().unwrap().clone();
+        self.signal("kube-apiserver", "KILL");
+        let log = self.dir.join("kube-apiserver-again.log");
+        Stopped { log, args: args.iter().map(|a| a.as_str().unwrap().to_string()).collect() }
     }
 
     /// The audit log from now on.
@@ -134,13 +158,45 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            drop(child.stdin.take());
-            let _ = child.wait();
-            let _ = fs::remove_dir_all(&self.dir);
+/// An API server that was killed.
+pub struct Stopped {
+    args: Vec<String>,
+    log: PathBuf,
+}
+
+impl Stopped {
+    /// Starts it again as it was; it ends when the answer is dropped.
+    pub fn start(self) -> Restarted {
+        // Its port may be taken for a moment: whoever tries to connect to a port that nobody listens on may be given
+        // this very port to connect from.
+        loop {
+            let log = File::create(&self.log).unwrap();
+            // Ends with this process, however that ends: its standard input closes then.
+            let script = "exec 3<&0; \"$0\" \"$@\" </dev/null & server=$!; \
+                          (read -r _ <&3; kill -9 $server) & wait $server; kill $! 2>/dev/null";
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).arg(binary()).args(&self.args);
+            let child = command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log).spawn();
+            let mut child = child.unwrap();
+            while child.try_wait().unwrap().is_none() {
+                if fs::read_to_string(&self.log).unwrap_or_default().contains("Serving securely") {
+                    return Restarted { child };
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
         }
+    }
+}
+
+/// An API server that was started again.
+pub struct Restarted {
+    child: Child,
+}
+
+impl Drop for Restarted {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
     }
 }
 
@@ -159,24 +215,32 @@ fn target() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target")
 }
 
-/// The cluster's binary; built first if it is not there. One process builds, the others wait for it.
+/// The cluster's binary; built first if it is not there or its sources changed. One process builds, the others wait.
 fn binary() -> PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(build).clone()
+}
+
+fn build() -> PathBuf {
     let dir = target().join("cluster");
     let binary = dir.join("testcluster");
-    fs::create_dir_all(&dir).unwrap();
-    if binary.exists() {
+    // A link leads to what another checkout built; that one keeps it up to date.
+    if dir.is_symlink() && binary.exists() {
         return binary;
     }
+    fs::create_dir_all(&dir).unwrap();
     let lock = File::create(dir.join(".lock")).unwrap();
     lock.lock().unwrap();
-    if !binary.exists() {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/build.sh");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/build.sh");
+    let build = Command::new(&script).arg(&dir).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut build = build.unwrap_or_else(|e| panic!("{}: {e}", script.display()));
+    let lines = BufReader::new(build.stdout.take().unwrap()).lines().map_while(Result::ok);
+    for line in lines.filter(|line| !line.ends_with("is up to date")) {
         // Not `eprintln!`: the test harness would keep it to itself.
-        let _ = std::io::stderr().write_all(b"building the test cluster from source: minutes, once\n");
-        let status = Command::new(&script).arg(&dir).stdin(Stdio::null()).status();
-        let status = status.unwrap_or_else(|e| panic!("{}: {e}", script.display()));
-        assert!(status.success(), "{} failed: {status}", script.display());
+        let _ = writeln!(std::io::stderr(), "{line}");
     }
+    let status = build.wait().unwrap();
+    assert!(status.success(), "{} failed: {status}", script.display());
     binary
 }
 
@@ -186,7 +250,7 @@ pub fn suffix() -> String {
 }
 
 /// Runs a future on a thread and a runtime of its own: usable in `Drop`, inside of a runtime or not.
-fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> T {
+pub fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> T {
     std::thread::scope(|scope| {
         let run =
             || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future);
@@ -212,7 +276,11 @@ pub struct Space {
 impl Space {
     /// A new namespace of the shared cluster, named after the test.
     pub async fn new(test: &str) -> Self {
-        let cluster = shared();
+        Space::of(shared(), test).await
+    }
+
+    /// A new namespace of a cluster of one's own.
+    pub async fn of(cluster: &'static Cluster, test: &str) -> Self {
         let connection = cluster.connect().await;
         let name = format!("{test}-{}", suffix());
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});

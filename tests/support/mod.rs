@@ -1,3 +1,9 @@
-//! What the tests stand on: a real control plane.
+//! What the tests stand on: a real control plane, real Git servers, real daemons, and faults before them.
 
 pub mod cluster;
+pub mod daemon;
+pub mod faults;
+pub mod git;
+pub mod git_https;
+pub mod rendering;
+pub mod sshd;

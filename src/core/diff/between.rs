@@ -75,8 +75,8 @@ fn walk(
                 step(Segment::field(name.as_str()), a.get(name), b.get(name), known, at, out);
             }
         }
-        (Value::Array(a), Value::Array(b)) => match keys_of(known, a, b) {
-            Some(keys) => {
+        (Value::Array(a), Value::Array(b)) => match list_shape(known).or_obvious(a, b) {
+            ListShape::Keyed(keys) => {
                 let before_len = out.len();
                 for item in a {
                     let other = find_item(&keys, item, b).map(|(_, v)| v);
@@ -89,7 +89,16 @@ fn walk(
                     push(out, at, ChangeKind::Changed, Some(after), Some(before));
                 }
             }
-            None => push(out, at, ChangeKind::Changed, Some(after), Some(before)),
+            // A set has no order.
+            ListShape::Set => {
+                for item in a.iter().filter(|item| !b.contains(item)) {
+                    step(Segment::Value(item.clone()), Some(item), None, known, at, out);
+                }
+                for item in b.iter().filter(|item| !a.contains(item)) {
+                    step(Segment::Value(item.clone()), None, Some(item), known, at, out);
+                }
+            }
+            _ => push(out, at, ChangeKind::Changed, Some(after), Some(before)),
         },
         // An object that is made or goes is told field by field.
         (Value::Null, Value::Object(b)) if at.is_empty() => {
@@ -99,32 +108,6 @@ fn walk(
         }
         _ => push(out, at, ChangeKind::Changed, Some(after), Some(before)),
     }
-}
-
-/// The keys of two lists' items: as ownership shows them, or the first obvious ones that tell all items apart.
-fn keys_of(known: Option<&PathSet>, a: &[Value], b: &[Value]) -> Option<Vec<String>> {
-    const OBVIOUS: [&[&str]; 6] = [
-        &["name"],
-        &["containerPort", "protocol"],
-        &["port", "protocol"],
-        &["mountPath"],
-        &["devicePath"],
-        &["topologyKey", "whenUnsatisfiable"],
-    ];
-    match list_shape(known) {
-        ListShape::Keyed(keys) => Some(keys),
-        ListShape::Set | ListShape::Atomic => None,
-        ListShape::Unknown => OBVIOUS
-            .iter()
-            .map(|keys| keys.iter().map(|k| (*k).to_owned()).collect::<Vec<_>>())
-            .find(|keys| tells_apart(keys, a) && tells_apart(keys, b)),
-    }
-}
-
-fn tells_apart(keys: &[String], items: &[Value]) -> bool {
-    items.iter().enumerate().all(|(i, item)| {
-        item.get(&keys[0]).is_some() && find_item(keys, item, items).is_some_and(|(first, _)| first == i)
-    })
 }
 
 #[cfg(test)]

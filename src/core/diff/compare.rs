@@ -4,7 +4,7 @@
 //! apply, and a value that reads differently was spelt differently, was filled with defaults, or is wanted differently now.
 
 use super::equal::{self, Same, is_zero};
-use super::{Certainty, ChangeKind, FieldChange, KindOf};
+use super::{Certainty, ChangeKind, FieldChange, KindOf, defaults};
 use crate::core::fields::{
     ListShape, Path, PathSet, Segment, desired_paths, find_item, is_server_metadata, item_segment,
     list_shape, owners,
@@ -83,13 +83,18 @@ impl Walk<'_> {
         owned: Option<&PathSet>,
         known: Option<&PathSet>,
     ) {
+        let null = live.is_some_and(Value::is_null);
         let live = live.filter(|v| !v.is_null());
         match (desired, live) {
             // null stands for "no value of ours": nothing, or the default.
-            (Value::Null, Some(_)) if !owns(owned) => {
+            (Value::Null, Some(found)) if !owns(owned) || !defaults::is_default(self.of, &self.at, found) => {
                 self.push(ChangeKind::Changed, Certainty::Doubtful, Some(desired), live);
             }
             (Value::Null, _) => {}
+            // Custom resources keep a null as it is.
+            (_, None) if null && !self.of.is_built_in() => {
+                self.push(ChangeKind::Changed, Certainty::Doubtful, Some(desired), Some(&Value::Null));
+            }
             (_, None) => self.missing(desired, owned),
             (Value::Object(wanted), Some(Value::Object(found))) => {
                 self.map(desired, wanted, live, found, owned, known);
@@ -112,10 +117,31 @@ impl Walk<'_> {
             }
             // Built-in types leave out empty values. Had anybody removed it, we would not own it.
             _ if is_zero(desired) && owns(owned) => {}
-            _ if is_zero(desired) && self.of.is_built_in() && !desired.is_object() => {
+            Value::Object(_) if is_zero(desired) => {
+                // An empty map of labels is none; an empty struct can be a choice (`emptyDir`).
+                if !(self.of.is_built_in() && defaults::is_free_map(&self.at)) {
+                    self.push(ChangeKind::Added, Certainty::Doubtful, Some(desired), None);
+                }
+            }
+            // A whole map of labels or data: each of its keys is told.
+            Value::Object(wanted)
+                if !wanted.is_empty() && self.is_outer() && !owned.is_some_and(PathSet::is_leaf) =>
+            {
+                self.map(desired, wanted, None, &Map::new(), owned, None);
+            }
+            _ if is_zero(desired) && self.of.is_built_in() => {
                 self.push(ChangeKind::Ownership, Certainty::Sure, Some(desired), None);
             }
             _ => self.push(ChangeKind::Added, unless(owns_below(owned)), Some(desired), None),
+        }
+    }
+
+    /// Whether this is a part of the object rather than a field: `spec`, `data`, `metadata.labels`.
+    fn is_outer(&self) -> bool {
+        match self.at.as_slice() {
+            [] | [_] => true,
+            [Segment::Field(top), _] => top == "metadata",
+            _ => false,
         }
     }
 
@@ -125,6 +151,15 @@ impl Walk<'_> {
             Same::Yes if owns(owned) => {}
             Same::Yes => self.push(ChangeKind::Ownership, Certainty::Sure, Some(desired), Some(live)),
             Same::Perhaps => self.push(ChangeKind::Changed, unless(owns(owned)), Some(desired), Some(live)),
+            // An empty value of a built-in type may be none to the server, which then fills in the default again.
+            Same::No
+                if self.of.is_built_in()
+                    && (matches!(desired, Value::Array(items) if items.is_empty())
+                        || (defaults::is_unset(&self.at, desired)
+                            && defaults::is_default(self.of, &self.at, live))) =>
+            {
+                self.push(ChangeKind::Changed, Certainty::Doubtful, Some(desired), Some(live));
+            }
             Same::No => self.push(ChangeKind::Changed, Certainty::Sure, Some(desired), Some(live)),
         }
     }
@@ -141,14 +176,16 @@ impl Walk<'_> {
         let one_value = known.is_some_and(PathSet::is_leaf) && !self.at.is_empty();
         if wanted.is_empty() {
             let granular = known.is_some_and(|k| !k.is_leaf() && !k.is_empty());
-            match (owns(owned), found.is_empty() || granular) {
-                (true, true) => {}
+            match owns(owned) {
+                // A map is wanted and there is one: what is in it is others' business, and so is who owns the map itself (the
+                // first key that anybody puts in takes it from us).
+                _ if found.is_empty() || granular => {}
                 // Ours, and filled with defaults, or until now ours with content.
-                (true, false) => self.push(ChangeKind::Changed, Certainty::Doubtful, Some(desired), live),
-                (false, false) if one_value => {
+                true => self.push(ChangeKind::Changed, Certainty::Doubtful, Some(desired), live),
+                false if one_value => {
                     self.push(ChangeKind::Changed, Certainty::Sure, Some(desired), live);
                 }
-                (false, _) => self.push(ChangeKind::Ownership, Certainty::Sure, Some(desired), live),
+                false => self.push(ChangeKind::Changed, Certainty::Doubtful, Some(desired), live),
             }
             return;
         }
@@ -182,7 +219,7 @@ impl Walk<'_> {
         known: Option<&PathSet>,
     ) {
         let Some(live) = live else { return };
-        match list_shape(known) {
+        match list_shape(known).or_obvious(wanted, found) {
             ListShape::Keyed(keys) => self.keyed(&keys, wanted, found, owned, known),
             ListShape::Set => {
                 for item in wanted {
@@ -199,13 +236,15 @@ impl Walk<'_> {
                     self.at.pop();
                 }
             }
-            // No entry tells what this list is.
-            ListShape::Unknown if wanted.is_empty() => {
-                if !found.is_empty() {
+            // No entry tells what this list is, so nobody owns any of it. It may be a set that has more.
+            ListShape::Unknown => {
+                if desired == live && !wanted.is_empty() {
+                    self.push(ChangeKind::Ownership, Certainty::Sure, Some(desired), Some(live));
+                } else if desired != live {
                     self.push(ChangeKind::Changed, Certainty::Doubtful, Some(desired), Some(live));
                 }
             }
-            ListShape::Atomic | ListShape::Unknown => self.whole(desired, live, owned),
+            ListShape::Atomic => self.whole(desired, live, owned),
         }
     }
 

@@ -138,7 +138,7 @@ pub(crate) fn is_allocated(of: KindOf, at: &[Segment]) -> bool {
                 "clusterIP" | "clusterIPs" | "ipFamilies" | "ipFamilyPolicy" | "healthCheckNodePort",
                 ..,
             ]
-            | ["spec", "ports", "nodePort" | "targetPort", ..],
+            | ["spec", "ports", "nodePort", ..],
         ) => true,
         ("", "PersistentVolumeClaim" | "Pod" | "Namespace", ["spec", ..]) => true,
         ("", "PersistentVolume", ["spec", "claimRef", ..]) => true,
@@ -154,6 +154,35 @@ pub(crate) fn is_allocated(of: KindOf, at: &[Segment]) -> bool {
         (_, _, ["metadata", "finalizers" | "ownerReferences", ..]) => true,
         // A second name of `serviceAccountName`, kept by the server.
         (_, _, [.., "serviceAccount"]) => of.is_built_in(),
+        _ => false,
+    }
+}
+
+/// Whether an empty scalar is no value to a built-in type: texts, and the numbers of probes. Other numbers and switches with a default
+/// other than zero tell zero from nothing (`replicas: 0`).
+pub(super) fn is_unset(at: &[Segment], value: &Value) -> bool {
+    let probe = matches!(at.last(), Some(Segment::Field(name)) if matches!(name.as_str(), "periodSeconds" | "timeoutSeconds" | "successThreshold" | "failureThreshold"));
+    value.as_str() == Some("") || (probe && *value == 0)
+}
+
+/// Whether a path is that of a map whose keys are free (labels, data, limits), rather than of a struct; or a part of `metadata`.
+pub(crate) fn is_free_map(at: &[Segment]) -> bool {
+    const FREE: [&str; 11] = [
+        "labels",
+        "annotations",
+        "data",
+        "binaryData",
+        "stringData",
+        "nodeSelector",
+        "matchLabels",
+        "limits",
+        "requests",
+        "hard",
+        "parameters",
+    ];
+    match at {
+        [Segment::Field(top), _] if top == "metadata" => true,
+        [.., Segment::Field(name)] => FREE.contains(&name.as_str()),
         _ => false,
     }
 }

@@ -34,6 +34,34 @@ pub(crate) fn list_shape(known: Option<&PathSet>) -> ListShape {
     if known.is_leaf() { ListShape::Atomic } else { ListShape::Unknown }
 }
 
+impl ListShape {
+    /// Where no entry tells: by the first keys that commonly tell items apart and do so in both lists.
+    pub(crate) fn or_obvious(self, a: &[Value], b: &[Value]) -> Self {
+        const OBVIOUS: [&[&str]; 6] = [
+            &["containerPort", "protocol"],
+            &["port", "protocol"],
+            &["mountPath"],
+            &["devicePath"],
+            &["topologyKey", "whenUnsatisfiable"],
+            &["name"],
+        ];
+        if self != ListShape::Unknown || (a.is_empty() && b.is_empty()) {
+            return self;
+        }
+        OBVIOUS
+            .iter()
+            .map(|keys| keys.iter().map(|k| (*k).to_owned()).collect::<Vec<_>>())
+            .find(|keys| tells_apart(keys, a) && tells_apart(keys, b))
+            .map_or(self, ListShape::Keyed)
+    }
+}
+
+fn tells_apart(keys: &[String], items: &[Value]) -> bool {
+    items.iter().enumerate().all(|(i, item)| {
+        item.get(&keys[0]).is_some() && find_item(keys, item, items).is_some_and(|(first, _)| first == i)
+    })
+}
+
 /// The value that the API server gives to a key that a manifest leaves out.
 fn default_key(name: &str) -> Option<Value> {
     (name == "protocol").then(|| Value::String("TCP".into()))

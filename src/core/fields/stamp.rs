@@ -53,6 +53,10 @@ fn write(fields: &Value, live: Option<&Value>, out: &mut Vec<u8>) {
         out.push(END);
         let below = &map[key];
         match key.strip_prefix("f:") {
+            // `labels: {}` in Git asks for a map; whatever others put into it does not count.
+            Some("labels" | "annotations") if below.as_object().is_some_and(serde_json::Map::is_empty) => {
+                out.push(b'{');
+            }
             Some(name) => write(below, live.and_then(|v| v.get(name)), out),
             None if key == "." => out.push(if live.is_some() { b'+' } else { b'-' }),
             None => {
@@ -130,6 +134,18 @@ mod tests {
         for (i, digest) in changed.iter().enumerate() {
             assert_ne!(&base, digest, "change {i}");
         }
+    }
+
+    #[test]
+    fn what_others_put_into_an_empty_map_of_ours_does_not_count() {
+        let object = |annotations: Value| {
+            json!({"metadata": {"annotations": annotations, "managedFields": [
+                {"manager": "windlass", "operation": "Apply", "fieldsV1": {"f:metadata": {"f:annotations": {}}}}]}})
+        };
+        assert_eq!(
+            owned_digest(&object(json!({})), None),
+            owned_digest(&object(json!({"deployment.kubernetes.io/revision": "2"})), None)
+        );
     }
 
     #[test]

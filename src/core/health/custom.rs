@@ -1,5 +1,5 @@
-//! Any resource that no rule of its own covers, read by the conventions of API conditions: `observedGeneration`, `Stalled` and
-//! `Reconciling`, `Ready` and its synonyms, well-known phases.
+//! Any resource that no rule of its own covers, read by the conventions of API conditions:
+//! `observedGeneration`, `Stalled` and `Reconciling`, `Ready` and its synonyms, well-known phases.
 
 use super::Verdict;
 use super::live::{Condition, Live};
@@ -21,7 +21,8 @@ const GOOD: [&str; 11] = [
 /// Those of them whose `False` is an end, not a beginning: the work is over and did not succeed.
 const FINAL: [&str; 1] = ["Succeeded"];
 
-/// Groups whose kinds have no status, or one that says nothing of health: routing tables and scrape settings that others read.
+/// Groups whose kinds have no status, or one that says nothing of health: routing tables and scrape settings
+/// that others read.
 const WITHOUT_STATUS: [&str; 7] = [
     "monitoring.coreos.com/PodMonitor",
     "monitoring.coreos.com/Probe",
@@ -79,7 +80,8 @@ pub(super) fn verdict(live: &Live<'_>, group: &str, kind: &str) -> Verdict {
 
 fn by_conditions(conditions: &[Condition<'_>], generation: i64, observed: bool) -> Option<Verdict> {
     let find = |kind: &str| conditions.iter().find(|c| c.kind == kind);
-    // Without a generation on the status or the condition, the words may be about the object as it was before.
+    // Without a generation on the status or the condition, the words may be about the object as it was
+    // before.
     let is_certain = |c: &Condition<'_>| generation > 0 && (observed || c.observed_generation.is_some());
     if let Some(reconciling) = find("Reconciling").filter(|c| c.is_true()) {
         return Some(Verdict::progressing(format!("is being reconciled: {}", reconciling.why())));

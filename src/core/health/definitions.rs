@@ -1,11 +1,12 @@
-//! What other objects need to exist: Namespace, CustomResourceDefinition, APIService; and what is built in without a status.
+//! What other objects need to exist: Namespace, CustomResourceDefinition, APIService; and what is built in
+//! without a status.
 
 use super::Verdict;
 use super::live::{Condition, Live};
 use serde_json::Value;
 
-/// The groups of Kubernetes itself. What has no rule of its own in them (ConfigMap, Role, NetworkPolicy, StorageClass, admission
-/// webhooks and so on) has no health: it is what it says.
+/// The groups of Kubernetes itself. What has no rule of its own in them (ConfigMap, Role, NetworkPolicy,
+/// StorageClass, admission webhooks and so on) has no health: it is what it says.
 pub(super) fn is_built_in(group: &str) -> bool {
     matches!(
         group,

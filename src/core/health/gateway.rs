@@ -115,7 +115,8 @@ fn gateway(live: &Live<'_>) -> Verdict {
     }
 }
 
-/// Whether an entry of a status is about a parent of the specification. What is left out there is filled in by defaults.
+/// Whether an entry of a status is about a parent of the specification. What is left out there is filled in
+/// by defaults.
 fn is_same_parent(wanted: &Live<'_>, entry: &Live<'_>, namespace: &str) -> bool {
     let or =
         |text: &'static str, found: &str| if found.is_empty() { text.to_owned() } else { found.to_owned() };
@@ -143,7 +144,8 @@ fn parent_name(parent: &Live<'_>) -> String {
     }
 }
 
-/// A route is healthy when every parent that it names has accepted its current generation and found its backends.
+/// A route is healthy when every parent that it names has accepted its current generation and found its
+/// backends.
 fn route(live: &Live<'_>) -> Verdict {
     let generation = live.generation();
     let namespace = live.text("/metadata/namespace");

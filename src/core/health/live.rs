@@ -1,4 +1,5 @@
-//! Reading a live object: every accessor answers for any JSON value, and says "absent" to a field of the wrong type.
+//! Reading a live object: every accessor answers for any JSON value, and says "absent" to a field of the
+//! wrong type.
 
 use serde_json::Value;
 
@@ -112,8 +113,8 @@ impl<'a> Live<'a> {
         self.count("/metadata/generation")
     }
 
-    /// Whether its controller still has to look at the current generation. A controller that has looked further (seen
-    /// after a restore from a backup) is not waited for.
+    /// Whether its controller still has to look at the current generation. A controller that has looked
+    /// further (seen after a restore from a backup) is not waited for.
     pub fn is_unobserved(&self) -> bool {
         self.int("/status/observedGeneration").unwrap_or(0) < self.generation()
     }
@@ -145,8 +146,8 @@ impl<'a> Live<'a> {
 /// Longest message that is taken over from elsewhere, in characters.
 pub(super) const MESSAGE_LIMIT: usize = 300;
 
-/// The first line that is not blank, cut at a number of characters. What a validation error quotes as the wrong value is left
-/// out, for it can be the value of an environment variable.
+/// The first line that is not blank, cut at a number of characters. What a validation error quotes as the
+/// wrong value is left out, for it can be the value of an environment variable.
 pub(super) fn first_line(text: &str, limit: usize) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     let line = without_quoted_values(line);

@@ -1,9 +1,9 @@
 //! Health: one live object in, one verdict out.
 //!
 //! A verdict says three things apart: how the object is ([`Status`]), whether the wait for it is over
-//! ([`Verdict::settles`]), and whether waiting is pointless ([`Broken`]). `docs/reference/health.md` lists the rules by
-//! kind. Everything here takes what the API server said and returns a value; a field of an unexpected shape
-//! counts as absent, so no object can bring the daemon down.
+//! ([`Verdict::settles`]), and whether waiting is pointless ([`Broken`]). `docs/reference/health.md` lists
+//! the rules by kind. Everything here takes what the API server said and returns a value; a field of an
+//! unexpected shape counts as absent, so no object can bring the daemon down.
 
 mod custom;
 mod definitions;
@@ -63,10 +63,11 @@ impl fmt::Display for Status {
 /// Why an object will not become healthy however long one waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Broken {
-    /// For programs, in CamelCase: `ProgressDeadlineExceeded`, `JobFailed`, `CrashLoopBackOff`, `ImagePullBackOff`,
-    /// `QuotaExceeded` and so on.
+    /// For programs, in CamelCase: `ProgressDeadlineExceeded`, `JobFailed`, `CrashLoopBackOff`,
+    /// `ImagePullBackOff`, `QuotaExceeded` and so on.
     pub reason: &'static str,
-    /// For people: which pod or container, and what happened to it. Holds no value of an environment variable.
+    /// For people: which pod or container, and what happened to it. Holds no value of an environment
+    /// variable.
     pub message: String,
 }
 
@@ -79,9 +80,9 @@ pub struct Verdict {
     pub message: String,
     /// Set when waiting is pointless; the status is then `Degraded`.
     pub broken: Option<Broken>,
-    /// Whether a rollout waits while the status is what it is. `false` where waiting could last for ever without anything
-    /// being wrong with the commit: a claim that waits for its first pod, an autoscaler without metrics, a
-    /// resource of a shape that no rule covers.
+    /// Whether a rollout waits while the status is what it is. `false` where waiting could last for ever
+    /// without anything being wrong with the commit: a claim that waits for its first pod, an autoscaler
+    /// without metrics, a resource of a shape that no rule covers.
     pub blocks: bool,
 }
 
@@ -164,7 +165,8 @@ fn by_kind(live: &Live<'_>, group: &str, kind: &str) -> Verdict {
         ("apiextensions.k8s.io", "CustomResourceDefinition") => definitions::custom_resource_definition(live),
         ("apiregistration.k8s.io", "APIService") => definitions::api_service(live),
         ("gateway.networking.k8s.io", kind) => gateway::verdict(live, kind),
-        // A Node and a few others of the core group carry conditions; they are read as those of a custom resource.
+        // A Node and a few others of the core group carry conditions; they are read as those of a custom
+        // resource.
         (group, kind) if definitions::is_built_in(group) && kind != "Node" => {
             Verdict::healthy(format!("a {kind} is healthy by being there"))
         }

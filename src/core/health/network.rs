@@ -22,7 +22,8 @@ pub(super) fn service(live: &Live<'_>) -> Verdict {
             if !addresses.is_empty() {
                 return Verdict::healthy(format!("its load balancer answers at {}", addresses.join(", ")));
             }
-            // Set by hand where a network device outside the cluster does the balancing; nobody fills the status then.
+            // Set by hand where a network device outside the cluster does the balancing; nobody fills the
+            // status then.
             if live.items("/spec/externalIPs").count() > 0 {
                 return Verdict::healthy("is reached at its externalIPs");
             }
@@ -39,8 +40,9 @@ pub(super) fn service(live: &Live<'_>) -> Verdict {
     }
 }
 
-/// An Ingress is healthy by being there. Many controllers never write an address (those behind a node port, merged ingresses,
-/// several clusters behind one balancer), so waiting for one would hold good commits for ever.
+/// An Ingress is healthy by being there. Many controllers never write an address (those behind a node port,
+/// merged ingresses, several clusters behind one balancer), so waiting for one would hold good commits for
+/// ever.
 pub(super) fn ingress(live: &Live<'_>) -> Verdict {
     let addresses = addresses(live);
     Verdict::healthy(if addresses.is_empty() {

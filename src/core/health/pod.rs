@@ -10,9 +10,9 @@ use serde_json::Value;
 pub struct PodRules {
     /// Restarts of one container that are enough. Below it, an application may be waiting for its database.
     pub max_restarts: u32,
-    /// When the revision was applied. Restarts of a pod that is older count only if the container is in back-off and ended after
-    /// this; a pod that was restarted now and then over weeks is not the revision's doing. `None`: every
-    /// pod counts as new.
+    /// When the revision was applied. Restarts of a pod that is older count only if the container is in
+    /// back-off and ended after this; a pod that was restarted now and then over weeks is not the revision's
+    /// doing. `None`: every pod counts as new.
     pub since: Option<Timestamp>,
 }
 
@@ -96,15 +96,16 @@ impl Container<'_> {
     }
 }
 
-/// Text that came from a container or its runtime: one bounded line, with the values of the pod's environment variables
-/// taken out, wherever an application may have printed them.
+/// Text that came from a container or its runtime: one bounded line, with the values of the pod's environment
+/// variables taken out, wherever an application may have printed them.
 fn words(pod: &Live<'_>, text: &str, limit: usize) -> String {
     let mut text = text.to_owned();
     for list in ["/spec/initContainers", "/spec/containers", "/spec/ephemeralContainers"] {
         for container in pod.items(list) {
             for variable in container.items("/env") {
                 let value = variable.text("/value");
-                // Shorter ones are words such as `true` and ports, and would take the sense out of the message.
+                // Shorter ones are words such as `true` and ports, and would take the sense out of the
+                // message.
                 if value.chars().count() >= 8 && text.contains(value) {
                     text = text.replace(value, "…");
                 }
@@ -171,7 +172,8 @@ fn image_trouble(pod: &Live<'_>, container: &Container<'_>) -> Option<Broken> {
     let reason = match (container.waiting(), image_is_refused(message)) {
         ("InvalidImageName", _) => "InvalidImageName",
         ("ErrImageNeverPull", _) => "ErrImageNeverPull",
-        // The first failure may be the registry's bad moment, so its words have to say that the image is not to be had.
+        // The first failure may be the registry's bad moment, so its words have to say that the image is not
+        // to be had.
         ("ErrImagePull", Some(true)) => "ErrImagePull",
         // A second failure: enough, unless the words name a bad moment.
         ("ImagePullBackOff", Some(true) | None) => "ImagePullBackOff",
@@ -208,7 +210,8 @@ fn restart_trouble(pod: &Live<'_>, container: &Container<'_>, rules: &PodRules) 
         // An init container that failed some times and then did its work.
         false
     } else if container.is_ready() {
-        // Without a probe "ready" says no more than "runs at this moment", which is no answer to three restarts.
+        // Without a probe "ready" says no more than "runs at this moment", which is no answer to three
+        // restarts.
         is_new && since.is_some() && !container.has_readiness_probe && !container.is_init
     } else {
         is_new || (in_back_off && container.end().is_some_and(|end| is_after(end.text("/finishedAt"))))
@@ -223,17 +226,19 @@ fn restart_trouble(pod: &Live<'_>, container: &Container<'_>, rules: &PodRules) 
     Some(Broken { reason: "CrashLoopBackOff", message })
 }
 
-/// Why a new pod will not become ready however long one waits: an image that is not to be had, or a container that
-/// restarted [`PodRules::max_restarts`] times and is not ready. `None` for what may pass: a pod that no node has room
-/// for (nodes may be added), a ConfigMap or Secret that is missing (something else may be about to make it), a
-/// registry that does not answer, an eviction (its workload makes another pod). Those are told by [`pod_waits_for`].
+/// Why a new pod will not become ready however long one waits: an image that is not to be had, or a container
+/// that restarted [`PodRules::max_restarts`] times and is not ready. `None` for what may pass: a pod that no
+/// node has room for (nodes may be added), a ConfigMap or Secret that is missing (something else may be about
+/// to make it), a registry that does not answer, an eviction (its workload makes another pod). Those are told
+/// by [`pod_waits_for`].
 pub fn pod_trouble(pod: &Value, rules: &PodRules) -> Option<Broken> {
     let live = Live::new(pod);
     let trouble = trouble(&live, rules)?;
     Some(Broken { message: with_pod(&live, &trouble.message), ..trouble })
 }
 
-/// As [`pod_trouble`], but only for images: for pods whose restarts somebody else counts (a Job's `backoffLimit`).
+/// As [`pod_trouble`], but only for images: for pods whose restarts somebody else counts (a Job's
+/// `backoffLimit`).
 pub(super) fn pod_image_trouble(pod: &Live<'_>) -> Option<Broken> {
     let trouble = containers(pod).iter().find_map(|container| image_trouble(pod, container))?;
     Some(Broken { message: with_pod(pod, &trouble.message), ..trouble })
@@ -259,8 +264,8 @@ fn with_pod(pod: &Live<'_>, message: &str) -> String {
     }
 }
 
-/// What a pod that is not ready waits for, with its name; `None` when it is ready, has ended well or is being deleted. This is
-/// what to show when a wait lasts, also when nothing is beyond doubt broken.
+/// What a pod that is not ready waits for, with its name; `None` when it is ready, has ended well or is being
+/// deleted. This is what to show when a wait lasts, also when nothing is beyond doubt broken.
 pub fn pod_waits_for(pod: &Value) -> Option<String> {
     let live = Live::new(pod);
     if !live.text("/metadata/deletionTimestamp").is_empty() || live.text("/status/phase") == "Succeeded" {
@@ -289,7 +294,8 @@ fn waits_for(live: &Live<'_>) -> Option<String> {
         });
     }
     let containers = containers(live);
-    // What explains most comes first: a waiting container with a message, then one that ended, then one not ready.
+    // What explains most comes first: a waiting container with a message, then one that ended, then one not
+    // ready.
     let explained = containers.iter().find_map(|container| {
         let reason = container.waiting();
         match reason {

@@ -7,9 +7,9 @@ use serde_json::Value;
 /// Where `autoscaling/v1` keeps its conditions, as JSON.
 const V1_CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
 
-/// An autoscaler. Metrics are missing for a while at every rollout of its target, and for good where no metrics server runs; the
-/// replicas then stay as they are. That is shown and blocks nothing. A target or selector that is wrong
-/// does.
+/// An autoscaler. Metrics are missing for a while at every rollout of its target, and for good where no
+/// metrics server runs; the replicas then stay as they are. That is shown and blocks nothing. A target or
+/// selector that is wrong does.
 pub(super) fn autoscaler(live: &Live<'_>) -> Verdict {
     match live.keyed("/metadata/annotations", V1_CONDITIONS) {
         Some(text) => {
@@ -65,7 +65,8 @@ fn autoscaler_by(live: &Live<'_>, conditions: &[Condition<'_>]) -> Verdict {
     ))
 }
 
-/// A budget. Allowing no disruption is a state like any other (`minAvailable` of all replicas asks for it), not an illness.
+/// A budget. Allowing no disruption is a state like any other (`minAvailable` of all replicas asks for it),
+/// not an illness.
 pub(super) fn disruption_budget(live: &Live<'_>) -> Verdict {
     if live.is_unobserved() || live.get("/status").is_none() {
         return Verdict::progressing("the disruption controller has not looked at it yet");

@@ -3,10 +3,10 @@
 use super::Verdict;
 use super::live::Live;
 
-/// A claim. With the binding mode WaitForFirstConsumer it stays Pending until a pod that uses it is scheduled, which may be
-/// never (a suspended CronJob's claim). The mode stands in the class, not in the claim; but nobody is asked to provision until
-/// then, so the annotation that asks is the mark. A pod that waits for its claim is not ready, which its workload
-/// says: not blocking here loses nothing.
+/// A claim. With the binding mode WaitForFirstConsumer it stays Pending until a pod that uses it is
+/// scheduled, which may be never (a suspended CronJob's claim). The mode stands in the class, not in the
+/// claim; but nobody is asked to provision until then, so the annotation that asks is the mark. A pod that
+/// waits for its claim is not ready, which its workload says: not blocking here loses nothing.
 pub(super) fn claim(live: &Live<'_>) -> Verdict {
     match live.text("/status/phase") {
         "Bound" => {

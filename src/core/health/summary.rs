@@ -18,9 +18,9 @@ fn rank(verdict: &Verdict) -> u8 {
     }
 }
 
-/// One verdict for many objects. The status is the worst among those that do not settle, and `Healthy` when all do (`Suspended`
-/// when all are). The message names at most three of the worst objects, then says `and N more`. `broken` is that of the
-/// first broken object, with its name in front. No object at all is healthy.
+/// One verdict for many objects. The status is the worst among those that do not settle, and `Healthy` when
+/// all do (`Suspended` when all are). The message names at most three of the worst objects, then says `and N
+/// more`. `broken` is that of the first broken object, with its name in front. No object at all is healthy.
 pub fn summarize(verdicts: impl Iterator<Item = (ObjectId, Verdict)>) -> Verdict {
     let mut all: Vec<(ObjectId, Verdict)> = verdicts.collect();
     all.sort_by(|(a_id, a), (b_id, b)| rank(a).cmp(&rank(b)).then_with(|| a_id.cmp(b_id)));

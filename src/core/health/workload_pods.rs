@@ -1,4 +1,5 @@
-//! The pods of a workload: which of them belong to the revision that is being rolled out, and what is wrong with those.
+//! The pods of a workload: which of them belong to the revision that is being rolled out, and what is wrong
+//! with those.
 //!
 //! Old pods do not count: that the last revision crashes is often why there is a new one.
 
@@ -12,12 +13,13 @@ use serde_json::Value;
 const REVISION_HASH: &str = "controller-revision-hash";
 /// The number that a Deployment shares with its newest ReplicaSet.
 const DEPLOYMENT_REVISION: &str = "deployment.kubernetes.io/revision";
-/// The number of the pod template of a DaemonSet, which the API server raises at each change of it, and the label of the pods
-/// that were made from it.
+/// The number of the pod template of a DaemonSet, which the API server raises at each change of it, and the
+/// label of the pods that were made from it.
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 const POD_TEMPLATE_GENERATION: &str = "pod-template-generation";
 
-/// The newest ReplicaSet of a Deployment. A change of the template back to an older one gives that ReplicaSet the new number.
+/// The newest ReplicaSet of a Deployment. A change of the template back to an older one gives that ReplicaSet
+/// the new number.
 fn new_replica_set<'a>(deployment: &Live<'_>, replica_sets: &'a [Value]) -> Option<Live<'a>> {
     let revision = deployment.keyed("/metadata/annotations", DEPLOYMENT_REVISION)?;
     replica_sets.iter().map(Live::new).find(|set| {
@@ -26,13 +28,16 @@ fn new_replica_set<'a>(deployment: &Live<'_>, replica_sets: &'a [Value]) -> Opti
     })
 }
 
-/// The pods of a workload's newest revision. None while the controller has not observed the current generation, since until
-/// then the newest revision it knows is the last one. Pods that are being deleted are left out.
+/// The pods of a workload's newest revision. None while the controller has not observed the current
+/// generation, since until then the newest revision it knows is the last one. Pods that are being deleted are
+/// left out.
 ///
 /// - Deployment: those of the ReplicaSet whose revision annotation is the Deployment's.
-/// - StatefulSet: those with the label of `status.updateRevision`; a partition keeps the others old on purpose.
-/// - DaemonSet: those with the template generation of the DaemonSet's annotation. A pod made from an equal template of an
-///   earlier generation is left out, although the controller keeps it: doubt is never called broken.
+/// - StatefulSet: those with the label of `status.updateRevision`; a partition keeps the others old on
+///   purpose.
+/// - DaemonSet: those with the template generation of the DaemonSet's annotation. A pod made from an equal
+///   template of an earlier generation is left out, although the controller keeps it: doubt is never called
+///   broken.
 /// - Job, ReplicaSet, ReplicationController: all that they control. Pod: itself.
 pub fn new_pods<'a>(workload: &'a Value, replica_sets: &[Value], pods: &'a [Value]) -> Vec<&'a Value> {
     let live = Live::new(workload);
@@ -71,9 +76,9 @@ pub fn new_pods<'a>(workload: &'a Value, replica_sets: &[Value], pods: &'a [Valu
     }
 }
 
-/// Why a workload's newest revision will not become healthy however long one waits, from the workload itself, its ReplicaSets
-/// and its pods (more of both may be handed in: owners are compared). The Pods of the newest revision come first,
-/// since they know the cause where the workload knows only that time ran out.
+/// Why a workload's newest revision will not become healthy however long one waits, from the workload itself,
+/// its ReplicaSets and its pods (more of both may be handed in: owners are compared). The Pods of the newest
+/// revision come first, since they know the cause where the workload knows only that time ran out.
 pub fn workload_trouble(
     workload: &Value,
     replica_sets: &[Value],
@@ -97,7 +102,8 @@ pub fn workload_trouble(
         return own;
     }
     let Some(set) = new_replica_set(&live, replica_sets) else { return own };
-    // The condition is kept when the template goes back to an older ReplicaSet, but still names the one that timed out.
+    // The condition is kept when the template goes back to an older ReplicaSet, but still names the one that
+    // timed out.
     let own = own.filter(|broken| {
         broken.reason != "ProgressDeadlineExceeded"
             || live
@@ -106,13 +112,15 @@ pub fn workload_trouble(
     });
     own.or_else(|| {
         let failure = set.condition("ReplicaFailure").filter(Condition::is_true)?;
-        // Old pods that still run may make room; the Deployment's verdict knows, and repeats the ReplicaSet's condition.
+        // Old pods that still run may make room; the Deployment's verdict knows, and repeats the ReplicaSet's
+        // condition.
         let room = live.count("/status/replicas") > live.count("/status/updatedReplicas");
         refusal(failure.message, room || live.count("/status/terminatingReplicas") > 0)
     })
 }
 
-/// Whether a message quotes no ReplicaSet but the given one: `ReplicaSet "web-5d4f" has timed out progressing.`
+/// Whether a message quotes no ReplicaSet but the given one: `ReplicaSet "web-5d4f" has timed out
+/// progressing.`
 fn names_no_other(message: &str, name: &str) -> bool {
     match message.strip_prefix("ReplicaSet \"").and_then(|rest| rest.split_once('"')) {
         Some((named, _)) => named == name,
@@ -120,8 +128,8 @@ fn names_no_other(message: &str, name: &str) -> bool {
     }
 }
 
-/// What the first pod of the newest revision that is not ready waits for: the cause to show beside a verdict such as
-/// `0 of 3 pods are available`, also when nothing is beyond doubt broken.
+/// What the first pod of the newest revision that is not ready waits for: the cause to show beside a verdict
+/// such as `0 of 3 pods are available`, also when nothing is beyond doubt broken.
 pub fn workload_waits_for(workload: &Value, replica_sets: &[Value], pods: &[Value]) -> Option<String> {
     let new = new_pods(workload, replica_sets, pods);
     let rules = PodRules::default();

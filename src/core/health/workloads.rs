@@ -1,7 +1,7 @@
 //! What keeps pods running: Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController.
 //!
-//! The counts in a status say nothing about the current template until the controller has observed it, so the generation is
-//! compared before all else.
+//! The counts in a status say nothing about the current template until the controller has observed it, so the
+//! generation is compared before all else.
 
 use super::live::{Condition, Live, MESSAGE_LIMIT, counted, first_line};
 use super::{Broken, Verdict};
@@ -35,12 +35,12 @@ pub(super) fn deployment(live: &Live<'_>) -> Verdict {
     if updated >= desired && total <= updated && total <= desired && available >= desired {
         return Verdict::healthy(match desired {
             0 => "is scaled to 0".to_owned(),
-            _ => format!("{available} of {} are available", counted(desired, "pod")),
+            _ => format!("{available} of {} available", counted(desired, "pod")),
         });
     }
     let counts = if updated < desired {
-        format!("{updated} of {} run the new revision, {available} available", counted(desired, "pod"))
-    } else if total > updated.min(desired) && total > desired {
+        format!("{updated} of {} at the new revision, {available} available", counted(desired, "pod"))
+    } else if total > desired {
         format!(
             "the new revision is at {updated} of {}; waits for {} to terminate",
             counted(desired, "pod"),
@@ -50,16 +50,16 @@ pub(super) fn deployment(live: &Live<'_>) -> Verdict {
         format!("waits for {} to be replaced", counted(total - updated, "old pod"))
     } else if ready > available {
         format!(
-            "{available} of {} are available; {} ready for less than minReadySeconds",
+            "{available} of {} available; {} ready for less than minReadySeconds",
             counted(desired, "pod"),
             ready - available
         )
     } else {
-        format!("{available} of {} are available", counted(desired, "pod"))
+        format!("{available} of {} available", counted(desired, "pod"))
     };
     if let Some(progress) = live.condition("Progressing").filter(|c| c.reason == "ProgressDeadlineExceeded") {
-        // The controller keeps this condition when the template changes back to an older ReplicaSet, with the generation
-        // observed: what was said before the last change is not about it.
+        // The controller keeps this condition when the template changes back to an older ReplicaSet, with the
+        // generation observed: what was said before the last change is not about it.
         if live.last_change().is_none_or(|change| progress.time.is_empty() || progress.time >= change) {
             let seconds = live.int("/spec/progressDeadlineSeconds").unwrap_or(600);
             return Verdict::broken(
@@ -75,7 +75,7 @@ pub(super) fn deployment(live: &Live<'_>) -> Verdict {
     if completed && desired > 0 && available == 0 && live.condition("Available").is_some_and(|c| c.is_false())
     {
         return Verdict::degraded(format!(
-            "none of {} is available, after the rollout had completed",
+            "0 of {} available, after the rollout had completed",
             counted(desired, "pod")
         ));
     }
@@ -90,7 +90,7 @@ fn room_may_appear(live: &Live<'_>) -> bool {
     }
     let desired = live.int("/spec/replicas").unwrap_or(1).max(0);
     let spare = match live.get("/spec/strategy/rollingUpdate/maxUnavailable") {
-        None => desired * 25 / 100,
+        None => desired.saturating_mul(25) / 100,
         Some(value) => match (value.as_i64(), value.as_str().and_then(|s| s.strip_suffix('%'))) {
             (Some(number), _) => number,
             (None, Some(percent)) => desired.saturating_mul(percent.parse().unwrap_or(0)) / 100,
@@ -108,8 +108,8 @@ fn not_created(failure: &Condition<'_>, counts: &str, room_may_appear: bool) -> 
     }
 }
 
-/// Why the API server will refuse the same pod again. `None` for what may pass by itself: a webhook that does not answer, a
-/// service account that is about to be made, a conflict.
+/// Why the API server will refuse the same pod again. `None` for what may pass by itself: a webhook that does
+/// not answer, a service account that is about to be made, a conflict.
 pub(super) fn refusal(message: &str, room_may_appear: bool) -> Option<Broken> {
     let has = |text: &str| message.contains(text);
     let reason = if has("exceeded quota") {
@@ -136,8 +136,8 @@ pub(super) fn refusal(message: &str, room_may_appear: bool) -> Option<Broken> {
     Some(Broken { reason, message: format!("pods are refused: {}", first_line(message, MESSAGE_LIMIT)) })
 }
 
-/// A StatefulSet. `currentReplicas` and `currentRevision` are left out: they are known to lag behind for good after an update
-/// that was interrupted, while the pods are all there.
+/// A StatefulSet. `currentReplicas` and `currentRevision` are left out: they are known to lag behind for good
+/// after an update that was interrupted, while the pods are all there.
 pub(super) fn stateful_set(live: &Live<'_>) -> Verdict {
     if let Some(verdict) = unobserved(live, "StatefulSet") {
         return verdict;
@@ -162,38 +162,38 @@ pub(super) fn stateful_set(live: &Live<'_>) -> Verdict {
         return Verdict::healthy("is scaled to 0");
     }
     if total < desired {
-        return Verdict::progressing(format!("{total} of {pods} are created, {ready} ready"));
+        return Verdict::progressing(format!("{total} of {pods} created, {ready} ready"));
     }
     let on_delete = live.text("/spec/updateStrategy/type") == "OnDelete";
     let partition = live.count("/spec/updateStrategy/rollingUpdate/partition");
     let to_update = if on_delete { 0 } else { (desired - partition).max(0) };
     if updated < to_update {
         return Verdict::progressing(match partition {
-            0 => format!("{updated} of {pods} run the new revision, {ready} ready"),
+            0 => format!("{updated} of {pods} at the new revision, {ready} ready"),
             _ => format!(
-                "{updated} of {} above the partition run the new revision, {ready} of {desired} ready",
+                "{updated} of {} above the partition at the new revision, {ready} of {desired} ready",
                 counted(to_update, "pod")
             ),
         });
     }
     if ready < desired {
-        return Verdict::progressing(format!("{ready} of {pods} are ready"));
+        return Verdict::progressing(format!("{ready} of {pods} ready"));
     }
     let available = live.int("/status/availableReplicas").unwrap_or(ready);
     if live.count("/spec/minReadySeconds") > 0 && available < desired {
         return Verdict::progressing(format!(
-            "{available} of {pods} are available; the others are ready for less than minReadySeconds"
+            "{available} of {pods} available; the others ready for less than minReadySeconds"
         ));
     }
     let old = desired - updated.min(desired);
     Verdict::healthy(match (old, on_delete) {
-        (0, _) => format!("{ready} of {pods} are ready"),
+        (0, _) => format!("{ready} of {pods} ready"),
         (old, true) => format!(
-            "{ready} of {pods} are ready; {} of the old revision stay until somebody deletes them (OnDelete)",
+            "{ready} of {pods} ready; {} of the old revision stay until somebody deletes them (OnDelete)",
             counted(old, "pod")
         ),
         (old, false) => format!(
-            "{ready} of {pods} are ready; {} of the old revision stay below partition {partition}",
+            "{ready} of {pods} ready; {} of the old revision stay below partition {partition}",
             counted(old, "pod")
         ),
     })
@@ -216,22 +216,23 @@ pub(super) fn daemon_set(live: &Live<'_>) -> Verdict {
     let current = live.count("/status/currentNumberScheduled");
     let on_delete = live.text("/spec/updateStrategy/type") == "OnDelete";
     if current < desired {
-        return Verdict::progressing(format!("{current} of {nodes} have a pod, {available} available"));
+        return Verdict::progressing(format!("{current} of {nodes} with a pod, {available} available"));
     }
     if !on_delete && updated < desired {
         return Verdict::progressing(format!(
-            "{updated} of {nodes} run the new revision, {available} available"
+            "{updated} of {nodes} at the new revision, {available} available"
         ));
     }
     if available < desired {
-        return Verdict::progressing(format!("pods on {available} of {nodes} are available"));
+        return Verdict::progressing(format!("pods on {available} of {nodes} available"));
     }
     Verdict::healthy(match desired - updated {
         old if on_delete && old > 0 => format!(
-            "pods on {available} of {nodes} are available; {} of the old revision stay until somebody deletes them (OnDelete)",
+            "pods on {available} of {nodes} available; {} of the old revision stay until \
+             somebody deletes them (OnDelete)",
             counted(old, "pod")
         ),
-        _ => format!("pods on {available} of {nodes} are available"),
+        _ => format!("pods on {available} of {nodes} available"),
     })
 }
 
@@ -243,7 +244,7 @@ pub(super) fn replica_set(live: &Live<'_>) -> Verdict {
     let desired = live.int("/spec/replicas").unwrap_or(1).max(0);
     let total = live.count("/status/replicas");
     let available = live.count("/status/availableReplicas");
-    let counts = format!("{available} of {} are available", counted(desired, "pod"));
+    let counts = format!("{available} of {} available", counted(desired, "pod"));
     if let Some(failure) = live.condition("ReplicaFailure").filter(Condition::is_true) {
         return not_created(&failure, &counts, live.count("/status/terminatingReplicas") > 0);
     }
@@ -256,7 +257,7 @@ pub(super) fn replica_set(live: &Live<'_>) -> Verdict {
     match desired {
         0 => Verdict::healthy("is scaled to 0"),
         _ if total < desired => {
-            Verdict::progressing(format!("{total} of {} are created", counted(desired, "pod")))
+            Verdict::progressing(format!("{total} of {} created", counted(desired, "pod")))
         }
         _ if available < desired => Verdict::progressing(counts),
         _ => Verdict::healthy(counts),

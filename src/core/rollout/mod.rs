@@ -81,6 +81,8 @@ pub struct State {
     pub inventory: Vec<InventoryEntry>,
     /// The last revisions, newest first.
     pub history: Vec<HistoryEntry>,
+    /// The request to look again that was acted on.
+    pub handled_request: Option<String>,
     /// The release request that was acted on.
     pub handled_release: Option<String>,
     /// The rollback request that was acted on.
@@ -96,6 +98,7 @@ impl From<&DeliveryStatus> for State {
             failure: status.failure.clone(),
             inventory: status.inventory.clone(),
             history: status.history.clone(),
+            handled_request: status.handled_request.clone(),
             handled_release: status.handled_release.clone(),
             handled_rollback: status.handled_rollback.clone(),
         }
@@ -123,6 +126,8 @@ pub struct Observation {
     pub drifted: usize,
     /// The inventory after what drifted was written back; shown once.
     pub corrected: Option<Vec<InventoryEntry>>,
+    /// The value of the annotation that asks to look again.
+    pub reconcile: Option<String>,
     /// The value of the release annotation.
     pub release: Option<String>,
     /// The value of the rollback annotation.
@@ -148,6 +153,8 @@ pub struct Prepared {
     pub revision: Revision,
     /// The inventory that its apply needs recorded before it begins, or why it must not begin.
     pub outcome: Result<Vec<InventoryEntry>, Refusal>,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// Why a revision cannot be begun, or goes no further.

@@ -47,14 +47,26 @@ impl Machine<'_> {
         if let Some((goal, revision)) = self.wanted() {
             self.begin(goal, revision);
         }
+        // What is under way rests for the moment in which a newer revision is prepared: only one is worked on.
+        let preparing = self.prepares();
         if self.state.attempt.is_some() {
-            self.proceed();
+            if !preparing {
+                self.proceed();
+            }
         } else if self.seen.drifted > 0
             && self.spec.drift == DriftMode::Correct
             && let Some(effective) = &self.state.effective
         {
             self.actions.push(Action::Correct(effective.clone()));
         }
+        // Who waits for a request reads the phase then: it must tell what the request led to.
+        if !self.prepares() {
+            self.state.handled_request = self.seen.reconcile.clone();
+        }
+    }
+
+    fn prepares(&self) -> bool {
+        self.actions.iter().any(|a| matches!(a, Action::Prepare(..)))
     }
 
     fn delete(&mut self) {
@@ -98,6 +110,15 @@ impl Machine<'_> {
 
     /// What people asked for by annotation.
     fn requests(&mut self) {
+        if self.seen.reconcile != self.state.handled_request {
+            // What rests until it is tried again is due now.
+            self.state.failure = None;
+            if let Some(attempt) = &mut self.state.attempt
+                && attempt.retry_at.as_deref().is_some_and(|at| read_stamp(at) > self.now)
+            {
+                attempt.retry_at = Some(stamp(self.now));
+            }
+        }
         if let Some(release) = &self.seen.release
             && self.state.handled_release.as_ref() != Some(release)
         {
@@ -261,7 +282,10 @@ impl Machine<'_> {
     }
 
     fn applying(&mut self, attempt: Attempt) {
-        let applied = self.seen.applied.as_ref().filter(|a| a.revision == attempt.revision);
+        // What is tried again is planned and applied again: what came of it before says nothing.
+        let since = attempt.retry_at.as_deref().map(read_stamp);
+        let fresh = |at: Timestamp| since.is_none_or(|since| at >= since);
+        let applied = self.seen.applied.as_ref().filter(|a| a.revision == attempt.revision && fresh(a.at));
         let out_of_time = read_stamp(&attempt.deadline) <= self.now;
         if let Some(applied) = applied {
             match &applied.end {
@@ -292,7 +316,7 @@ impl Machine<'_> {
             }
             return;
         }
-        let prepared = self.seen.prepared.as_ref().filter(|p| p.revision == attempt.revision);
+        let prepared = self.seen.prepared.as_ref().filter(|p| p.revision == attempt.revision && fresh(p.at));
         match prepared.map(|p| &p.outcome) {
             None => self.actions.push(Action::Prepare(attempt.revision, attempt.goal)),
             Some(Ok(inventory)) => {
@@ -399,8 +423,10 @@ impl Machine<'_> {
 
     fn succeed(&mut self, attempt: Attempt) {
         self.state.attempt = None;
-        self.state.failure = None;
         let revision = attempt.revision;
+        if self.state.failure.as_ref().is_some_and(|f| f.revision.as_ref().is_none_or(|r| *r == revision)) {
+            self.state.failure = None;
+        }
         match attempt.goal {
             Goal::Deploy | Goal::Refresh => {
                 self.notify(false, "Deployed", "", format!("{revision} is deployed and healthy"));

@@ -39,7 +39,7 @@ pub fn status(
         failure: state.failure.clone(),
         inventory: state.inventory.clone(),
         history: state.history.clone(),
-        handled_request: before.handled_request.clone(),
+        handled_request: state.handled_request.clone(),
         handled_release: state.handled_release.clone(),
         handled_rollback: state.handled_rollback.clone(),
         conditions: before.conditions.clone(),
@@ -157,7 +157,14 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
                     format!("the last good revision could not be brought back, it is tried again: {message}");
                 return ("False", "RollbackFailed".into(), message);
             }
-            if state.attempt.is_some() && spec.rollback == RollbackMode::Hold {
+            if state.attempt.is_none() {
+                if let Some(revision) = state.failure.as_ref().and_then(|f| f.revision.as_ref()) {
+                    message = format!("{revision} was not begun: {message}");
+                }
+                if let Some(effective) = &state.effective {
+                    message = format!("{message}; {effective} goes on running");
+                }
+            } else if spec.rollback == RollbackMode::Hold {
                 message.push_str(
                     "; it was the first revision, so there is nothing to go back to and it stays in place",
                 );

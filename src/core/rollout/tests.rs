@@ -1,1 +1,623 @@
-//! The machine's promises, one at a time. The simulation tries them all together.
+//! The machine's promises, one at a time, in a small world: a cluster that does what it is told, with objects that are
+//! as healthy as the test says.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::*;
+use crate::api::delivery::{EntryOrigin, Outcome, Phase, Step};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+fn revision(name: &str) -> Revision {
+    Revision {
+        branch: "main".into(),
+        commit: format!("{name:0<40}"),
+        inputs: name.into(),
+        author: "Ada".into(),
+        subject: format!("Change {name}"),
+        ..Revision::default()
+    }
+}
+
+fn entry(name: &str) -> InventoryEntry {
+    InventoryEntry {
+        group: String::new(),
+        version: "v1".into(),
+        kind: "ConfigMap".into(),
+        namespace: "shop".into(),
+        name: name.into(),
+        uid: None,
+        origin: EntryOrigin::Created,
+        applied: String::new(),
+        digest: String::new(),
+        prune: None,
+        stale: false,
+        replicas: None,
+        wave: 0,
+    }
+}
+
+fn problem(reason: &str) -> Problem {
+    Problem {
+        reason: reason.into(),
+        object: "Deployment shop/web".into(),
+        message: format!("it is {reason}"),
+    }
+}
+
+/// A world around the machine: what a reconciler, an API server and Git do.
+struct World {
+    spec: Spec,
+    state: State,
+    seen: Observation,
+    now: Timestamp,
+    /// What is in the cluster, and of which revision.
+    cluster: BTreeMap<String, String>,
+    /// The objects of each revision.
+    bundles: BTreeMap<String, BTreeSet<String>>,
+    /// Revisions whose pods break.
+    broken: BTreeSet<String>,
+    /// Revisions that never become healthy.
+    slow: BTreeSet<String>,
+    /// Revisions that a dry-run refuses, and whether trying again may help.
+    refused: BTreeMap<String, bool>,
+    /// Revisions that fail while they are applied.
+    fails_applying: BTreeSet<String>,
+    notices: Vec<Notice>,
+    applied: Vec<String>,
+    wake: Option<Timestamp>,
+    gone: bool,
+}
+
+impl World {
+    fn new() -> Self {
+        World {
+            spec: Spec {
+                timeout: SignedDuration::from_secs(300),
+                retry_interval: SignedDuration::from_secs(60),
+                prune: true,
+                rollback: RollbackMode::Hold,
+                suspend: false,
+                deletion: DeletionPolicy::Prune,
+                drift: DriftMode::Correct,
+            },
+            state: State::default(),
+            seen: Observation::default(),
+            now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            cluster: BTreeMap::new(),
+            bundles: BTreeMap::new(),
+            broken: BTreeSet::new(),
+            slow: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            fails_applying: BTreeSet::new(),
+            notices: Vec::new(),
+            applied: Vec::new(),
+            wake: None,
+            gone: false,
+        }
+    }
+
+    fn push(&mut self, name: &str, objects: &[&str]) {
+        self.bundles.insert(name.into(), objects.iter().map(|o| (*o).to_owned()).collect());
+        self.seen.target = Target::Known(revision(name));
+    }
+
+    /// One round: observe, decide, act.
+    fn round(&mut self) -> bool {
+        self.seen.health = self.health();
+        let decision = next(&self.spec, &self.state, &self.seen, self.now);
+        self.state = decision.state;
+        self.forget_what_was_shown();
+        self.wake = None;
+        let mut acted = false;
+        for action in decision.actions {
+            acted |= self.act(action);
+        }
+        acted
+    }
+
+    fn forget_what_was_shown(&mut self) {
+        if self.seen.prepared.as_ref().is_some_and(|p| p.outcome.is_err()) {
+            self.seen.prepared = None;
+        }
+        match self.seen.applied.as_ref().map(|a| &a.end) {
+            Some(ApplyEnd::Failed(_)) => {
+                self.seen.applied = None;
+                self.seen.prepared = None;
+            }
+            Some(ApplyEnd::Blocked(_)) => self.seen.applied = None,
+            _ => {}
+        }
+        self.seen.pruned = None;
+        self.seen.corrected = None;
+    }
+
+    /// Rounds until nothing is to be done but wait.
+    fn settle(&mut self) {
+        for _ in 0..50 {
+            if !self.round() {
+                return;
+            }
+        }
+        panic!("the machine does not come to rest: {:?}", self.state);
+    }
+
+    /// Lets time pass, as far as the machine asked to be woken, for so long.
+    fn pass(&mut self, secs: i64) {
+        let until = self.now + SignedDuration::from_secs(secs);
+        for _ in 0..1000 {
+            match self.wake.filter(|at| *at <= until) {
+                Some(at) => {
+                    self.now = at.max(self.now + SignedDuration::from_millis(1));
+                    self.settle();
+                }
+                None => break,
+            }
+        }
+        self.now = until;
+        self.settle();
+    }
+
+    /// The process dies: all that was only remembered is lost.
+    fn crash(&mut self) {
+        self.seen.prepared = None;
+        self.seen.applied = None;
+        self.seen.pruned = None;
+        self.seen.corrected = None;
+    }
+
+    fn act(&mut self, action: Action) -> bool {
+        match action {
+            Action::Wake(at) => {
+                self.wake = Some(self.wake.map_or(at, |w| w.min(at)));
+                return false;
+            }
+            Action::Notify(notice) => {
+                self.notices.push(notice);
+                return false;
+            }
+            Action::Keep(_) => return false,
+            Action::RemoveFinalizer => {
+                self.gone = true;
+                return false;
+            }
+            Action::OrphanAll => return false,
+            Action::Correct(_) => {
+                self.seen.drifted = 0;
+                self.seen.corrected = Some(self.state.inventory.clone());
+            }
+            Action::Prepare(revision, _) => {
+                let outcome = match self.refused.get(&revision.inputs) {
+                    Some(transient) => Err(Refusal { problem: problem("Refused"), transient: *transient }),
+                    None => Ok(self.inventory_for(&revision)),
+                };
+                self.seen.applied = None;
+                self.seen.prepared = Some(Prepared { revision, outcome, at: self.now });
+            }
+            Action::Apply(revision, _) => {
+                // What is written is recorded before.
+                let recorded: BTreeSet<_> = self.state.inventory.iter().map(|e| e.name.clone()).collect();
+                let objects = self.bundles[&revision.inputs].clone();
+                assert!(objects.is_subset(&recorded), "applied before it was recorded");
+                if let Some(held) = &self.state.held {
+                    assert_ne!(held.revision.inputs, revision.inputs, "a held revision was applied");
+                }
+                self.applied.push(revision.inputs.clone());
+                let mut inventory = self.state.inventory.clone();
+                for entry in inventory.iter_mut().filter(|e| objects.contains(&e.name)) {
+                    entry.uid = Some("u".into());
+                    self.cluster.insert(entry.name.clone(), revision.inputs.clone());
+                }
+                let end = if self.fails_applying.contains(&revision.inputs) {
+                    ApplyEnd::Failed(Refusal { problem: problem("Denied"), transient: false })
+                } else {
+                    ApplyEnd::Done
+                };
+                if let Some(prepared) = &mut self.seen.prepared {
+                    prepared.outcome = Ok(inventory.clone());
+                }
+                self.seen.applied = Some(Applied { revision, inventory, end, at: self.now });
+            }
+            Action::Prune => {
+                let (stale, left): (Vec<_>, Vec<_>) =
+                    self.state.inventory.iter().cloned().partition(|e| e.stale);
+                for entry in stale {
+                    self.cluster.remove(&entry.name);
+                }
+                self.seen.pruned = Some(Pruned { inventory: left, refusal: None });
+            }
+            Action::PruneAll => {
+                for entry in &self.state.inventory {
+                    self.cluster.remove(&entry.name);
+                }
+                self.seen.pruned = Some(Pruned { inventory: Vec::new(), refusal: None });
+            }
+        }
+        true
+    }
+
+    fn inventory_for(&self, revision: &Revision) -> Vec<InventoryEntry> {
+        let objects = &self.bundles[&revision.inputs];
+        let mut all: BTreeMap<String, InventoryEntry> =
+            self.state.inventory.iter().map(|e| (e.name.clone(), e.clone())).collect();
+        for object in objects {
+            all.entry(object.clone()).or_insert_with(|| entry(object));
+        }
+        all.into_values().map(|e| InventoryEntry { stale: !objects.contains(&e.name), ..e }).collect()
+    }
+
+    fn health(&self) -> Health {
+        let counts: BTreeSet<&String> =
+            self.state.inventory.iter().filter(|e| !e.stale).map(|e| &e.name).collect();
+        let running = |set: &BTreeSet<String>| {
+            self.cluster.iter().any(|(name, of)| counts.contains(name) && set.contains(of))
+        };
+        if running(&self.broken) {
+            Health::Broken(problem("CrashLoopBackOff"))
+        } else if running(&self.slow) {
+            Health::Progressing(problem("Progressing"))
+        } else {
+            Health::Healthy
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        status::phase(&self.spec, &self.state, &self.seen)
+    }
+
+    /// What runs, as `object=revision`.
+    fn runs(&self) -> Vec<String> {
+        self.cluster.iter().map(|(o, r)| format!("{o}={r}")).collect()
+    }
+
+    fn deployed(objects: &[&str]) -> Self {
+        let mut world = World::new();
+        world.push("a", objects);
+        world.settle();
+        assert_eq!(world.phase(), Phase::Ready);
+        world
+    }
+}
+
+#[test]
+fn a_commit_is_deployed_and_what_left_git_is_removed() {
+    let mut world = World::deployed(&["web", "old"]);
+    assert_eq!(world.runs(), ["old=a", "web=a"]);
+    world.push("b", &["web", "new"]);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Ready);
+    assert_eq!(world.runs(), ["new=b", "web=b"]);
+    assert_eq!(world.state.effective.as_ref().unwrap().inputs, "b");
+    assert!(world.state.inventory.iter().all(|e| !e.stale));
+}
+
+#[test]
+fn nothing_is_done_when_nothing_changed() {
+    let mut world = World::deployed(&["web"]);
+    let before = world.state.clone();
+    // The branch moved, the inputs did not.
+    let mut same = revision("a");
+    same.commit = "f".repeat(40);
+    world.seen.target = Target::Known(same);
+    world.settle();
+    assert_eq!(world.state, before);
+    assert_eq!(world.applied, ["a"]);
+}
+
+#[test]
+fn a_broken_commit_is_rolled_back_whole_and_held() {
+    let mut world = World::deployed(&["web", "old"]);
+    world.broken.insert("b".into());
+    world.push("b", &["web", "new"]);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Held);
+    assert_eq!(world.runs(), ["old=a", "web=a"]);
+    let held = world.state.held.as_ref().unwrap();
+    assert_eq!((held.revision.inputs.as_str(), held.problem.reason.as_str()), ("b", "CrashLoopBackOff"));
+    assert_eq!(
+        world.state.history.iter().map(|h| h.outcome).collect::<Vec<_>>(),
+        [Outcome::Restored, Outcome::RolledBack, Outcome::Deployed]
+    );
+    // And it stays so, however long one waits.
+    world.pass(100_000);
+    assert_eq!(world.applied, ["a", "b", "a"]);
+}
+
+#[test]
+fn a_revision_that_is_not_healthy_in_time_is_rolled_back() {
+    let mut world = World::deployed(&["web"]);
+    world.slow.insert("b".into());
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(299);
+    assert_eq!(world.phase(), Phase::Waiting);
+    world.pass(2);
+    assert_eq!(world.phase(), Phase::Held);
+    assert_eq!(world.state.held.as_ref().unwrap().problem.reason, "Timeout");
+}
+
+#[test]
+fn a_newer_commit_gets_through_a_wait_a_hold_and_a_rollback() {
+    let mut world = World::deployed(&["web"]);
+    world.slow.insert("b".into());
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(10);
+    world.push("c", &["web"]);
+    world.settle();
+    assert_eq!((world.phase(), world.runs()), (Phase::Ready, vec!["web=c".to_owned()]));
+    assert_eq!(world.state.history[1].outcome, Outcome::Superseded);
+
+    world.broken.insert("d".into());
+    world.push("d", &["web"]);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Held);
+    world.push("e", &["web"]);
+    world.settle();
+    assert_eq!((world.phase(), world.runs()), (Phase::Ready, vec!["web=e".to_owned()]));
+
+    // The last good revision has become bad too: its rollback does not end well.
+    world.slow.insert("e".into());
+    world.broken.insert("f".into());
+    world.push("f", &["web"]);
+    world.settle();
+    assert_eq!(world.phase(), Phase::RollingBack);
+    world.push("g", &["web"]);
+    world.settle();
+    assert_eq!((world.phase(), world.runs()), (Phase::Ready, vec!["web=g".to_owned()]));
+}
+
+#[test]
+fn a_rollback_that_fails_says_so_and_is_tried_again_more_and_more_seldom() {
+    let mut world = World::deployed(&["web"]);
+    world.slow.insert("a".into());
+    world.broken.insert("b".into());
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(301);
+    assert_eq!(world.phase(), Phase::RollbackFailed);
+    assert!(world.notices.iter().any(|n| n.warning && n.reason == "RollbackFailed"));
+    let before = world.applied.len();
+    world.pass(2 * 3600);
+    let tries = world.applied.len() - before;
+    assert!((5..=20).contains(&tries), "{tries} tries in two hours");
+    world.slow.clear();
+    world.pass(1200);
+    assert_eq!(world.phase(), Phase::Held);
+    assert_eq!(world.runs(), ["web=a"]);
+}
+
+#[test]
+fn a_first_revision_that_fails_stays_and_counts_when_it_becomes_healthy() {
+    let mut world = World::new();
+    world.broken.insert("a".into());
+    world.push("a", &["web"]);
+    world.settle();
+    assert_eq!((world.phase(), world.runs()), (Phase::Failed, vec!["web=a".to_owned()]));
+    assert!(world.state.held.is_none());
+    world.broken.clear();
+    world.settle();
+    assert_eq!(world.phase(), Phase::Ready);
+}
+
+#[test]
+fn with_rollback_off_the_failed_revision_stays() {
+    let mut world = World::deployed(&["web"]);
+    world.spec.rollback = RollbackMode::Off;
+    world.broken.insert("b".into());
+    world.push("b", &["web"]);
+    world.settle();
+    assert_eq!((world.phase(), world.runs()), (Phase::Failed, vec!["web=b".to_owned()]));
+    world.push("c", &["web"]);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Ready);
+}
+
+#[test]
+fn what_a_dry_run_refuses_touches_nothing_and_is_told_once() {
+    let mut world = World::deployed(&["web"]);
+    world.refused.insert("b".into(), false);
+    world.push("b", &["web"]);
+    world.settle();
+    assert_eq!((world.phase(), world.runs()), (Phase::Failed, vec!["web=a".to_owned()]));
+    assert!(world.state.held.is_none() && world.state.attempt.is_none());
+    world.pass(3600);
+    assert_eq!(world.notices.iter().filter(|n| n.reason == "Refused").count(), 1);
+    assert_eq!(world.applied, ["a"]);
+    world.push("c", &["web"]);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Ready);
+}
+
+#[test]
+fn a_refusal_that_may_pass_is_tried_again() {
+    let mut world = World::deployed(&["web"]);
+    world.refused.insert("b".into(), true);
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(20);
+    world.refused.clear();
+    world.pass(120);
+    assert_eq!((world.phase(), world.runs()), (Phase::Ready, vec!["web=b".to_owned()]));
+}
+
+#[test]
+fn a_failure_while_applying_rolls_back() {
+    let mut world = World::deployed(&["web"]);
+    world.fails_applying.insert("b".into());
+    world.push("b", &["web", "new"]);
+    world.settle();
+    assert_eq!((world.phase(), world.runs()), (Phase::Held, vec!["web=a".to_owned()]));
+}
+
+#[test]
+fn git_going_back_to_the_good_revision_clears_the_hold() {
+    let mut world = World::deployed(&["web"]);
+    world.broken.insert("b".into());
+    world.push("b", &["web"]);
+    world.settle();
+    world.seen.target = Target::Known(revision("a"));
+    world.settle();
+    assert_eq!(world.phase(), Phase::Ready);
+    assert!(world.state.held.is_none());
+}
+
+#[test]
+fn a_release_tries_the_held_revision_once_more() {
+    let mut world = World::deployed(&["web"]);
+    world.broken.insert("b".into());
+    world.push("b", &["web"]);
+    world.settle();
+    world.broken.clear();
+    world.seen.release = Some("b/1".into());
+    world.settle();
+    assert_eq!((world.phase(), world.runs()), (Phase::Ready, vec!["web=b".to_owned()]));
+    // The same request is not acted on again.
+    world.broken.insert("c".into());
+    world.push("c", &["web"]);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Held);
+}
+
+#[test]
+fn new_settings_render_the_effective_revision_and_do_not_retry_the_held_one() {
+    let mut world = World::deployed(&["web"]);
+    world.broken.insert("b".into());
+    world.push("b", &["web"]);
+    world.settle();
+    let rotated = Revision { settings: "s2".into(), ..revision("b") };
+    world.seen.target = Target::Known(rotated);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Held);
+    assert_eq!(world.state.effective.as_ref().unwrap().settings, "s2");
+    assert_eq!(world.applied, ["a", "b", "a", "a"]);
+}
+
+#[test]
+fn a_person_can_go_back_and_the_newest_is_held_then() {
+    let mut world = World::deployed(&["web"]);
+    world.push("b", &["web"]);
+    world.settle();
+    world.seen.rollback = Some(format!("{}/1", revision("a").commit));
+    world.settle();
+    assert_eq!((world.phase(), world.runs()), (Phase::Held, vec!["web=a".to_owned()]));
+    assert_eq!(world.state.held.as_ref().unwrap().problem.reason, "RolledBackByHand");
+}
+
+#[test]
+fn drift_is_written_back_as_the_effective_revision_also_while_one_is_held() {
+    let mut world = World::deployed(&["web"]);
+    world.broken.insert("b".into());
+    world.push("b", &["web"]);
+    world.settle();
+    world.seen.drifted = 1;
+    let decision = next(&world.spec, &world.state, &world.seen, world.now);
+    assert_eq!(decision.actions, [Action::Correct(revision("a"))]);
+    world.spec.drift = DriftMode::Report;
+    assert!(next(&world.spec, &world.state, &world.seen, world.now).actions.is_empty());
+}
+
+#[test]
+fn a_suspended_delivery_does_nothing_and_a_deleted_one_removes_its_objects() {
+    let mut world = World::deployed(&["web"]);
+    world.spec.suspend = true;
+    world.push("b", &["web"]);
+    world.settle();
+    assert_eq!((world.phase(), world.runs()), (Phase::Suspended, vec!["web=a".to_owned()]));
+    world.seen.deleting = true;
+    world.settle();
+    assert!(world.gone && world.cluster.is_empty());
+}
+
+#[test]
+fn orphaned_objects_stay() {
+    let mut world = World::deployed(&["web"]);
+    world.spec.deletion = DeletionPolicy::Orphan;
+    world.seen.deleting = true;
+    world.settle();
+    assert!(world.gone);
+    assert_eq!(world.runs(), ["web=a"]);
+}
+
+#[test]
+fn asking_to_look_again_ends_a_rest() {
+    let mut world = World::deployed(&["web"]);
+    world.refused.insert("b".into(), false);
+    world.push("b", &["web"]);
+    world.settle();
+    world.refused.clear();
+    world.seen.reconcile = Some("now".into());
+    world.settle();
+    assert_eq!(world.phase(), Phase::Ready);
+}
+
+/// What may happen between two rounds.
+#[derive(Clone, Debug)]
+enum Happening {
+    Push { broken: bool, slow: bool, refused: bool, fails: bool, objects: u8 },
+    Crash,
+    Pass(i64),
+    Rounds(u8),
+    Heal,
+    Release,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        3 => (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), 1u8..8).prop_map(
+            |(broken, slow, refused, fails, objects)| Happening::Push {
+                broken: broken && slow, slow: slow && fails, refused: refused && broken, fails: fails && refused, objects
+            }
+        ),
+        3 => Just(Happening::Crash),
+        3 => (1i64..1000).prop_map(Happening::Pass),
+        5 => (1u8..6).prop_map(Happening::Rounds),
+        1 => Just(Happening::Heal),
+        1 => Just(Happening::Release),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    /// Whatever happens in whatever order, with the process dying between any two rounds: once a good commit is there and
+    /// all is quiet, exactly its objects run; and before that, once quiet, what runs is one revision as a whole.
+    #[test]
+    fn whatever_happens_it_ends_as_one_whole_revision(happenings in prop::collection::vec(happening(), 1..40)) {
+        let mut world = World::deployed(&["web"]);
+        let names = ["web", "x", "y", "z"];
+        let mut count = 0;
+        for happening in happenings {
+            match happening {
+                Happening::Push { broken, slow, refused, fails, objects } => {
+                    count += 1;
+                    let name = format!("r{count}");
+                    let chosen: Vec<&str> =
+                        names.iter().enumerate().filter(|(i, _)| *i == 0 || objects & (1 << (i - 1)) != 0).map(|(_, n)| *n).collect();
+                    if broken { world.broken.insert(name.clone()); }
+                    if slow { world.slow.insert(name.clone()); }
+                    if refused { world.refused.insert(name.clone(), false); }
+                    if fails { world.fails_applying.insert(name.clone()); }
+                    world.push(&name, &chosen);
+                }
+                Happening::Crash => world.crash(),
+                Happening::Pass(secs) => world.pass(secs),
+                Happening::Rounds(n) => for _ in 0..n { world.round(); },
+                Happening::Heal => { world.slow.clear(); world.broken.clear(); }
+                Happening::Release => { world.seen.release = Some(format!("{count}")); }
+            }
+        }
+        world.settle();
+        world.pass(3600);
+        let runs: BTreeSet<&String> = world.cluster.values().collect();
+        prop_assert!(runs.len() == 1, "a mixture runs: {:?}", world.runs());
+        let of = runs.into_iter().next().unwrap().clone();
+        let objects: BTreeSet<String> = world.cluster.keys().cloned().collect();
+        prop_assert_eq!(&objects, &world.bundles[&of]);
+
+        world.push("good", &["web", "good"]);
+        world.settle();
+        prop_assert_eq!(world.phase(), Phase::Ready);
+        prop_assert_eq!(world.runs(), ["good=good", "web=good"]);
+        prop_assert!(world.state.attempt.is_none() || world.state.attempt.as_ref().is_some_and(|a| a.step == Step::Failed));
+    }
+}

@@ -18,33 +18,40 @@ pub enum Node {
 /// A tree of files in memory. Directories are there as long as something stands in them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemTree {
-    nodes: BTreeMap<String, Node>,
+    /// Each with its id, since hashing large files again and again takes long.
+    nodes: BTreeMap<String, (Node, String)>,
 }
 
 impl MemTree {
     /// Files by path and content.
     pub fn new<P: Into<String>, C: Into<Vec<u8>>>(files: impl IntoIterator<Item = (P, C)>) -> Self {
-        MemTree { nodes: files.into_iter().map(|(p, c)| (p.into(), Node::File(c.into()))).collect() }
+        let node = |content: C| Node::File(content.into());
+        files
+            .into_iter()
+            .fold(MemTree::default(), |tree, (path, content)| tree.with(&path.into(), node(content)))
     }
 
     /// With one thing more, or another one in its place.
     #[must_use]
     pub fn with(mut self, path: &str, node: Node) -> Self {
-        self.nodes.insert(path.to_owned(), node);
+        let id = node.id();
+        self.nodes.insert(path.to_owned(), (node, id));
         self
     }
 
-    fn below<'a>(&'a self, dir: &str) -> impl Iterator<Item = (&'a str, &'a Node)> {
+    fn below<'a>(&'a self, dir: &str) -> impl Iterator<Item = (&'a str, &'a Node, &'a str)> {
         let prefix = if dir.is_empty() { String::new() } else { format!("{dir}/") };
-        self.nodes.iter().filter_map(move |(path, node)| Some((path.strip_prefix(&prefix)?, node)))
+        self.nodes
+            .iter()
+            .filter_map(move |(path, (node, id))| Some((path.strip_prefix(&prefix)?, node, id.as_str())))
     }
 
     fn directory_id(&self, dir: &str) -> String {
         let mut bytes = Vec::new();
-        for (path, node) in self.below(dir) {
+        for (path, _, id) in self.below(dir) {
             bytes.extend_from_slice(path.as_bytes());
             bytes.push(0);
-            bytes.extend_from_slice(node.id().as_bytes());
+            bytes.extend_from_slice(id.as_bytes());
             bytes.push(0);
         }
         digest::of_bytes(&bytes)
@@ -75,7 +82,7 @@ impl Tree for MemTree {
             return Err(TreeError::WrongKind { path: dir.into(), wanted: "directory" });
         }
         let mut entries: BTreeMap<&str, Entry> = BTreeMap::new();
-        for (path, node) in self.below(dir) {
+        for (path, node, id) in self.below(dir) {
             match path.split_once('/') {
                 Some((name, _)) => {
                     entries.entry(name).or_insert_with(|| Entry {
@@ -85,7 +92,7 @@ impl Tree for MemTree {
                     });
                 }
                 None => {
-                    entries.insert(path, Entry { name: path.into(), kind: node.kind(), id: node.id() });
+                    entries.insert(path, Entry { name: path.into(), kind: node.kind(), id: id.into() });
                 }
             }
         }
@@ -97,15 +104,15 @@ impl Tree for MemTree {
 
     fn entry(&self, path: &str) -> Result<Option<Entry>, TreeError> {
         let name = path.rsplit('/').next().unwrap_or_default().to_owned();
-        if let Some(node) = self.nodes.get(path) {
-            return Ok(Some(Entry { name, kind: node.kind(), id: node.id() }));
+        if let Some((node, id)) = self.nodes.get(path) {
+            return Ok(Some(Entry { name, kind: node.kind(), id: id.clone() }));
         }
         let exists = path.is_empty() || self.below(path).next().is_some();
         Ok(exists.then(|| Entry { name, kind: EntryKind::Directory, id: self.directory_id(path) }))
     }
 
     fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, TreeError> {
-        let content = match self.nodes.get(path) {
+        let content = match self.nodes.get(path).map(|(node, _)| node) {
             Some(Node::File(content)) => content.as_slice(),
             Some(Node::Symlink(target)) => target.as_bytes(),
             Some(Node::Submodule(_)) => {

@@ -9,7 +9,7 @@ use crate::core::diff::fold_string_data;
 use crate::core::manifest::Manifest;
 use crate::core::rollout::Refusal;
 use crate::core::tree::Tree;
-use crate::reconcile::sources::Fetched;
+use crate::reconcile::sources::Store;
 use crate::render::{self, Options, RenderError, Scope, Scopes, Substitutions};
 use crate::source::CommitId;
 use std::path::PathBuf;
@@ -106,8 +106,8 @@ fn labelled(mut manifest: Manifest, label: &str) -> Manifest {
 }
 
 /// The tree of a revision. A commit that the mirror does not have any more (its cache was lost, and history was
-/// rewritten) is fetched by its id where the server allows that.
-pub async fn tree(fetched: &Fetched, revision: &Revision) -> Result<Arc<dyn Tree>, Refusal> {
+/// rewritten) is store by its id where the server allows that.
+pub async fn tree(store: &Store, revision: &Revision) -> Result<Arc<dyn Tree>, Refusal> {
     let lost = |e: &dyn std::fmt::Display| {
         refusal(
             "CommitMissing",
@@ -116,9 +116,9 @@ pub async fn tree(fetched: &Fetched, revision: &Revision) -> Result<Arc<dyn Tree
         )
     };
     let id: CommitId = revision.commit.parse().map_err(|e| lost(&e))?;
-    if let Ok(tree) = fetched.mirror.tree(&id) {
+    if let Ok(tree) = store.mirror.tree(&id) {
         return Ok(Arc::new(tree));
     }
-    fetched.mirror.fetch_commit(&id, &fetched.credentials, &fetched.limits).await.map_err(|e| lost(&e))?;
-    Ok(Arc::new(fetched.mirror.tree(&id).map_err(|e| lost(&e))?))
+    store.mirror.fetch_commit(&id, &store.credentials, &store.limits).await.map_err(|e| lost(&e))?;
+    Ok(Arc::new(store.mirror.tree(&id).map_err(|e| lost(&e))?))
 }

@@ -5,10 +5,12 @@ use super::{Scope, bundle_of};
 use crate::api::delivery::{DriftMode, InventoryEntry, Revision};
 use crate::api::drift_report::{DriftEpisode, DriftReport, DriftReportSpec, DriftedField, DriftedObject};
 use crate::cluster::apply::{Guard, dry_run, get};
+use crate::core::autoscale::with_replicas;
 use crate::core::bundle::Bundle;
 use crate::core::drift::{ObjectDrift, drift};
 use crate::core::manifest::{Manifest, ObjectId};
 use crate::core::rollout::{back_off, stamp};
+use crate::reconcile::live::version;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
@@ -23,6 +25,9 @@ const OBJECTS: usize = 100;
 
 /// Episodes that are kept.
 const EPISODES: usize = 20;
+
+/// How long a watch may take to show what we wrote before its silence means something.
+const LAG: SignedDuration = SignedDuration::from_secs(10);
 
 /// Longest value that is shown, in characters.
 const VALUE: usize = 256;
@@ -62,11 +67,19 @@ pub async fn look(
     inventory: &[InventoryEntry],
 ) {
     let mode = scope.spec().drift;
+    let now = scope.daemon.now();
     let mut differ: BTreeMap<ObjectId, (String, &InventoryEntry)> = BTreeMap::new();
     if mode != DriftMode::Ignore {
         for entry in inventory.iter().filter(|e| !e.stale && e.uid.is_some()) {
             let id = entry.id();
             let live = scope.live(&entry.gvk(), &id);
+            if let Some((written, at)) = memory.awaited.get(&id) {
+                let shown = live.as_ref().is_some_and(|l| version(l) >= *written);
+                if !shown && *at + LAG > now {
+                    continue;
+                }
+                memory.awaited.remove(&id);
+            }
             let digest = match &live {
                 Some(live) => live.kept.digest.to_string(),
                 None if !scope.synced(&entry.gvk(), &entry.namespace) => continue,
@@ -94,9 +107,9 @@ pub async fn look(
             return;
         }
     };
-    for (id, (mark, _)) in new {
+    for (id, (mark, entry)) in new {
         if let Some(manifest) = bundle.get(&id)
-            && let Ok(found) = compare(scope, manifest).await
+            && let Ok(found) = compare(scope, manifest, entry).await
         {
             memory.drift.looked.insert(id, (mark, found));
         }
@@ -104,9 +117,13 @@ pub async fn look(
 }
 
 /// Compares one object field by field; a doubtful difference is settled by a dry-run.
-async fn compare(scope: &Scope<'_>, manifest: &Manifest) -> Result<Option<DriftedObject>, ()> {
+async fn compare(
+    scope: &Scope<'_>,
+    manifest: &Manifest,
+    entry: &InventoryEntry,
+) -> Result<Option<DriftedObject>, ()> {
     let resource = scope.daemon.discovery.find(&manifest.gvk()).await.map_err(|_| ())?.ok_or(())?;
-    let desired = manifest.to_value();
+    let desired = with_replicas(manifest.to_value(), entry.replicas);
     let live = get(&scope.access, &resource, manifest.namespace(), manifest.name()).await.map_err(|_| ())?;
     let found = drift(&desired, live.as_ref());
     let gvk = manifest.gvk();
@@ -212,6 +229,7 @@ pub async fn correct(
     .await;
     match result {
         Ok(work) => {
+            memory.awaited.extend(work.written.iter().map(|(id, w)| (id.clone(), (w.resource_version, now))));
             let mended_at = stamp(now);
             for id in &ids {
                 if let Some((_, Some(object))) = memory.drift.looked.remove(id) {

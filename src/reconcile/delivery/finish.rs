@@ -95,11 +95,11 @@ pub async fn keep(scope: &Scope<'_>, memory: &Memory, revision: &Revision) {
         .daemon
         .sources
         .get(&(delivery.namespace().unwrap_or_default(), delivery.spec.source.repository.clone()));
-    if let Some(fetched) = source.and_then(|k| k.fetched)
+    if let Some(store) = source.and_then(|k| k.store)
         && let Ok(id) = revision.commit.parse()
     {
         let name = scope.label.clone();
-        let kept = tokio::task::spawn_blocking(move || fetched.mirror.keep(&name, &id)).await;
+        let kept = tokio::task::spawn_blocking(move || store.mirror.keep(&name, &id)).await;
         if let Ok(Err(error)) = kept {
             tracing::warn!(%error, "the good commit could not be kept in the mirror");
         }

@@ -30,6 +30,7 @@ use prepare::Planner;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::Instrument;
 use work::Memory;
 
 /// Rounds of observe, decide and act within one reconcile. A Delivery that needs more goes on in the next one.
@@ -117,6 +118,7 @@ impl<'a> Scope<'a> {
             key: &self.daemon.secret_key,
             label: &self.label,
             live,
+            now: self.daemon.now(),
             previous,
         }
     }
@@ -127,8 +129,40 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// One reconcile of a Delivery.
+/// One reconcile of a Delivery, counted, with its name and the revision that it is about on every line of the log.
 pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controller::Action, Error> {
+    let span = tracing::info_span!(
+        "delivery",
+        delivery = %daemon.name(&delivery),
+        revision = tracing::field::Empty
+    );
+    let begin = std::time::Instant::now();
+    let result = rounds(delivery, daemon.clone()).instrument(span).await;
+    daemon.metrics.reconciled("Delivery", result.is_ok(), begin.elapsed());
+    result
+}
+
+/// Says in the log which revision is worked on: the one under way, else the newest that was fetched, else what runs.
+fn log_revision(daemon: &Daemon, delivery: &Delivery, logged: &mut String) {
+    let status = delivery.status.as_ref();
+    let revision = match status.and_then(|s| s.attempt.as_ref()) {
+        Some(attempt) => attempt.revision.to_string(),
+        None => {
+            let repository = &delivery.spec.source.repository;
+            let key = (delivery.namespace().unwrap_or_default(), repository.clone());
+            match daemon.sources.get(&key).and_then(|known| known.fetched) {
+                Some(fetched) => fetched.revision(),
+                None => status.and_then(|s| s.revision.clone()).unwrap_or_default(),
+            }
+        }
+    };
+    if *logged != revision {
+        tracing::Span::current().record("revision", &revision);
+        *logged = revision;
+    }
+}
+
+async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controller::Action, Error> {
     let memory = daemon.memory(&delivery);
     let mut memory = memory.lock().await;
     let mut delivery = newer(delivery, memory.latest.take());
@@ -145,7 +179,9 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
         delivery =
             finish::add_finalizer(&daemon, &delivery).await.map_err(|e| Error::Finalizer(Box::new(e)))?;
     }
+    let mut logged = String::new();
     for _ in 0..ROUNDS {
+        log_revision(&daemon, &delivery, &mut logged);
         let access = daemon.access(&delivery, &mut memory);
         let before = delivery.status.clone().unwrap_or_default();
         let now = daemon.now();
@@ -162,26 +198,24 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
             pods::follow(&scope, &mut memory, &before);
             let seen = observe::observe(&scope, &mut memory, &before).await;
             let spec = scope.spec();
-            let request = delivery.annotations().get(names::RECONCILE_REQUEST);
-            let state = asked(State::from(&before), request != before.handled_request.as_ref(), now);
-            decision = next(&spec, &state, &seen, now);
-            let mut status =
+            decision = next(&spec, &State::from(&before), &seen, now);
+            let status =
                 status::status(&spec, &decision.state, &seen, &before, delivery.metadata.generation, now);
             let worded = memory.worded_at.is_none_or(|at| at + WORDS <= now);
-            let prepares = decision.actions.iter().any(|a| matches!(a, Action::Prepare(..)));
-            // Who waits for a request reads the phase then: it must tell what the request led to.
-            if !prepares {
-                status.handled_request = request.cloned();
-            }
-            // What is about to be found out is written together with what it led to.
-            let finding_out = decision.state == state && prepares;
+            // What is about to be found out is written together with what it led to. A failure that was cleared is lost
+            // without harm.
+            let begun = |state: &State| (state.attempt.clone(), state.held.clone(), state.effective.clone());
+            let finding_out = begun(&decision.state) == begun(&State::from(&before))
+                && decision.actions.iter().any(|a| matches!(a, Action::Prepare(..)));
             written = (!finding_out && must_write(&before, &status, worded)).then_some(status);
         }
         if let Some(status) = written {
-            tracing::debug!(delivery = %daemon.name(&delivery), phase = ?status.phase, "status");
+            tracing::debug!(phase = ?status.phase, "status");
             match finish::write_status(&daemon, &delivery, status).await {
                 Ok(new) => {
                     memory.worded_at = Some(now);
+                    daemon.count_deployment(&before, &new);
+                    log_revision(&daemon, &new, &mut logged);
                     delivery = Arc::new(new);
                 }
                 // Somebody else wrote it: what we decided was decided on something old.
@@ -224,21 +258,6 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
         }
     }
     Ok(controller::Action::requeue(Duration::from_millis(100)))
-}
-
-/// A person who asks does not wait until what failed is due again.
-fn asked(mut state: State, asked: bool, now: Timestamp) -> State {
-    if asked {
-        if let Some(failure) = &mut state.failure {
-            failure.retry_at = crate::core::rollout::stamp(now);
-        }
-        if let Some(attempt) = &mut state.attempt
-            && attempt.retry_at.is_some()
-        {
-            attempt.retry_at = Some(crate::core::rollout::stamp(now));
-        }
-    }
-    state
 }
 
 /// The newer of what the watch shows and what we wrote last. Versions of one kind of object can be compared as numbers.
@@ -349,7 +368,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 if memory.work.as_ref().is_some_and(|w| w.revision == revision) {
                     memory.work = None;
                 }
-                memory.refused = Some((revision, refusal));
+                memory.refused = Some((revision, refusal, scope.daemon.now()));
             }
         },
         Action::Apply(revision, _) => {
@@ -381,7 +400,9 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                     apply::run(&planner, &mut work, healthy, superseded).await
                 }
             };
-            work.end = Some((end, scope.daemon.now()));
+            let now = scope.daemon.now();
+            memory.awaited.extend(work.written.iter().map(|(id, w)| (id.clone(), (w.resource_version, now))));
+            work.end = Some((end, now));
             memory.work = Some(work);
         }
         Action::Prune => {
@@ -462,7 +483,7 @@ pub(super) async fn bundle_of(
         return Ok(bundle);
     }
     let source = scope.daemon.sources.get(&(namespace, delivery.spec.source.repository.clone()));
-    let Some(fetched) = source.and_then(|k| k.fetched) else {
+    let Some(store) = source.and_then(|k| k.store) else {
         return Err(refusal("SourceUnknown", "the Repository was not read yet", true));
     };
     let settings = match &memory.settings {
@@ -476,7 +497,7 @@ pub(super) async fn bundle_of(
             true,
         ));
     }
-    let tree = bundle::tree(&fetched, revision).await?;
+    let tree = bundle::tree(&store, revision).await?;
     let options = bundle::options(&delivery.spec, settings.as_ref(), &scope.daemon.options.renderer);
     let scopes = bundle::ClusterScopes(&scope.daemon.discovery);
     let (rendered, warnings) = bundle::render(tree, &revision.path, &options, &scopes, &scope.label).await?;

@@ -9,6 +9,7 @@ use crate::core::digest;
 use crate::core::health::Status;
 use crate::core::rollout::{Applied, Health, Observation, Prepared, Target};
 use crate::reconcile::live::version;
+use crate::reconcile::sources::{Fetched, Store};
 use crate::render;
 use crate::source::CommitId;
 use kube::ResourceExt;
@@ -38,17 +39,18 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         health,
         drifted: memory.drift.count(),
         corrected: memory.drift.corrected.clone(),
+        reconcile: annotations.get(names::RECONCILE_REQUEST).cloned(),
         release: annotations.get(names::RELEASE_REQUEST).cloned(),
         rollback: annotations.get(names::ROLLBACK_REQUEST).cloned(),
     }
 }
 
 fn prepared(memory: &Memory) -> Option<Prepared> {
-    if let Some((revision, refusal)) = &memory.refused {
-        return Some(Prepared { revision: revision.clone(), outcome: Err(refusal.clone()) });
+    if let Some((revision, refusal, at)) = &memory.refused {
+        return Some(Prepared { revision: revision.clone(), outcome: Err(refusal.clone()), at: *at });
     }
     let work = memory.work.as_ref()?;
-    Some(Prepared { revision: work.revision.clone(), outcome: Ok(work.inventory.clone()) })
+    Some(Prepared { revision: work.revision.clone(), outcome: Ok(work.inventory.clone()), at: work.at })
 }
 
 fn applied(work: &Work) -> Option<Applied> {
@@ -76,8 +78,11 @@ async fn target(scope: &Scope<'_>, memory: &mut Memory) -> Target {
         };
     };
     let Some(fetched) = known.fetched else {
-        return known.problem.map_or(Target::Unknown, Target::Failed);
+        // What runs is not worse for a remote that is away; that stands on the Repository.
+        let runs = delivery.status.as_ref().is_some_and(|s| s.effective.is_some());
+        return known.problem.filter(|_| !runs).map_or(Target::Unknown, Target::Failed);
     };
+    let Some(store) = known.store else { return Target::Unknown };
     let key = TargetKey {
         commit: fetched.commit.id.as_str().to_owned(),
         branch: fetched.branch.clone(),
@@ -95,7 +100,7 @@ async fn target(scope: &Scope<'_>, memory: &mut Memory) -> Target {
     let target = match settings::read(delivery, &scope.access, &scope.daemon.secret_key, now).await {
         Err(problem) => return Target::Failed(problem),
         Ok(settings) => {
-            let target = revision(scope, &fetched, &settings).await;
+            let target = revision(scope, &fetched, &store, &settings).await;
             memory.settings = Some(settings);
             target
         }
@@ -110,14 +115,15 @@ async fn target(scope: &Scope<'_>, memory: &mut Memory) -> Target {
 
 async fn revision(
     scope: &Scope<'_>,
-    fetched: &crate::reconcile::sources::Fetched,
+    fetched: &Fetched,
+    store: &Store,
     settings: &Settings,
 ) -> Result<Revision, Problem> {
     let path = scope.delivery.spec.source.path.trim_matches('/').to_owned();
     let failed =
         |reason: &str, message: String| Problem { reason: reason.into(), object: String::new(), message };
     let id: CommitId = fetched.commit.id.clone();
-    let (mirror, at) = (fetched.mirror.clone(), path.clone());
+    let (mirror, at) = (store.mirror.clone(), path.clone());
     let inputs = tokio::task::spawn_blocking(move || {
         let tree = mirror.tree(&id).map_err(|e| (e.reason().to_owned(), e.to_string()))?;
         render::inputs(&tree, &at).map_err(|e| (super::bundle::reason(&e).to_owned(), e.to_string()))

@@ -137,5 +137,5 @@ async fn remove_one(
             }
         }
     }
-    Err(ApplyError { object: entry.id(), cause: crate::cluster::Cause::Conflict })
+    Err(ApplyError::new(entry.id(), crate::cluster::Cause::Conflict))
 }

@@ -26,9 +26,11 @@ pub struct Memory {
     /// The revision being worked on.
     pub work: Option<Work>,
     /// Why preparing failed; shown to the machine once.
-    pub refused: Option<(Revision, Refusal)>,
+    pub refused: Option<(Revision, Refusal, Timestamp)>,
     /// What was written for a revision whose plan met something unexpected and is made anew.
     pub carried: Option<(Revision, BTreeMap<ObjectId, Written>)>,
+    /// What was written and the watch may not show yet: the version, and when.
+    pub awaited: BTreeMap<ObjectId, (u64, Timestamp)>,
     /// What pruning came to; shown once.
     pub pruned: Option<Pruned>,
     /// The settings that were read, by their digest.
@@ -83,6 +85,8 @@ pub struct Work {
     pub written: BTreeMap<ObjectId, Written>,
     /// Objects of this plan that are done.
     pub done: BTreeSet<ObjectId>,
+    /// When it was prepared.
+    pub at: Timestamp,
     /// How the last apply ended, and when. A failure or a block is shown to the machine once.
     pub end: Option<(ApplyEnd, Timestamp)>,
 }
@@ -96,6 +100,8 @@ pub struct Planned {
     pub digest: String,
     /// Whether it was there before, where that was found out.
     pub origin: Option<EntryOrigin>,
+    /// Replicas that are applied although Git names none.
+    pub replicas: Option<i64>,
 }
 
 /// What is to be done with an object.

@@ -22,6 +22,8 @@ pub(in crate::render) struct Closure {
     pub roots: BTreeMap<String, String>,
     /// Content of the files by path, the kustomizations included; links are replaced by what they point to.
     pub files: BTreeMap<String, Vec<u8>>,
+    /// Directories that are named through a link, and where they really are.
+    pub links: BTreeMap<String, String>,
     /// The documents of resources and patches.
     pub sources: Vec<(String, Vec<Document>)>,
     /// Directories whose every file may be read, since plugins are configured there.
@@ -61,7 +63,7 @@ enum Use {
     Data,
 }
 
-/// Follows the kustomization of a directory. Without `contents` only kustomizations are read.
+/// Follows the kustomization of a directory, given by its path without links. Without `contents` only kustomizations are read.
 pub(in crate::render) fn follow(
     files: &Files<'_>,
     dir: &str,
@@ -220,10 +222,14 @@ impl Reader<'_, '_> {
             (EntryKind::Submodule, _) => Err(RenderError::Submodule(path)),
             (EntryKind::Directory, Use::Resource | Use::Base | Use::Plugin) => {
                 if usage == Use::Plugin {
-                    self.closure.whole.insert(path.clone());
+                    self.closure.whole.insert(found.path.clone());
                 }
-                match self.visit(&path) {
-                    Err(RenderError::NoKustomization(p)) if p == path => {
+                if found.path != path {
+                    self.closure.links.insert(path.clone(), found.path.clone());
+                }
+                // Kustomize too resolves the links of a directory before what stands in it.
+                match self.visit(&found.path) {
+                    Err(RenderError::NoKustomization(p)) if p == found.path => {
                         Err(wrong(ReferenceProblem::NotAKustomization))
                     }
                     other => other,

@@ -74,9 +74,10 @@ pub(super) async fn run(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
-        // It starts no processes of its own (no plugins, no search path), so stopping it stops everything.
         .kill_on_drop(true);
     let mut child = command.spawn().map_err(missing)?;
+    limit_memory(&child);
+    let group = Group(child.id());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let limit = options.limits.total_bytes;
     let work = async {
@@ -85,7 +86,9 @@ pub(super) async fn run(
         if stdout.len() as u64 > limit {
             return Ok(None);
         }
-        Ok::<_, std::io::Error>(Some((stdout, stderr?, child.wait().await?)))
+        let (stderr, status) = (stderr?, child.wait().await?);
+        group.ended();
+        Ok::<_, std::io::Error>(Some((stdout, stderr, status)))
     };
     let refused = |message: String| RenderError::Kustomize { path: file.into(), message };
     match tokio::time::timeout(options.timeout, work).await {
@@ -101,6 +104,45 @@ pub(super) async fn run(
         }
     }
 }
+
+/// The process and all that it started, which is nothing unless the binary is another than expected. Killed when
+/// dropped, so also when the caller goes away.
+struct Group(Option<u32>);
+
+impl Group {
+    /// The process was collected: its number may be another's from now on.
+    fn ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0.and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
+            // It fails only when nothing of the group is left.
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// Address space that the process may take; the Go runtime reserves a good gigabyte before it does anything.
+#[cfg(target_os = "linux")]
+const ADDRESS_SPACE: u64 = 4 << 30;
+
+/// Sets the limit right after the start, before the process has read anything worth mentioning. Where the system refuses,
+/// the limits of time and output remain.
+#[cfg(target_os = "linux")]
+fn limit_memory(child: &tokio::process::Child) {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) else { return };
+    let limit = Rlimit { current: Some(ADDRESS_SPACE), maximum: Some(ADDRESS_SPACE) };
+    if let Err(error) = prlimit(Some(pid), Resource::As, limit) {
+        tracing::debug!(%error, "kustomize runs without a limit of memory");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn limit_memory(_: &tokio::process::Child) {}
 
 async fn read_up_to(stream: Option<impl AsyncRead + Unpin>, limit: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();

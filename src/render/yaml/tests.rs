@@ -89,6 +89,11 @@ fn what_is_refused_says_where_and_quotes_nothing() {
         ("a: [s3cret\nb: 1", 2, ""),
         ("a: 1\n---\nb: 1\nb: 2\n", 4, "second time"),
         ("a:\n\tb: s3cret", 2, ""),
+        ("a:\n  &b: s3cret", 2, "an anchor's name"),
+        ("a: 1\n---b: s3cret", 2, "must stand alone"),
+        ("a:\n  \tb: s3cret", 2, "indented with a tab"),
+        ("{\"a\nb\": s3cret}", 1, "a key must stand on one line"),
+        ("a: s3cret\nb: x\u{2028}y", 2, "line break for some readers"),
     ] {
         let error = read(text).unwrap_err();
         assert_eq!(error.line, line, "{text}: {error}");

@@ -1,11 +1,12 @@
 // Package stages makes the configuration of kwok, the player of simulated nodes
-// and pods: how a node becomes ready, and how a pod acts out what the tags of
-// its images say.
+// and pods: how a node becomes ready, how a claim gets its volume, and how a pod
+// acts out what the tags of its images say.
 //
-// A stage is kwok's unit: a selector, a delay, and a template of the pod's next
-// status. There is one stage for each rule in rules.go. The question which rule
-// is next for a pod is written once (next.jq), and so is the status that
-// follows (pod.tmpl); this file puts the rules into both.
+// A stage is kwok's unit: a selector, a delay, and a template of the object's
+// next status. Those of nodes and volumes are plain YAML. For pods there is one
+// stage for each rule in rules.go: the question which rule is next for a pod is
+// written once (next.jq), and so is the status that follows (pod.tmpl); this
+// file puts the rules into both.
 package stages
 
 import (
@@ -26,13 +27,21 @@ var podTemplate string
 //go:embed node.yaml
 var nodeStages string
 
+//go:embed volume.yaml
+var volumeStages string
+
 // Config is the text of kwok's configuration file.
 func Config() (string, error) {
 	nodes := fill(nodeStages, "@KUBERNETES@", version.Get().GitVersion)
-	documents := []string{strings.TrimSpace(nodes)}
-	stages := []stage{deletion(), podStage(startStage, 0, nil), podStage("gates", 0, nil)}
+	documents := []string{strings.TrimSpace(nodes), strings.TrimSpace(volumeStages)}
+	started := ask(".status.startTime", "Exists")
+	stages := []stage{
+		deletion(),
+		podStage("start", 0, nil, ask(".status.startTime", "DoesNotExist")),
+		podStage("gates", 0, nil, started, ask(".spec.readinessGates", "Exists")),
+	}
 	for _, r := range rules {
-		stages = append(stages, podStage(r.name, r.after, r.event))
+		stages = append(stages, podStage(r.name, r.after, r.event, started, r.possible()))
 	}
 	for _, s := range stages {
 		text, err := json.MarshalIndent(s, "", "  ")
@@ -52,18 +61,17 @@ type stage = map[string]any
 // period; there is no process to wait for.
 func deletion() stage {
 	return newStage("delete", map[string]any{
-		"selector": map[string]any{"matchExpressions": []any{
-			map[string]any{"key": ".metadata.deletionTimestamp", "operator": "Exists"},
-		}},
-		"steps": []any{map[string]any{"delete": true}},
+		"selector": map[string]any{"matchExpressions": []any{ask(".metadata.deletionTimestamp", "Exists")}},
+		"steps":    []any{map[string]any{"delete": true}},
 	})
 }
 
-// startStage is the first of every pod: it gives the pod its start time.
-const startStage = "start"
-
 // podStage is the stage that next.jq calls name.
-func podStage(name string, afterMilliseconds int, e *event) stage {
+//
+// The question in next.jq is the dear part of its selector, and kwok asks every
+// stage at every change of every pod. So it is asked last, after some that are
+// cheap and rule out nearly every stage for nearly every pod.
+func podStage(name string, afterMilliseconds int, e *event, cheap ...map[string]any) stage {
 	var steps []any
 	if e != nil {
 		steps = append(steps, map[string]any{"event": e})
@@ -73,25 +81,24 @@ func podStage(name string, afterMilliseconds int, e *event) stage {
 		"root":        "status",
 		"template":    template(name),
 	}})
-	// next.jq would find out by itself whether the pod has started. But it is
-	// the dear part of a selector, and kwok asks every stage at every change of
-	// every pod, so the cheap question goes first.
-	started := "Exists"
-	if name == startStage {
-		started = "DoesNotExist"
-	}
+	questions := append([]map[string]any{ask(".metadata.deletionTimestamp", "DoesNotExist")}, cheap...)
 	spec := map[string]any{
-		"selector": map[string]any{"matchExpressions": []any{
-			map[string]any{"key": ".metadata.deletionTimestamp", "operator": "DoesNotExist"},
-			map[string]any{"key": ".status.startTime", "operator": started},
-			map[string]any{"key": query(), "operator": "In", "values": []string{name}},
-		}},
-		"steps": steps,
+		"selector": map[string]any{"matchExpressions": append(questions, ask(query(), "In", name))},
+		"steps":    steps,
 	}
 	if afterMilliseconds > 0 {
 		spec["delay"] = map[string]any{"durationMilliseconds": afterMilliseconds}
 	}
 	return newStage(name, spec)
+}
+
+// ask is one of a selector's conditions.
+func ask(jq, operator string, values ...string) map[string]any {
+	condition := map[string]any{"key": jq, "operator": operator}
+	if len(values) > 0 {
+		condition["values"] = values
+	}
+	return condition
 }
 
 func newStage(name string, spec map[string]any) stage {
@@ -124,6 +131,19 @@ func template(stage string) string {
 			r.gotpl(), r.name, r.to, r.overdue)
 	}
 	return fill(podTemplate, "@RULES@", strings.TrimSpace(chain.String()), "@STAGE@", stage)
+}
+
+// possible is a cheap question that must be answered well for the rule to fit
+// any container of a pod.
+func (r rule) possible() map[string]any {
+	if r.tags == nil {
+		return ask(".spec.restartPolicy", "NotIn", "Always")
+	}
+	var named []string
+	for _, tag := range r.tags {
+		named = append(named, fmt.Sprintf("contains(%q)", ":"+tag))
+	}
+	return ask(fmt.Sprintf(".spec.containers[].image, .spec.initContainers[]?.image | select(%s)", strings.Join(named, " or ")), "Exists")
 }
 
 // jq is the rule's condition on what "container" in next.jq makes.

@@ -1,0 +1,117 @@
+//! A commit that does not become healthy is taken back whole, and stays away until somebody changes something.
+
+use crate::support::daemon::{World, config_map, deployment};
+use serde_json::json;
+use windlass::api::condition::{self, kind};
+use windlass::api::delivery::{Outcome, Phase};
+use windlass::api::names;
+
+async fn deployed(test: &str) -> (World, String) {
+    let world = World::new(test).await;
+    let good = world.commit(
+        "First version",
+        &[
+            ("shop/web.yaml", &deployment("web", "ok", 2)),
+            ("shop/settings.yaml", &config_map("settings", "blue")),
+            ("shop/old.yaml", &config_map("old", "1")),
+        ],
+    );
+    world.deliver("shop", json!({})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    (world, good)
+}
+
+#[tokio::test]
+async fn the_whole_commit_is_taken_back_and_its_author_is_named() {
+    let (world, good) = deployed("rollback").await;
+    let bad = world.commit(
+        "Red, and broken",
+        &[
+            ("shop/web.yaml", &deployment("web", "crash", 2)),
+            ("shop/settings.yaml", &config_map("settings", "red")),
+            ("shop/new.yaml", &config_map("new", "1")),
+            ("shop/old.yaml", ""),
+        ],
+    );
+    let delivery = world.wait_for("shop", Phase::Held, &bad).await;
+    let status = delivery.status.unwrap();
+    let held = status.held.unwrap();
+    assert_eq!(held.revision.commit, bad);
+    assert_eq!(held.revision.author, "Ada");
+    assert_eq!(held.problem.object, format!("Deployment {}/web", world.space.name));
+    assert_eq!(status.effective.unwrap().commit, good);
+    let condition = condition::get(&status.conditions, kind::HELD).unwrap();
+    assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("True", "RevisionHeld"));
+    for word in [bad.as_str(), "Ada", "Red, and broken", "restarted 3 times"] {
+        assert!(condition.message.contains(word), "{word}: {}", condition.message);
+    }
+    assert_eq!(status.history[0].outcome, Outcome::Restored);
+    assert_eq!(status.history[1].outcome, Outcome::RolledBack);
+    assert_eq!(world.names("v1", "configmaps").await, ["old", "settings"]);
+    assert_eq!(world.get("v1", "configmaps", "settings").await["data"]["key"], "blue");
+    let web = world.get("apps/v1", "deployments", "web").await;
+    assert_eq!(web["spec"]["template"]["spec"]["containers"][0]["image"], "registry.example.com/web:ok");
+    let events = world.events("shop").await;
+    assert!(events.iter().any(|(reason, _)| reason == "RollingBack"), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_held_revision_is_not_tried_again_and_a_newer_one_is() {
+    let (world, _) = deployed("held").await;
+    let bad = world.commit("Broken", &[("shop/web.yaml", &deployment("web", "missing", 2))]);
+    world.wait_for("shop", Phase::Held, &bad).await;
+    // A commit elsewhere in the repository is not a reason to try it again.
+    let elsewhere = world.commit("Elsewhere", &[("other/readme.txt", "hello")]);
+    world.space.cluster.audit();
+    crate::support::cluster::wait_until(
+        "the commit elsewhere is seen",
+        crate::support::daemon::LIMIT,
+        || async {
+            let repository = world.repositories().get("config").await.unwrap();
+            let revision = repository.status.and_then(|s| s.revision).unwrap_or_default();
+            if revision.ends_with(&elsewhere) { Ok(()) } else { Err(revision) }
+        },
+    )
+    .await;
+    let delivery = world.deliveries().get("shop").await.unwrap();
+    assert_eq!(delivery.status.unwrap().phase, Phase::Held);
+    let fixed = world.commit("Fixed", &[("shop/web.yaml", &deployment("web", "fixed", 2))]);
+    let delivery = world.wait_for("shop", Phase::Ready, &fixed).await;
+    assert!(delivery.status.unwrap().held.is_none());
+}
+
+#[tokio::test]
+async fn a_release_tries_it_once_more() {
+    let (world, good) = deployed("release").await;
+    let bad = world.commit("Broken", &[("shop/web.yaml", &deployment("web", "denied", 2))]);
+    world.wait_for("shop", Phase::Held, &bad).await;
+    world.annotate("shop", names::RELEASE_REQUEST, &format!("{bad}/1")).await;
+    let delivery = world
+        .wait("shop", "held once more", |d| {
+            let status = d.status.clone().unwrap_or_default();
+            status.phase == Phase::Held
+                && status.history.iter().filter(|h| h.outcome == Outcome::RolledBack).count() == 2
+        })
+        .await;
+    assert_eq!(delivery.status.unwrap().effective.unwrap().commit, good);
+}
+
+#[tokio::test]
+async fn a_newer_commit_gets_through_in_the_middle_of_a_wait() {
+    let (world, _) = deployed("preempt").await;
+    let stuck = world.commit("Never ready", &[("shop/web.yaml", &deployment("web", "unready", 2))]);
+    world.wait_for("shop", Phase::Waiting, &stuck).await;
+    let fixed = world.commit("Fixed", &[("shop/web.yaml", &deployment("web", "fixed", 2))]);
+    let delivery = world.wait_for("shop", Phase::Ready, &fixed).await;
+    let outcomes: Vec<_> = delivery.status.unwrap().history.iter().map(|h| h.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Deployed, Outcome::Superseded, Outcome::Deployed]);
+}
+
+#[tokio::test]
+async fn what_is_not_healthy_in_time_is_taken_back() {
+    let (world, _) = deployed("timeout").await;
+    world.deliver("shop", json!({"timeout": "3s"})).await;
+    let stuck = world.commit("Never ready", &[("shop/web.yaml", &deployment("web", "unready", 2))]);
+    let delivery = world.wait_for("shop", Phase::Held, &stuck).await;
+    assert_eq!(delivery.status.unwrap().held.unwrap().problem.reason, "Timeout");
+}

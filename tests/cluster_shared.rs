@@ -1,0 +1,262 @@
+//! What daemons share: the Lease, Events, definitions; and how a busy server is treated.
+
+use crate::support::cluster::{SOON, Space, wait_until};
+use crate::support::faults::{Fault, Faults};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use windlass::cluster::apply::{apply, get};
+use windlass::cluster::crds::{Installed, install};
+use windlass::cluster::events::{Note, Recorder, Regarding};
+use windlass::cluster::lease::{Candidate, LeaseError, LeaseOptions};
+use windlass::cluster::{Cause, ConnectOptions, Connection, Guard, ServiceAccount};
+
+fn options(space: &Space, identity: &str) -> LeaseOptions {
+    LeaseOptions { duration: Duration::from_secs(1), ..LeaseOptions::new(&space.name, "windlass", identity) }
+}
+
+#[tokio::test]
+async fn one_holds_the_lease_and_the_other_learns_who() {
+    let space = Space::new("lease").await;
+    let candidate = |who: &str| Candidate::new(&space.connection, options(&space, who));
+    let first = candidate("first").acquire_unless_held().await.unwrap();
+    assert!(first.is_held());
+    let error = candidate("second").acquire_unless_held().await.err().unwrap();
+    let LeaseError::Held { holder, .. } = &error else { panic!("{error}") };
+    assert_eq!(holder, "first");
+    assert!(error.to_string().contains("first"), "{error}");
+
+    // Given back, it is free at once.
+    first.release().await;
+    let begin = Instant::now();
+    let second = candidate("second").acquire().await;
+    assert!(begin.elapsed() < Duration::from_secs(1), "no waiting for it to run out");
+    let record = candidate("any").read().await.unwrap().unwrap();
+    assert_eq!((record.holder.as_str(), record.transitions), ("second", 1));
+
+    // Dropped, as in a crash, it runs out; then it is another's.
+    drop(second);
+    let third = tokio::time::timeout(SOON, candidate("third").acquire_unless_held()).await.unwrap().unwrap();
+    assert!(third.is_held());
+
+    // Taken away (a person's edit), its holder notices.
+    let lease = format!("{}/windlass", space.path("coordination.k8s.io/v1", "leases"));
+    space
+        .send("PATCH", &lease, &json!({"spec": {"holderIdentity": "thief", "leaseDurationSeconds": 60}}))
+        .await;
+    tokio::time::timeout(SOON, third.lost()).await.expect("the loss is noticed");
+    assert!(!third.is_held());
+}
+
+#[tokio::test]
+async fn of_many_candidates_one_leads() {
+    let space = Space::new("race").await;
+    let tasks: Vec<_> = (0..8)
+        .map(|n| {
+            tokio::spawn(
+                Candidate::new(&space.connection, options(&space, &format!("c{n}"))).acquire_unless_held(),
+            )
+        })
+        .collect();
+    let mut leaders = Vec::new();
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(leader) => leaders.push(leader),
+            Err(LeaseError::Held { .. }) => {}
+            Err(e) => panic!("{e}"),
+        }
+    }
+    assert_eq!(leaders.len(), 1);
+}
+
+#[tokio::test]
+async fn events_tell_once_and_count() {
+    let space = Space::new("events").await;
+    let recorder = Recorder::start(&space.connection, "test-0");
+    let maps = space.resource("v1", "ConfigMap");
+    let regarding = Regarding { api_version: "v1".into(), id: maps.id(&space.name, "it"), uid: None };
+    let note = |text: &str| Note {
+        regarding: regarding.clone(),
+        related: None,
+        warning: true,
+        reason: "RevisionHeld".into(),
+        action: "RolledBack".into(),
+        text: text.into(),
+    };
+    for text in ["commit a", "commit a", "commit b", &"x".repeat(3000)] {
+        recorder.note(note(text));
+    }
+    let events = wait_until("the events are there", SOON, async || {
+        let list = space.send("GET", &space.path("events.k8s.io/v1", "events"), &Value::Null).await;
+        let items = list["items"].as_array().unwrap().clone();
+        if items.len() == 3 { Ok(items) } else { Err(format!("{} of {}", items.len(), recorder.dropped())) }
+    })
+    .await;
+    let one = events.iter().find(|e| e["note"] == "commit a").unwrap();
+    assert_eq!(one["reportingController"], "windlass.dev/windlass");
+    assert_eq!((&one["type"], &one["reason"]), (&json!("Warning"), &json!("RevisionHeld")));
+    assert!(events.iter().any(|e| e["note"] == "commit b"), "another text is another event");
+    assert_eq!(recorder.dropped(), 0);
+}
+
+#[tokio::test]
+async fn definitions_are_installed_once() {
+    let mut space = Space::new("install").await;
+    let group = format!("{}.example.com", space.name);
+    let definition = |kind: &str, plural: &str| {
+        json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("{plural}.{group}")},
+            "spec": {
+                "group": group, "scope": "Namespaced", "names": {"plural": plural, "kind": kind},
+                "versions": [{"name": "v1", "served": true, "storage": true,
+                    "schema": {"openAPIV3Schema": {"type": "object"}}}],
+            },
+        })
+    };
+    for plural in ["ones", "twos", "others"] {
+        space.forget_later(&format!(
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{plural}.{group}"
+        ));
+    }
+    let mut wanted = vec![definition("One", "ones"), definition("Two", "twos")];
+    let answers = install(&space.access, &space.discovery, &wanted, SOON).await.unwrap();
+    assert_eq!(answers, [Installed::Created, Installed::Created]);
+    assert_eq!(space.discovery.scope(&group, "Two"), Some(true));
+    wanted[1]["spec"]["names"]["shortNames"] = json!(["tw"]);
+    let answers = install(&space.access, &space.discovery, &wanted, SOON).await.unwrap();
+    assert_eq!(answers, [Installed::Unchanged, Installed::Updated]);
+    let error =
+        install(&space.access, &space.discovery, &[definition("One", "others")], SOON).await.unwrap_err();
+    assert!(error.to_string().contains("names are taken"), "{error}");
+}
+
+fn map(space: &Space, name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": space.name}})
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_patience_gets_it_from_everybody() {
+    let space = Space::new("busy").await;
+    let faults = Faults::before(space.cluster).await;
+    let connection = faults.connect().await;
+    let maps = space.resource("v1", "ConfigMap");
+    let (one, other) = (connection.access(None), connection.access(None));
+    faults.next("PATCH", 1, Fault::Status(429, Some(1)));
+    let begin = Instant::now();
+    apply(&one, &maps, &map(&space, "one"), Guard::Any).await.unwrap();
+    assert!(begin.elapsed() >= Duration::from_secs(1), "Retry-After is obeyed");
+    assert_eq!(faults.times("PATCH").len(), 2, "once refused, once carried out");
+
+    faults.next("PATCH", usize::MAX, Fault::Status(429, Some(1)));
+    let begin = Instant::now();
+    let wanted = map(&space, "one");
+    let (refused, waited) = tokio::join!(apply(&one, &maps, &wanted, Guard::Any), async {
+        // Asked while the first is held off.
+        wait_until("the first was refused", SOON, async || match faults.times("PATCH").len() {
+            0..=2 => Err("not yet".into()),
+            _ => Ok(()),
+        })
+        .await;
+        tokio::task::yield_now().await;
+        get(&other, &maps, &space.name, "one").await.map(|_| faults.times("GET").len())
+    });
+    assert!(begin.elapsed() >= Duration::from_secs(2), "three attempts, two pauses");
+    let error = refused.unwrap_err();
+    assert_eq!(error.cause, Cause::Throttled { retry_after: Duration::from_secs(1) });
+    assert!(error.is_transient());
+    assert_eq!(waited.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn errors_of_the_server_are_told_and_not_hidden_by_repeating() {
+    let space = Space::new("errors").await;
+    let faults = Faults::before(space.cluster).await;
+    let connection = faults.connect().await;
+    let maps = space.resource("v1", "ConfigMap");
+    let access = connection.access(None);
+    for code in [500, 502, 503, 504] {
+        let before = faults.times("PATCH").len();
+        faults.next("PATCH", usize::MAX, Fault::Status(code, None));
+        let error = apply(&access, &maps, &map(&space, "one"), Guard::Any).await.unwrap_err();
+        assert!(error.is_transient(), "{code}: {error:?}");
+        assert_eq!(faults.times("PATCH").len() - before, 1, "{code}");
+    }
+    faults.next("PATCH", 1, Fault::Hang);
+    let hasty = access.clone().with_limit(Duration::from_millis(300));
+    let error = apply(&hasty, &maps, &map(&space, "one"), Guard::Any).await.unwrap_err();
+    assert!(matches!(error.cause, Cause::Timeout { .. }) && error.is_transient(), "{error:?}");
+    assert!(get(&access, &maps, &space.name, "one").await.unwrap().is_none());
+
+    faults.next("PATCH", 1, Fault::LoseAnswer);
+    let error = apply(&access, &maps, &map(&space, "one"), Guard::Absent).await.unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    // It was carried out: the next try finds it, and is told that it did not make it.
+    let again = apply(&access, &maps, &map(&space, "one"), Guard::Absent).await.unwrap();
+    assert!(!again.created);
+}
+
+#[tokio::test]
+async fn tenants_share_the_connections() {
+    let space = Space::new("share").await;
+    let faults = Faults::before(space.cluster).await;
+    let connection = faults.connect().await;
+    let maps = space.resource("v1", "ConfigMap");
+    let users = Arc::new(Mutex::new(BTreeSet::new()));
+    {
+        let users = users.clone();
+        faults.set(move |request| {
+            let user = request.headers().get("impersonate-user").map(|v| v.to_str().unwrap().to_string());
+            let groups = request.headers().get_all("impersonate-group").iter().count();
+            users.lock().unwrap().insert((user, groups));
+            None
+        });
+    }
+    for name in ["a", "b"] {
+        let account = ServiceAccount { namespace: space.name.clone(), name: name.into() };
+        let error = get(&connection.access(Some(&account)), &maps, &space.name, "x").await.unwrap_err();
+        assert_eq!(error.cause.reason(), "Forbidden");
+    }
+    get(&connection.access(None), &maps, &space.name, "x").await.unwrap();
+    let user = |name: &str| (Some(format!("system:serviceaccount:{}:{name}", space.name)), 3);
+    assert_eq!(*users.lock().unwrap(), BTreeSet::from([(None, 0), user("a"), user("b")]));
+    let nobody = ServiceAccount { namespace: space.name.clone(), name: "line\nbreak".into() };
+    let error = get(&connection.access(Some(&nobody)), &maps, &space.name, "x").await.unwrap_err();
+    assert!(error.to_string().contains("service account"), "nothing is asked as somebody else: {error}");
+}
+
+#[tokio::test]
+async fn a_proxy_of_the_kubeconfig_is_used() {
+    let space = Space::new("proxy").await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    let used = Arc::new(Mutex::new(Vec::new()));
+    let asked = used.clone();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(client.read_u8().await.unwrap());
+            }
+            let line = String::from_utf8(head).unwrap().lines().next().unwrap().to_string();
+            let target = line.strip_prefix("CONNECT ").unwrap().split(' ').next().unwrap().to_string();
+            asked.lock().unwrap().push(target.clone());
+            let mut server = tokio::net::TcpStream::connect(target).await.unwrap();
+            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("kubeconfig");
+    let mut config = kube::config::Kubeconfig::read_from(&space.cluster.kubeconfig).unwrap();
+    config.clusters[0].cluster.as_mut().unwrap().proxy_url = Some(proxy);
+    // JSON is YAML.
+    std::fs::write(&file, serde_json::to_string(&config).unwrap()).unwrap();
+    let options = ConnectOptions { kubeconfig: Some(file), ..ConnectOptions::default() };
+    let connection = Connection::open(&options).await.unwrap();
+    let maps = space.resource("v1", "ConfigMap");
+    get(&connection.access(None), &maps, &space.name, "x").await.unwrap();
+    assert_eq!(used.lock().unwrap().len(), 1);
+}

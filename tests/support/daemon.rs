@@ -1,0 +1,286 @@
+//! The real daemon, as a process, for one test: with a namespace, an installation and a cache of its own, delivering a
+//! config repository on this machine. Its log is printed when the test fails.
+
+use super::cluster::{Space, block_on, suffix, wait_until};
+use super::git::{Repo, git};
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use windlass::api::delivery::Phase;
+use windlass::api::{Delivery, DriftReport, Repository};
+use windlass::cluster::crds;
+
+/// Longer than anything that is waited for takes on a busy machine.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// A daemon, what it watches and what it delivers from.
+pub struct World {
+    /// The namespace of everything.
+    pub space: Space,
+    /// The config repository.
+    pub repo: Repo,
+    /// Arguments of `windlass run` besides those that separate the tests from each other.
+    pub arguments: Vec<String>,
+    installation: String,
+    scratch: tempfile::TempDir,
+    daemon: Option<Child>,
+}
+
+impl World {
+    /// A namespace and an empty repository; the daemon is not started.
+    pub async fn stopped(test: &str) -> Self {
+        let space = Space::new(test).await;
+        // Applied by each test: the same definitions, so only the first one changes anything.
+        crds::install(&space.access, &space.discovery, &windlass::api::crds(), LIMIT).await.unwrap();
+        let repo = Repo::empty();
+        repo.git(&["config", "user.name", "Ada"]);
+        World {
+            space,
+            repo,
+            arguments: Vec::new(),
+            installation: suffix(),
+            scratch: tempfile::tempdir().unwrap(),
+            daemon: None,
+        }
+    }
+
+    /// A namespace, an empty repository and a running daemon.
+    pub async fn new(test: &str) -> Self {
+        let mut world = World::stopped(test).await;
+        world.start();
+        world
+    }
+
+    /// Starts the daemon.
+    pub fn start(&mut self) {
+        assert!(self.daemon.is_none(), "the daemon runs already");
+        let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_windlass"))
+            .args(["run", "--namespace", &self.space.name, "--watch-namespace", &self.space.name])
+            .args([
+                "--installation",
+                &self.installation,
+                "--log-level",
+                "info,windlass=debug",
+                "--log-format",
+                "text",
+            ])
+            .arg("--cache-dir")
+            .arg(self.scratch.path().join("cache"))
+            .args(&self.arguments)
+            .env("KUBECONFIG", &self.space.cluster.kubeconfig)
+            .env("WINDLASS_KUSTOMIZE", super::rendering::kustomize())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.daemon = Some(child);
+    }
+
+    /// Kills the daemon as a power cut would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.daemon.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Kills the daemon and starts it again. Its Lease is given away, as if it had run out.
+    pub async fn restart(&mut self) {
+        self.kill();
+        let lease =
+            format!("{}/windlass-{}", self.space.path("coordination.k8s.io/v1", "leases"), self.installation);
+        let _ = super::cluster::try_send(&self.space.connection.client, "DELETE", &lease, &Value::Null).await;
+        self.start();
+    }
+
+    /// Everything that the daemon said.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.scratch.path().join("log")
+    }
+
+    /// Writes files (an empty content removes one), and commits with this subject. Answers the commit's id.
+    pub fn commit(&self, subject: &str, files: &[(&str, &str)]) -> String {
+        for (path, content) in files {
+            let file = self.repo.path().join(path);
+            if content.is_empty() {
+                fs::remove_file(&file).unwrap();
+            } else {
+                fs::create_dir_all(file.parent().unwrap()).unwrap();
+                fs::write(&file, content).unwrap();
+            }
+        }
+        git(&self.repo.path(), &["add", "--all"]);
+        git(&self.repo.path(), &["commit", "--quiet", "--allow-empty", "--message", subject]);
+        self.repo.head()
+    }
+
+    /// Has the directories that match delivered into this namespace. `template` adds to the template.
+    pub async fn deliver(&self, path: &str, template: Value) {
+        let mut all = json!({"targetNamespace": self.space.name, "timeout": "60s", "retryInterval": "2s"});
+        for (field, value) in template.as_object().unwrap() {
+            all[field] = value.clone();
+        }
+        let spec = json!({
+            "url": self.repo.path(), "interval": "30s",
+            "deliveries": [{"path": path, "template": all}],
+        });
+        self.apply("Repository", "config", json!({"spec": spec})).await;
+    }
+
+    /// Applies an object of ours by server-side apply, as a person would.
+    pub async fn apply(&self, kind: &str, name: &str, mut body: Value) {
+        body["apiVersion"] = json!("windlass.dev/v1alpha1");
+        body["kind"] = json!(kind);
+        body["metadata"]["name"] = json!(name);
+        let plural = if kind == "Delivery" { "deliveries" } else { "repositories" };
+        let api: kube::Api<kube::core::DynamicObject> = kube::Api::namespaced_with(
+            self.space.connection.client.clone(),
+            &self.space.name,
+            &kube::core::ApiResource {
+                group: "windlass.dev".into(),
+                version: "v1alpha1".into(),
+                api_version: "windlass.dev/v1alpha1".into(),
+                kind: kind.into(),
+                plural: plural.into(),
+            },
+        );
+        let params = kube::api::PatchParams::apply("test").force();
+        api.patch(name, &params, &kube::api::Patch::Apply(&body)).await.unwrap();
+    }
+
+    /// The Deliveries of this namespace.
+    pub fn deliveries(&self) -> kube::Api<Delivery> {
+        kube::Api::namespaced(self.space.connection.client.clone(), &self.space.name)
+    }
+
+    /// The Repositories of this namespace.
+    pub fn repositories(&self) -> kube::Api<Repository> {
+        kube::Api::namespaced(self.space.connection.client.clone(), &self.space.name)
+    }
+
+    /// The DriftReports of this namespace.
+    pub fn reports(&self) -> kube::Api<DriftReport> {
+        kube::Api::namespaced(self.space.connection.client.clone(), &self.space.name)
+    }
+
+    /// Sets an annotation of a Delivery.
+    pub async fn annotate(&self, name: &str, annotation: &str, value: &str) {
+        let patch = json!({"metadata": {"annotations": {annotation: value}}});
+        let params = kube::api::PatchParams::default();
+        self.deliveries().patch(name, &params, &kube::api::Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// Waits until a Delivery is as wanted.
+    pub async fn wait(&self, name: &str, what: &str, is: impl Fn(&Delivery) -> bool) -> Delivery {
+        wait_until(&format!("Delivery {name}: {what}"), LIMIT, || async {
+            match self.deliveries().get_opt(name).await {
+                Ok(Some(delivery)) if is(&delivery) => Ok(delivery),
+                Ok(Some(delivery)) => Err(told(&delivery)),
+                Ok(None) => Err("is not there".into()),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await
+    }
+
+    /// Waits until a Delivery is in a phase with this commit as the last one tried.
+    pub async fn wait_for(&self, name: &str, phase: Phase, commit: &str) -> Delivery {
+        self.wait(name, &format!("{phase:?} with {commit}"), |d| {
+            d.status
+                .as_ref()
+                .is_some_and(|s| s.phase == phase && s.revision.as_ref().is_some_and(|r| r.ends_with(commit)))
+        })
+        .await
+    }
+
+    /// An object of this namespace, or `Null`.
+    pub async fn get(&self, api_version: &str, plural: &str, name: &str) -> Value {
+        let path = format!("{}/{name}", self.space.path(api_version, plural));
+        super::cluster::try_send(&self.space.connection.client, "GET", &path, &Value::Null)
+            .await
+            .unwrap_or(Value::Null)
+    }
+
+    /// Names of the objects of a kind in this namespace, those that Kubernetes makes left out.
+    pub async fn names(&self, api_version: &str, plural: &str) -> Vec<String> {
+        let list = self.space.send("GET", &self.space.path(api_version, plural), &Value::Null).await;
+        let mut names: Vec<String> = list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|o| o["metadata"]["name"].as_str())
+            .filter(|n| *n != "kube-root-ca.crt" && *n != "default")
+            .map(str::to_owned)
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Reasons of the Events about a Delivery, each with its text.
+    pub async fn events(&self, name: &str) -> Vec<(String, String)> {
+        let list = self.space.send("GET", &self.space.path("events.k8s.io/v1", "events"), &Value::Null).await;
+        let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+        list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|e| e["regarding"]["kind"] == "Delivery" && e["regarding"]["name"] == name)
+            .map(|e| (text(&e["reason"]), text(&e["note"])))
+            .collect()
+    }
+}
+
+fn told(delivery: &Delivery) -> String {
+    let status = delivery.status.clone().unwrap_or_default();
+    format!(
+        "phase {:?}, revision {:?}, conditions {:#?}, attempt {:#?}, held {:#?}, failure {:#?}",
+        status.phase, status.revision, status.conditions, status.attempt, status.held, status.failure
+    )
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.daemon.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log\n{}--- end of the daemon's log", self.log());
+        }
+        // Nobody is there any more to let them go.
+        let (cluster, name) = (self.space.cluster, self.space.name.clone());
+        block_on(async move {
+            let client = cluster.connect().await.client;
+            let api: kube::Api<Delivery> = kube::Api::namespaced(client, &name);
+            let Ok(all) = api.list(&kube::api::ListParams::default()).await else { return };
+            for delivery in all.items {
+                let patch = json!({"metadata": {"finalizers": null}});
+                let name = delivery.metadata.name.unwrap_or_default();
+                let params = kube::api::PatchParams::default();
+                let _ = api.patch(&name, &params, &kube::api::Patch::Merge(patch)).await;
+            }
+        });
+    }
+}
+
+/// A Deployment with one container whose image's tag says how its pods behave.
+pub fn deployment(name: &str, tag: &str, replicas: u32) -> String {
+    format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}}}\nspec:\n  replicas: {replicas}\n  \
+         selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    metadata: {{labels: {{app: {name}}}}}\n    \
+         spec: {{containers: [{{name: app, image: \"registry.example.com/{name}:{tag}\"}}]}}\n"
+    )
+}
+
+/// A ConfigMap with one key.
+pub fn config_map(name: &str, value: &str) -> String {
+    format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{key: \"{value}\"}}\n")
+}
