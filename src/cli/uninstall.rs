@@ -24,8 +24,26 @@ use tokio::time::Instant;
 /// Label on everything that `windlass install` puts into a cluster.
 pub const PART_OF: &str = "app.kubernetes.io/part-of";
 
+/// Label that tells which installation it was put there for; what several may share has none.
+pub const INSTANCE: &str = "app.kubernetes.io/instance";
+
 /// How long the pods of the daemon, and what is deleted, may take to go.
 const GONE: Duration = Duration::from_secs(90);
+
+/// Kinds of what `windlass install` makes, in the order in which they go.
+const PARTS: [(&str, &str); 11] = [
+    ("apps/v1", "Deployment"),
+    ("v1", "Service"),
+    ("v1", "ConfigMap"),
+    ("v1", "Secret"),
+    ("policy/v1", "PodDisruptionBudget"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"),
+    ("rbac.authorization.k8s.io/v1", "Role"),
+    ("v1", "ServiceAccount"),
+    ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
+    ("rbac.authorization.k8s.io/v1", "ClusterRole"),
+];
 
 /// Take Windlass out of the cluster: its resources, their definitions, and what `windlass install` made.
 ///
@@ -231,13 +249,23 @@ impl Cluster<'_> {
     async fn look(&self, args: &UninstallArgs) -> anyhow::Result<Found> {
         let mut found =
             Found { repositories: self.ours().await?, reports: self.ours().await?, ..Found::default() };
+        let labelled = ListParams::default().labels(&format!("{PART_OF}=windlass"));
+        for (api_version, kind) in PARTS {
+            found.parts.extend(self.list(api_version, kind, &labelled).await?);
+        }
+        let instance = |thing: &Thing| thing.object.labels().get(INSTANCE).cloned();
         let leases: Api<Lease> = Api::all(self.connection.client.clone());
         let own = format!("windlass-{}", args.installation);
-        let shared = leases.list(&ListParams::default()).await.map_err(explained)?.items.iter().any(|l| {
+        let leases = leases.list(&ListParams::default()).await.map_err(explained)?.items;
+        let shared = leases.iter().any(|l| {
             let name = l.name_any();
             name.starts_with("windlass-")
                 && (name != own || l.namespace().as_deref() != Some(&args.namespace))
-        });
+        }) || found.parts.iter().any(|p| instance(p).is_some_and(|i| i != args.installation));
+        found.parts.retain(|p| instance(p).map_or(!shared, |i| i == args.installation));
+        let parts = std::mem::take(&mut found.parts);
+        (found.deployments, found.parts) =
+            parts.into_iter().partition(|p| p.resource.gvk.kind == "Deployment");
         for delivery in self.ours::<Delivery>().await? {
             match shared && self.of_another(args, &delivery).await? {
                 true => found.others.push(delivery),
@@ -258,26 +286,6 @@ impl Cluster<'_> {
                     .iter()
                     .any(|d| d.namespace() == r.namespace() && d.name_any() == r.name_any())
             });
-        }
-        let home = Some(args.namespace.as_str());
-        let labelled = ListParams::default().labels(&format!("{PART_OF}=windlass"));
-        found.deployments = self.list("apps/v1", "Deployment", &labelled).await?;
-        found.deployments.retain(|d| d.object.namespace().as_deref() == home);
-        for (api_version, kind) in [
-            ("v1", "Service"),
-            ("v1", "ConfigMap"),
-            ("v1", "Secret"),
-            ("policy/v1", "PodDisruptionBudget"),
-            ("networking.k8s.io/v1", "NetworkPolicy"),
-            ("rbac.authorization.k8s.io/v1", "RoleBinding"),
-            ("rbac.authorization.k8s.io/v1", "Role"),
-            ("v1", "ServiceAccount"),
-            ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
-            ("rbac.authorization.k8s.io/v1", "ClusterRole"),
-        ] {
-            let mut things = self.list(api_version, kind, &labelled).await?;
-            things.retain(|t| !shared || t.object.namespace().as_deref() == home);
-            found.parts.extend(things);
         }
         let settings = ListParams::default().fields("type=windlass.dev/settings");
         found.secrets = self.list("v1", "Secret", &settings).await?;

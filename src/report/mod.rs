@@ -54,20 +54,4 @@ pub fn short(revision: &crate::api::delivery::Revision) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::short_revision;
-
-    #[test]
-    fn revisions_are_shortened_and_other_texts_are_not() {
-        let table = [
-            ("main@sha1:1a2b3c4d5e6f", "main@1a2b3c4"),
-            ("sha1:1a2b3c4d5e6f", "1a2b3c4"),
-            ("main@sha1:1a2", "main@1a2"),
-            ("feature/a@b@sha1:1a2b3c4d", "feature/a@b@1a2b3c4"),
-            ("", ""),
-        ];
-        for (long, short) in table {
-            assert_eq!(short_revision(long), short);
-        }
-    }
-}
+mod tests;
