@@ -113,7 +113,7 @@ pub fn text(list: &DriftList, wide: bool, now: Timestamp) -> String {
         }
     }
     if list.drifted == 0 && list.deliveries.len() != 1 {
-        out.push("nothing differs from what Git wants".into());
+        out.push("nothing differs from what should be running".into());
     }
     if !list.mended.is_empty() {
         if out.last().is_some_and(|l| !l.is_empty()) {

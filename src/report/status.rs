@@ -328,9 +328,10 @@ fn details(row: &DeliveryRow, now: Timestamp) -> Vec<String> {
     }
     if row.drift.is_some_and(|n| n > 0) {
         let command = format!("`windlass drift {}`", row.name);
+        let what = if row.drift == Some(1) { "object differs" } else { "objects differ" };
         lines.push(detail(
             "drift",
-            &format!("{} differ from what Git wants; see {command}", count(row.drift)),
+            &format!("{} {what} from what should be running; see {command}", row.drift.unwrap_or(0)),
         ));
     }
     lines
@@ -338,13 +339,6 @@ fn details(row: &DeliveryRow, now: Timestamp) -> Vec<String> {
 
 fn suspended(row: &DeliveryRow) -> String {
     detail("suspended", &format!("nothing is changed; `windlass resume {}` goes on", row.name))
-}
-
-fn count(drift: Option<i64>) -> String {
-    match drift {
-        Some(1) => "1 object does".to_owned(),
-        n => format!("{} objects", n.unwrap_or(0)),
-    }
 }
 
 fn because(reason: &str, message: &str) -> String {
