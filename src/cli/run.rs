@@ -307,7 +307,9 @@ async fn install_what_is_missing(
     }
     let api: Api<Namespace> = Api::all(connection.client.clone());
     if api.get_opt(namespace).await?.is_none() {
-        let body = serde_json::from_value(json!({"metadata": {"name": namespace}}))?;
+        // The label tells `uninstall` whose namespace it is.
+        let labels = json!({(super::uninstall::PART_OF): "windlass"});
+        let body = serde_json::from_value(json!({"metadata": {"name": namespace, "labels": labels}}))?;
         match api.create(&PostParams::default(), &body).await {
             Ok(_) => say(&format!("namespace {namespace} created")),
             Err(kube::Error::Api(e)) if e.code == 409 => {}

@@ -82,6 +82,11 @@ impl World {
         self.daemon = Some(child);
     }
 
+    /// The name of this daemon's installation.
+    pub fn installation(&self) -> &str {
+        &self.installation
+    }
+
     /// Kills the daemon as a power cut would.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.daemon.take() {
