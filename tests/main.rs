@@ -4,11 +4,16 @@
 mod support;
 
 mod a_bad_commit_is_rolled_back_and_held;
+mod a_crash_anywhere_loses_nothing;
+mod a_rollback_is_complete;
 mod bad_manifests_say_where;
 mod cluster_apply;
 mod cluster_shared;
 mod cluster_watch;
+mod knowing_costs_nothing;
 mod kustomize_stays_inside_the_repository;
+mod nothing_is_half_applied;
+mod objects_that_left_git_are_pruned;
 mod ownership;
 mod real_manifests_render;
 mod source_cache_survives;

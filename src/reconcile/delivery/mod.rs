@@ -133,6 +133,8 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
     let memory = daemon.memory(&delivery);
     let mut memory = memory.lock().await;
     let mut delivery = newer(delivery, memory.latest.take());
+    // Kept whatever becomes of this round: the watch may show an older one for a while.
+    memory.latest = Some(delivery.clone());
     if daemon.is_stopping() {
         return Ok(controller::Action::await_change());
     }
@@ -152,6 +154,7 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
         let now = daemon.now();
         let decision;
         let written;
+        let mut wake: Option<Timestamp> = None;
         {
             let scope = Scope::new(&daemon, &delivery, access.clone());
             watch(&scope, &mut memory, &before);
@@ -170,7 +173,11 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
             // What is about to be found out is written together with what it led to.
             let finding_out = decision.state == State::from(&before)
                 && decision.actions.iter().any(|a| matches!(a, Action::Prepare(..)));
-            written = (!finding_out && must_write(&before, &status, worded)).then_some(status);
+            written = (!finding_out && must_write(&before, &status, worded)).then_some(status.clone());
+            // Words that wait a little are written then, also if nothing else happens.
+            if written.is_none() && !finding_out && status != before {
+                wake = memory.worded_at.map(|at| at + WORDS);
+            }
         }
         if let Some(status) = written {
             tracing::debug!(delivery = %daemon.name(&delivery), phase = ?status.phase, "status");
@@ -190,7 +197,6 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
         memory.forget_what_was_shown();
         let scope = Scope::new(&daemon, &delivery, access);
         let mut again = false;
-        let mut wake: Option<Timestamp> = None;
         for action in decision.actions {
             match perform(&scope, &mut memory, action).await {
                 Next::Done => {}
@@ -203,6 +209,9 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
             }
         }
         if !again {
+            if let Some(at) = observe::looks_again(&memory) {
+                wake = Some(wake.map_or(at, |w| w.min(at)));
+            }
             if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none() && s.failure.is_none()) {
                 memory.work = None;
                 memory.pods.clear();
@@ -338,15 +347,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             };
             let live = scope.live_fn();
             let previous = previous(scope, memory, status).await;
+            let before = remove(scope, &work.inventory, prune::What::Before, previous.as_deref()).await;
             let planner = scope.planner(&live, previous);
-            let before = prune::run(
-                &scope.access,
-                &scope.daemon.discovery,
-                &scope.label,
-                &work.inventory,
-                prune::What::Before,
-            )
-            .await;
             work.inventory = before.inventory;
             let end = match before.refusal {
                 Some(refusal) => crate::core::rollout::ApplyEnd::Failed(refusal),
@@ -367,12 +369,15 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             memory.work = Some(work);
         }
         Action::Prune => {
-            let failed = status.attempt.as_ref().is_some_and(|a| a.goal == Goal::Rollback);
-            memory.pruned = Some(remove(scope, status, prune::What::Stale { failed }).await);
+            let good = previous(scope, memory, status).await;
+            let pruned = remove(scope, &status.inventory, prune::What::Stale, good.as_deref()).await;
+            memory.pruned = Some(pruned);
         }
-        Action::PruneAll => memory.pruned = Some(remove(scope, status, prune::What::All).await),
+        Action::PruneAll => {
+            memory.pruned = Some(remove(scope, &status.inventory, prune::What::All, None).await);
+        }
         Action::OrphanAll => {
-            let left = remove(scope, status, prune::What::Orphan).await;
+            let left = remove(scope, &status.inventory, prune::What::Orphan, None).await;
             if let Some(refusal) = left.refusal {
                 scope.notify(true, "LabelLeft", &refusal.problem.object, &refusal.problem.message);
             }
@@ -389,12 +394,16 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
     Next::Again
 }
 
+/// Removes objects. `good` is the bundle of the last good revision, where it can be had: what only a revision after it
+/// adopted is released.
 async fn remove(
     scope: &Scope<'_>,
-    status: &DeliveryStatus,
+    inventory: &[InventoryEntry],
     what: prune::What,
+    good: Option<&Bundle>,
 ) -> crate::core::rollout::Pruned {
-    prune::run(&scope.access, &scope.daemon.discovery, &scope.label, &status.inventory, what).await
+    let never_good = |entry: &InventoryEntry| good.is_none_or(|b| b.get(&entry.id()).is_none());
+    prune::run(&scope.access, &scope.daemon.discovery, &scope.label, inventory, what, never_good).await
 }
 
 /// The bundle of the effective revision, to tell which fields left Git. Without it (its commit is lost) fields that
