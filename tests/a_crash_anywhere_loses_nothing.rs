@@ -87,7 +87,10 @@ async fn while_it_waits_for_health() {
 async fn while_it_waits_for_what_is_broken() {
     let (mut world, good) = deployed("crash-broken", "ok").await;
     let bad = bad_commit(&world, "missing");
-    wait_status(&world, "the bad one is begun", |s| s.attempt.as_ref().is_some_and(|a| a.revision.commit == bad)).await;
+    wait_status(&world, "the bad one is begun", |s| {
+        s.attempt.as_ref().is_some_and(|a| a.revision.commit == bad)
+    })
+    .await;
     world.restart().await;
     taken_back(&world, &good, &bad, "ok").await;
 }
@@ -109,7 +112,8 @@ async fn while_it_removes() {
 async fn while_it_rolls_back() {
     let (mut world, good) = deployed("crash-back", "slow").await;
     let bad = bad_commit(&world, "missing");
-    wait_status(&world, "rolling back", |s| s.attempt.as_ref().is_some_and(|a| a.goal == Goal::Rollback)).await;
+    wait_status(&world, "rolling back", |s| s.attempt.as_ref().is_some_and(|a| a.goal == Goal::Rollback))
+        .await;
     world.restart().await;
     taken_back(&world, &good, &bad, "slow").await;
 }
@@ -119,10 +123,20 @@ async fn while_it_deletes() {
     let (mut world, _) = deployed("crash-delete", "ok").await;
     let hold = json!({"metadata": {"finalizers": ["example.com/hold"]}});
     world.patch("v1", "configmaps", "old", hold).await;
-    world.commit("Gone", &[("shop/web.yaml", ""), ("shop/settings.yaml", ""), ("shop/old.yaml", ""), ("other/it.yaml", &config_map("it", "1"))]);
+    world.commit(
+        "Gone",
+        &[
+            ("shop/web.yaml", ""),
+            ("shop/settings.yaml", ""),
+            ("shop/old.yaml", ""),
+            ("other/it.yaml", &config_map("it", "1")),
+        ],
+    );
     world.repository(json!({"deliveries": []})).await;
     world.delete("windlass.dev/v1alpha1", "deliveries", "shop").await;
-    world.wait("shop", "is being deleted", |d| d.status.as_ref().is_some_and(|s| s.phase == Phase::Deleting)).await;
+    world
+        .wait("shop", "is being deleted", |d| d.status.as_ref().is_some_and(|s| s.phase == Phase::Deleting))
+        .await;
     world.wait_object("v1", "configmaps", "settings", "gone", Value::is_null).await;
     world.restart().await;
     world.patch("v1", "configmaps", "old", json!({"metadata": {"finalizers": null}})).await;
@@ -144,7 +158,10 @@ async fn at_any_instant_of_a_bad_deploy_and_its_rollback() {
     // And on to the next commit in the same way.
     let fixed = world.commit(
         "Fixed",
-        &[("shop/web.yaml", &deployment("web", "fixed", 1)), ("shop/settings.yaml", &config_map("settings", "green"))],
+        &[
+            ("shop/web.yaml", &deployment("web", "fixed", 1)),
+            ("shop/settings.yaml", &config_map("settings", "green")),
+        ],
     );
     for step in 0..8_u64 {
         tokio::time::sleep(Duration::from_millis(150 + 53 * step)).await;

@@ -60,10 +60,14 @@ async fn what_an_overtaken_commit_adopted_is_released_too() {
     world.space.send("POST", &world.space.path("v1", "configmaps"), &theirs).await;
     let stuck = world.commit(
         "Adopts and is never ready",
-        &[("shop/web.yaml", &deployment("web", "unready", 1)), ("shop/theirs.yaml", &config_map("theirs", "ours"))],
+        &[
+            ("shop/web.yaml", &deployment("web", "unready", 1)),
+            ("shop/theirs.yaml", &config_map("theirs", "ours")),
+        ],
     );
     world.wait_for("shop", Phase::Waiting, &stuck).await;
-    let fixed = world.commit("Neither", &[("shop/web.yaml", &deployment("web", "ok", 2)), ("shop/theirs.yaml", "")]);
+    let fixed =
+        world.commit("Neither", &[("shop/web.yaml", &deployment("web", "ok", 2)), ("shop/theirs.yaml", "")]);
     world.wait_for("shop", Phase::Ready, &fixed).await;
     let theirs = world.get("v1", "configmaps", "theirs").await;
     assert!(theirs["metadata"]["labels"][names::DELIVERY_LABEL].is_null(), "{theirs}");
@@ -84,9 +88,10 @@ async fn a_job_that_fails_is_a_broken_commit() {
 #[tokio::test]
 async fn a_recreation_is_taken_back_by_one() {
     let (world, _) = deployed("recreated").await;
-    let bad_web = deployment("web", "crash", 1)
-        .replace("app: web", "app: shop")
-        .replace("metadata: {name: web}", "metadata: {name: web, annotations: {windlass.dev/recreate: enabled}}");
+    let bad_web = deployment("web", "crash", 1).replace("app: web", "app: shop").replace(
+        "metadata: {name: web}",
+        "metadata: {name: web, annotations: {windlass.dev/recreate: enabled}}",
+    );
     let bad = world.commit("Another selector, and broken", &[("shop/web.yaml", &bad_web)]);
     world.wait_for("shop", Phase::Held, &bad).await;
     let web = world.get("apps/v1", "deployments", "web").await;
@@ -95,21 +100,21 @@ async fn a_recreation_is_taken_back_by_one() {
 
 #[tokio::test]
 async fn a_newer_commit_gets_through_in_the_middle_of_it() {
-    let world = World::new("middle").await;
-    let good = world.commit("Good but slow", &[("shop/web.yaml", &deployment("web", "slow", 1))]);
-    world.deliver("shop", json!({})).await;
-    world.wait_for("shop", Phase::Ready, &good).await;
-    let recreate = deployment("web", "crash", 1)
-        .replace("replicas: 1\n", "replicas: 1\n  strategy: {type: Recreate}\n");
-    let bad = world.commit(
-        "Broken",
-        &[("shop/web.yaml", &recreate), ("shop/bad.yaml", &config_map("bad", "1"))],
-    );
+    let (world, _) = deployed("middle").await;
+    // A finalizer keeps the rollback from ending.
+    let held = config_map("bad", "1").replace("{name: bad}", "{name: bad, finalizers: [example.com/hold]}");
+    let bad = world
+        .commit("Broken", &[("shop/web.yaml", &deployment("web", "missing", 1)), ("shop/bad.yaml", &held)]);
     world.wait_for("shop", Phase::RollingBack, &bad).await;
-    let fixed = world.commit(
-        "Fixed",
-        &[("shop/web.yaml", &deployment("web", "ok", 1)), ("shop/bad.yaml", "")],
-    );
+    let fixed =
+        world.commit("Fixed", &[("shop/web.yaml", &deployment("web", "fixed", 1)), ("shop/bad.yaml", "")]);
+    world
+        .wait("shop", "the newer one is under way", |d| {
+            let attempt = d.status.as_ref().and_then(|s| s.attempt.as_ref());
+            attempt.is_some_and(|a| a.revision.commit == fixed)
+        })
+        .await;
+    world.patch("v1", "configmaps", "bad", json!({"metadata": {"finalizers": null}})).await;
     let delivery = world.wait_for("shop", Phase::Ready, &fixed).await;
     let status = delivery.status.unwrap();
     assert!(status.held.is_none());
@@ -164,7 +169,9 @@ async fn one_that_fails_says_so_and_goes_on_trying() {
     world.delete("v1", "configmaps", "map").await;
     world.space.send("POST", &world.space.path("v1", "resourcequotas"), &quota).await;
     let delivery = world
-        .wait("shop", "RollbackFailed", |d| d.status.as_ref().is_some_and(|s| s.phase == Phase::RollbackFailed))
+        .wait("shop", "RollbackFailed", |d| {
+            d.status.as_ref().is_some_and(|s| s.phase == Phase::RollbackFailed)
+        })
         .await;
     let (status, reason, message) = condition(&delivery, kind::READY);
     assert_eq!((status.as_str(), reason.as_str()), ("False", "RollbackFailed"));
@@ -180,7 +187,10 @@ async fn one_that_fails_says_so_and_goes_on_trying() {
 #[tokio::test]
 async fn it_needs_no_remote() {
     let (mut world, good) = deployed("remote").await;
-    let bad = world.commit("Never ready", &[("shop/web.yaml", &deployment("web", "unready", 1)), ("shop/new.yaml", &config_map("new", "1"))]);
+    let bad = world.commit(
+        "Never ready",
+        &[("shop/web.yaml", &deployment("web", "unready", 1)), ("shop/new.yaml", &config_map("new", "1"))],
+    );
     world.wait_for("shop", Phase::Waiting, &bad).await;
     world.kill();
     let aside = world.repo.root().join("gone");

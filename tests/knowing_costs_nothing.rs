@@ -32,7 +32,10 @@ async fn deployed(test: &str, template: serde_json::Value) -> (World, String) {
     let world = World::new(test).await;
     let commit = world.commit(
         "First",
-        &[("shop/web.yaml", &deployment("web", "ok", 1)), ("shop/settings.yaml", &config_map("settings", "1"))],
+        &[
+            ("shop/web.yaml", &deployment("web", "ok", 1)),
+            ("shop/settings.yaml", &config_map("settings", "1")),
+        ],
     );
     world.deliver("shop", template).await;
     settled(&world, &commit).await;
@@ -42,8 +45,10 @@ async fn deployed(test: &str, template: serde_json::Value) -> (World, String) {
 #[tokio::test]
 async fn without_a_change_nothing_is_asked() {
     let (world, _) = deployed("quiet", json!({"interval": "1s"})).await;
-    world.repository(json!({"interval": "1s", "deliveries": [{"path": "shop", "template": {
-        "targetNamespace": world.space.name, "timeout": "60s", "retryInterval": "2s", "interval": "1s"}}]})).await;
+    world
+        .repository(json!({"interval": "1s", "deliveries": [{"path": "shop", "template": {
+        "targetNamespace": world.space.name, "timeout": "60s", "retryInterval": "2s", "interval": "1s"}}]}))
+        .await;
     quiet(&world).await;
     let audit = world.space.cluster.audit();
     // The point is that time passes and nothing happens: three full comparisons, and as many looks at Git.
@@ -60,7 +65,7 @@ async fn a_restart_over_a_settled_state_writes_nothing() {
     world.restart().await;
     wait_until("the new daemon reads the objects", LIMIT, || async {
         let requests = audit.in_namespace(&world.space.name);
-        let seen = requests.iter().any(|r| r.resource == "deployments" && r.verb == "watch");
+        let seen = requests.iter().any(|r| r.resource == "deliveries" && r.verb == "list");
         if seen { Ok(()) } else { Err(format!("{} requests", requests.len())) }
     })
     .await;
@@ -84,7 +89,8 @@ async fn a_commit_elsewhere_costs_the_delivery_nothing() {
     world.wait_fetched(&other).await;
     quiet(&world).await;
     let requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
-    let about: Vec<_> = requests.iter().filter(|r| !["repositories", "events"].contains(&r.resource.as_str())).collect();
+    let about: Vec<_> =
+        requests.iter().filter(|r| !["repositories", "events"].contains(&r.resource.as_str())).collect();
     assert!(about.iter().all(|r| r.resource == "deliveries" && r.is_read()), "{about:#?}");
     let after = world.deliveries().get("shop").await.unwrap();
     assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
@@ -95,7 +101,11 @@ async fn a_commit_elsewhere_costs_the_delivery_nothing() {
 async fn a_changed_object_costs_two_requests_and_a_delivery_three_writes() {
     let world = World::new("budget").await;
     let all = |value: &str| -> Vec<(String, String)> {
-        (0..10).map(|n| (format!("shop/{n}.yaml"), config_map(&format!("it-{n}"), if n < 5 { value } else { "same" }))).collect()
+        (0..10)
+            .map(|n| {
+                (format!("shop/{n}.yaml"), config_map(&format!("it-{n}"), if n < 5 { value } else { "same" }))
+            })
+            .collect()
     };
     let commit = |value: &str| {
         let all = all(value);

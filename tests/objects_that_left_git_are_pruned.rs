@@ -15,7 +15,11 @@ fn ingress(name: &str) -> String {
 }
 
 fn claim(name: &str, prune: &str) -> String {
-    let note = if prune.is_empty() { String::new() } else { format!(", annotations: {{windlass.dev/prune: {prune}}}") };
+    let note = if prune.is_empty() {
+        String::new()
+    } else {
+        format!(", annotations: {{windlass.dev/prune: {prune}}}")
+    };
     format!(
         "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: {name}{note}}}\nspec:\n  accessModes: \
          [ReadWriteOnce]\n  resources: {{requests: {{storage: 1Gi}}}}\n"
@@ -30,7 +34,11 @@ async fn in_reverse_order_once_the_new_ones_are_healthy() {
         &[
             ("shop/settings.yaml", &config_map("settings", "1")),
             ("shop/web.yaml", &deployment("web", "ok", 1)),
-            ("shop/public.yaml", &ingress("public").replace("{name: public}", "{name: public, annotations: {windlass.dev/wave: \"0\"}}")),
+            (
+                "shop/public.yaml",
+                &ingress("public")
+                    .replace("{name: public}", "{name: public, annotations: {windlass.dev/wave: \"0\"}}"),
+            ),
         ],
     );
     world.deliver("shop", json!({"timeout": "60s"})).await;
@@ -46,7 +54,11 @@ async fn in_reverse_order_once_the_new_ones_are_healthy() {
         ],
     );
     world.wait_for("shop", Phase::Waiting, &second).await;
-    assert_eq!(world.names("v1", "configmaps").await, ["settings"], "nothing goes before the new one is healthy");
+    assert_eq!(
+        world.names("v1", "configmaps").await,
+        ["settings"],
+        "nothing goes before the new one is healthy"
+    );
     assert_eq!(world.names("apps/v1", "deployments").await, ["next", "web"]);
     let delivery = world.wait_for("shop", Phase::Ready, &second).await;
     assert_eq!(delivery.status.unwrap().inventory.len(), 1);
@@ -61,7 +73,8 @@ async fn in_reverse_order_once_the_new_ones_are_healthy() {
 #[tokio::test]
 async fn data_stays_unless_asked_and_what_says_so_stays_too() {
     let world = World::new("kept").await;
-    let keep = config_map("keep", "1").replace("{name: keep}", "{name: keep, annotations: {windlass.dev/prune: disabled}}");
+    let keep = config_map("keep", "1")
+        .replace("{name: keep}", "{name: keep, annotations: {windlass.dev/prune: disabled}}");
     let first = world.commit(
         "First",
         &[
@@ -83,8 +96,8 @@ async fn data_stays_unless_asked_and_what_says_so_stays_too() {
     for (plural, name) in [("configmaps", "keep"), ("persistentvolumeclaims", "data")] {
         let kept = world.get("v1", plural, name).await;
         assert!(kept["metadata"]["labels"][names::DELIVERY_LABEL].is_null(), "{kept}");
-        let managers: Vec<_> = kept["metadata"]["managedFields"].as_array().unwrap().iter().collect();
-        assert!(!managers.iter().any(|m| m["manager"] == names::FIELD_MANAGER), "{kept}");
+        let managers = kept["metadata"]["managedFields"].as_array();
+        assert!(!managers.into_iter().flatten().any(|m| m["manager"] == names::FIELD_MANAGER), "{kept}");
     }
     // Kubernetes itself holds a claim until its protection lets it go.
     world
@@ -97,11 +110,19 @@ async fn data_stays_unless_asked_and_what_says_so_stays_too() {
 #[tokio::test]
 async fn what_somebody_took_out_of_our_hands_is_left_alone() {
     let world = World::new("taken").await;
-    let first =
-        world.commit("First", &[("shop/a.yaml", &config_map("a", "1")), ("shop/b.yaml", &config_map("b", "1")), ("shop/c.yaml", &config_map("c", "1"))]);
+    let first = world.commit(
+        "First",
+        &[
+            ("shop/a.yaml", &config_map("a", "1")),
+            ("shop/b.yaml", &config_map("b", "1")),
+            ("shop/c.yaml", &config_map("c", "1")),
+        ],
+    );
     world.deliver("shop", json!({"drift": {"mode": "Report"}})).await;
     world.wait_for("shop", Phase::Ready, &first).await;
-    world.patch("v1", "configmaps", "a", json!({"metadata": {"labels": {names::DELIVERY_LABEL: null}}})).await;
+    world
+        .patch("v1", "configmaps", "a", json!({"metadata": {"labels": {names::DELIVERY_LABEL: null}}}))
+        .await;
     world.delete("v1", "configmaps", "b").await;
     let theirs = json!({"metadata": {"name": "b"}, "data": {"key": "theirs"}});
     world.space.send("POST", &world.space.path("v1", "configmaps"), &theirs).await;
@@ -114,7 +135,8 @@ async fn what_somebody_took_out_of_our_hands_is_left_alone() {
 #[tokio::test]
 async fn a_directory_that_is_empty_or_moved_removes_nothing() {
     let world = World::new("empty").await;
-    let first = world.commit("First", &[("apps/shop/a.yaml", &config_map("a", "1")), ("apps/shop/read.me", "It")]);
+    let first =
+        world.commit("First", &[("apps/shop/a.yaml", &config_map("a", "1")), ("apps/shop/read.me", "It")]);
     world.repository(json!({})).await;
     world.deliver_by_hand("shop", "apps/shop", json!({})).await;
     world.wait_for("shop", Phase::Ready, &first).await;
@@ -128,7 +150,9 @@ async fn a_directory_that_is_empty_or_moved_removes_nothing() {
     // The Delivery follows the directory: the object is the same one.
     let uid = world.get("v1", "configmaps", "a").await["metadata"]["uid"].clone();
     world.deliver_by_hand("shop", "apps/store", json!({})).await;
-    let delivery = world.wait("shop", "ready again", |d| d.status.as_ref().is_some_and(|s| s.phase == Phase::Ready)).await;
+    let delivery = world
+        .wait("shop", "ready again", |d| d.status.as_ref().is_some_and(|s| s.phase == Phase::Ready))
+        .await;
     assert_eq!(delivery.status.unwrap().inventory.len(), 1);
     assert_eq!(world.get("v1", "configmaps", "a").await["metadata"]["uid"], uid);
 }
@@ -164,9 +188,9 @@ async fn a_directory_that_goes_takes_its_delivery_and_objects_along_and_may_come
 #[tokio::test]
 async fn a_delivery_whose_directory_is_back_before_it_was_gone_is_made_anew() {
     let world = three("flicker").await;
-    let hold = json!({"metadata": {"finalizers": ["example.com/hold"]}});
-    world.deliveries().patch("two", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(json!({"metadata": {"finalizers": ["example.com/hold", names::FINALIZER]}}))).await.unwrap();
-    drop(hold);
+    let params = kube::api::PatchParams::default();
+    let hold = json!({"metadata": {"finalizers": ["example.com/hold", names::FINALIZER]}});
+    world.deliveries().patch("two", &params, &kube::api::Patch::Merge(hold)).await.unwrap();
     world.commit("Two is gone", &[("apps/two/it.yaml", "")]);
     world.wait("two", "is being deleted", |d| d.metadata.deletion_timestamp.is_some()).await;
     let back = world.commit("Two is back", &[("apps/two/it.yaml", &config_map("two", "2"))]);
@@ -179,7 +203,7 @@ async fn a_delivery_whose_directory_is_back_before_it_was_gone_is_made_anew() {
         }
     })
     .await;
-    world.deliveries().patch("two", &kube::api::PatchParams::default(), &none).await.unwrap();
+    world.deliveries().patch("two", &params, &none).await.unwrap();
     world.wait_for("two", Phase::Ready, &back).await;
 }
 
@@ -195,7 +219,11 @@ async fn most_directories_gone_at_once_removes_nothing_until_a_person_confirms()
     assert_eq!(world.names("v1", "configmaps").await, ["one", "three", "two"]);
     assert!(world.writes(&audit).is_empty());
     let note = json!({"metadata": {"annotations": {names::CONFIRM_REMOVAL: &gone[..12]}}});
-    world.repositories().patch("config", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(note)).await.unwrap();
+    world
+        .repositories()
+        .patch("config", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(note))
+        .await
+        .unwrap();
     world.wait_gone("one").await;
     world.wait_gone("two").await;
     assert_eq!(world.names("v1", "configmaps").await, ["three"]);
@@ -225,7 +253,10 @@ async fn a_directory_sets_what_it_may_and_nothing_that_decides_what_a_tenant_may
     let world = World::new("own").await;
     let first = world.commit(
         "First",
-        &[("shop/it.yaml", &config_map("it", "1")), ("shop/windlass.yaml", "timeout: 7s\ndrift: {mode: Report}\n")],
+        &[
+            ("shop/it.yaml", &config_map("it", "1")),
+            ("shop/windlass.yaml", "timeout: 7s\ndrift: {mode: Report}\n"),
+        ],
     );
     world.deliver("shop", json!({})).await;
     let delivery = world.wait_for("shop", Phase::Ready, &first).await;
@@ -246,7 +277,9 @@ async fn a_directory_sets_what_it_may_and_nothing_that_decides_what_a_tenant_may
             let repository = world.repositories().get("config").await.map_err(|e| e.to_string())?;
             let conditions = repository.status.unwrap_or_default().conditions;
             let told = conditions.iter().any(|c| {
-                c.reason == "InvalidWindlassYaml" && c.message.contains("shop/windlass.yaml") && c.message.contains(word)
+                c.reason == "InvalidWindlassYaml"
+                    && c.message.contains("shop/windlass.yaml")
+                    && c.message.contains(word)
             });
             if told { Ok(()) } else { Err(format!("{conditions:?}")) }
         })

@@ -239,8 +239,7 @@ fn open(
     let daemon = &context.daemon;
     let url = RemoteUrl::parse(&repository.spec.url, daemon.options.allow_file).map_err(|e| failure(&e))?;
     let mirror = context.mirror(&url).map_err(|e| failure(&e))?;
-    let limits =
-        Limits { fetch: repository.spec.timeout.0.max(Duration::from_secs(1)), ..Limits::default() };
+    let limits = Limits { fetch: repository.spec.timeout.0.max(Duration::from_secs(1)), ..Limits::default() };
     daemon.sources.update(key, |known| {
         if !known.store.as_ref().is_some_and(|s| Arc::ptr_eq(&s.mirror, &mirror)) {
             let (mirror, limits) = (mirror.clone(), limits.clone());

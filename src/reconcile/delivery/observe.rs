@@ -215,9 +215,8 @@ fn health_of(scope: &Scope<'_>, entry: &InventoryEntry, work: Option<&Work>, pod
         w.shown.contains(&id) || w.end.as_ref().is_some_and(|(_, at)| *at + LAG <= scope.daemon.now())
     };
     let live = scope.live(&entry.gvk(), &id);
-    let written = work
-        .and_then(|w| w.written.get(&id))
-        .filter(|_| live.is_some() || !work.is_some_and(silent));
+    let written =
+        work.and_then(|w| w.written.get(&id)).filter(|_| live.is_some() || !work.is_some_and(silent));
     let verdict = match (&live, written) {
         (Some(live), Some(written)) if version(live) < written.resource_version => written.verdict.clone(),
         (None, Some(written)) => written.verdict.clone(),
