@@ -12,6 +12,7 @@ mod cluster_watch;
 mod kustomize_stays_inside_the_repository;
 mod ownership;
 mod real_manifests_render;
+mod requests_are_counted;
 mod source_cache_survives;
 mod source_local_commits_are_seen_at_once;
 mod source_over_https_and_ssh;
