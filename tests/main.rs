@@ -30,6 +30,7 @@ mod objects_that_left_git_are_pruned;
 mod one_object_one_owner;
 mod ownership;
 mod real_manifests_render;
+mod requests_are_counted;
 mod source_cache_survives;
 mod source_local_commits_are_seen_at_once;
 mod source_over_https_and_ssh;
