@@ -49,7 +49,8 @@ pub fn replicas_to_keep(live: &Value) -> Option<i64> {
 
 /// A manifest with the replicas that are kept for it.
 pub fn with_replicas(mut manifest: Value, replicas: Option<i64>) -> Value {
-    if let (Some(replicas), Some(spec)) = (replicas, manifest.get_mut("spec").and_then(Value::as_object_mut)) {
+    if let (Some(replicas), Some(spec)) = (replicas, manifest.get_mut("spec").and_then(Value::as_object_mut))
+    {
         spec.entry("replicas").or_insert_with(|| replicas.into());
     }
     manifest
