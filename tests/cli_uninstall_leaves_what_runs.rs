@@ -70,7 +70,7 @@ fn uninstall(cluster: &Cluster, more: &[&str]) -> Answer {
 
 #[tokio::test]
 async fn nothing_of_ours_is_left_and_the_pods_run_on() {
-    let cluster = Cluster::start();
+    let cluster = Cluster::own();
     let repo = Repo::empty();
     repo.git(&["config", "user.name", "Ada"]);
     repo.commit(&[

@@ -4,7 +4,10 @@
 mod support;
 
 mod a_bad_commit_is_rolled_back_and_held;
+mod a_crash_anywhere_loses_nothing;
+mod a_deleted_delivery_takes_its_objects_along;
 mod a_large_delivery_keeps_its_inventory;
+mod a_rollback_is_complete;
 mod an_autoscaler_takes_over;
 mod arrows_point_one_way;
 mod bad_manifests_say_where;
@@ -15,10 +18,17 @@ mod cli_uninstall_leaves_what_runs;
 mod cluster_apply;
 mod cluster_shared;
 mod cluster_watch;
+mod drift_is_seen_named_and_mended;
 mod image_root_runs_without_root;
 mod install_runs_with_exactly_its_rights;
+mod knowing_costs_nothing;
 mod kustomize_stays_inside_the_repository;
 mod manifests_are_current;
+mod nothing_is_half_applied;
+mod objects_are_adopted_cleanly;
+mod objects_go_in_order;
+mod objects_that_left_git_are_pruned;
+mod one_object_one_owner;
 mod ownership;
 mod real_manifests_render;
 mod source_cache_survives;

@@ -476,7 +476,7 @@ impl Cluster<'_> {
             let namespace = delivery.namespace().unwrap_or_default();
             let label = names::delivery_label(&args.installation, &namespace, &delivery.name_any());
             let inventory = delivery.status.as_ref().map_or(&[][..], |s| &s.inventory);
-            let left = prune::run(&self.access, self.discovery, &label, inventory, what).await;
+            let left = prune::run(&self.access, self.discovery, &label, inventory, what, |_| false).await;
             match left.refusal {
                 Some(refusal) => problems.push(crate::core::rollout::status::told(&refusal.problem)),
                 None if inventory.is_empty() => {}

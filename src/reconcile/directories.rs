@@ -205,8 +205,14 @@ pub async fn apply(
     }
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
     let Some(owner) = repository.owner_ref(&()) else { return Ok(None) };
+    let mut all = true;
     for (delivery, spec) in &wanted {
         let existing = there.iter().find(|d| d.name_any() == *delivery);
+        // It went and came back before its objects were gone: it is made anew when they are.
+        if existing.is_some_and(|d| d.metadata.deletion_timestamp.is_some()) {
+            all = false;
+            continue;
+        }
         if existing.is_some_and(|d| d.spec == *spec) {
             continue;
         }
@@ -243,6 +249,8 @@ pub async fn apply(
             Err(error) => return Err(failed(error)),
         }
     }
-    daemon.set_directories_seen(&namespace, &name, seen);
+    if all {
+        daemon.set_directories_seen(&namespace, &name, seen);
+    }
     Ok(Some(i64::try_from(wanted.len()).unwrap_or(i64::MAX)))
 }
