@@ -9,6 +9,7 @@ mod a_deleted_delivery_takes_its_objects_along;
 mod a_large_delivery_keeps_its_inventory;
 mod a_rollback_is_complete;
 mod an_autoscaler_takes_over;
+mod arrows_point_one_way;
 mod bad_manifests_say_where;
 mod cli_asks_the_daemon;
 mod cli_diff_agrees_with_kubectl;
