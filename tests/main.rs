@@ -4,10 +4,14 @@
 mod support;
 
 mod a_bad_commit_is_rolled_back_and_held;
+mod an_autoscaler_takes_over;
+mod a_remote_repository_is_delivered;
+mod bad_input_is_told_and_loses_nothing;
 mod bad_manifests_say_where;
 mod cluster_apply;
 mod cluster_shared;
 mod cluster_watch;
+mod kustomize_and_settings_are_delivered;
 mod kustomize_stays_inside_the_repository;
 mod ownership;
 mod real_manifests_render;

@@ -25,7 +25,10 @@ pub fn crds() -> Vec<Value> {
             if let Some(map) = crd.as_object_mut() {
                 map.remove("status");
             }
-            crd["metadata"]["labels"] = serde_json::json!({"app.kubernetes.io/name": "windlass"});
+            crd["metadata"]["labels"] = serde_json::json!({
+                "app.kubernetes.io/name": "windlass",
+                "app.kubernetes.io/part-of": "windlass",
+            });
             crd
         })
         .collect()

@@ -11,8 +11,9 @@
 
 use super::access::unreachable;
 use super::discovery::{Discovery, DiscoveryError, Resource};
-use super::error::{Cause, Refusal, classify};
+use super::error::Cause;
 use super::limit::Share;
+use super::refusal::{Refusal, classify};
 use crate::core::manifest::{Gvk, ObjectId};
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;

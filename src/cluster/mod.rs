@@ -12,10 +12,13 @@ pub mod discovery;
 pub mod error;
 pub mod events;
 mod follow;
+mod kubeconfig;
 pub mod lease;
 pub mod limit;
 pub mod named;
 pub mod pods;
+pub mod refusal;
+mod store;
 pub mod watch;
 
 pub use access::Access;

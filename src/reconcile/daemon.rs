@@ -3,6 +3,8 @@
 use super::delivery::bundle::Renderer;
 use super::delivery::work::Memory;
 use super::live::Kept;
+use super::metrics::Metrics;
+use super::snapshot::Shown;
 use super::sources::{RepositoryKey, Sources};
 use crate::api::{Delivery, Repository};
 use crate::api::delivery::Revision;
@@ -59,6 +61,10 @@ pub struct Daemon {
     pub wake: UnboundedSender<ObjectRef<Delivery>>,
     /// Events for people.
     pub events: Recorder,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The Deliveries and Repositories as the controllers' watches show them.
+    pub shown: std::sync::OnceLock<Shown>,
     pub(super) memories: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<Memory>>>>,
     pub(super) labels: Mutex<HashMap<String, (String, String)>>,
     pub(super) deliveries: Mutex<HashMap<(String, String), RepositoryKey>>,
@@ -201,11 +207,10 @@ impl Daemon {
 
     /// Tells people, by an event on the Delivery.
     pub fn notify(&self, delivery: &Delivery, warning: bool, reason: &str, object: &str, message: &str) {
-        let name = self.name(delivery);
         if warning {
-            tracing::warn!(delivery = %name, reason, object, "{message}");
+            tracing::warn!(reason, object, "{message}");
         } else {
-            tracing::info!(delivery = %name, reason, object, "{message}");
+            tracing::info!(reason, object, "{message}");
         }
         let text = if object.is_empty() || message.contains(object) {
             message.into()

@@ -10,7 +10,6 @@ use crate::api::delivery::{DeliverySpec, EntryOrigin};
 use crate::api::names;
 use crate::api::repository::RepositorySpec;
 use crate::cluster::{Connection, Discovery};
-use crate::core::plan::Brings;
 use crate::core::tree::{EntryKind, Tree};
 use crate::source::{Credentials, Limits, Mirror, Reference, RemoteUrl};
 use k8s_openapi::api::core::v1::Namespace;
@@ -154,7 +153,7 @@ async fn directory(
         now: jiff::Timestamp::now(),
         previous: None,
     };
-    let mut later = Brings { namespaces: brings.namespaces.clone(), kinds: brings.kinds.clone() };
+    let mut later = brings.clone();
     later.namespaces.insert(answer.namespace.clone());
     for manifest in bundle.objects() {
         let id = manifest.id().to_string();

@@ -21,6 +21,7 @@ use kube::{Api, ResourceExt};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tracing::Instrument;
 
 /// The first wait after a failure, unless the interval is shorter.
 const FIRST_RETRY: Duration = Duration::from_secs(10);
@@ -147,17 +148,28 @@ fn failure(error: &SourceError) -> Failure {
     }
 }
 
-/// One reconcile of a Repository.
+/// One reconcile of a Repository, counted, with its name on every line of the log.
 pub async fn reconcile(
     repository: Arc<Repository>,
     context: Arc<Repositories>,
 ) -> Result<controller::Action, Error> {
+    let name = format!("{}/{}", repository.namespace().unwrap_or_default(), repository.name_any());
+    let span = tracing::info_span!("repository", repository = %name);
+    let begin = std::time::Instant::now();
+    let result = round(repository, context.clone()).instrument(span).await;
+    context.daemon.metrics.reconciled("Repository", result.is_ok(), begin.elapsed());
+    result
+}
+
+async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Result<controller::Action, Error> {
     let daemon = &context.daemon;
     let key: RepositoryKey = (repository.namespace().unwrap_or_default(), repository.name_any());
     if daemon.is_stopping() || repository.metadata.deletion_timestamp.is_some() || repository.spec.suspend {
         return Ok(controller::Action::await_change());
     }
+    let begin = std::time::Instant::now();
     let polled = poll(&context, &repository, &key).await;
+    daemon.metrics.fetched(polled.is_ok(), begin.elapsed());
     let before = repository.status.clone().unwrap_or_default();
     let known = daemon.sources.get(&key).unwrap_or_default();
     let moved = match (&polled, &known.fetched) {
@@ -167,6 +179,7 @@ pub async fn reconcile(
     };
     daemon.sources.update(&key, |known| match &polled {
         Ok(fetched) => {
+            known.saw(fetched.commit.id.as_str(), daemon.now());
             known.fetched = Some(fetched.clone());
             known.problem = None;
         }
@@ -176,9 +189,10 @@ pub async fn reconcile(
     let generation = repository.metadata.generation;
     let now = daemon.now();
     status.observed_generation = generation;
+    status.handled_request = repository.annotations().get(names::RECONCILE_REQUEST).cloned();
     let mut set_problem = None;
     if let Ok(fetched) = &polled {
-        status.revision = Some(revision(fetched));
+        status.revision = Some(fetched.revision());
         match super::directories::apply(daemon, &repository, fetched, &before).await {
             Ok(count) => status.deliveries = count,
             Err(problem) => set_problem = Some(problem),
@@ -188,7 +202,7 @@ pub async fn reconcile(
     match &problem {
         None => {
             if let Ok(fetched) = &polled {
-                let message = format!("{} is fetched", revision(fetched));
+                let message = format!("{} is fetched", fetched.revision());
                 condition::set(
                     &mut status.conditions,
                     kind::READY,
@@ -249,7 +263,7 @@ pub async fn reconcile(
             let mut failures = lock(&context.failures);
             let attempt = failures.entry(key.clone()).or_default();
             *attempt += 1;
-            tracing::warn!(repository = %format!("{}/{}", key.0, key.1), reason = %failure.problem.reason, "{}", failure.problem.message);
+            tracing::warn!(reason = %failure.problem.reason, "{}", failure.problem.message);
             {
                 let wait = backoff(*attempt, interval.min(FIRST_RETRY), random);
                 // A remote that is back is noticed soon; a password does not become right by itself, and too many
@@ -259,15 +273,6 @@ pub async fn reconcile(
         }
     };
     Ok(controller::Action::requeue(rest))
-}
-
-/// `branch@sha1:<commit>`, as Deliveries show it.
-fn revision(fetched: &Fetched) -> String {
-    if fetched.branch.is_empty() {
-        format!("sha1:{}", fetched.commit.id.as_str())
-    } else {
-        format!("{}@sha1:{}", fetched.branch, fetched.commit.id.as_str())
-    }
 }
 
 fn reference(reference: Option<&RepositoryRef>) -> Reference {
@@ -309,7 +314,7 @@ async fn poll(
         .await
         .map_err(|e| failure(&e))?;
     if polled.history == History::Rewritten {
-        tracing::warn!(repository = %format!("{}/{}", key.0, key.1), branch = %polled.ref_name, "history was rewritten");
+        tracing::warn!(branch = %polled.ref_name, "history was rewritten");
     }
     let (at, commit) = (mirror.clone(), polled.commit.clone());
     let commit = tokio::task::spawn_blocking(move || at.commit(&commit))

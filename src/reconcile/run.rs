@@ -3,7 +3,9 @@
 use super::daemon::{BundleCache, Daemon, Options, lock};
 use super::delivery;
 use super::live::keep;
+use super::metrics::Metrics;
 use super::repository::{self, Repositories};
+use super::snapshot::Shown;
 use super::sources::Sources;
 use crate::api::{Delivery, Repository};
 use crate::cluster::events::Recorder;
@@ -30,6 +32,9 @@ pub enum RunError {
     /// The key for digests of Secrets cannot be read or made.
     #[error("the installation's key could not be read or made: {0}")]
     Key(#[source] Box<kube::Error>),
+    /// A metric has a name that is none.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
 }
 
 /// Builds what all controllers share. `home` is the namespace of the installation.
@@ -59,6 +64,8 @@ pub async fn prepare(
         secret_key,
         wake,
         events,
+        metrics: Metrics::new()?,
+        shown: std::sync::OnceLock::new(),
         memories: Mutex::default(),
         labels: Mutex::default(),
         deliveries: Mutex::default(),
@@ -86,13 +93,18 @@ pub async fn run(daemon: Arc<Daemon>, inboxes: Inboxes, shutdown: impl Future<Ou
     let config = || watcher::Config::default().any_semantic();
     let controller_config = || controller::Config::default().concurrency(0);
 
-    let of_repositories = Controller::new(api::<Repository>(&daemon), config())
+    let of_repositories = Controller::new(api::<Repository>(&daemon), config());
+    let of_deliveries = Controller::new(api::<Delivery>(&daemon), config());
+    // Set once: a daemon runs once.
+    let _ =
+        daemon.shown.set(Shown { deliveries: of_deliveries.store(), repositories: of_repositories.store() });
+    let of_repositories = of_repositories
         .with_config(controller_config())
         .reconcile_on(stream_of(repository_inbox))
         .graceful_shutdown_on(ending.clone())
         .run(repository::reconcile, |_, error, _| again(error), repositories)
         .for_each(|result| async { told(result.err()) });
-    let of_deliveries = Controller::new(api::<Delivery>(&daemon), config())
+    let of_deliveries = of_deliveries
         .with_config(controller_config())
         .reconcile_on(stream_of(inboxes.deliveries))
         .graceful_shutdown_on(ending)

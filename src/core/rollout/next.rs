@@ -48,7 +48,7 @@ impl Machine<'_> {
             self.begin(goal, revision);
         }
         // What is under way rests for the moment in which a newer revision is prepared: only one is worked on.
-        let preparing = self.actions.iter().any(|a| matches!(a, Action::Prepare(..)));
+        let preparing = self.prepares();
         if self.state.attempt.is_some() {
             if !preparing {
                 self.proceed();
@@ -59,6 +59,14 @@ impl Machine<'_> {
         {
             self.actions.push(Action::Correct(effective.clone()));
         }
+        // Who waits for a request reads the phase then: it must tell what the request led to.
+        if !self.prepares() {
+            self.state.handled_request = self.seen.reconcile.clone();
+        }
+    }
+
+    fn prepares(&self) -> bool {
+        self.actions.iter().any(|a| matches!(a, Action::Prepare(..)))
     }
 
     fn delete(&mut self) {
@@ -102,14 +110,13 @@ impl Machine<'_> {
 
     /// What people asked for by annotation.
     fn requests(&mut self) {
-        if let Some(request) = &self.seen.reconcile
-            && self.state.handled_reconcile.as_ref() != Some(request)
-        {
-            self.state.handled_reconcile = Some(request.clone());
+        if self.seen.reconcile != self.state.handled_request {
             // What rests until it is tried again is due now.
             self.state.failure = None;
-            if let Some(attempt) = &mut self.state.attempt {
-                attempt.retry_at = None;
+            if let Some(attempt) = &mut self.state.attempt
+                && attempt.retry_at.as_deref().is_some_and(|at| read_stamp(at) > self.now)
+            {
+                attempt.retry_at = Some(stamp(self.now));
             }
         }
         if let Some(release) = &self.seen.release

@@ -5,6 +5,7 @@ use super::{Scope, bundle_of};
 use crate::api::delivery::{DriftMode, InventoryEntry, Revision};
 use crate::api::drift_report::{DriftEpisode, DriftReport, DriftReportSpec, DriftedField, DriftedObject};
 use crate::cluster::apply::{Guard, dry_run, get};
+use crate::core::autoscale::with_replicas;
 use crate::core::bundle::Bundle;
 use crate::core::drift::{ObjectDrift, drift};
 use crate::core::manifest::{Manifest, ObjectId};
@@ -106,9 +107,9 @@ pub async fn look(
             return;
         }
     };
-    for (id, (mark, _)) in new {
+    for (id, (mark, entry)) in new {
         if let Some(manifest) = bundle.get(&id)
-            && let Ok(found) = compare(scope, manifest, &|text| memory.redact(text)).await
+            && let Ok(found) = compare(scope, manifest, entry, &|text| memory.redact(text)).await
         {
             memory.drift.looked.insert(id, (mark, found));
         }
@@ -119,10 +120,11 @@ pub async fn look(
 async fn compare(
     scope: &Scope<'_>,
     manifest: &Manifest,
+    entry: &InventoryEntry,
     redact: &(dyn Fn(&str) -> String + Sync),
 ) -> Result<Option<DriftedObject>, ()> {
     let resource = scope.daemon.discovery.find(&manifest.gvk()).await.map_err(|_| ())?.ok_or(())?;
-    let desired = manifest.to_value();
+    let desired = with_replicas(manifest.to_value(), entry.replicas);
     let live = get(&scope.access, &resource, manifest.namespace(), manifest.name()).await.map_err(|_| ())?;
     let found = drift(&desired, live.as_ref());
     let gvk = manifest.gvk();

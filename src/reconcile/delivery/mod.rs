@@ -30,6 +30,7 @@ use prepare::Planner;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::Instrument;
 use work::Memory;
 
 /// Rounds of observe, decide and act within one reconcile. A Delivery that needs more goes on in the next one.
@@ -135,8 +136,40 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// One reconcile of a Delivery.
+/// One reconcile of a Delivery, counted, with its name and the revision that it is about on every line of the log.
 pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controller::Action, Error> {
+    let span = tracing::info_span!(
+        "delivery",
+        delivery = %daemon.name(&delivery),
+        revision = tracing::field::Empty
+    );
+    let begin = std::time::Instant::now();
+    let result = rounds(delivery, daemon.clone()).instrument(span).await;
+    daemon.metrics.reconciled("Delivery", result.is_ok(), begin.elapsed());
+    result
+}
+
+/// Says in the log which revision is worked on: the one under way, else the newest that was fetched, else what runs.
+fn log_revision(daemon: &Daemon, delivery: &Delivery, logged: &mut String) {
+    let status = delivery.status.as_ref();
+    let revision = match status.and_then(|s| s.attempt.as_ref()) {
+        Some(attempt) => attempt.revision.to_string(),
+        None => {
+            let repository = &delivery.spec.source.repository;
+            let key = (delivery.namespace().unwrap_or_default(), repository.clone());
+            match daemon.sources.get(&key).and_then(|known| known.fetched) {
+                Some(fetched) => fetched.revision(),
+                None => status.and_then(|s| s.revision.clone()).unwrap_or_default(),
+            }
+        }
+    };
+    if *logged != revision {
+        tracing::Span::current().record("revision", &revision);
+        *logged = revision;
+    }
+}
+
+async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controller::Action, Error> {
     let memory = daemon.memory(&delivery);
     let mut memory = memory.lock().await;
     let mut delivery = newer(delivery, memory.latest.take());
@@ -153,7 +186,9 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
         delivery =
             finish::add_finalizer(&daemon, &delivery).await.map_err(|e| Error::Finalizer(Box::new(e)))?;
     }
+    let mut logged = String::new();
     for _ in 0..ROUNDS {
+        log_revision(&daemon, &delivery, &mut logged);
         let access = daemon.access(&delivery, &mut memory);
         let before = delivery.status.clone().unwrap_or_default();
         let now = daemon.now();
@@ -174,16 +209,20 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
             let status =
                 status::status(&spec, &decision.state, &seen, &before, delivery.metadata.generation, now);
             let worded = memory.worded_at.is_none_or(|at| at + WORDS <= now);
-            // What is about to be found out is written together with what it led to.
-            let finding_out = decision.state == State::from(&before)
+            // What is about to be found out is written together with what it led to. A failure that was cleared is lost
+            // without harm.
+            let begun = |state: &State| (state.attempt.clone(), state.held.clone(), state.effective.clone());
+            let finding_out = begun(&decision.state) == begun(&State::from(&before))
                 && decision.actions.iter().any(|a| matches!(a, Action::Prepare(..)));
             written = (!finding_out && must_write(&before, &status, worded)).then_some(status);
         }
         if let Some(status) = written {
-            tracing::debug!(delivery = %daemon.name(&delivery), phase = ?status.phase, "status");
+            tracing::debug!(phase = ?status.phase, "status");
             match finish::write_status(&daemon, &delivery, status).await {
                 Ok(new) => {
                     memory.worded_at = Some(now);
+                    daemon.count_deployment(&before, &new);
+                    log_revision(&daemon, &new, &mut logged);
                     delivery = Arc::new(new);
                 }
                 // Somebody else wrote it: what we decided was decided on something old.

@@ -131,6 +131,8 @@ pub struct Planned {
     pub digest: String,
     /// Whether it was there before, where that was found out.
     pub origin: Option<EntryOrigin>,
+    /// Replicas that are applied although Git names none.
+    pub replicas: Option<i64>,
 }
 
 /// What is to be done with an object.
