@@ -202,7 +202,7 @@ async fn rights_that_are_missing_are_named() {
     world.delivery("config", "shop", json!({"serviceAccountName": "reader"})).await;
     let delivery = world.wait_refused("shop", "Forbidden").await;
     let (_, _, message) = condition(&delivery, "Ready");
-    let account = format!("system:serviceaccount:{}:reader", world.space.name);
+    let account = format!("{}/reader", world.space.name);
     for word in [account.as_str(), "patch", "configmaps", "shop/settings.yaml:1", "Role"] {
         assert!(message.contains(word), "{word}: {message}");
     }

@@ -88,7 +88,8 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
             let namespace = delivery.namespace().unwrap_or_default();
             let substitute = spec.template.substitute.as_ref();
             let read = settings::read_from(&namespace, substitute, &access, &[], Timestamp::now()).await;
-            let mut values = read.settings.map_err(|p| anyhow!("{}", crate::core::rollout::status::told(&p)))?.values;
+            let mut values =
+                read.settings.map_err(|p| anyhow!("{}", crate::core::rollout::status::told(&p)))?.values;
             values.extend(set);
             Some(values)
         }

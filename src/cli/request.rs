@@ -116,7 +116,9 @@ pub async fn wait(
                 Progress::Working => {
                     seen = true;
                     let message = condition::get(&status.conditions, kind::READY).map(|c| c.message.clone());
-                    let line = format!("{:?}: {}", status.phase, message.unwrap_or_default());
+                    let words: Vec<String> =
+                        message.unwrap_or_default().split(' ').map(crate::report::short_word).collect();
+                    let line = format!("{:?}: {}", status.phase, words.join(" "));
                     if line != told {
                         anstream::eprintln!("{}", crate::report::table::tame(&line));
                         told = line;

@@ -52,7 +52,7 @@ async fn set(cluster: &ClusterArgs, scope: &ScopeArgs, name: &str, suspend: bool
     let full = full_name(&delivery);
     let word = if suspend { "suspended" } else { "resumed" };
     if delivery.spec.template.suspend == suspend {
-        anstream::println!("{full} is {} already", if suspend { "suspended" } else { "not suspended" });
+        anstream::println!("{full} {}", if suspend { "is suspended already" } else { "is not suspended" });
         return Ok(WELL);
     }
     if !suspend && by_git(&delivery) {

@@ -7,7 +7,7 @@ use super::{ERROR, WELL};
 use crate::api::{Delivery, DriftReport, Repository, names};
 use crate::cluster::apply::{Deletion, Propagation, delete, get};
 use crate::cluster::discovery::Resource;
-use crate::cluster::lease::{Candidate, LeaseError, LeaseOptions};
+use crate::cluster::lease::{Candidate, Leadership, LeaseError, LeaseOptions};
 use crate::cluster::{Access, Connection, Discovery, crds};
 use crate::core::manifest::{Gvk, ObjectId};
 use crate::core::plan::{self, Removal};
@@ -24,8 +24,26 @@ use tokio::time::Instant;
 /// Label on everything that `windlass install` puts into a cluster.
 pub const PART_OF: &str = "app.kubernetes.io/part-of";
 
+/// Label that tells which installation it was put there for; what several may share has none.
+pub const INSTANCE: &str = "app.kubernetes.io/instance";
+
 /// How long the pods of the daemon, and what is deleted, may take to go.
 const GONE: Duration = Duration::from_secs(90);
+
+/// Kinds of what `windlass install` makes, in the order in which they go.
+const PARTS: [(&str, &str); 11] = [
+    ("apps/v1", "Deployment"),
+    ("v1", "Service"),
+    ("v1", "ConfigMap"),
+    ("v1", "Secret"),
+    ("policy/v1", "PodDisruptionBudget"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"),
+    ("rbac.authorization.k8s.io/v1", "Role"),
+    ("v1", "ServiceAccount"),
+    ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
+    ("rbac.authorization.k8s.io/v1", "ClusterRole"),
+];
 
 /// Take Windlass out of the cluster: its resources, their definitions, and what `windlass install` made.
 ///
@@ -99,59 +117,18 @@ pub async fn run(args: UninstallArgs) -> anyhow::Result<i32> {
         connection.server
     );
     found.tell(args.delete_objects);
-    // A daemon on somebody's desk cannot be stopped from here: better known before the question than after it.
-    if found.deployments.is_empty() {
-        cluster.nobody_else_works(&args, &found).await?;
-    }
-    if !args.yes && !asked()? {
-        return Ok(ERROR);
-    }
-    for deployment in &found.deployments {
-        cluster.remove(deployment).await?;
-    }
-    if !found.deployments.is_empty() {
-        cluster.pods_gone(&found.deployments).await?;
-    }
-    // Held until the end, so that no daemon begins meanwhile. It is deleted with the rest.
-    let leadership = cluster.nobody_else_works(&args, &found).await?;
-    let left = cluster.let_go(&args, &found).await?;
-    if !left.is_empty() {
-        for problem in left {
-            anstream::eprintln!("error: {problem}");
-        }
-        bail!("some objects could not be let go, and nothing more was removed; mend that and run this again");
-    }
-    cluster.remove_resources(&found).await?;
-    for thing in found.secrets.iter().chain(&found.parts).chain(&found.definitions) {
-        cluster.remove(thing).await?;
-    }
-    for definition in &found.definitions {
-        cluster.gone(definition).await?;
-    }
+    // A daemon on somebody's desk cannot be stopped from here: better known before the question than after it. The
+    // Lease is held until the end, so that none begins meanwhile.
+    let mut leadership = match found.deployments.is_empty() {
+        true => cluster.nobody_else_works(&args, &found).await?,
+        false => None,
+    };
+    let result = cluster.uninstall(&args, &found, &mut leadership).await;
     if let Some(leadership) = leadership {
         leadership.release().await;
     }
-    if let Some(lease) = &found.lease {
-        cluster.remove(lease).await?;
-    }
-    if let Some(home) = &found.home {
-        let others = cluster.others_in(&args.namespace).await?;
-        if others.is_empty() {
-            cluster.remove(home).await?;
-        } else {
-            anstream::println!("namespace {} stays: it holds {}", args.namespace, listed(&others));
-        }
-    }
-    anstream::println!(
-        "\nWindlass is out of the cluster.{}",
-        match args.delete_objects {
-            true => "",
-            false => " What it deployed runs on.",
-        }
-    );
-    Ok(WELL)
+    result
 }
-
 fn listed(ids: &[ObjectId]) -> String {
     let shown: Vec<String> = ids.iter().take(5).map(ToString::to_string).collect();
     let more = ids.len().saturating_sub(shown.len());
@@ -272,13 +249,23 @@ impl Cluster<'_> {
     async fn look(&self, args: &UninstallArgs) -> anyhow::Result<Found> {
         let mut found =
             Found { repositories: self.ours().await?, reports: self.ours().await?, ..Found::default() };
+        let labelled = ListParams::default().labels(&format!("{PART_OF}=windlass"));
+        for (api_version, kind) in PARTS {
+            found.parts.extend(self.list(api_version, kind, &labelled).await?);
+        }
+        let instance = |thing: &Thing| thing.object.labels().get(INSTANCE).cloned();
         let leases: Api<Lease> = Api::all(self.connection.client.clone());
         let own = format!("windlass-{}", args.installation);
-        let shared = leases.list(&ListParams::default()).await.map_err(explained)?.items.iter().any(|l| {
+        let leases = leases.list(&ListParams::default()).await.map_err(explained)?.items;
+        let shared = leases.iter().any(|l| {
             let name = l.name_any();
             name.starts_with("windlass-")
                 && (name != own || l.namespace().as_deref() != Some(&args.namespace))
-        });
+        }) || found.parts.iter().any(|p| instance(p).is_some_and(|i| i != args.installation));
+        found.parts.retain(|p| instance(p).map_or(!shared, |i| i == args.installation));
+        let parts = std::mem::take(&mut found.parts);
+        (found.deployments, found.parts) =
+            parts.into_iter().partition(|p| p.resource.gvk.kind == "Deployment");
         for delivery in self.ours::<Delivery>().await? {
             match shared && self.of_another(args, &delivery).await? {
                 true => found.others.push(delivery),
@@ -299,26 +286,6 @@ impl Cluster<'_> {
                     .iter()
                     .any(|d| d.namespace() == r.namespace() && d.name_any() == r.name_any())
             });
-        }
-        let home = Some(args.namespace.as_str());
-        let labelled = ListParams::default().labels(&format!("{PART_OF}=windlass"));
-        found.deployments = self.list("apps/v1", "Deployment", &labelled).await?;
-        found.deployments.retain(|d| d.object.namespace().as_deref() == home);
-        for (api_version, kind) in [
-            ("v1", "Service"),
-            ("v1", "ConfigMap"),
-            ("v1", "Secret"),
-            ("policy/v1", "PodDisruptionBudget"),
-            ("networking.k8s.io/v1", "NetworkPolicy"),
-            ("rbac.authorization.k8s.io/v1", "RoleBinding"),
-            ("rbac.authorization.k8s.io/v1", "Role"),
-            ("v1", "ServiceAccount"),
-            ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
-            ("rbac.authorization.k8s.io/v1", "ClusterRole"),
-        ] {
-            let mut things = self.list(api_version, kind, &labelled).await?;
-            things.retain(|t| !shared || t.object.namespace().as_deref() == home);
-            found.parts.extend(things);
         }
         let settings = ListParams::default().fields("type=windlass.dev/settings");
         found.secrets = self.list("v1", "Secret", &settings).await?;
@@ -350,6 +317,9 @@ impl Cluster<'_> {
             }
         }
         let ours = |t: &Thing| {
+            if t.object.metadata.deletion_timestamp.is_some() {
+                return false;
+            }
             t.object.name_any() == HOME || t.object.labels().get(PART_OF).is_some_and(|l| l == "windlass")
         };
         found.home = self.one("v1", "Namespace", "", &args.namespace).await?.filter(ours);
@@ -378,7 +348,7 @@ impl Cluster<'_> {
         &self,
         args: &UninstallArgs,
         found: &Found,
-    ) -> anyhow::Result<Option<crate::cluster::lease::Leadership>> {
+    ) -> anyhow::Result<Option<Leadership>> {
         if found.lease.is_none() {
             return Ok(None);
         }
@@ -401,6 +371,65 @@ impl Cluster<'_> {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Asks, and removes.
+    async fn uninstall(
+        &self,
+        args: &UninstallArgs,
+        found: &Found,
+        leadership: &mut Option<Leadership>,
+    ) -> anyhow::Result<i32> {
+        if !args.yes && !asked()? {
+            return Ok(ERROR);
+        }
+        for deployment in &found.deployments {
+            self.remove(deployment).await?;
+        }
+        if !found.deployments.is_empty() {
+            self.pods_gone(&found.deployments).await?;
+        }
+        if leadership.is_none() {
+            *leadership = self.nobody_else_works(args, found).await?;
+        }
+        let left = self.let_go(args, found).await?;
+        if !left.is_empty() {
+            for problem in left {
+                anstream::eprintln!("error: {problem}");
+            }
+            bail!(
+                "some objects could not be let go, and nothing more was removed; mend that and run this again"
+            );
+        }
+        self.remove_resources(found).await?;
+        for thing in found.secrets.iter().chain(&found.parts).chain(&found.definitions) {
+            self.remove(thing).await?;
+        }
+        for definition in &found.definitions {
+            self.gone(definition).await?;
+        }
+        if let Some(leadership) = leadership.take() {
+            leadership.release().await;
+        }
+        if let Some(lease) = &found.lease {
+            self.remove(lease).await?;
+        }
+        if let Some(home) = &found.home {
+            let others = self.others_in(&args.namespace).await?;
+            if others.is_empty() {
+                self.remove(home).await?;
+            } else {
+                anstream::println!("namespace {} stays: it holds {}", args.namespace, listed(&others));
+            }
+        }
+        anstream::println!(
+            "\nWindlass is out of the self.{}",
+            match args.delete_objects {
+                true => "",
+                false => " What it deployed runs on.",
+            }
+        );
+        Ok(WELL)
     }
 
     /// Waits until the pods of the daemon are gone.

@@ -6,8 +6,8 @@ use super::live::Kept;
 use super::metrics::Metrics;
 use super::snapshot::Shown;
 use super::sources::{RepositoryKey, Sources};
-use crate::api::{Delivery, Repository};
 use crate::api::delivery::Revision;
+use crate::api::{Delivery, Repository};
 use crate::cluster::events::{Note, Recorder, Regarding};
 use crate::cluster::watch::Watches;
 use crate::cluster::{Access, Connection, Discovery, NamedWatches, ServiceAccount};
@@ -39,6 +39,9 @@ pub struct Options {
     pub renderer: Renderer,
 }
 
+/// What is remembered of one Delivery, held by whoever reconciles it.
+type Remembered = Arc<tokio::sync::Mutex<Memory>>;
+
 /// What all controllers share.
 pub struct Daemon {
     /// The cluster.
@@ -65,7 +68,7 @@ pub struct Daemon {
     pub metrics: Metrics,
     /// The Deliveries and Repositories as the controllers' watches show them.
     pub shown: std::sync::OnceLock<Shown>,
-    pub(super) memories: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<Memory>>>>,
+    pub(super) memories: Mutex<HashMap<(String, String), Remembered>>,
     pub(super) labels: Mutex<HashMap<String, (String, String)>>,
     pub(super) deliveries: Mutex<HashMap<(String, String), RepositoryKey>>,
     pub(super) directories: Mutex<HashMap<RepositoryKey, String>>,

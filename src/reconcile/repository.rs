@@ -241,9 +241,14 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
         }
     }
     if let Some(problem) = &problem {
-        let told = condition::get(&before.conditions, kind::READY).is_some_and(|c| c.reason == problem.reason);
+        let told =
+            condition::get(&before.conditions, kind::READY).is_some_and(|c| c.reason == problem.reason);
         if !told {
-            daemon.notify_repository(&repository, &problem.reason, &crate::core::rollout::status::told(problem));
+            daemon.notify_repository(
+                &repository,
+                &problem.reason,
+                &crate::core::rollout::status::told(problem),
+            );
         }
     }
     if status != before {
@@ -264,12 +269,10 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
             let attempt = failures.entry(key.clone()).or_default();
             *attempt += 1;
             tracing::warn!(reason = %failure.problem.reason, "{}", failure.problem.message);
-            {
-                let wait = backoff(*attempt, interval.min(FIRST_RETRY), random);
-                // A remote that is back is noticed soon; a password does not become right by itself, and too many
-                // tries lock an account.
-                if failure.transient { wait.min(interval.max(LAST_RETRY)) } else { wait }
-            }
+            let wait = backoff(*attempt, interval.min(FIRST_RETRY), random);
+            // A remote that is back is noticed soon; a password does not become right by itself, and too many tries
+            // lock an account.
+            if failure.transient { wait.min(interval.max(LAST_RETRY)) } else { wait }
         }
     };
     Ok(controller::Action::requeue(rest))
@@ -351,10 +354,9 @@ async fn credentials(
         .map_err(|_| problem("SecretUnreadable", "could not be read".into(), true))?;
     let version = found.as_ref().and_then(|s| s.resource_version()).and_then(|v| v.parse().ok());
     context.note_secret(key, version);
-    let found = found
-        .ok_or_else(|| {
-            problem("SecretMissing", "does not exist, and spec.secretRef names it; create it".into(), true)
-        })?;
+    let found = found.ok_or_else(|| {
+        problem("SecretMissing", "does not exist, and spec.secretRef names it; create it".into(), true)
+    })?;
     let data: BTreeMap<String, Vec<u8>> =
         found.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
     Credentials::from_secret(&data).map_err(|e| problem("SecretInvalid", e.to_string(), false))

@@ -113,7 +113,7 @@ pub fn text(list: &DriftList, wide: bool, now: Timestamp) -> String {
         }
     }
     if list.drifted == 0 && list.deliveries.len() != 1 {
-        out.push("nothing differs from what Git wants".into());
+        out.push("nothing differs from what should be running".into());
     }
     if !list.mended.is_empty() {
         if out.last().is_some_and(|l| !l.is_empty()) {
@@ -184,7 +184,8 @@ fn object_rows(object: &DriftedObject, wide: bool, now: Timestamp) -> Vec<Vec<St
     if let Some(words) = whole {
         let dash = || "-".to_owned();
         let who = if object.state == "Missing" { "unknown".to_owned() } else { dash() };
-        return vec![vec![id(object), paint(BAD, words), dash(), dash(), who, since(&object.since, now)]];
+        let seen = format!("seen {}", since(&object.since, now));
+        return vec![vec![id(object), paint(BAD, words), dash(), dash(), who, seen]];
     }
     object.fields.iter().map(|field| field_row(object, field, wide, now)).collect()
 }
@@ -205,6 +206,10 @@ fn field_row(object: &DriftedObject, field: &DriftedField, wide: bool, now: Time
         value(&field.desired),
         value(&field.live),
         tame(&who),
-        since(field.at.as_deref().unwrap_or_default(), now),
+        match &field.at {
+            Some(at) => since(at, now),
+            // Kubernetes does not record when something was scaled or removed: since then at least.
+            None => format!("seen {}", since(&object.since, now)),
+        },
     ]
 }

@@ -36,26 +36,22 @@ pub fn short_revision(revision: &str) -> String {
     format!("{branch}{}", commit.get(..7).unwrap_or(commit))
 }
 
+/// A word of a message, which is shortened if it is a revision, with or without a mark behind it.
+pub fn short_word(word: &str) -> String {
+    let bare = word.trim_end_matches([':', ';', ',', '.', ')']);
+    let is_revision = bare
+        .rsplit_once("sha1:")
+        .is_some_and(|(_, commit)| commit.len() == 40 && commit.bytes().all(|b| b.is_ascii_hexdigit()));
+    match is_revision {
+        true => format!("{}{}", short_revision(bare), &word[bare.len()..]),
+        false => word.to_owned(),
+    }
+}
+
 /// A revision's branch and the first digits of its commit.
 pub fn short(revision: &crate::api::delivery::Revision) -> String {
     short_revision(&revision.to_string())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::short_revision;
-
-    #[test]
-    fn revisions_are_shortened_and_other_texts_are_not() {
-        let table = [
-            ("main@sha1:1a2b3c4d5e6f", "main@1a2b3c4"),
-            ("sha1:1a2b3c4d5e6f", "1a2b3c4"),
-            ("main@sha1:1a2", "main@1a2"),
-            ("feature/a@b@sha1:1a2b3c4d", "feature/a@b@1a2b3c4"),
-            ("", ""),
-        ];
-        for (long, short) in table {
-            assert_eq!(short_revision(long), short);
-        }
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 use super::age::since;
 use super::table::{head, lines, tame};
-use super::{BAD, FAINT, GOOD, STRONG, UNSURE, paint, short, short_revision};
+use super::{BAD, FAINT, GOOD, STRONG, UNSURE, paint, short, short_revision, short_word};
 use crate::api::Repository;
 use crate::api::condition::{self, Condition, kind};
 use crate::api::delivery::{Delivery, DeliveryStatus, Phase, Revision};
@@ -308,14 +308,17 @@ fn details(row: &DeliveryRow, now: Timestamp) -> Vec<String> {
                 &format!("a new commit replaces it; `windlass release {}` tries it again", row.name),
             ));
         } else {
-            lines.push(detail("now", &tame(&row.message)));
+            lines.push(match row.phase {
+                Phase::Suspended => suspended(row),
+                _ => detail("now", &brief(&row.message)),
+            });
         }
     } else if row.ready != "True" {
         if let Some(attempt) = &row.attempt {
             lines.push(detail("trying", &by(attempt)));
         }
         if row.phase == Phase::Suspended {
-            lines.push(detail("suspended", &format!("`windlass resume {}` goes on", row.name)));
+            lines.push(suspended(row));
         } else {
             lines.push(detail("because", &because(&row.reason, &row.message)));
         }
@@ -325,23 +328,26 @@ fn details(row: &DeliveryRow, now: Timestamp) -> Vec<String> {
     }
     if row.drift.is_some_and(|n| n > 0) {
         let command = format!("`windlass drift {}`", row.name);
+        let what = if row.drift == Some(1) { "object differs" } else { "objects differ" };
         lines.push(detail(
             "drift",
-            &format!("{} differ from what Git wants; see {command}", count(row.drift)),
+            &format!("{} {what} from what should be running; see {command}", row.drift.unwrap_or(0)),
         ));
     }
     lines
 }
 
-fn count(drift: Option<i64>) -> String {
-    match drift {
-        Some(1) => "1 object does".to_owned(),
-        n => format!("{} objects", n.unwrap_or(0)),
-    }
+fn suspended(row: &DeliveryRow) -> String {
+    detail("suspended", &format!("nothing is changed; `windlass resume {}` goes on", row.name))
 }
 
 fn because(reason: &str, message: &str) -> String {
-    if message.is_empty() { reason.to_owned() } else { format!("{} ({reason})", tame(message)) }
+    if message.is_empty() { reason.to_owned() } else { format!("{} ({reason})", brief(message)) }
+}
+
+/// A message for a terminal, with its commits shortened.
+fn brief(message: &str) -> String {
+    tame(message).split(' ').map(short_word).collect::<Vec<_>>().join(" ")
 }
 
 fn detail(what: &str, text: &str) -> String {

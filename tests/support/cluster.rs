@@ -64,7 +64,8 @@ impl Cluster {
         }
     }
 
-    fn start() -> Self {
+    /// Starts a cluster of its own, to be stopped with [`Cluster::stop`].
+    pub fn start() -> Self {
         let binary = binary();
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster");
         fs::create_dir_all(&root).unwrap();
@@ -432,6 +433,8 @@ pub struct Audited {
     pub uri: String,
     /// The HTTP status.
     pub code: u64,
+    /// When it was answered.
+    pub at: String,
 }
 
 impl Audited {
@@ -485,6 +488,7 @@ impl Audit {
                 name: text("/objectRef/name"),
                 uri: text("/requestURI"),
                 code: entry.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or(0),
+                at: text("/stageTimestamp"),
             });
         }
         found

@@ -113,9 +113,10 @@ async fn values(
         let (kind, name, found) = match (&from.config_map, &from.secret) {
             (Some(name), _) => {
                 let api: Api<ConfigMap> = Api::namespaced(access.client().clone(), namespace);
-                let found = api.get_opt(name).await.map(|o| {
-                    o.map(|o| (number(o.resource_version()), o.data.unwrap_or_default()))
-                });
+                let found = api
+                    .get_opt(name)
+                    .await
+                    .map(|o| o.map(|o| (number(o.resource_version()), o.data.unwrap_or_default())));
                 (CONFIG_MAP, name, found)
             }
             (None, Some(name)) => {

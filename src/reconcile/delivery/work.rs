@@ -14,6 +14,9 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// The need of a watch, and the namespaces that it is needed for.
+pub type InNamespaces = (BTreeSet<String>, Interest);
+
 /// What the daemon remembers of a Delivery.
 #[derive(Default)]
 pub struct Memory {
@@ -44,7 +47,7 @@ pub struct Memory {
     /// The pods of workloads that are not settled.
     pub pods: super::pods::Pods,
     /// The watches that it needs, by kind: as whom, and in which namespaces.
-    pub interests: BTreeMap<Gvk, (Option<ServiceAccount>, Vec<(BTreeSet<String>, Interest)>)>,
+    pub interests: BTreeMap<Gvk, (Option<ServiceAccount>, Vec<InNamespaces>)>,
     /// The account that acts, and its share of what the cluster takes.
     pub access: Option<(Option<ServiceAccount>, Access)>,
     /// Objects that differ, as the watch told, with the digest that was looked at.
