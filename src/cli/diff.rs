@@ -85,10 +85,11 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
     options.substitute = match &delivery {
         None => super::render::values(&spec.template, set),
         Some(delivery) if spec.template.substitute.is_some() || !set.is_empty() => {
-            let mut delivery = delivery.clone();
-            delivery.spec = spec.clone();
-            let read = settings::read(&delivery, &access, &[], Timestamp::now()).await;
-            let mut values = read.map_err(|p| anyhow!("{}", crate::core::rollout::status::told(&p)))?.values;
+            let namespace = delivery.namespace().unwrap_or_default();
+            let substitute = spec.template.substitute.as_ref();
+            let read = settings::read_from(&namespace, substitute, &access, &[], Timestamp::now()).await;
+            let mut values =
+                read.settings.map_err(|p| anyhow!("{}", crate::core::rollout::status::told(&p)))?.values;
             values.extend(set);
             Some(values)
         }

@@ -78,6 +78,9 @@ pub struct RunArgs {
     /// The kustomize binary
     #[arg(long, env = "WINDLASS_KUSTOMIZE", value_name = "FILE")]
     kustomize: Option<PathBuf>,
+    /// Wait for the Lease while another daemon holds it (always so in a pod), instead of ending
+    #[arg(long)]
+    standby: bool,
     /// Where /livez, /readyz and /metrics are served: ADDRESS:PORT, or :PORT for all addresses; `off` for nowhere.
     /// In a pod :8080 when not given, elsewhere off
     #[arg(long, env = "WINDLASS_LISTEN", value_name = "ADDRESS")]
@@ -161,7 +164,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
         install_what_is_missing(&connection, &discovery, &args.namespace).await?;
     }
     let candidate = Candidate::new(&connection, lease);
-    let leadership = if in_cluster {
+    let leadership = if in_cluster || args.standby {
         tokio::select! {
             leadership = candidate.acquire() => leadership,
             () = stop_asked() => return Ok(WELL),

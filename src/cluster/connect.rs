@@ -28,7 +28,7 @@ const WRITE_LIMIT: Duration = Duration::from_secs(60);
 const HEAD_LIMIT: Duration = Duration::from_secs(65);
 
 /// Requests in flight at once for one cluster; half of them for one Delivery.
-const CONCURRENCY: usize = 32;
+pub const CONCURRENCY: usize = 32;
 
 /// Which cluster to talk to, and as whom.
 #[derive(Clone, Debug, Default)]

@@ -417,6 +417,7 @@ impl<K: Clone + PartialEq + Send + Sync + 'static> Inner<K> {
             gvk: key.gvk.clone(),
             namespace: scope.clone(),
             labels: (key.filter == Filter::Labelled).then(|| DELIVERY_LABEL.to_string()),
+            fields: None,
         };
         // Weak: a task must not keep alive what would end it.
         let inner = Arc::downgrade(self);

@@ -49,7 +49,8 @@ pub fn replicas_to_keep(live: &Value) -> Option<i64> {
 
 /// A manifest with the replicas that are kept for it.
 pub fn with_replicas(mut manifest: Value, replicas: Option<i64>) -> Value {
-    if let (Some(replicas), Some(spec)) = (replicas, manifest["spec"].as_object_mut()) {
+    if let (Some(replicas), Some(spec)) = (replicas, manifest.get_mut("spec").and_then(Value::as_object_mut))
+    {
         spec.entry("replicas").or_insert_with(|| replicas.into());
     }
     manifest
@@ -90,6 +91,13 @@ mod tests {
         };
         assert_eq!(replicas_to_keep(&live("windlass")), Some(7));
         assert_eq!(replicas_to_keep(&live("kube-controller-manager")), None);
+    }
+
+    #[test]
+    fn an_object_without_a_spec_is_left_alone() {
+        let map = json!({"kind": "ConfigMap", "data": {"a": "b"}});
+        assert_eq!(with_replicas(map.clone(), None), map);
+        assert_eq!(with_replicas(map.clone(), Some(3)), map);
     }
 
     #[test]

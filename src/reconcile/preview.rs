@@ -3,6 +3,7 @@
 use super::daemon::Options;
 use super::delivery::bundle::{ClusterScopes, options, render};
 use super::delivery::prepare::Planner;
+use super::delivery::settings::read_from;
 use super::delivery::work::Act;
 use super::directories::wanted;
 use crate::api::delivery::{DeliverySpec, EntryOrigin};
@@ -117,13 +118,22 @@ async fn directory(
     let namespace = spec.template.target_namespace.clone().unwrap_or_default();
     let mut answer = Directory { path: spec.source.path.clone(), namespace, ..Directory::default() };
     let label = names::delivery_label(&choices.installation, home, delivery);
-    let rendering = options(spec, None, &choices.renderer);
+    let substitute = spec.template.substitute.as_ref();
+    let read = read_from(home, substitute, &connection.access(None), &[], jiff::Timestamp::now()).await;
+    let settings = match read.settings {
+        Ok(settings) => settings,
+        Err(problem) => {
+            answer.problem = Some(crate::core::rollout::status::told(&problem));
+            return answer;
+        }
+    };
+    let rendering = options(spec, Some(&settings), &choices.renderer);
     let rendered =
         render(tree.clone(), &spec.source.path, &rendering, &ClusterScopes(discovery), &label).await;
     let bundle = match rendered {
         Ok((bundle, _)) => bundle,
         Err(refusal) => {
-            answer.problem = Some(refusal.problem.message);
+            answer.problem = Some(settings.redact(&refusal.problem.message));
             return answer;
         }
     };
@@ -154,9 +164,8 @@ async fn directory(
                 _ => answer.keep.push(id),
             },
             Err(refusal) => {
-                answer
-                    .problem
-                    .get_or_insert(format!("{}: {}", refusal.problem.object, refusal.problem.message));
+                let problem = settings.redact(&crate::core::rollout::status::told(&refusal.problem));
+                answer.problem.get_or_insert(problem);
             }
         }
     }

@@ -7,6 +7,8 @@ use crate::api::condition::{self, kind};
 use crate::api::delivery::Problem;
 use crate::api::repository::{RepositoryRef, RepositoryStatus};
 use crate::api::{Repository, names};
+use crate::cluster::named::{Named, NamedObject, Version};
+use crate::core::manifest::Gvk;
 use crate::source::{
     Credentials, History, Limits, Mirror, Reference, RemoteUrl, SourceError, Watcher, backoff, jittered,
     watch_local,
@@ -20,6 +22,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tracing::Instrument;
+
+/// The first wait after a failure, unless the interval is shorter.
+const FIRST_RETRY: Duration = Duration::from_secs(10);
+
+/// The longest wait while a remote is away, unless the interval is longer.
+const LAST_RETRY: Duration = Duration::from_secs(60);
+
+/// Repositories are polled no more often than this, whatever their interval is.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a round ended early.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +46,7 @@ pub struct Repositories {
     mirrors: Mutex<HashMap<String, Arc<Mirror>>>,
     watchers: Mutex<HashMap<RepositoryKey, (String, Watcher)>>,
     failures: Mutex<HashMap<RepositoryKey, u32>>,
+    secrets: Mutex<HashMap<RepositoryKey, (String, Named)>>,
     wake: tokio::sync::mpsc::UnboundedSender<ObjectRef<Repository>>,
 }
 
@@ -46,6 +58,7 @@ impl Repositories {
             mirrors: Mutex::default(),
             watchers: Mutex::default(),
             failures: Mutex::default(),
+            secrets: Mutex::default(),
             wake,
         }
     }
@@ -54,6 +67,7 @@ impl Repositories {
     pub fn retain(&self, there: impl Fn(&RepositoryKey) -> bool) {
         lock(&self.watchers).retain(|key, _| there(key));
         lock(&self.failures).retain(|key, _| there(key));
+        lock(&self.secrets).retain(|key, _| there(key));
     }
 
     fn mirror(&self, url: &RemoteUrl) -> Result<Arc<Mirror>, SourceError> {
@@ -64,6 +78,39 @@ impl Repositories {
         let mirror = Arc::new(Mirror::open(&self.daemon.options.cache_dir, url.clone())?);
         mirrors.insert(url.to_string(), mirror.clone());
         Ok(mirror)
+    }
+
+    /// Watches the Secret of a Repository; a new one is tried at once.
+    fn watch_secret(&self, key: &RepositoryKey, name: Option<&str>) {
+        let mut secrets = lock(&self.secrets);
+        let Some(name) = name else {
+            secrets.remove(key);
+            return;
+        };
+        if secrets.get(key).is_some_and(|(watched, _)| watched == name) {
+            return;
+        }
+        let (wake, at) = (self.wake.clone(), ObjectRef::new(&key.1).within(&key.0));
+        let object = NamedObject {
+            account: None,
+            gvk: Gvk::new("v1", "Secret"),
+            namespace: key.0.clone(),
+            name: name.to_owned(),
+        };
+        let watch = self.daemon.named.ensure(&object, move || {
+            let _ = wake.send(at.clone());
+        });
+        secrets.insert(key.clone(), (name.to_owned(), watch));
+    }
+
+    /// Which version of its Secret was read.
+    fn note_secret(&self, key: &RepositoryKey, version: Version) {
+        if let Some((_, watch)) = lock(&self.secrets).get(key) {
+            watch.note(version);
+            if watch.is_outdated() {
+                let _ = self.wake.send(ObjectRef::new(&key.1).within(&key.0));
+            }
+        }
     }
 
     fn watch(&self, key: &RepositoryKey, url: &RemoteUrl) {
@@ -145,6 +192,7 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
     status.handled_request = repository.annotations().get(names::RECONCILE_REQUEST).cloned();
     let mut set_problem = None;
     if let Ok(fetched) = &polled {
+        status.revision = Some(fetched.revision());
         match super::directories::apply(daemon, &repository, fetched, &before).await {
             Ok(count) => status.deliveries = count,
             Err(problem) => set_problem = Some(problem),
@@ -154,7 +202,6 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
     match &problem {
         None => {
             if let Ok(fetched) = &polled {
-                status.revision = Some(fetched.revision());
                 let message = format!("{} is fetched", fetched.revision());
                 condition::set(
                     &mut status.conditions,
@@ -193,13 +240,24 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
             condition::set(&mut status.conditions, kind::STALLED, stalled, why, &message, now, generation);
         }
     }
+    if let Some(problem) = &problem {
+        let told =
+            condition::get(&before.conditions, kind::READY).is_some_and(|c| c.reason == problem.reason);
+        if !told {
+            daemon.notify_repository(
+                &repository,
+                &problem.reason,
+                &crate::core::rollout::status::told(problem),
+            );
+        }
+    }
     if status != before {
         write_status(daemon, &repository, status).await.map_err(|e| Error::Status(Box::new(e)))?;
     }
     if moved {
         daemon.wake_deliveries_of(&key);
     }
-    let interval = repository.spec.interval.0;
+    let interval = repository.spec.interval.0.max(SHORTEST_INTERVAL);
     let random = fastrand::f64();
     let rest = match &polled {
         Ok(_) => {
@@ -211,7 +269,10 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
             let attempt = failures.entry(key.clone()).or_default();
             *attempt += 1;
             tracing::warn!(reason = %failure.problem.reason, "{}", failure.problem.message);
-            backoff(*attempt, interval.min(Duration::from_secs(10)), random)
+            let wait = backoff(*attempt, interval.min(FIRST_RETRY), random);
+            // A remote that is back is noticed soon; a password does not become right by itself, and too many tries
+            // lock an account.
+            if failure.transient { wait.min(interval.max(LAST_RETRY)) } else { wait }
         }
     };
     Ok(controller::Action::requeue(rest))
@@ -235,10 +296,19 @@ async fn poll(
     let daemon = &context.daemon;
     let spec = &repository.spec;
     let url = RemoteUrl::parse(&spec.url, daemon.options.allow_file).map_err(|e| failure(&e))?;
-    let credentials = credentials(daemon, repository).await?;
     context.watch(key, &url);
     let mirror = context.mirror(&url).map_err(|e| failure(&e))?;
-    let limits = Limits { fetch: spec.timeout.0.max(Duration::from_secs(1)), ..Limits::default() };
+    let fetch = spec.timeout.0.max(Duration::from_secs(1));
+    let limits = Limits { fetch, listing: fetch.min(Limits::default().listing), ..Limits::default() };
+    // What was fetched before is of use without credentials too.
+    daemon.sources.update(key, |known| {
+        let same = known.store.as_ref().is_some_and(|s| Arc::ptr_eq(&s.mirror, &mirror));
+        if !same {
+            let credentials = Credentials::default();
+            known.store = Some(Store { mirror: mirror.clone(), credentials, limits: limits.clone() });
+        }
+    });
+    let credentials = credentials(context, repository, key).await?;
     let store = Store { mirror: mirror.clone(), credentials: credentials.clone(), limits: limits.clone() };
     daemon.sources.update(key, |known| known.store = Some(store));
     let old = daemon.sources.get(key).and_then(|k| k.fetched).map(|f| f.commit.id);
@@ -260,7 +330,13 @@ async fn poll(
     Ok(Fetched { branch: polled.ref_name, commit })
 }
 
-async fn credentials(daemon: &Daemon, repository: &Repository) -> Result<Credentials, Failure> {
+async fn credentials(
+    context: &Repositories,
+    repository: &Repository,
+    key: &RepositoryKey,
+) -> Result<Credentials, Failure> {
+    let daemon = &context.daemon;
+    context.watch_secret(key, repository.spec.secret_ref.as_ref().map(|s| s.name.as_str()));
     let Some(secret) = &repository.spec.secret_ref else { return Ok(Credentials::default()) };
     let namespace = repository.namespace().unwrap_or_default();
     let problem = |reason: &str, message: String, transient| Failure {
@@ -275,10 +351,12 @@ async fn credentials(daemon: &Daemon, repository: &Repository) -> Result<Credent
     let found = api
         .get_opt(&secret.name)
         .await
-        .map_err(|_| problem("SecretUnreadable", "could not be read".into(), true))?
-        .ok_or_else(|| {
-            problem("SecretMissing", "does not exist, and spec.secretRef names it; create it".into(), true)
-        })?;
+        .map_err(|_| problem("SecretUnreadable", "could not be read".into(), true))?;
+    let version = found.as_ref().and_then(|s| s.resource_version()).and_then(|v| v.parse().ok());
+    context.note_secret(key, version);
+    let found = found.ok_or_else(|| {
+        problem("SecretMissing", "does not exist, and spec.secretRef names it; create it".into(), true)
+    })?;
     let data: BTreeMap<String, Vec<u8>> =
         found.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
     Credentials::from_secret(&data).map_err(|e| problem("SecretInvalid", e.to_string(), false))

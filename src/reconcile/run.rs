@@ -10,7 +10,7 @@ use super::sources::Sources;
 use crate::api::{Delivery, Repository};
 use crate::cluster::events::Recorder;
 use crate::cluster::watch::{Event, Watches};
-use crate::cluster::{Connection, Discovery};
+use crate::cluster::{Connection, Discovery, NamedWatches};
 use futures::StreamExt;
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector::ObjectRef;
@@ -52,10 +52,12 @@ pub async fn prepare(
     let (watches, changes) = Watches::new(&connection, &discovery, move |object| keep(object, &of_watch));
     let (wake, deliveries) = mpsc::unbounded_channel();
     let events = Recorder::start(&connection, &options.installation);
+    let named = NamedWatches::new(&connection, &discovery);
     let daemon = Arc::new(Daemon {
         connection,
         discovery,
         watches,
+        named,
         sources: Sources::default(),
         bundles: BundleCache::default(),
         options,

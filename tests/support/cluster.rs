@@ -432,6 +432,8 @@ pub struct Audited {
     pub uri: String,
     /// The HTTP status.
     pub code: u64,
+    /// When it was answered.
+    pub at: String,
 }
 
 impl Audited {
@@ -485,6 +487,7 @@ impl Audit {
                 name: text("/objectRef/name"),
                 uri: text("/requestURI"),
                 code: entry.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or(0),
+                at: text("/stageTimestamp"),
             });
         }
         found

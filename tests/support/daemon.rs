@@ -1,5 +1,6 @@
 //! The real daemon, as a process, for one test: with a namespace, an installation and a cache of its own, delivering a
 //! config repository on this machine. Its log is printed when the test fails.
+#![allow(dead_code)]
 
 use super::cluster::{Space, block_on, suffix, wait_until};
 use super::git::{Repo, git};
@@ -23,7 +24,8 @@ pub struct World {
     pub repo: Repo,
     /// Arguments of `windlass run` besides those that separate the tests from each other.
     pub arguments: Vec<String>,
-    installation: String,
+    /// The name of its installation.
+    pub installation: String,
     scratch: tempfile::TempDir,
     daemon: Option<Child>,
 }

@@ -184,19 +184,22 @@ impl Machine<'_> {
             }
             Target::Unknown => return None,
         };
-        if let Some(held) = &self.state.held {
-            if held.revision.inputs == target.inputs {
-                let effective = self.state.effective.as_ref()?;
-                if self.state.attempt.is_some() {
-                    return None;
-                }
-                if effective.settings == target.settings {
-                    self.state.failure = None;
-                    return None;
-                }
-                let refreshed = Revision { settings: target.settings, ..effective.clone() };
-                return Some((Goal::Refresh, refreshed));
+        if let Some(held) = &self.state.held
+            && held.revision.inputs == target.inputs
+        {
+            let effective = self.state.effective.as_ref()?;
+            if self.state.attempt.is_some() {
+                return None;
             }
+            // Settings that made the very same bundle fail are held like a commit.
+            let failed_by_settings =
+                held.revision.inputs == effective.inputs && held.revision.settings == target.settings;
+            if effective.settings == target.settings || failed_by_settings {
+                self.state.failure = None;
+                return None;
+            }
+            let refreshed = Revision { settings: target.settings, ..effective.clone() };
+            return Some((Goal::Refresh, refreshed));
         }
         let same = |r: &Revision| r.inputs == target.inputs && r.settings == target.settings;
         match &self.state.attempt {

@@ -103,13 +103,13 @@ pub async fn look(
     let bundle = match bundle_of(scope, memory, effective).await {
         Ok(bundle) => bundle,
         Err(refusal) => {
-            tracing::warn!(problem = %refusal.problem.message, "drift cannot be looked at");
+            tracing::warn!(problem = %memory.redact(&refusal.problem.message), "drift cannot be looked at");
             return;
         }
     };
     for (id, (mark, entry)) in new {
         if let Some(manifest) = bundle.get(&id)
-            && let Ok(found) = compare(scope, manifest, entry).await
+            && let Ok(found) = compare(scope, manifest, entry, &|text| memory.redact(text)).await
         {
             memory.drift.looked.insert(id, (mark, found));
         }
@@ -121,6 +121,7 @@ async fn compare(
     scope: &Scope<'_>,
     manifest: &Manifest,
     entry: &InventoryEntry,
+    redact: &(dyn Fn(&str) -> String + Sync),
 ) -> Result<Option<DriftedObject>, ()> {
     let resource = scope.daemon.discovery.find(&manifest.gvk()).await.map_err(|_| ())?.ok_or(())?;
     let desired = with_replicas(manifest.to_value(), entry.replicas);
@@ -157,8 +158,8 @@ async fn compare(
         f.redact(&kind);
         DriftedField {
             path: f.path.to_string(),
-            desired: f.desired.as_ref().map(shown),
-            live: f.live.as_ref().map(shown),
+            desired: f.desired.as_ref().map(|v| shown(v, redact)),
+            live: f.live.as_ref().map(|v| shown(v, redact)),
             manager: f.manager.unwrap_or_else(|| "unknown".into()),
             operation: f.operation.map(|o| o.to_string()),
             at: f.at,
@@ -181,8 +182,8 @@ fn same(live: &Value, after: &Value) -> bool {
     bare(live) == bare(after)
 }
 
-fn shown(value: &Value) -> String {
-    let text = value.to_string();
+fn shown(value: &Value, redact: &(dyn Fn(&str) -> String + Sync)) -> String {
+    let text = redact(&value.to_string());
     match text.char_indices().nth(VALUE) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
@@ -251,6 +252,7 @@ pub async fn correct(
             None
         }
         Err(refusal) => {
+            let refusal = memory.redacted(refusal);
             let at = now + back_off(SignedDuration::from_secs(5), memory.drift.failures);
             memory.drift.failures += 1;
             memory.drift.retry_at = Some(at);

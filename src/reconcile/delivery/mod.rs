@@ -12,7 +12,7 @@ pub mod prune;
 pub mod settings;
 pub mod work;
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, lock};
 use super::live::Kept;
 use crate::api::delivery::{Goal, InventoryEntry, Revision};
 use crate::api::{Delivery, DeliveryStatus, names};
@@ -21,7 +21,7 @@ use crate::cluster::watch::{Entry, Filter};
 use crate::core::bundle::Bundle;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
-use crate::core::rollout::{Action, Refusal, Spec, State, next, status};
+use crate::core::rollout::{Action, ApplyEnd, Refusal, Spec, State, next, status};
 use bundle::refusal;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -38,6 +38,12 @@ const ROUNDS: usize = 24;
 
 /// Words of a condition are brought up to date this often at most while nothing else changes.
 const WORDS: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
+
+/// However short the interval is, nothing is compared in full more often.
+const SHORTEST_INTERVAL: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
+
+/// How soon settings that could not be read are read again.
+const SETTINGS_RETRY: Duration = Duration::from_secs(15);
 
 /// Why a round ended early. Everything that concerns the Delivery itself stands in its status instead.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +82,8 @@ impl<'a> Scope<'a> {
 
     /// How often everything is compared in full.
     pub fn interval(&self) -> jiff::SignedDuration {
-        self.delivery.spec.template.interval.map_or(jiff::SignedDuration::from_mins(10), |d| d.signed())
+        let given = self.delivery.spec.template.interval;
+        given.map_or(jiff::SignedDuration::from_mins(10), |d| d.signed()).max(SHORTEST_INTERVAL)
     }
 
     /// What the watch knows of an object.
@@ -246,7 +253,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
                 memory.work = None;
                 memory.pods.clear();
             }
-            let rest = Duration::try_from(scope.interval()).unwrap_or(Duration::from_secs(600));
+            let mut rest = Duration::try_from(scope.interval()).unwrap_or(Duration::from_secs(600));
+            if memory.settings_missing {
+                rest = rest.min(SETTINGS_RETRY);
+            }
             let rest = match wake {
                 Some(at) => {
                     let until = Duration::try_from(at.duration_since(daemon.now())).unwrap_or_default();
@@ -368,7 +378,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 if memory.work.as_ref().is_some_and(|w| w.revision == revision) {
                     memory.work = None;
                 }
-                memory.refused = Some((revision, refusal, scope.daemon.now()));
+                memory.refused = Some((revision, memory.redacted(refusal), scope.daemon.now()));
             }
         },
         Action::Apply(revision, _) => {
@@ -388,7 +398,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             .await;
             work.inventory = before.inventory;
             let end = match before.refusal {
-                Some(refusal) => crate::core::rollout::ApplyEnd::Failed(refusal),
+                Some(refusal) => ApplyEnd::Failed(refusal),
                 None => {
                     let pods = &memory.pods;
                     let healthy = |work: &work::Work, ids: &[ObjectId]| {
@@ -399,6 +409,11 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                     let superseded = || scope.daemon.commit_moved(scope.delivery, memory);
                     apply::run(&planner, &mut work, healthy, superseded).await
                 }
+            };
+            let end = match end {
+                ApplyEnd::Failed(refusal) => ApplyEnd::Failed(memory.redacted(refusal)),
+                ApplyEnd::Blocked(message) => ApplyEnd::Blocked(memory.redact(&message)),
+                ApplyEnd::Done => ApplyEnd::Done,
             };
             let now = scope.daemon.now();
             memory.awaited.extend(work.written.iter().map(|(id, w)| (id.clone(), (w.resource_version, now))));
@@ -488,7 +503,13 @@ pub(super) async fn bundle_of(
     };
     let settings = match &memory.settings {
         Some(settings) if settings.digest == revision.settings => Some(settings.clone()),
-        _ => settings::kept(delivery, &scope.access, revision, scope.daemon.now()).await,
+        _ => {
+            let kept = settings::kept(delivery, &scope.access, revision, scope.daemon.now()).await;
+            if let Some(kept) = &kept {
+                *lock(&memory.kept) = Some(kept.clone());
+            }
+            kept
+        }
     };
     if settings.is_none() {
         return Err(refusal(
@@ -502,7 +523,7 @@ pub(super) async fn bundle_of(
     let scopes = bundle::ClusterScopes(&scope.daemon.discovery);
     let (rendered, warnings) = bundle::render(tree, &revision.path, &options, &scopes, &scope.label).await?;
     for warning in warnings {
-        tracing::warn!(delivery = %scope.daemon.name(delivery), %revision, "{warning}");
+        tracing::warn!(delivery = %scope.daemon.name(delivery), %revision, "{}", memory.redact(&warning));
     }
     let rendered = Arc::new(rendered);
     scope.daemon.bundles.put(cache, rendered.clone());
