@@ -423,7 +423,7 @@ impl Cluster<'_> {
             }
         }
         anstream::println!(
-            "\nWindlass is out of the self.{}",
+            "\nWindlass is out of the cluster.{}",
             match args.delete_objects {
                 true => "",
                 false => " What it deployed runs on.",
