@@ -145,7 +145,7 @@ impl Installation {
             },
             {
                 "apiGroups": [names::GROUP],
-                "resources": ["deliveries", "driftreports"],
+                "resources": ["deliveries", "driftreports", "inventoryshards"],
                 "verbs": ["get", "list", "watch", "create", "patch", "delete"],
             },
             {

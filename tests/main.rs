@@ -4,6 +4,7 @@
 mod support;
 
 mod a_bad_commit_is_rolled_back_and_held;
+mod a_large_delivery_keeps_its_inventory;
 mod an_autoscaler_takes_over;
 mod bad_manifests_say_where;
 mod cli_asks_the_daemon;

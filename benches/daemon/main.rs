@@ -139,7 +139,7 @@ async fn round(rest: Duration) -> Round {
     api.patch(&name, &PatchParams::default(), &Patch::Merge(ask)).await.unwrap();
     wait_until("the request to look again is handled", LIMIT, || async {
         let status = api.get(&name).await.unwrap().status.unwrap();
-        if status.handled_reconcile.as_deref() == Some("again") { Ok(()) } else { Err("not yet".into()) }
+        if status.handled_request.as_deref() == Some("again") { Ok(()) } else { Err("not yet".into()) }
     })
     .await;
     quiet(cluster).await;

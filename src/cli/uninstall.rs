@@ -11,6 +11,7 @@ use crate::cluster::lease::{Candidate, Leadership, LeaseError, LeaseOptions};
 use crate::cluster::{Access, Connection, Discovery, crds};
 use crate::core::manifest::{Gvk, ObjectId};
 use crate::core::plan::{self, Removal};
+use crate::reconcile::delivery::inventory;
 use crate::reconcile::delivery::prune;
 use anyhow::{Context, bail};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -266,7 +267,11 @@ impl Cluster<'_> {
         let parts = std::mem::take(&mut found.parts);
         (found.deployments, found.parts) =
             parts.into_iter().partition(|p| p.resource.gvk.kind == "Deployment");
-        for delivery in self.ours::<Delivery>().await? {
+        for mut delivery in self.ours::<Delivery>().await? {
+            let client = &self.connection.client;
+            inventory::complete(client, &mut delivery, &mut inventory::Shards::new())
+                .await
+                .map_err(explained)?;
             match shared && self.of_another(args, &delivery).await? {
                 true => found.others.push(delivery),
                 false => found.deliveries.push(delivery),
