@@ -213,8 +213,8 @@ async fn a_key_that_stands_twice_is_refused() {
     let code = answer.status().as_u16();
     let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
     let id = space.resource("v1", "ConfigMap").id(&space.name, "it");
-    let refusal = windlass::cluster::error::Refusal { code, body: &body, retry_after: None };
-    let cause = windlass::cluster::error::classify(&id, "v1 ConfigMap", refusal);
+    let refusal = windlass::cluster::refusal::Refusal { code, body: &body, retry_after: None };
+    let cause = windlass::cluster::refusal::classify(&id, "v1 ConfigMap", refusal);
     assert_eq!(cause, Cause::UnknownField { problem: "key \"k\" stands twice".into() });
 }
 

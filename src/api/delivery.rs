@@ -261,9 +261,9 @@ pub struct DeliveryStatus {
     /// The last revisions, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,
-    /// The value of the reconcile annotation that was acted on.
+    /// The value of the reconcile annotation that was acted on: what Git wanted then is under way or settled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub handled_reconcile: Option<String>,
+    pub handled_request: Option<String>,
     /// The value of the release annotation that was acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_release: Option<String>,
@@ -444,6 +444,9 @@ pub struct InventoryEntry {
     /// Not in the bundle that is being put in place: removed once that is healthy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
+    /// Replicas that are applied although Git names none: an autoscaler was added and has not taken over yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i64>,
     /// `windlass.dev/wave` of the manifest that was applied last.
     #[serde(default, skip_serializing_if = "is_zero_wave")]
     pub wave: i32,

@@ -6,6 +6,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration as Std;
 
+/// Longer counts as so long: ten years, so that a time and a duration can be added.
+const LONGEST: Std = Std::from_secs(10 * 365 * 24 * 3600);
+
 /// A length of time, written `30s`, `5m`, `1h30m`, `500ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Duration(pub Std);
@@ -34,7 +37,8 @@ impl std::str::FromStr for Duration {
         let wrong = || DurationError(text.to_owned());
         let span: jiff::SignedDuration =
             if text == "0" { jiff::SignedDuration::ZERO } else { text.parse().map_err(|_| wrong())? };
-        Std::try_from(span).map(Duration).map_err(|_| wrong())
+        let span = Std::try_from(span).map_err(|_| wrong())?;
+        Ok(Duration(span.min(LONGEST)))
     }
 }
 
@@ -78,7 +82,7 @@ impl JsonSchema for Duration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": "^([0-9]+(ms|s|m|h))+$"})
+        json_schema!({"type": "string", "maxLength": 16, "pattern": "^([0-9]+(ms|s|m|h))+$"})
     }
 }
 

@@ -25,8 +25,28 @@ pub fn crds() -> Vec<Value> {
             if let Some(map) = crd.as_object_mut() {
                 map.remove("status");
             }
-            crd["metadata"]["labels"] = serde_json::json!({"app.kubernetes.io/name": "windlass"});
+            crd["metadata"]["labels"] = serde_json::json!({
+                "app.kubernetes.io/name": "windlass",
+                "app.kubernetes.io/part-of": "windlass",
+            });
+            whole_numbers(&mut crd);
             crd
         })
         .collect()
+}
+
+/// Bounds of a schema are floating-point numbers for the types, and whole ones for whoever reads the manifest.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            let whole = number.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 1e15);
+            if let Some(whole) = whole.filter(|_| number.is_f64()) {
+                // Exact: below 2^53.
+                *value = Value::from(whole as i64);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(map) => map.values_mut().for_each(whole_numbers),
+        _ => {}
+    }
 }

@@ -113,6 +113,9 @@ pub struct RepositoryStatus {
     /// What was fetched last: `branch@sha1:<commit>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// The value of the reconcile annotation that was acted on: the remote was asked since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled_request: Option<String>,
     /// How many Deliveries `spec.deliveries` has made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deliveries: Option<i64>,

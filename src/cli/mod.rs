@@ -1,8 +1,25 @@
 //! The command line: one file per command; prints, decides nothing.
 
+pub mod completion;
 pub mod connect;
+pub mod diff;
+pub mod directory;
+pub mod drift;
+pub mod find;
 pub mod health;
+pub mod history;
+pub mod install;
+pub mod output;
+pub mod probe;
+pub mod release;
+pub mod render;
+pub mod request;
+pub mod rollback;
 pub mod run;
+pub mod status;
+pub mod suspend;
+pub mod sync;
+pub mod uninstall;
 
 use clap::{Parser, Subcommand};
 
@@ -33,8 +50,37 @@ pub struct Cli {
 pub enum Command {
     /// Run the daemon: poll Git, apply, wait for health, roll back, report drift
     Run(Box<run::RunArgs>),
+    /// Show Repositories and Deliveries: revision, health, what is held and why
+    Status(status::StatusArgs),
+    /// Show each field that is not as Git says, who changed it, and what was mended lately
+    Drift(drift::DriftArgs),
+    /// Show the last revisions of a Delivery and what became of each
+    History(history::HistoryArgs),
+    /// Show what a directory on disk would change in the cluster
+    Diff(diff::DiffArgs),
+    /// Print the objects that a directory on disk renders to; needs no cluster
+    Render(render::RenderArgs),
+    /// Ask Git now, and reconcile
+    Sync(sync::SyncArgs),
+    /// Stop reconciling a Delivery; what runs stays
+    Suspend(suspend::SuspendArgs),
+    /// Go on reconciling a Delivery
+    Resume(suspend::ResumeArgs),
+    /// Go back to a revision that was deployed before, and hold the newest one
+    Rollback(rollback::RollbackArgs),
+    /// Try a held revision again
+    Release(release::ReleaseArgs),
     /// Tell the health of objects given as YAML or JSON
     Health(health::HealthArgs),
+    /// Take Windlass out of the cluster; what it deployed stays
+    Uninstall(uninstall::UninstallArgs),
+    /// Print a script that completes the words of this command in a shell
+    Completion(completion::CompletionArgs),
+    /// Put the custom resource definitions, or all of Windlass, into a cluster
+    Install(install::InstallArgs),
+    /// Ask a server for its health: exit code 0 when it is well
+    #[command(hide = true)]
+    Probe(probe::ProbeArgs),
 }
 
 /// Runs a command; the answer is the exit code.
@@ -42,7 +88,21 @@ pub fn main(cli: Cli) -> i32 {
     crate::telemetry::start(&cli.log_level, cli.log_format);
     let result = match cli.command {
         Command::Run(args) => asynchronously(run::run(*args)),
+        Command::Status(args) => asynchronously(status::run(args)),
+        Command::Drift(args) => asynchronously(drift::run(args)),
+        Command::History(args) => asynchronously(history::run(args)),
+        Command::Diff(args) => asynchronously(diff::run(args)),
+        Command::Render(args) => asynchronously(render::run(args)),
+        Command::Sync(args) => asynchronously(sync::run(args)),
+        Command::Suspend(args) => asynchronously(suspend::suspend(args)),
+        Command::Resume(args) => asynchronously(suspend::resume(args)),
+        Command::Rollback(args) => asynchronously(rollback::run(args)),
+        Command::Release(args) => asynchronously(release::run(args)),
+        Command::Uninstall(args) => asynchronously(uninstall::run(args)),
+        Command::Completion(args) => completion::run(&args),
         Command::Health(args) => health::run(&args, &mut std::io::stdin(), &mut std::io::stdout()),
+        Command::Install(args) => install::run(args),
+        Command::Probe(args) => probe::run(&args),
     };
     match result {
         Ok(code) => code,
@@ -53,7 +113,7 @@ pub fn main(cli: Cli) -> i32 {
     }
 }
 
-fn asynchronously(command: impl Future<Output = anyhow::Result<i32>>) -> anyhow::Result<i32> {
+pub(crate) fn asynchronously(command: impl Future<Output = anyhow::Result<i32>>) -> anyhow::Result<i32> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(command);
     // A blocking call that hangs must not keep the process.

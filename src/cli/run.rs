@@ -11,6 +11,7 @@ use crate::reconcile::delivery::bundle::Renderer;
 use crate::reconcile::preview::{self, Preview};
 use crate::reconcile::run as daemon;
 use crate::render::find_kustomize;
+use crate::server::{Listen, Status, serve};
 use crate::source::RemoteUrl;
 use anyhow::{Context, bail};
 use clap::Args;
@@ -77,19 +78,41 @@ pub struct RunArgs {
     /// The kustomize binary
     #[arg(long, env = "WINDLASS_KUSTOMIZE", value_name = "FILE")]
     kustomize: Option<PathBuf>,
+    /// Wait for the Lease while another daemon holds it (always so in a pod), instead of ending
+    #[arg(long)]
+    standby: bool,
+    /// Where /livez, /readyz and /metrics are served: ADDRESS:PORT, or :PORT for all addresses; `off` for nowhere.
+    /// In a pod :8080 when not given, elsewhere off
+    #[arg(long, env = "WINDLASS_LISTEN", value_name = "ADDRESS")]
+    listen: Option<String>,
     #[command(flatten)]
     cluster: ClusterArgs,
+}
+
+impl RunArgs {
+    fn listen(&self, in_cluster: bool) -> anyhow::Result<Option<Listen>> {
+        match self.listen.as_deref() {
+            None => Ok(in_cluster.then_some(Listen::Everywhere(8080))),
+            Some("" | "off") => Ok(None),
+            Some(text) => text.parse().map(Some).map_err(|problem| anyhow::anyhow!("--listen: {problem}")),
+        }
+    }
 }
 
 /// Runs the daemon until it is told to stop.
 pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
     let connection = args.cluster.connect().await?;
+    let in_cluster = connection.context.is_none();
+    let status = Status::standby(connection.counters.clone());
+    if let Some(listen) = args.listen(in_cluster)? {
+        let address = serve(listen, status.clone()).await.context("--listen: the address cannot be taken")?;
+        tracing::info!(%address, "health and metrics are served");
+    }
     let discovery = Discovery::new(connection.client.clone());
     discovery
         .refresh()
         .await
         .with_context(|| format!("the API server {} does not answer", connection.server))?;
-    let in_cluster = connection.context.is_none();
     let cache_dir = args.cache_dir.clone().unwrap_or_else(default_cache_dir);
     std::fs::create_dir_all(&cache_dir)
         .with_context(|| format!("the cache directory {} cannot be made", cache_dir.display()))?;
@@ -141,7 +164,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
         install_what_is_missing(&connection, &discovery, &args.namespace).await?;
     }
     let candidate = Candidate::new(&connection, lease);
-    let leadership = if in_cluster {
+    let leadership = if in_cluster || args.standby {
         tokio::select! {
             leadership = candidate.acquire() => leadership,
             () = stop_asked() => return Ok(WELL),
@@ -159,6 +182,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
         write_repository(&connection, &args.namespace, wanted).await?;
     }
     let (daemon, inboxes) = daemon::prepare(connection, discovery, options, &args.namespace).await?;
+    status.lead(daemon.clone());
     let leadership = std::sync::Arc::new(leadership);
     let held = leadership.clone();
     let shutdown = async move {
@@ -283,7 +307,9 @@ async fn install_what_is_missing(
     }
     let api: Api<Namespace> = Api::all(connection.client.clone());
     if api.get_opt(namespace).await?.is_none() {
-        let body = serde_json::from_value(json!({"metadata": {"name": namespace}}))?;
+        // The label tells `uninstall` whose namespace it is.
+        let labels = json!({(super::uninstall::PART_OF): "windlass"});
+        let body = serde_json::from_value(json!({"metadata": {"name": namespace, "labels": labels}}))?;
         match api.create(&PostParams::default(), &body).await {
             Ok(_) => say(&format!("namespace {namespace} created")),
             Err(kube::Error::Api(e)) if e.code == 409 => {}

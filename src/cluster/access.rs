@@ -1,8 +1,9 @@
 //! One call to the API server: a turn in the queue, a time limit, a bounded answer.
 
 use super::connect::NoAnswer;
-use super::error::{ApplyError, Cause, Refusal, classify};
+use super::error::{ApplyError, Cause};
 use super::limit::Share;
+use super::refusal::{Refusal, classify};
 use crate::core::manifest::ObjectId;
 use http::{Request, header};
 use http_body_util::{BodyExt, Limited};

@@ -125,6 +125,22 @@ pub async fn get(
     }
 }
 
+/// All objects of a kind in a namespace (`""`: all of a cluster-scoped kind), without pages: for kinds of which there
+/// are few. Items carry `apiVersion` and `kind`, which the server leaves out of lists.
+pub async fn list(access: &Access, resource: &Resource, namespace: &str) -> Result<Vec<Value>, ApplyError> {
+    let id = resource.id(namespace, "");
+    let request = build(&id, Method::GET, &resource.path(namespace, None), JSON, None)?;
+    let answer = access.call(&id, &resource.gvk.to_string(), &request).await?;
+    let mut list = object(&id, answer)?;
+    let items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    let named = items.into_iter().map(|mut item| {
+        item["apiVersion"] = resource.gvk.api_version().into();
+        item["kind"] = resource.gvk.kind.clone().into();
+        item
+    });
+    Ok(named.collect())
+}
+
 /// A JSON patch (RFC 6902) of the object as it was at `resource_version`; [`Cause::Conflict`] if it is another now.
 pub async fn patch_json(
     access: &Access,

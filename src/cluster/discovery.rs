@@ -189,6 +189,16 @@ impl Discovery {
         known.kinds.get(&gvk).cloned()
     }
 
+    /// Every kind that the server has, each in the version that it prefers.
+    pub fn resources(&self) -> Vec<Resource> {
+        let known = self.snapshot();
+        let preferred = known.versions.iter().filter_map(|((group, kind), versions)| {
+            let gvk = Gvk { group: group.clone(), version: versions.first()?.clone(), kind: kind.clone() };
+            known.kinds.get(&gvk).cloned()
+        });
+        preferred.collect()
+    }
+
     /// The server's version, such as `v1.36.3`; empty before the first answer.
     pub fn server_version(&self) -> String {
         self.snapshot().server_version.clone()

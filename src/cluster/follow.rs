@@ -11,8 +11,9 @@
 
 use super::access::unreachable;
 use super::discovery::{Discovery, DiscoveryError, Resource};
-use super::error::{Cause, Refusal, classify};
+use super::error::Cause;
 use super::limit::Share;
+use super::refusal::{Refusal, classify};
 use crate::core::manifest::{Gvk, ObjectId};
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -48,6 +49,8 @@ pub(super) struct Source {
     pub(super) namespace: Option<String>,
     /// A label selector.
     pub(super) labels: Option<String>,
+    /// A field selector.
+    pub(super) fields: Option<String>,
 }
 
 /// What is seen of it.
@@ -121,6 +124,7 @@ async fn run(
     };
     let mut config = watcher::Config::default().page_size(PAGE);
     config.label_selector = source.labels.clone();
+    config.field_selector = source.fields.clone();
     let mut turn = Some(source.share.permit().await);
     let mut stream = std::pin::pin!(watcher(api, config));
     let mut complete = false;

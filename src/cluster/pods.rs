@@ -76,6 +76,7 @@ impl PodWatch {
                 gvk: Gvk::new(api_version, kind),
                 namespace: Some(namespace.to_string()),
                 labels: Some(labels.clone()),
+                fields: None,
             };
             Kind::start(source, changed.clone())
         };

@@ -9,7 +9,7 @@ mod secret;
 
 pub use between::changes_between;
 pub use compare::diff;
-pub use secret::{fold_string_data, redact};
+pub use secret::{fold_string_data, hide_secrets, redact};
 
 pub(crate) use defaults::{is_allocated, is_default, is_free_map};
 pub(crate) use secret::redact_values;

@@ -64,6 +64,7 @@ impl InventoryEntry {
             digest: String::new(),
             prune: None,
             stale: false,
+            replicas: None,
             wave: 0,
         }
     }
@@ -111,6 +112,8 @@ pub struct Brings {
     pub namespaces: BTreeSet<String>,
     /// Group and kind of its CRDs.
     pub kinds: BTreeSet<(String, String)>,
+    /// Workloads that its autoscalers scale.
+    pub scaled: BTreeSet<ObjectId>,
 }
 
 /// What objects bring.
@@ -118,6 +121,7 @@ pub fn brings<'a>(objects: impl IntoIterator<Item = &'a Manifest>) -> Brings {
     let mut brings = Brings::default();
     for object in objects {
         let gvk = object.gvk();
+        brings.scaled.extend(super::autoscale::target(&object.to_value()));
         match (gvk.group.as_str(), gvk.kind.as_str()) {
             ("", "Namespace") => {
                 brings.namespaces.insert(object.name().to_owned());

@@ -3,12 +3,14 @@
 use super::delivery::bundle::Renderer;
 use super::delivery::work::Memory;
 use super::live::Kept;
+use super::metrics::Metrics;
+use super::snapshot::Shown;
 use super::sources::{RepositoryKey, Sources};
 use crate::api::delivery::Revision;
 use crate::api::{Delivery, Repository};
 use crate::cluster::events::{Note, Recorder, Regarding};
 use crate::cluster::watch::Watches;
-use crate::cluster::{Access, Connection, Discovery, ServiceAccount};
+use crate::cluster::{Access, Connection, Discovery, NamedWatches, ServiceAccount};
 use crate::core::bundle::Bundle;
 use crate::core::manifest::ObjectId;
 use jiff::Timestamp;
@@ -37,6 +39,9 @@ pub struct Options {
     pub renderer: Renderer,
 }
 
+/// What is remembered of one Delivery, held by whoever reconciles it.
+type Remembered = Arc<tokio::sync::Mutex<Memory>>;
+
 /// What all controllers share.
 pub struct Daemon {
     /// The cluster.
@@ -45,6 +50,8 @@ pub struct Daemon {
     pub discovery: Discovery,
     /// What it holds of ours.
     pub watches: Watches<Kept>,
+    /// Single objects that settings and credentials come from.
+    pub named: NamedWatches,
     /// What was fetched.
     pub sources: Sources,
     /// Bundles rendered last.
@@ -59,7 +66,11 @@ pub struct Daemon {
     pub wake_repository: OnceLock<UnboundedSender<ObjectRef<Repository>>>,
     /// Events for people.
     pub events: Recorder,
-    pub(super) memories: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<Memory>>>>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The Deliveries and Repositories as the controllers' watches show them.
+    pub shown: std::sync::OnceLock<Shown>,
+    pub(super) memories: Mutex<HashMap<(String, String), Remembered>>,
     pub(super) labels: Mutex<HashMap<String, (String, String)>>,
     pub(super) deliveries: Mutex<HashMap<(String, String), RepositoryKey>>,
     pub(super) directories: Mutex<HashMap<RepositoryKey, String>>,
@@ -135,6 +146,12 @@ impl Daemon {
         }
     }
 
+    /// Looks at a Delivery soon.
+    pub fn wake(&self, namespace: &str, name: &str) {
+        // The receiver is gone only when the daemon stops.
+        let _ = self.wake.send(ObjectRef::new(name).within(namespace));
+    }
+
     /// Looks at the Deliveries of a Repository soon.
     pub fn wake_deliveries_of(&self, repository: &RepositoryKey) {
         let all: Vec<_> = lock(&self.deliveries)
@@ -202,33 +219,43 @@ impl Daemon {
 
     /// Tells people, by an event on the Delivery.
     pub fn notify(&self, delivery: &Delivery, warning: bool, reason: &str, object: &str, message: &str) {
-        let name = self.name(delivery);
         if warning {
-            tracing::warn!(delivery = %name, reason, object, "{message}");
+            tracing::warn!(reason, object, "{message}");
         } else {
-            tracing::info!(delivery = %name, reason, object, "{message}");
+            tracing::info!(reason, object, "{message}");
         }
-        self.events.note(Note {
-            regarding: Regarding {
-                api_version: format!("{}/v1alpha1", crate::api::names::GROUP),
-                id: ObjectId {
-                    group: crate::api::names::GROUP.into(),
-                    kind: "Delivery".into(),
-                    namespace: delivery.namespace().unwrap_or_default(),
-                    name: delivery.name_any(),
-                },
-                uid: delivery.uid(),
+        let text = if object.is_empty() || message.contains(object) {
+            message.into()
+        } else {
+            format!("{object}: {message}")
+        };
+        self.events.note(note("Delivery", delivery, warning, reason, text));
+    }
+
+    /// Tells people what is wrong with a Repository, by an event on it.
+    pub fn notify_repository(&self, repository: &Repository, reason: &str, message: &str) {
+        self.events.note(note("Repository", repository, true, reason, message.into()));
+    }
+}
+
+fn note(kind: &str, about: &impl ResourceExt, warning: bool, reason: &str, text: String) -> Note {
+    let group = crate::api::names::GROUP;
+    Note {
+        regarding: Regarding {
+            api_version: format!("{group}/v1alpha1"),
+            id: ObjectId {
+                group: group.into(),
+                kind: kind.into(),
+                namespace: about.namespace().unwrap_or_default(),
+                name: about.name_any(),
             },
-            related: None,
-            warning,
-            reason: reason.into(),
-            action: "Reconcile".into(),
-            text: if object.is_empty() || message.contains(object) {
-                message.into()
-            } else {
-                format!("{object}: {message}")
-            },
-        });
+            uid: about.uid(),
+        },
+        related: None,
+        warning,
+        reason: reason.into(),
+        action: "Reconcile".into(),
+        text,
     }
 }
 

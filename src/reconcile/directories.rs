@@ -97,7 +97,12 @@ fn expand_texts(value: &mut Value, directory: &str, path: &str) {
     }
 }
 
-fn overridden(template: DeliveryTemplate, tree: &dyn Tree, path: &str) -> Result<DeliveryTemplate, Problem> {
+/// A template with what the directory's own `windlass.yaml` sets.
+pub fn overridden(
+    template: DeliveryTemplate,
+    tree: &dyn Tree,
+    path: &str,
+) -> Result<DeliveryTemplate, Problem> {
     let file = join(path, FILE);
     let invalid = |message: String| problem("InvalidWindlassYaml", format!("{file}: {message}"));
     if !matches!(tree.entry(&file), Ok(Some(_))) {

@@ -22,13 +22,6 @@ pub async fn ensure(
     if let Some(key) = api.get_opt(&name).await?.and_then(read) {
         return Ok(key);
     }
-    let spaces: Api<Namespace> = Api::all(client.clone());
-    let space = Namespace {
-        metadata: ObjectMeta { name: Some(namespace.into()), ..ObjectMeta::default() },
-        ..Namespace::default()
-    };
-    // Who may not make namespaces has one already, or is told so by the next call.
-    let _ = spaces.create(&PostParams::default(), &space).await;
     let mut key = vec![0; 32];
     getrandom::fill(&mut key).map_err(|e| kube::Error::Service(Box::new(e)))?;
     let secret = Secret {
@@ -36,7 +29,24 @@ pub async fn ensure(
         data: Some(BTreeMap::from([(FIELD.to_owned(), ByteString(key.clone()))])),
         ..Secret::default()
     };
-    match api.create(&PostParams::default(), &secret).await {
+    let made = match api.create(&PostParams::default(), &secret).await {
+        // On a desk nobody has made the namespace yet. Who may not make one is told so.
+        Err(kube::Error::Api(e)) if e.code == 404 => {
+            let spaces: Api<Namespace> = Api::all(client.clone());
+            let space = Namespace {
+                metadata: ObjectMeta { name: Some(namespace.into()), ..ObjectMeta::default() },
+                ..Namespace::default()
+            };
+            match spaces.create(&PostParams::default(), &space).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(e)) if e.code == 409 => {}
+                Err(error) => return Err(error),
+            }
+            api.create(&PostParams::default(), &secret).await
+        }
+        made => made,
+    };
+    match made {
         Ok(_) => Ok(key),
         // Another replica was faster.
         Err(kube::Error::Api(e)) if e.code == 409 => Ok(api.get(&name).await.map(read)?.unwrap_or(key)),

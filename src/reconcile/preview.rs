@@ -3,13 +3,13 @@
 use super::daemon::Options;
 use super::delivery::bundle::{ClusterScopes, options, render};
 use super::delivery::prepare::Planner;
+use super::delivery::settings::read_from;
 use super::delivery::work::Act;
 use super::directories::wanted;
 use crate::api::delivery::{DeliverySpec, EntryOrigin};
 use crate::api::names;
 use crate::api::repository::RepositorySpec;
 use crate::cluster::{Connection, Discovery};
-use crate::core::plan::Brings;
 use crate::core::tree::{EntryKind, Tree};
 use crate::source::{Credentials, Limits, Mirror, Reference, RemoteUrl};
 use k8s_openapi::api::core::v1::Namespace;
@@ -118,13 +118,22 @@ async fn directory(
     let namespace = spec.template.target_namespace.clone().unwrap_or_default();
     let mut answer = Directory { path: spec.source.path.clone(), namespace, ..Directory::default() };
     let label = names::delivery_label(&choices.installation, home, delivery);
-    let rendering = options(spec, None, &choices.renderer);
+    let substitute = spec.template.substitute.as_ref();
+    let read = read_from(home, substitute, &connection.access(None), &[], jiff::Timestamp::now()).await;
+    let settings = match read.settings {
+        Ok(settings) => settings,
+        Err(problem) => {
+            answer.problem = Some(crate::core::rollout::status::told(&problem));
+            return answer;
+        }
+    };
+    let rendering = options(spec, Some(&settings), &choices.renderer);
     let rendered =
         render(tree.clone(), &spec.source.path, &rendering, &ClusterScopes(discovery), &label).await;
     let bundle = match rendered {
         Ok((bundle, _)) => bundle,
         Err(refusal) => {
-            answer.problem = Some(refusal.problem.message);
+            answer.problem = Some(settings.redact(&refusal.problem.message));
             return answer;
         }
     };
@@ -144,7 +153,7 @@ async fn directory(
         now: jiff::Timestamp::now(),
         previous: None,
     };
-    let mut later = Brings { namespaces: brings.namespaces.clone(), kinds: brings.kinds.clone() };
+    let mut later = brings.clone();
     later.namespaces.insert(answer.namespace.clone());
     for manifest in bundle.objects() {
         let id = manifest.id().to_string();
@@ -155,9 +164,8 @@ async fn directory(
                 _ => answer.keep.push(id),
             },
             Err(refusal) => {
-                answer
-                    .problem
-                    .get_or_insert(format!("{}: {}", refusal.problem.object, refusal.problem.message));
+                let problem = settings.redact(&crate::core::rollout::status::told(&refusal.problem));
+                answer.problem.get_or_insert(problem);
             }
         }
     }

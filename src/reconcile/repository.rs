@@ -7,6 +7,8 @@ use crate::api::condition::{self, kind};
 use crate::api::delivery::Problem;
 use crate::api::repository::{RepositoryRef, RepositoryStatus};
 use crate::api::{Repository, names};
+use crate::cluster::named::{Named, NamedObject, Version};
+use crate::core::manifest::Gvk;
 use crate::source::{
     Credentials, History, Limits, Mirror, Reference, RemoteUrl, SourceError, Watcher, backoff, jittered,
     watch_local,
@@ -19,6 +21,16 @@ use kube::{Api, ResourceExt};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tracing::Instrument;
+
+/// The first wait after a failure, unless the interval is shorter.
+const FIRST_RETRY: Duration = Duration::from_secs(10);
+
+/// The longest wait while a remote is away, unless the interval is longer.
+const LAST_RETRY: Duration = Duration::from_secs(60);
+
+/// Repositories are polled no more often than this, whatever their interval is.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a round ended early.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +46,7 @@ pub struct Repositories {
     mirrors: Mutex<HashMap<String, Arc<Mirror>>>,
     watchers: Mutex<HashMap<RepositoryKey, (String, Watcher)>>,
     failures: Mutex<HashMap<RepositoryKey, u32>>,
+    secrets: Mutex<HashMap<RepositoryKey, (String, Named)>>,
     wake: tokio::sync::mpsc::UnboundedSender<ObjectRef<Repository>>,
 }
 
@@ -45,6 +58,7 @@ impl Repositories {
             mirrors: Mutex::default(),
             watchers: Mutex::default(),
             failures: Mutex::default(),
+            secrets: Mutex::default(),
             wake,
         }
     }
@@ -53,6 +67,7 @@ impl Repositories {
     pub fn retain(&self, there: impl Fn(&RepositoryKey) -> bool) {
         lock(&self.watchers).retain(|key, _| there(key));
         lock(&self.failures).retain(|key, _| there(key));
+        lock(&self.secrets).retain(|key, _| there(key));
     }
 
     fn mirror(&self, url: &RemoteUrl) -> Result<Arc<Mirror>, SourceError> {
@@ -63,6 +78,39 @@ impl Repositories {
         let mirror = Arc::new(Mirror::open(&self.daemon.options.cache_dir, url.clone())?);
         mirrors.insert(url.to_string(), mirror.clone());
         Ok(mirror)
+    }
+
+    /// Watches the Secret of a Repository; a new one is tried at once.
+    fn watch_secret(&self, key: &RepositoryKey, name: Option<&str>) {
+        let mut secrets = lock(&self.secrets);
+        let Some(name) = name else {
+            secrets.remove(key);
+            return;
+        };
+        if secrets.get(key).is_some_and(|(watched, _)| watched == name) {
+            return;
+        }
+        let (wake, at) = (self.wake.clone(), ObjectRef::new(&key.1).within(&key.0));
+        let object = NamedObject {
+            account: None,
+            gvk: Gvk::new("v1", "Secret"),
+            namespace: key.0.clone(),
+            name: name.to_owned(),
+        };
+        let watch = self.daemon.named.ensure(&object, move || {
+            let _ = wake.send(at.clone());
+        });
+        secrets.insert(key.clone(), (name.to_owned(), watch));
+    }
+
+    /// Which version of its Secret was read.
+    fn note_secret(&self, key: &RepositoryKey, version: Version) {
+        if let Some((_, watch)) = lock(&self.secrets).get(key) {
+            watch.note(version);
+            if watch.is_outdated() {
+                let _ = self.wake.send(ObjectRef::new(&key.1).within(&key.0));
+            }
+        }
     }
 
     fn watch(&self, key: &RepositoryKey, url: &RemoteUrl) {
@@ -100,11 +148,20 @@ fn failure(error: &SourceError) -> Failure {
     }
 }
 
-/// One reconcile of a Repository.
+/// One reconcile of a Repository, counted, with its name on every line of the log.
 pub async fn reconcile(
     repository: Arc<Repository>,
     context: Arc<Repositories>,
 ) -> Result<controller::Action, Error> {
+    let name = format!("{}/{}", repository.namespace().unwrap_or_default(), repository.name_any());
+    let span = tracing::info_span!("repository", repository = %name);
+    let begin = std::time::Instant::now();
+    let result = round(repository, context.clone()).instrument(span).await;
+    context.daemon.metrics.reconciled("Repository", result.is_ok(), begin.elapsed());
+    result
+}
+
+async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Result<controller::Action, Error> {
     let daemon = &context.daemon;
     let key: RepositoryKey = (repository.namespace().unwrap_or_default(), repository.name_any());
     if daemon.is_stopping() || repository.metadata.deletion_timestamp.is_some() {
@@ -117,7 +174,9 @@ pub async fn reconcile(
         }
         return Ok(controller::Action::await_change());
     }
+    let begin = std::time::Instant::now();
     let polled = poll(&context, &repository, &key).await;
+    daemon.metrics.fetched(polled.is_ok(), begin.elapsed());
     let before = repository.status.clone().unwrap_or_default();
     let known = daemon.sources.get(&key).unwrap_or_default();
     let moved = match (&polled, &known.fetched) {
@@ -127,6 +186,7 @@ pub async fn reconcile(
     };
     daemon.sources.update(&key, |known| match &polled {
         Ok(fetched) => {
+            known.saw(fetched.commit.id.as_str(), daemon.now());
             known.fetched = Some(fetched.clone());
             known.problem = None;
         }
@@ -136,8 +196,10 @@ pub async fn reconcile(
     let generation = repository.metadata.generation;
     let now = daemon.now();
     status.observed_generation = generation;
+    status.handled_request = repository.annotations().get(names::RECONCILE_REQUEST).cloned();
     let mut set_problem = None;
     if let Ok(fetched) = &polled {
+        status.revision = Some(fetched.revision());
         match super::directories::apply(daemon, &repository, fetched, &before).await {
             Ok(count) => status.deliveries = count,
             Err(problem) => set_problem = Some(problem),
@@ -147,8 +209,7 @@ pub async fn reconcile(
     match &problem {
         None => {
             if let Ok(fetched) = &polled {
-                status.revision = Some(revision(fetched));
-                let message = format!("{} is fetched", revision(fetched));
+                let message = format!("{} is fetched", fetched.revision());
                 condition::set(
                     &mut status.conditions,
                     kind::READY,
@@ -186,6 +247,17 @@ pub async fn reconcile(
             condition::set(&mut status.conditions, kind::STALLED, stalled, why, &message, now, generation);
         }
     }
+    if let Some(problem) = &problem {
+        let told =
+            condition::get(&before.conditions, kind::READY).is_some_and(|c| c.reason == problem.reason);
+        if !told {
+            daemon.notify_repository(
+                &repository,
+                &problem.reason,
+                &crate::core::rollout::status::told(problem),
+            );
+        }
+    }
     // Before anything that may fail: the next round does not see any more that it moved.
     if moved {
         daemon.wake_deliveries_of(&key);
@@ -193,7 +265,7 @@ pub async fn reconcile(
     if status != before {
         write_status(daemon, &repository, status).await.map_err(|e| Error::Status(Box::new(e)))?;
     }
-    let interval = repository.spec.interval.0;
+    let interval = repository.spec.interval.0.max(SHORTEST_INTERVAL);
     let random = fastrand::f64();
     let rest = match &polled {
         Ok(_) => {
@@ -204,20 +276,14 @@ pub async fn reconcile(
             let mut failures = lock(&context.failures);
             let attempt = failures.entry(key.clone()).or_default();
             *attempt += 1;
-            tracing::warn!(repository = %format!("{}/{}", key.0, key.1), reason = %failure.problem.reason, "{}", failure.problem.message);
-            backoff(*attempt, interval.min(Duration::from_secs(10)), random)
+            tracing::warn!(reason = %failure.problem.reason, "{}", failure.problem.message);
+            let wait = backoff(*attempt, interval.min(FIRST_RETRY), random);
+            // A remote that is back is noticed soon; a password does not become right by itself, and too many tries
+            // lock an account.
+            if failure.transient { wait.min(interval.max(LAST_RETRY)) } else { wait }
         }
     };
     Ok(controller::Action::requeue(rest))
-}
-
-/// `branch@sha1:<commit>`, as Deliveries show it.
-fn revision(fetched: &Fetched) -> String {
-    if fetched.branch.is_empty() {
-        format!("sha1:{}", fetched.commit.id.as_str())
-    } else {
-        format!("{}@sha1:{}", fetched.branch, fetched.commit.id.as_str())
-    }
 }
 
 fn reference(reference: Option<&RepositoryRef>) -> Reference {
@@ -239,7 +305,8 @@ fn open(
     let daemon = &context.daemon;
     let url = RemoteUrl::parse(&repository.spec.url, daemon.options.allow_file).map_err(|e| failure(&e))?;
     let mirror = context.mirror(&url).map_err(|e| failure(&e))?;
-    let limits = Limits { fetch: repository.spec.timeout.0.max(Duration::from_secs(1)), ..Limits::default() };
+    let fetch = repository.spec.timeout.0.max(Duration::from_secs(1));
+    let limits = Limits { fetch, listing: fetch.min(Limits::default().listing), ..Limits::default() };
     daemon.sources.update(key, |known| {
         if !known.store.as_ref().is_some_and(|s| Arc::ptr_eq(&s.mirror, &mirror)) {
             let (mirror, limits) = (mirror.clone(), limits.clone());
@@ -257,8 +324,8 @@ async fn poll(
     let daemon = &context.daemon;
     let spec = &repository.spec;
     let (url, mirror, limits) = open(context, repository, key)?;
-    let credentials = credentials(daemon, repository).await?;
     context.watch(key, &url);
+    let credentials = credentials(context, repository, key).await?;
     let store = Store { mirror: mirror.clone(), credentials: credentials.clone(), limits: limits.clone() };
     daemon.sources.update(key, |known| known.store = Some(store));
     let old = daemon.sources.get(key).and_then(|k| k.fetched).map(|f| f.commit.id);
@@ -267,7 +334,7 @@ async fn poll(
         .await
         .map_err(|e| failure(&e))?;
     if polled.history == History::Rewritten {
-        tracing::warn!(repository = %format!("{}/{}", key.0, key.1), branch = %polled.ref_name, "history was rewritten");
+        tracing::warn!(branch = %polled.ref_name, "history was rewritten");
     }
     let (at, commit) = (mirror.clone(), polled.commit.clone());
     let commit = tokio::task::spawn_blocking(move || at.commit(&commit))
@@ -280,7 +347,13 @@ async fn poll(
     Ok(Fetched { branch: polled.ref_name, commit })
 }
 
-async fn credentials(daemon: &Daemon, repository: &Repository) -> Result<Credentials, Failure> {
+async fn credentials(
+    context: &Repositories,
+    repository: &Repository,
+    key: &RepositoryKey,
+) -> Result<Credentials, Failure> {
+    let daemon = &context.daemon;
+    context.watch_secret(key, repository.spec.secret_ref.as_ref().map(|s| s.name.as_str()));
     let Some(secret) = &repository.spec.secret_ref else { return Ok(Credentials::default()) };
     let namespace = repository.namespace().unwrap_or_default();
     let problem = |reason: &str, message: String, transient| Failure {
@@ -295,10 +368,12 @@ async fn credentials(daemon: &Daemon, repository: &Repository) -> Result<Credent
     let found = api
         .get_opt(&secret.name)
         .await
-        .map_err(|_| problem("SecretUnreadable", "could not be read".into(), true))?
-        .ok_or_else(|| {
-            problem("SecretMissing", "does not exist, and spec.secretRef names it; create it".into(), true)
-        })?;
+        .map_err(|_| problem("SecretUnreadable", "could not be read".into(), true))?;
+    let version = found.as_ref().and_then(|s| s.resource_version()).and_then(|v| v.parse().ok());
+    context.note_secret(key, version);
+    let found = found.ok_or_else(|| {
+        problem("SecretMissing", "does not exist, and spec.secretRef names it; create it".into(), true)
+    })?;
     let data: BTreeMap<String, Vec<u8>> =
         found.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
     Credentials::from_secret(&data).map_err(|e| problem("SecretInvalid", e.to_string(), false))

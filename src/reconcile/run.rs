@@ -3,12 +3,14 @@
 use super::daemon::{BundleCache, Daemon, Options, lock};
 use super::delivery;
 use super::live::keep;
+use super::metrics::Metrics;
 use super::repository::{self, Repositories};
+use super::snapshot::Shown;
 use super::sources::Sources;
 use crate::api::{Delivery, Repository};
 use crate::cluster::events::Recorder;
 use crate::cluster::watch::{Event, Watches};
-use crate::cluster::{Connection, Discovery};
+use crate::cluster::{Connection, Discovery, NamedWatches};
 use futures::StreamExt;
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector::ObjectRef;
@@ -30,6 +32,9 @@ pub enum RunError {
     /// The key for digests of Secrets cannot be read or made.
     #[error("the installation's key could not be read or made: {0}")]
     Key(#[source] Box<kube::Error>),
+    /// A metric has a name that is none.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
 }
 
 /// Builds what all controllers share. `home` is the namespace of the installation.
@@ -47,10 +52,12 @@ pub async fn prepare(
     let (watches, changes) = Watches::new(&connection, &discovery, move |object| keep(object, &of_watch));
     let (wake, deliveries) = mpsc::unbounded_channel();
     let events = Recorder::start(&connection, &options.installation);
+    let named = NamedWatches::new(&connection, &discovery);
     let daemon = Arc::new(Daemon {
         connection,
         discovery,
         watches,
+        named,
         sources: Sources::default(),
         bundles: BundleCache::default(),
         options,
@@ -58,6 +65,8 @@ pub async fn prepare(
         wake,
         wake_repository: std::sync::OnceLock::new(),
         events,
+        metrics: Metrics::new()?,
+        shown: std::sync::OnceLock::new(),
         memories: Mutex::default(),
         labels: Mutex::default(),
         deliveries: Mutex::default(),
@@ -86,13 +95,18 @@ pub async fn run(daemon: Arc<Daemon>, inboxes: Inboxes, shutdown: impl Future<Ou
     let config = || watcher::Config::default().any_semantic();
     let controller_config = || controller::Config::default().concurrency(0);
 
-    let of_repositories = Controller::new(api::<Repository>(&daemon), config())
+    let of_repositories = Controller::new(api::<Repository>(&daemon), config());
+    let of_deliveries = Controller::new(api::<Delivery>(&daemon), config());
+    // Set once: a daemon runs once.
+    let _ =
+        daemon.shown.set(Shown { deliveries: of_deliveries.store(), repositories: of_repositories.store() });
+    let of_repositories = of_repositories
         .with_config(controller_config())
         .reconcile_on(stream_of(repository_inbox))
         .graceful_shutdown_on(ending.clone())
         .run(repository::reconcile, |_, error, _| again(error), repositories)
         .for_each(|result| async { told(result.err()) });
-    let of_deliveries = Controller::new(api::<Delivery>(&daemon), config())
+    let of_deliveries = of_deliveries
         .with_config(controller_config())
         .reconcile_on(stream_of(inboxes.deliveries))
         .graceful_shutdown_on(ending)

@@ -2,7 +2,8 @@
 
 use crate::api::delivery::Problem;
 use crate::source::{CommitInfo, Credentials, Limits, Mirror};
-use std::collections::HashMap;
+use jiff::Timestamp;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 /// Namespace and name of a Repository.
@@ -28,6 +29,18 @@ pub struct Store {
     pub limits: Limits,
 }
 
+impl Fetched {
+    /// `branch@sha1:<commit>`, as Deliveries show it.
+    pub fn revision(&self) -> String {
+        let commit = self.commit.id.as_str();
+        if self.branch.is_empty() {
+            format!("sha1:{commit}")
+        } else {
+            format!("{}@sha1:{commit}", self.branch)
+        }
+    }
+}
+
 /// What is known of a Repository.
 #[derive(Clone, Default)]
 pub struct Known {
@@ -37,6 +50,29 @@ pub struct Known {
     pub store: Option<Store>,
     /// Why the last poll failed.
     pub problem: Option<Problem>,
+    /// When each of the last commits was first seen, the newest last: what commit-to-healthy is counted from.
+    pub seen: VecDeque<(String, Timestamp)>,
+}
+
+/// Commits whose time of arrival is remembered.
+const SEEN: usize = 16;
+
+impl Known {
+    /// Notes that a poll saw a commit; the first time counts.
+    pub fn saw(&mut self, commit: &str, now: Timestamp) {
+        if self.seen.iter().any(|(known, _)| known == commit) {
+            return;
+        }
+        self.seen.push_back((commit.to_owned(), now));
+        while self.seen.len() > SEEN {
+            self.seen.pop_front();
+        }
+    }
+
+    /// When a poll first saw a commit, if that was lately and in this life of the daemon.
+    pub fn seen_at(&self, commit: &str) -> Option<Timestamp> {
+        self.seen.iter().find(|(known, _)| known == commit).map(|(_, at)| *at)
+    }
 }
 
 /// All that is known of the Repositories.

@@ -171,9 +171,13 @@ impl Stopped {
         // this very port to connect from.
         loop {
             let log = File::create(&self.log).unwrap();
-            let mut command = Command::new(binary());
-            command.args(&self.args).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-            let mut child = command.spawn().unwrap();
+            // Ends with this process, however that ends: its standard input closes then.
+            let script = "exec 3<&0; \"$0\" \"$@\" </dev/null & server=$!; \
+                          (read -r _ <&3; kill -9 $server) & wait $server; kill $! 2>/dev/null";
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).arg(binary()).args(&self.args);
+            let child = command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log).spawn();
+            let mut child = child.unwrap();
             while child.try_wait().unwrap().is_none() {
                 if fs::read_to_string(&self.log).unwrap_or_default().contains("Serving securely") {
                     return Restarted { child };
@@ -191,7 +195,7 @@ pub struct Restarted {
 
 impl Drop for Restarted {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
 }
@@ -213,6 +217,11 @@ fn target() -> PathBuf {
 
 /// The cluster's binary; built first if it is not there or its sources changed. One process builds, the others wait.
 fn binary() -> PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(build).clone()
+}
+
+fn build() -> PathBuf {
     let dir = target().join("cluster");
     let binary = dir.join("testcluster");
     // A link leads to what another checkout built; that one keeps it up to date.
@@ -423,6 +432,8 @@ pub struct Audited {
     pub uri: String,
     /// The HTTP status.
     pub code: u64,
+    /// When it was answered.
+    pub at: String,
 }
 
 impl Audited {
@@ -476,6 +487,7 @@ impl Audit {
                 name: text("/objectRef/name"),
                 uri: text("/requestURI"),
                 code: entry.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or(0),
+                at: text("/stageTimestamp"),
             });
         }
         found

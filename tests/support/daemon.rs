@@ -27,7 +27,8 @@ pub struct World {
     pub repo: Repo,
     /// Arguments of `windlass run` besides those that separate the tests from each other.
     pub arguments: Vec<String>,
-    installation: String,
+    /// The name of its installation.
+    pub installation: String,
     scratch: tempfile::TempDir,
     daemon: Option<Child>,
 }
@@ -82,6 +83,11 @@ impl World {
             .spawn()
             .unwrap();
         self.daemon = Some(child);
+    }
+
+    /// The name of this daemon's installation.
+    pub fn installation(&self) -> &str {
+        &self.installation
     }
 
     /// Kills the daemon as a power cut would.

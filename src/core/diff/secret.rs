@@ -56,6 +56,44 @@ pub(crate) fn redact_values(kind: &str, path: &Path, desired: &mut Option<Value>
     }
 }
 
+/// The same for two states of a whole object (`Null` for none) that are to be shown side by side: each value of a Secret
+/// becomes a mark, another one on each side where the two differ. The manifest that `kubectl apply` keeps goes.
+pub fn hide_secrets(before: &mut Value, after: &mut Value) {
+    for object in [&mut *before, &mut *after] {
+        if let Some(notes) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+            notes.remove(LAST_APPLIED);
+            if notes.is_empty()
+                && let Some(metadata) = object["metadata"].as_object_mut()
+            {
+                metadata.remove("annotations");
+            }
+        }
+    }
+    if ![&*before, &*after].iter().any(|o| o["kind"] == "Secret") {
+        return;
+    }
+    for field in ["data", "stringData"] {
+        let (old, new) = (before[field].clone(), after[field].clone());
+        for (object, own, other, mark) in
+            [(&mut *before, &old, &new, "<redacted: before>"), (&mut *after, &new, &old, "<redacted: after>")]
+        {
+            let marked = |value: &Value, counterpart: Option<&Value>| match counterpart {
+                Some(counterpart) if counterpart != value => json!(mark),
+                _ => json!("<redacted>"),
+            };
+            match own {
+                Value::Null => {}
+                Value::Object(values) => {
+                    let hidden: Map<String, Value> =
+                        values.iter().map(|(key, v)| (key.clone(), marked(v, other.get(key)))).collect();
+                    object[field] = Value::Object(hidden);
+                }
+                value => object[field] = marked(value, Some(other).filter(|o| !o.is_null())),
+            }
+        }
+    }
+}
+
 fn hide(kind: &str, at: &mut Vec<Segment>, value: &mut Value, mark: &str) {
     let path: Vec<&str> = at
         .iter()
@@ -140,6 +178,29 @@ mod tests {
             redact("Secret", &mut change);
             assert!(!format!("{change:?}").contains(hidden), "{change:?}");
         }
+    }
+
+    #[test]
+    fn side_by_side_a_secret_shows_which_keys_differ_and_no_value() {
+        let hidden = "aHVudGVyMg==";
+        let mut before = json!({"kind": "Secret", "data": {"same": hidden, "old": hidden, "changed": hidden},
+            "metadata": {"annotations": {LAST_APPLIED: hidden}}});
+        let mut after =
+            json!({"kind": "Secret", "data": {"same": hidden, "new": hidden, "changed": "aHVudGVyMw=="}});
+        hide_secrets(&mut before, &mut after);
+        let mark = |m: &str| json!(format!("<redacted{m}>"));
+        assert_eq!(
+            before,
+            json!({"kind": "Secret", "data": {"same": mark(""), "old": mark(""), "changed": mark(": before")},
+                "metadata": {}})
+        );
+        assert_eq!(
+            after,
+            json!({"kind": "Secret", "data": {"same": mark(""), "new": mark(""), "changed": mark(": after")}})
+        );
+        let (mut nothing, mut made) = (Value::Null, json!({"kind": "Secret", "data": hidden}));
+        hide_secrets(&mut nothing, &mut made);
+        assert_eq!((nothing, made), (Value::Null, json!({"kind": "Secret", "data": mark("")})));
     }
 
     #[test]

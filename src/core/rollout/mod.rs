@@ -82,7 +82,7 @@ pub struct State {
     /// The last revisions, newest first.
     pub history: Vec<HistoryEntry>,
     /// The request to look again that was acted on.
-    pub handled_reconcile: Option<String>,
+    pub handled_request: Option<String>,
     /// The release request that was acted on.
     pub handled_release: Option<String>,
     /// The rollback request that was acted on.
@@ -98,7 +98,7 @@ impl From<&DeliveryStatus> for State {
             failure: status.failure.clone(),
             inventory: status.inventory.clone(),
             history: status.history.clone(),
-            handled_reconcile: status.handled_reconcile.clone(),
+            handled_request: status.handled_request.clone(),
             handled_release: status.handled_release.clone(),
             handled_rollback: status.handled_rollback.clone(),
         }

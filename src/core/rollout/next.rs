@@ -54,7 +54,7 @@ impl Machine<'_> {
             self.begin(goal, revision);
         }
         // What is under way rests for the moment in which a newer revision is prepared: only one is worked on.
-        let preparing = self.actions.iter().any(|a| matches!(a, Action::Prepare(..)));
+        let preparing = self.prepares();
         if self.state.attempt.is_some() {
             if !preparing {
                 self.proceed();
@@ -65,6 +65,14 @@ impl Machine<'_> {
         {
             self.actions.push(Action::Correct(effective.clone()));
         }
+        // Who waits for a request reads the phase then: it must tell what the request led to.
+        if !self.prepares() {
+            self.state.handled_request = self.seen.reconcile.clone();
+        }
+    }
+
+    fn prepares(&self) -> bool {
+        self.actions.iter().any(|a| matches!(a, Action::Prepare(..)))
     }
 
     fn delete(&mut self) {
@@ -124,10 +132,7 @@ impl Machine<'_> {
 
     /// What people asked for by annotation.
     fn requests(&mut self) {
-        if let Some(request) = &self.seen.reconcile
-            && self.state.handled_reconcile.as_ref() != Some(request)
-        {
-            self.state.handled_reconcile = Some(request.clone());
+        if self.seen.reconcile != self.state.handled_request {
             // What rests until it is tried again is due now.
             self.state.failure = None;
             match &mut self.state.attempt {
@@ -135,8 +140,10 @@ impl Machine<'_> {
                     let (goal, revision) = (attempt.goal, attempt.revision.clone());
                     self.start(goal, revision);
                 }
-                Some(attempt) => attempt.retry_at = None,
-                None => {}
+                Some(attempt) if attempt.retry_at.as_deref().is_some_and(|at| read_stamp(at) > self.now) => {
+                    attempt.retry_at = Some(stamp(self.now));
+                }
+                _ => {}
             }
         }
         if let Some(release) = &self.seen.release
@@ -206,24 +213,27 @@ impl Machine<'_> {
             }
             Target::Unknown => return None,
         };
-        if let Some(held) = &self.state.held {
-            if held.revision.inputs == target.inputs {
-                let effective = self.state.effective.as_ref()?;
-                if self.state.attempt.is_some() {
-                    return None;
-                }
-                if effective.settings == target.settings {
-                    self.state.failure = None;
-                    return None;
-                }
-                let refreshed = Revision { settings: target.settings, ..effective.clone() };
-                // Settings that broke it would break it again.
-                let broke = |h: &HistoryEntry| h.outcome == Outcome::RolledBack && h.revision == refreshed;
-                if self.state.history.iter().any(broke) {
-                    return None;
-                }
-                return Some((Goal::Refresh, refreshed));
+        if let Some(held) = &self.state.held
+            && held.revision.inputs == target.inputs
+        {
+            let effective = self.state.effective.as_ref()?;
+            if self.state.attempt.is_some() {
+                return None;
             }
+            // Settings that made the very same bundle fail are held like a commit.
+            let failed_by_settings =
+                held.revision.inputs == effective.inputs && held.revision.settings == target.settings;
+            if effective.settings == target.settings || failed_by_settings {
+                self.state.failure = None;
+                return None;
+            }
+            let refreshed = Revision { settings: target.settings, ..effective.clone() };
+            // Settings that broke it would break it again.
+            let broke = |h: &HistoryEntry| h.outcome == Outcome::RolledBack && h.revision == refreshed;
+            if self.state.history.iter().any(broke) {
+                return None;
+            }
+            return Some((Goal::Refresh, refreshed));
         }
         let same = |r: &Revision| r.inputs == target.inputs && r.settings == target.settings;
         match &self.state.attempt {

@@ -39,7 +39,7 @@ pub fn status(
         failure: state.failure.clone(),
         inventory: state.inventory.clone(),
         history: state.history.clone(),
-        handled_reconcile: state.handled_reconcile.clone(),
+        handled_request: state.handled_request.clone(),
         handled_release: state.handled_release.clone(),
         handled_rollback: state.handled_rollback.clone(),
         conditions: before.conditions.clone(),

@@ -1,10 +1,11 @@
 //! Applying a prepared revision: wave by wave, recording what was written.
 
 use super::prepare::{Planner, refused};
-use super::work::{Act, Work, Written};
+use super::work::{Act, Planned, Work, Written};
 use crate::api::delivery::{EntryOrigin, Problem};
 use crate::cluster::apply::{Guard, Propagation, apply, delete, get, patch_json};
 use crate::cluster::{ApplyError, Cause, Deletion};
+use crate::core::autoscale::with_replicas;
 use crate::core::health::verdict;
 use crate::core::manifest::{Manifest, ObjectId};
 use crate::core::plan;
@@ -74,8 +75,8 @@ pub async fn run(
         // Collected first: a closure over borrowed objects is not general enough for a future that is sent to a thread.
         let mut writes = Vec::new();
         for manifest in objects.iter().copied().filter(|o| to_do(work, o)) {
-            if let Some(act) = act(work, manifest).cloned() {
-                writes.push(async move { (manifest, write(planner, manifest, &act).await) });
+            if let Some(planned) = work.plan.get(&manifest.id()).cloned() {
+                writes.push(async move { (manifest, write(planner, manifest, &planned).await) });
             }
         }
         let results: Vec<_> = stream::iter(writes).buffer_unordered(AT_ONCE).collect().await;
@@ -117,13 +118,13 @@ enum Done {
     Written { object: Box<Value>, digest: String, created: bool },
 }
 
-async fn write(planner: &Planner<'_>, manifest: &Manifest, act: &Act) -> Result<Done, Refusal> {
+async fn write(planner: &Planner<'_>, manifest: &Manifest, planned: &Planned) -> Result<Done, Refusal> {
     let refuse = |error: ApplyError| refused(manifest, &error);
     let missing = || ApplyError::new(manifest.id(), Cause::KindUnknown { kind: manifest.gvk().to_string() });
     let resource = planner.discovery.resource(&manifest.gvk()).ok_or_else(|| refuse(missing()))?;
     let (namespace, name) = (manifest.namespace(), manifest.name());
-    let value = manifest.to_value();
-    let guard = match act {
+    let value = with_replicas(manifest.to_value(), planned.replicas);
+    let guard = match &planned.act {
         Act::Unchanged | Act::Later => Guard::Any,
         Act::Record { uid, digest } => {
             return Ok(Done::Recorded { uid: uid.clone(), digest: digest.clone() });
@@ -181,6 +182,7 @@ fn record(work: &mut Work, manifest: &Manifest, done: Done) {
     let applied = planned.map(|p| p.digest.clone()).unwrap_or_default();
     work.done.insert(id.clone());
     let planned = work.plan.get(&id);
+    let replicas = planned.and_then(|p| p.replicas);
     let expected_nothing = planned.is_some_and(|p| matches!(p.act, Act::Create));
     match done {
         Done::Recorded { uid, digest } => {
@@ -188,6 +190,7 @@ fn record(work: &mut Work, manifest: &Manifest, done: Done) {
                 entry.uid = Some(uid);
                 entry.digest = digest;
                 entry.applied = applied;
+                entry.replicas = replicas;
             }
         }
         Done::Written { object, digest, created } => {
@@ -204,6 +207,7 @@ fn record(work: &mut Work, manifest: &Manifest, done: Done) {
                 entry.uid = Some(text("uid"));
                 entry.digest = digest;
                 entry.applied = applied;
+                entry.replicas = replicas;
             }
             work.written.insert(id, written);
         }

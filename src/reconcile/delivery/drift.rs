@@ -5,6 +5,7 @@ use super::{Scope, bundle_of};
 use crate::api::delivery::{DriftMode, InventoryEntry, Revision};
 use crate::api::drift_report::{DriftEpisode, DriftReport, DriftReportSpec, DriftedField, DriftedObject};
 use crate::cluster::apply::{Guard, dry_run, get};
+use crate::core::autoscale::with_replicas;
 use crate::core::bundle::Bundle;
 use crate::core::drift::{ObjectDrift, drift};
 use crate::core::manifest::{Manifest, ObjectId};
@@ -102,13 +103,13 @@ pub async fn look(
     let bundle = match bundle_of(scope, memory, effective).await {
         Ok(bundle) => bundle,
         Err(refusal) => {
-            tracing::warn!(problem = %refusal.problem.message, "drift cannot be looked at");
+            tracing::warn!(problem = %memory.redact(&refusal.problem.message), "drift cannot be looked at");
             return;
         }
     };
-    for (id, (mark, _)) in new {
+    for (id, (mark, entry)) in new {
         if let Some(manifest) = bundle.get(&id)
-            && let Ok(found) = compare(scope, manifest).await
+            && let Ok(found) = compare(scope, manifest, entry, &|text| memory.redact(text)).await
         {
             memory.drift.looked.insert(id, (mark, found));
         }
@@ -116,9 +117,14 @@ pub async fn look(
 }
 
 /// Compares one object field by field; a doubtful difference is settled by a dry-run.
-async fn compare(scope: &Scope<'_>, manifest: &Manifest) -> Result<Option<DriftedObject>, ()> {
+async fn compare(
+    scope: &Scope<'_>,
+    manifest: &Manifest,
+    entry: &InventoryEntry,
+    redact: &(dyn Fn(&str) -> String + Sync),
+) -> Result<Option<DriftedObject>, ()> {
     let resource = scope.daemon.discovery.find(&manifest.gvk()).await.map_err(|_| ())?.ok_or(())?;
-    let desired = manifest.to_value();
+    let desired = with_replicas(manifest.to_value(), entry.replicas);
     let live = get(&scope.access, &resource, manifest.namespace(), manifest.name()).await.map_err(|_| ())?;
     let found = drift(&desired, live.as_ref());
     let gvk = manifest.gvk();
@@ -152,8 +158,8 @@ async fn compare(scope: &Scope<'_>, manifest: &Manifest) -> Result<Option<Drifte
         f.redact(&kind);
         DriftedField {
             path: f.path.to_string(),
-            desired: f.desired.as_ref().map(shown),
-            live: f.live.as_ref().map(shown),
+            desired: f.desired.as_ref().map(|v| shown(v, redact)),
+            live: f.live.as_ref().map(|v| shown(v, redact)),
             manager: f.manager.unwrap_or_else(|| "unknown".into()),
             operation: f.operation.map(|o| o.to_string()),
             at: f.at,
@@ -176,8 +182,8 @@ fn same(live: &Value, after: &Value) -> bool {
     bare(live) == bare(after)
 }
 
-fn shown(value: &Value) -> String {
-    let text = value.to_string();
+fn shown(value: &Value, redact: &(dyn Fn(&str) -> String + Sync)) -> String {
+    let text = redact(&value.to_string());
     match text.char_indices().nth(VALUE) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
@@ -246,6 +252,7 @@ pub async fn correct(
             None
         }
         Err(refusal) => {
+            let refusal = memory.redacted(refusal);
             let at = now + back_off(SignedDuration::from_secs(5), memory.drift.failures);
             memory.drift.failures += 1;
             memory.drift.retry_at = Some(at);

@@ -108,6 +108,9 @@ pub async fn keep(scope: &Scope<'_>, memory: &Memory, revision: &Revision) {
         && let Some(settings) = memory.settings.as_ref().filter(|s| s.digest == revision.settings)
         && let Err(error) = settings::keep(delivery, &scope.access, settings).await
     {
-        tracing::warn!(%error, "the settings of the good revision could not be kept");
+        let text = format!(
+            "the settings of {revision} could not be kept, so a rollback to it may not be possible: {error}"
+        );
+        scope.notify(true, "SettingsNotKept", "", &text);
     }
 }

@@ -12,7 +12,7 @@ pub mod prune;
 pub mod settings;
 pub mod work;
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, lock};
 use super::live::Kept;
 use crate::api::delivery::{Goal, InventoryEntry, Revision};
 use crate::api::{Delivery, DeliveryStatus, names};
@@ -21,7 +21,7 @@ use crate::cluster::watch::{Entry, Filter};
 use crate::core::bundle::Bundle;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
-use crate::core::rollout::{Action, Refusal, Spec, State, next, status};
+use crate::core::rollout::{Action, ApplyEnd, Refusal, Spec, State, next, status};
 use bundle::refusal;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -30,6 +30,7 @@ use prepare::Planner;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::Instrument;
 use work::Memory;
 
 /// Rounds of observe, decide and act within one reconcile. A Delivery that needs more goes on in the next one.
@@ -37,6 +38,12 @@ const ROUNDS: usize = 24;
 
 /// Words of a condition are brought up to date this often at most while nothing else changes.
 const WORDS: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
+
+/// However short the interval is, nothing is compared in full more often.
+const SHORTEST_INTERVAL: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
+
+/// How soon settings that could not be read are read again.
+const SETTINGS_RETRY: Duration = Duration::from_secs(15);
 
 /// Why a round ended early. Everything that concerns the Delivery itself stands in its status instead.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +82,8 @@ impl<'a> Scope<'a> {
 
     /// How often everything is compared in full.
     pub fn interval(&self) -> jiff::SignedDuration {
-        self.delivery.spec.template.interval.map_or(jiff::SignedDuration::from_mins(10), |d| d.signed())
+        let given = self.delivery.spec.template.interval;
+        given.map_or(jiff::SignedDuration::from_mins(10), |d| d.signed()).max(SHORTEST_INTERVAL)
     }
 
     /// What the watch knows of an object.
@@ -128,8 +136,40 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// One reconcile of a Delivery.
+/// One reconcile of a Delivery, counted, with its name and the revision that it is about on every line of the log.
 pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controller::Action, Error> {
+    let span = tracing::info_span!(
+        "delivery",
+        delivery = %daemon.name(&delivery),
+        revision = tracing::field::Empty
+    );
+    let begin = std::time::Instant::now();
+    let result = rounds(delivery, daemon.clone()).instrument(span).await;
+    daemon.metrics.reconciled("Delivery", result.is_ok(), begin.elapsed());
+    result
+}
+
+/// Says in the log which revision is worked on: the one under way, else the newest that was fetched, else what runs.
+fn log_revision(daemon: &Daemon, delivery: &Delivery, logged: &mut String) {
+    let status = delivery.status.as_ref();
+    let revision = match status.and_then(|s| s.attempt.as_ref()) {
+        Some(attempt) => attempt.revision.to_string(),
+        None => {
+            let repository = &delivery.spec.source.repository;
+            let key = (delivery.namespace().unwrap_or_default(), repository.clone());
+            match daemon.sources.get(&key).and_then(|known| known.fetched) {
+                Some(fetched) => fetched.revision(),
+                None => status.and_then(|s| s.revision.clone()).unwrap_or_default(),
+            }
+        }
+    };
+    if *logged != revision {
+        tracing::Span::current().record("revision", &revision);
+        *logged = revision;
+    }
+}
+
+async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controller::Action, Error> {
     let memory = daemon.memory(&delivery);
     let mut memory = memory.lock().await;
     let mut delivery = newer(delivery, memory.latest.take());
@@ -148,7 +188,9 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
         delivery =
             finish::add_finalizer(&daemon, &delivery).await.map_err(|e| Error::Finalizer(Box::new(e)))?;
     }
+    let mut logged = String::new();
     for _ in 0..ROUNDS {
+        log_revision(&daemon, &delivery, &mut logged);
         let access = daemon.access(&delivery, &mut memory);
         let before = delivery.status.clone().unwrap_or_default();
         let now = daemon.now();
@@ -170,8 +212,10 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
             let status =
                 status::status(&spec, &decision.state, &seen, &before, delivery.metadata.generation, now);
             let worded = memory.worded_at.is_none_or(|at| at + WORDS <= now);
-            // What is about to be found out is written together with what it led to.
-            let finding_out = decision.state == State::from(&before)
+            // What is about to be found out is written together with what it led to. A failure that was cleared is lost
+            // without harm.
+            let begun = |state: &State| (state.attempt.clone(), state.held.clone(), state.effective.clone());
+            let finding_out = begun(&decision.state) == begun(&State::from(&before))
                 && decision.actions.iter().any(|a| matches!(a, Action::Prepare(..)));
             written = (!finding_out && must_write(&before, &status, worded)).then_some(status.clone());
             // Words that wait a little are written then, also if nothing else happens.
@@ -180,10 +224,12 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
             }
         }
         if let Some(status) = written {
-            tracing::debug!(delivery = %daemon.name(&delivery), phase = ?status.phase, "status");
+            tracing::debug!(phase = ?status.phase, "status");
             match finish::write_status(&daemon, &delivery, status).await {
                 Ok(new) => {
                     memory.worded_at = Some(now);
+                    daemon.count_deployment(&before, &new);
+                    log_revision(&daemon, &new, &mut logged);
                     delivery = Arc::new(new);
                 }
                 // Somebody else wrote it: what we decided was decided on something old.
@@ -216,7 +262,10 @@ pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<c
                 memory.work = None;
                 memory.pods.clear();
             }
-            let rest = Duration::try_from(scope.interval()).unwrap_or(Duration::from_secs(600));
+            let mut rest = Duration::try_from(scope.interval()).unwrap_or(Duration::from_secs(600));
+            if memory.settings_missing {
+                rest = rest.min(SETTINGS_RETRY);
+            }
             let rest = match wake {
                 Some(at) => {
                     let until = Duration::try_from(at.duration_since(daemon.now())).unwrap_or_default();
@@ -338,7 +387,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 if memory.work.as_ref().is_some_and(|w| w.revision == revision) {
                     memory.work = None;
                 }
-                memory.refused = Some((revision, refusal, scope.daemon.now()));
+                memory.refused = Some((revision, memory.redacted(refusal), scope.daemon.now()));
             }
         },
         Action::Apply(revision, _) => {
@@ -351,7 +400,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             let planner = scope.planner(&live, previous);
             work.inventory = before.inventory;
             let end = match before.refusal {
-                Some(refusal) => crate::core::rollout::ApplyEnd::Failed(refusal),
+                Some(refusal) => ApplyEnd::Failed(refusal),
                 None => {
                     let pods = &memory.pods;
                     let healthy = |work: &work::Work, ids: &[ObjectId]| {
@@ -362,6 +411,11 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                     let superseded = || scope.daemon.commit_moved(scope.delivery, memory);
                     apply::run(&planner, &mut work, healthy, superseded).await
                 }
+            };
+            let end = match end {
+                ApplyEnd::Failed(refusal) => ApplyEnd::Failed(memory.redacted(refusal)),
+                ApplyEnd::Blocked(message) => ApplyEnd::Blocked(memory.redact(&message)),
+                ApplyEnd::Done => ApplyEnd::Done,
             };
             let now = scope.daemon.now();
             memory.awaited.extend(work.written.iter().map(|(id, w)| (id.clone(), (w.resource_version, now))));
@@ -458,7 +512,13 @@ pub(super) async fn bundle_of(
     };
     let settings = match &memory.settings {
         Some(settings) if settings.digest == revision.settings => Some(settings.clone()),
-        _ => settings::kept(delivery, &scope.access, revision, scope.daemon.now()).await,
+        _ => {
+            let kept = settings::kept(delivery, &scope.access, revision, scope.daemon.now()).await;
+            if let Some(kept) = &kept {
+                *lock(&memory.kept) = Some(kept.clone());
+            }
+            kept
+        }
     };
     if settings.is_none() {
         return Err(refusal(
@@ -472,7 +532,7 @@ pub(super) async fn bundle_of(
     let scopes = bundle::ClusterScopes(&scope.daemon.discovery);
     let (rendered, warnings) = bundle::render(tree, &revision.path, &options, &scopes, &scope.label).await?;
     for warning in warnings {
-        tracing::warn!(delivery = %scope.daemon.name(delivery), %revision, "{warning}");
+        tracing::warn!(delivery = %scope.daemon.name(delivery), %revision, "{}", memory.redact(&warning));
     }
     let rendered = Arc::new(rendered);
     scope.daemon.bundles.put(cache, rendered.clone());

@@ -32,6 +32,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
     } else {
         self::health(scope, &status.inventory, None, &memory.pods)
     };
+    let health = without_secrets(health, memory);
     Observation {
         deleting,
         target,
@@ -44,6 +45,20 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         reconcile: annotations.get(names::RECONCILE_REQUEST).cloned(),
         release: annotations.get(names::RELEASE_REQUEST).cloned(),
         rollback: annotations.get(names::ROLLBACK_REQUEST).cloned(),
+    }
+}
+
+/// What a controller says about an object may quote the object.
+fn without_secrets(health: Health, memory: &Memory) -> Health {
+    let redact = |mut problem: Problem| {
+        problem.message = memory.redact(&problem.message);
+        problem
+    };
+    match health {
+        Health::Progressing(p) => Health::Progressing(redact(p)),
+        Health::Degraded(p) => Health::Degraded(redact(p)),
+        Health::Broken(p) => Health::Broken(redact(p)),
+        Health::Unknown | Health::Healthy => health,
     }
 }
 
@@ -96,14 +111,20 @@ async fn target(scope: &Scope<'_>, memory: &mut Memory) -> Target {
     if let Some((known, target)) = &memory.target
         && *known == key
         && !(stale && delivery.spec.template.substitute.is_some())
+        && !memory.followed.values().any(crate::cluster::Named::is_outdated)
     {
         return target.clone();
     }
-    let target = match settings::read(delivery, &scope.access, &scope.daemon.secret_key, now).await {
-        Err(problem) => return Target::Failed(problem),
+    let target = match settings::read(scope, memory, now).await {
+        Err(problem) => {
+            memory.target = None;
+            memory.settings_missing = true;
+            return Target::Failed(problem);
+        }
         Ok(settings) => {
             let target = revision(scope, &fetched, &store, &settings).await;
             memory.settings = Some(settings);
+            memory.settings_missing = false;
             target
         }
     };

@@ -3,10 +3,11 @@
 use super::work::{Act, Planned, Work};
 use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Problem, Revision};
 use crate::api::names;
-use crate::cluster::apply::{Guard, dry_run, get};
+use crate::cluster::apply::{Guard, dry_run, get, list};
 use crate::cluster::{Access, ApplyError, Cause, Discovery};
+use crate::core::autoscale;
 use crate::core::bundle::Bundle;
-use crate::core::manifest::{Manifest, ObjectId};
+use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::{self, Brings, Known, Live};
 use crate::core::removal::removals;
 use crate::core::rollout::Refusal;
@@ -108,7 +109,12 @@ impl Planner<'_> {
         let digest = plan::manifest_digest(manifest, self.key);
         let live = (self.live)(manifest);
         if plan::known(manifest, &digest, entry, live.as_ref()) == Known::Unchanged {
-            return Ok(Planned { act: Act::Unchanged, digest, origin: None });
+            return Ok(Planned {
+                act: Act::Unchanged,
+                digest,
+                origin: None,
+                replicas: entry.and_then(|e| e.replicas),
+            });
         }
         self.ask(manifest, digest, entry, live, brings, clears).await
     }
@@ -124,7 +130,8 @@ impl Planner<'_> {
     ) -> Result<Planned, Refusal> {
         let gvk = manifest.gvk();
         let refuse = |error: &ApplyError| refused(manifest, error);
-        let act = |act| Ok(Planned { act, digest: digest_.clone(), origin: None });
+        let mut replicas = None;
+        let act = |act| Ok(Planned { act, digest: digest_.clone(), origin: None, replicas: None });
         let unknown_kind = || ApplyError::new(manifest.id(), Cause::KindUnknown { kind: gvk.to_string() });
         let comes_later = brings.kinds.contains(&(gvk.group.clone(), gvk.kind.clone()));
         let found = self.discovery.find(&gvk).await.map_err(|e| Refusal {
@@ -138,7 +145,15 @@ impl Planner<'_> {
         let Some(resource) = found else {
             return if comes_later { act(Act::Later) } else { Err(refuse(&unknown_kind())) };
         };
-        let value = manifest.to_value();
+        let mut value = manifest.to_value();
+        let before = self.previous.as_ref().and_then(|b| b.get(&manifest.id()));
+        if autoscale::may_drop_replicas(manifest, before, entry) && self.is_scaled(manifest, brings).await? {
+            let there = get(self.access, &resource, manifest.namespace(), manifest.name())
+                .await
+                .map_err(|e| refuse(&e))?;
+            replicas = there.as_ref().and_then(autoscale::replicas_to_keep);
+            value = autoscale::with_replicas(value, replicas);
+        }
         let guard = live.as_ref().map_or(Guard::Any, |l| Guard::Uid(&l.uid));
         let mut answer = dry_run(self.access, &resource, &value, guard).await;
         if matches!(&answer, Err(ApplyError { cause: Cause::UidChanged, .. })) {
@@ -161,12 +176,15 @@ impl Planner<'_> {
                         if label.is_some_and(|l| l != self.label) {
                             return Err(conflict(manifest));
                         }
-                        if !may_recreate(manifest, &there) {
+                        // Also where what stands there said so: a rollback gets back the way that the failed commit
+                        // came.
+                        let said_so = there["metadata"]["annotations"][names::RECREATE] == "enabled";
+                        if !may_recreate(manifest) && !said_so {
                             return Err(refuse(&error));
                         }
                         let origin = label.is_none().then_some(EntryOrigin::Adopted);
                         let act = Act::Recreate { uid: text(&there, "uid") };
-                        Ok(Planned { act, digest: digest_, origin })
+                        Ok(Planned { act, digest: digest_, origin, replicas: None })
                     }
                     // It may be what the new definition in the same bundle allows.
                     Cause::Invalid { .. } | Cause::UnknownField { .. } if comes_later => act(Act::Later),
@@ -178,7 +196,12 @@ impl Planner<'_> {
             }
         };
         if applied.created {
-            return Ok(Planned { act: Act::Create, digest: digest_, origin: Some(EntryOrigin::Created) });
+            return Ok(Planned {
+                act: Act::Create,
+                digest: digest_,
+                origin: Some(EntryOrigin::Created),
+                replicas,
+            });
         }
         let uid = text(&applied.object, "uid");
         let ours = live.as_ref().is_some_and(|l| l.uid == uid && l.label == self.label)
@@ -196,25 +219,40 @@ impl Planner<'_> {
             });
         }
         let adopting = origin == Some(EntryOrigin::Adopted);
-        let previous = self.previous.as_ref().and_then(|b| b.get(&manifest.id())).map(Manifest::to_value);
+        let previous = before.map(Manifest::to_value);
         let release = removals(previous.as_ref(), &value, &applied.object, adopting);
         let after = digest(&applied.object, self.key);
         let same = ours
             && release.is_empty()
             && live.as_ref().is_some_and(|l| !l.digest.is_empty() && l.digest == after);
         let act = if same { Act::Record { uid, digest: after } } else { Act::Update { uid, release } };
-        Ok(Planned { act, digest: digest_, origin })
+        Ok(Planned { act, digest: digest_, origin, replicas })
+    }
+
+    /// Whether an autoscaler scales a workload: one of the bundle's, or one that is in its namespace.
+    async fn is_scaled(&self, manifest: &Manifest, brings: &Brings) -> Result<bool, Refusal> {
+        let id = manifest.id();
+        if brings.scaled.contains(&id) {
+            return Ok(true);
+        }
+        for (api_version, kind) in autoscale::AUTOSCALERS {
+            let Some(resource) = self.discovery.resource(&Gvk::new(api_version, kind)) else { continue };
+            let found = list(self.access, &resource, manifest.namespace())
+                .await
+                .map_err(|e| refused(manifest, &e))?;
+            if found.iter().any(|scaler| autoscale::target(scaler).as_ref() == Some(&id)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
 /// Whether an object may be deleted and created again when it cannot be changed: a Job always, since its template
-/// never can be; another where it says so, or where what stands there said so (a rollback must get back the way
-/// that the failed commit came).
-fn may_recreate(manifest: &Manifest, there: &serde_json::Value) -> bool {
+/// never can be; another where it says so.
+pub fn may_recreate(manifest: &Manifest) -> bool {
     let gvk = manifest.gvk();
-    (gvk.group == "batch" && gvk.kind == "Job")
-        || manifest.annotation(names::RECREATE) == Some("enabled")
-        || there["metadata"]["annotations"][names::RECREATE] == "enabled"
+    (gvk.group == "batch" && gvk.kind == "Job") || manifest.annotation(names::RECREATE) == Some("enabled")
 }
 
 fn conflict(manifest: &Manifest) -> Refusal {

@@ -1,53 +1,152 @@
 //! The values that `substitute` reads, and keeping those of the last good revision for a rollback.
 
-use super::work::Settings;
+use super::Scope;
+use super::work::{Memory, Settings};
 use crate::api::Delivery;
-use crate::api::delivery::{Problem, Revision};
-use crate::cluster::Access;
+use crate::api::delivery::{Problem, Revision, Substitute};
+use crate::cluster::named::{NamedObject, Version};
+use crate::cluster::{Access, ServiceAccount};
 use crate::core::digest;
+use crate::core::manifest::Gvk;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Values of a Delivery whose `substitute` names none.
 pub fn none(now: Timestamp) -> Settings {
-    Settings { digest: String::new(), values: BTreeMap::new(), at: now }
+    Settings { digest: String::new(), values: BTreeMap::new(), hidden: BTreeSet::new(), at: now }
 }
 
-/// Reads the values, as the account of the Delivery.
-pub async fn read(
-    delivery: &Delivery,
+/// The ConfigMaps and Secrets that a Delivery's values come from: kind and name.
+fn sources(substitute: Option<&Substitute>) -> BTreeSet<(&'static str, String)> {
+    let from = substitute.map_or(&[][..], |s| &s.from);
+    from.iter()
+        .filter_map(|from| match (&from.config_map, &from.secret) {
+            (Some(name), _) => Some((CONFIG_MAP, name.clone())),
+            (None, Some(name)) => Some((SECRET, name.clone())),
+            (None, None) => None,
+        })
+        .collect()
+}
+
+const CONFIG_MAP: &str = "ConfigMap";
+const SECRET: &str = "Secret";
+
+/// What values were read, or why not, and which version of each object that was.
+pub struct Read {
+    /// The values.
+    pub settings: Result<Settings, Problem>,
+    /// Versions, by kind and name.
+    pub versions: BTreeMap<(&'static str, String), Version>,
+}
+
+/// Reads the values of a Delivery, as its account, and keeps an eye on where they come from.
+pub async fn read(scope: &Scope<'_>, memory: &mut Memory, now: Timestamp) -> Result<Settings, Problem> {
+    let delivery = scope.delivery;
+    let substitute = delivery.spec.template.substitute.as_ref();
+    let namespace = delivery.namespace().unwrap_or_default();
+    follow(scope, memory, &namespace);
+    let read = read_from(&namespace, substitute, &scope.access, &scope.daemon.secret_key, now).await;
+    for (object, watch) in &memory.followed {
+        for ((kind, name), version) in &read.versions {
+            if object.gvk.kind == *kind && object.name == *name {
+                watch.note(*version);
+            }
+        }
+    }
+    if memory.followed.values().any(crate::cluster::Named::is_outdated) {
+        scope.daemon.wake(&namespace, &delivery.name_any());
+    }
+    read.settings
+}
+
+/// Watches the objects that the values come from, and no others.
+fn follow(scope: &Scope<'_>, memory: &mut Memory, namespace: &str) {
+    let account: Option<ServiceAccount> = scope.account();
+    let wanted: BTreeSet<NamedObject> = sources(scope.delivery.spec.template.substitute.as_ref())
+        .into_iter()
+        .map(|(kind, name)| NamedObject {
+            account: account.clone(),
+            gvk: Gvk::new("v1", kind),
+            namespace: namespace.to_owned(),
+            name,
+        })
+        .collect();
+    memory.followed.retain(|object, _| wanted.contains(object));
+    for object in wanted {
+        if !memory.followed.contains_key(&object) {
+            let wake = scope.daemon.waker(&scope.label);
+            let watch = scope.daemon.named.ensure(&object, wake);
+            memory.followed.insert(object, watch);
+        }
+    }
+}
+
+/// Reads values as whoever `access` stands for.
+pub async fn read_from(
+    namespace: &str,
+    substitute: Option<&Substitute>,
     access: &Access,
     key: &[u8],
     now: Timestamp,
+) -> Read {
+    let mut versions = BTreeMap::new();
+    let settings = values(namespace, substitute, access, key, now, &mut versions).await;
+    Read { settings, versions }
+}
+
+async fn values(
+    namespace: &str,
+    substitute: Option<&Substitute>,
+    access: &Access,
+    key: &[u8],
+    now: Timestamp,
+    versions: &mut BTreeMap<(&'static str, String), Version>,
 ) -> Result<Settings, Problem> {
-    let Some(substitute) = &delivery.spec.template.substitute else { return Ok(none(now)) };
-    let namespace = delivery.namespace().unwrap_or_default();
+    let Some(substitute) = substitute else { return Ok(none(now)) };
     let mut values = BTreeMap::new();
+    let mut hidden = BTreeSet::new();
     for from in &substitute.from {
-        let (object, found) = match (&from.config_map, &from.secret) {
+        let (kind, name, found) = match (&from.config_map, &from.secret) {
             (Some(name), _) => {
-                let api: Api<ConfigMap> = Api::namespaced(access.client().clone(), &namespace);
-                let found = api.get_opt(name).await.map(|o| o.map(|o| o.data.unwrap_or_default()));
-                (format!("ConfigMap {namespace}/{name}"), found)
+                let api: Api<ConfigMap> = Api::namespaced(access.client().clone(), namespace);
+                let found = api
+                    .get_opt(name)
+                    .await
+                    .map(|o| o.map(|o| (number(o.resource_version()), o.data.unwrap_or_default())));
+                (CONFIG_MAP, name, found)
             }
             (None, Some(name)) => {
-                let api: Api<Secret> = Api::namespaced(access.client().clone(), &namespace);
-                let found = api.get_opt(name).await.map(|o| o.map(|o| text_of(&o)));
-                (format!("Secret {namespace}/{name}"), found)
+                let api: Api<Secret> = Api::namespaced(access.client().clone(), namespace);
+                let found =
+                    api.get_opt(name).await.map(|o| o.map(|o| (number(o.resource_version()), text_of(&o))));
+                (SECRET, name, found)
             }
             (None, None) => continue,
         };
+        let object = format!("{kind} {namespace}/{name}");
+        if let Ok(found) = &found {
+            versions.insert((kind, name.clone()), found.as_ref().and_then(|(version, _)| *version));
+        }
         let problem = |reason: &str, message: String| Problem {
             reason: reason.into(),
             object: object.clone(),
             message,
         };
         match found {
-            Ok(Some(data)) => values.extend(data),
+            Ok(Some((_, data))) => {
+                for (name, value) in data {
+                    if kind == SECRET {
+                        hidden.insert(name.clone());
+                    } else {
+                        hidden.remove(&name);
+                    }
+                    values.insert(name, value);
+                }
+            }
             Ok(None) if from.optional => {}
             Ok(None) => {
                 return Err(problem(
@@ -66,8 +165,15 @@ pub async fn read(
             }
         }
     }
-    values.extend(substitute.values.clone());
-    Ok(Settings { digest: digest::of_value_keyed(&json!(values), key), values, at: now })
+    for (name, value) in &substitute.values {
+        hidden.remove(name);
+        values.insert(name.clone(), value.clone());
+    }
+    Ok(Settings { digest: digest::of_value_keyed(&json!(values), key), values, hidden, at: now })
+}
+
+fn number(version: Option<String>) -> Version {
+    version.and_then(|v| v.parse().ok())
 }
 
 fn text_of(secret: &Secret) -> BTreeMap<String, String> {
@@ -92,7 +198,11 @@ pub async fn keep(delivery: &Delivery, access: &Access, settings: &Settings) -> 
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "windlass.dev/settings",
         "metadata": {"name": name, "ownerReferences": [owner]},
-        "stringData": {"digest": settings.digest, "values": json!(settings.values).to_string()},
+        "stringData": {
+            "digest": settings.digest,
+            "values": json!(settings.values).to_string(),
+            "hidden": json!(settings.hidden).to_string(),
+        },
     });
     let params = PatchParams::apply(crate::api::names::FIELD_MANAGER).force();
     api.patch(&name, &params, &Patch::Apply(secret)).await.map(|_| ())
@@ -114,6 +224,10 @@ pub async fn kept(
     if data.get("digest") != Some(&revision.settings) {
         return None;
     }
-    let values = serde_json::from_str(data.get("values")?).ok()?;
-    Some(Settings { digest: revision.settings.clone(), values, at: now })
+    let values: BTreeMap<String, String> = serde_json::from_str(data.get("values")?).ok()?;
+    let hidden = match data.get("hidden") {
+        Some(names) => serde_json::from_str(names).ok()?,
+        None => values.keys().cloned().collect(),
+    };
+    Some(Settings { digest: revision.settings.clone(), values, hidden, at: now })
 }

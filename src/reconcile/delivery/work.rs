@@ -4,7 +4,7 @@
 use crate::api::Delivery;
 use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Revision};
 use crate::cluster::watch::Interest;
-use crate::cluster::{Access, ServiceAccount};
+use crate::cluster::{Access, Named, NamedObject, ServiceAccount};
 use crate::core::bundle::Bundle;
 use crate::core::fields::Path;
 use crate::core::health::Verdict;
@@ -13,6 +13,9 @@ use crate::core::rollout::{ApplyEnd, Pruned, Refusal, Target};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// The need of a watch, and the namespaces that it is needed for.
+pub type InNamespaces = (BTreeSet<String>, Interest);
 
 /// What the daemon remembers of a Delivery.
 #[derive(Default)]
@@ -35,10 +38,16 @@ pub struct Memory {
     pub pruned: Option<Pruned>,
     /// The settings that were read, by their digest.
     pub settings: Option<Settings>,
+    /// The settings of the last good revision, once they were needed.
+    pub kept: std::sync::Mutex<Option<Settings>>,
+    /// They could not be read last time: that is tried again soon, for the account may not be allowed to watch them.
+    pub settings_missing: bool,
+    /// Watches of the objects that they come from.
+    pub followed: BTreeMap<NamedObject, Named>,
     /// The pods of workloads that are not settled.
     pub pods: super::pods::Pods,
     /// The watches that it needs, by kind: as whom, and in which namespaces.
-    pub interests: BTreeMap<Gvk, (Option<ServiceAccount>, Vec<(BTreeSet<String>, Interest)>)>,
+    pub interests: BTreeMap<Gvk, (Option<ServiceAccount>, Vec<InNamespaces>)>,
     /// The account that acts, and its share of what the cluster takes.
     pub access: Option<(Option<ServiceAccount>, Access)>,
     /// Objects that differ, as the watch told, with the digest that was looked at.
@@ -65,8 +74,33 @@ pub struct Settings {
     pub digest: String,
     /// The values. Never printed.
     pub values: BTreeMap<String, String>,
+    /// Names of the values that come from a Secret.
+    pub hidden: BTreeSet<String>,
     /// When they were read.
     pub at: Timestamp,
+}
+
+/// A shorter value is part of too much text to be looked for in it.
+const SHORTEST_HIDDEN: usize = 4;
+
+impl Settings {
+    /// The text without what came from a Secret: the API server, kustomize and a drift report quote what stands in
+    /// manifests, and a value of a Secret may have been put there.
+    pub fn redact(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for name in &self.hidden {
+            let Some(value) = self.values.get(name) else { continue };
+            // Quoted as JSON or Go would, or line by line.
+            let quoted = serde_json::Value::from(value.as_str()).to_string();
+            let quoted = quoted.trim_matches('"');
+            for part in [value.as_str(), quoted].into_iter().chain(value.lines().map(str::trim)) {
+                if part.len() >= SHORTEST_HIDDEN || text.trim_matches('"') == part && !part.is_empty() {
+                    text = text.replace(part, &format!("(value of {name})"));
+                }
+            }
+        }
+        text
+    }
 }
 
 /// A revision that was prepared, and how far its apply is.
@@ -102,6 +136,8 @@ pub struct Planned {
     pub digest: String,
     /// Whether it was there before, where that was found out.
     pub origin: Option<EntryOrigin>,
+    /// Replicas that are applied although Git names none.
+    pub replicas: Option<i64>,
 }
 
 /// What is to be done with an object.
@@ -163,6 +199,19 @@ impl Work {
 }
 
 impl Memory {
+    /// The text without what came from a Secret.
+    pub fn redact(&self, text: &str) -> String {
+        let kept = self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = self.settings.iter().chain(kept.as_ref());
+        known.fold(text.to_owned(), |text, settings| settings.redact(&text))
+    }
+
+    /// The refusal without what came from a Secret.
+    pub fn redacted(&self, mut refusal: Refusal) -> Refusal {
+        refusal.problem.message = self.redact(&refusal.problem.message);
+        refusal
+    }
+
     /// Drops what the machine is shown once. A plan whose apply failed goes too: what was written is in the inventory,
     /// and what comes next is planned against the cluster as it is then.
     pub fn forget_what_was_shown(&mut self) {

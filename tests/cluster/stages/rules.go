@@ -1,7 +1,5 @@
 package stages
 
-import "slices"
-
 // The states in which a rule may find a container. They are read off the
 // container's status, so that the pod itself is the only memory there is.
 const (
@@ -34,8 +32,8 @@ const quickRestarts = 5
 type rule struct {
 	// name is the stage's name in kwok and in its log.
 	name string
-	// tags of the image that the rule is about; none means all tags without a
-	// meaning of their own.
+	// tags of the image that the rule is about; none, which only a rule for tasks
+	// may have, means all tags without a meaning of their own.
 	tags []string
 	from string
 	// restarts limits the rule to a number of restarts so far.
@@ -116,12 +114,4 @@ var rules = []rule{
 		after: 10000, to: toFailed,
 		event: &event{"Warning", "BackOff", "Back-off restarting failed container"},
 	},
-}
-
-// about reports whether the rule is about containers with a tag.
-func (r rule) about(tag string) bool {
-	if r.tags == nil {
-		return !slices.Contains(meaningfulTags, tag)
-	}
-	return slices.Contains(r.tags, tag)
 }

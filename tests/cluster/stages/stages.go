@@ -62,7 +62,7 @@ type stage = map[string]any
 func deletion() stage {
 	return newStage("delete", map[string]any{
 		"selector": map[string]any{"matchExpressions": []any{ask(".metadata.deletionTimestamp", "Exists")}},
-		"steps": []any{map[string]any{"delete": true}},
+		"steps":    []any{map[string]any{"delete": true}},
 	})
 }
 
@@ -136,7 +136,7 @@ func template(stage string) string {
 // possible is a cheap question that must be answered well for the rule to fit
 // any container of a pod.
 func (r rule) possible() map[string]any {
-	if r.taskOnly && r.tags == nil {
+	if r.tags == nil {
 		return ask(".spec.restartPolicy", "NotIn", "Always")
 	}
 	var named []string

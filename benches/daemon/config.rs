@@ -1,0 +1,63 @@
+//! What is delivered: directories of four objects each, the same for the daemon (from Git) and for the bare loop.
+
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+
+/// The name of a directory, and of its namespace and its Delivery.
+pub fn name(prefix: &str, number: usize) -> String {
+    format!("{prefix}-{number:03}")
+}
+
+/// The objects of a directory. In another `round` all but the ServiceAccount are others; `more` adds ConfigMaps.
+pub fn objects(namespace: &str, round: u32, more: usize) -> Vec<Value> {
+    let labels = json!({"app": "web", "team": "shop"});
+    let meta = |name: &str| json!({"name": name, "namespace": namespace, "labels": labels});
+    let mut objects = vec![
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta("web")}),
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta("settings"),
+            "data": {"round": round.to_string(), "app.properties": "colour=blue\nsize=12\ntimeout=30s\n"}}),
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": meta("web"), "spec": {
+            "selector": {"app": "web"},
+            "ports": [{"name": "http", "port": 80 + round, "targetPort": "http"}]}}),
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta("web"), "spec": {
+        "replicas": 0,
+        "selector": {"matchLabels": {"app": "web"}},
+        "template": {"metadata": {"labels": labels}, "spec": {
+            "serviceAccountName": "web",
+            "containers": [{
+                "name": "web",
+                "image": format!("registry.example.com/web:1.{round}"),
+                "ports": [{"name": "http", "containerPort": 8080}],
+                "env": [{"name": "ROUND", "value": round.to_string()}],
+                "envFrom": [{"configMapRef": {"name": "settings"}}],
+                "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
+                "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 5},
+            }],
+        }}}}),
+    ];
+    objects.extend((0..more).map(|n| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta(&format!("more-{n:02}")),
+            "data": {"key": "value", "app.properties": "colour=blue\nsize=12\ntimeout=30s\n"}})
+    }));
+    objects
+}
+
+/// Which of the four differ between rounds.
+pub fn changes(object: &Value) -> bool {
+    object["kind"] != "ServiceAccount"
+}
+
+/// Writes the directories into a working directory, a file for each object.
+pub fn write(root: &Path, prefix: &str, count: usize, round: u32, more: usize) {
+    for number in 1..=count {
+        let name = name(prefix, number);
+        let directory = root.join("apps").join(&name);
+        fs::create_dir_all(&directory).unwrap();
+        for object in objects(&name, round, more) {
+            let text = |field: &Value| field.as_str().unwrap().to_lowercase();
+            let file = format!("{}-{}.yaml", text(&object["kind"]), text(&object["metadata"]["name"]));
+            fs::write(directory.join(file), serde_saphyr::to_string(&object).unwrap()).unwrap();
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! What the daemon costs, on a real control plane: time against the bare limit, requests, memory.
+//!
+//! `cargo bench` (or `cargo bench -- --quick`: once and without the long rest). Linux only, for memory is read from
+//! `/proc`. The scenarios are whole processes that run for seconds against one server, and what counts is the ratio
+//! of two of them taken side by side; criterion measures functions many times over, so this is a harness of its own.
+//!
+//! One round starts a cluster of its own and takes, one after the other: the bare limit of a first deployment, the
+//! daemon's cold start with the same objects, the bare limit of a change, the daemon's answer to a push of the same
+//! change, a rest, one reconcile that finds nothing, and memory.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bare;
+mod config;
+mod process;
+mod report;
+
+#[path = "../../tests/support/cluster.rs"]
+mod cluster;
+#[path = "../../tests/support/git.rs"]
+#[allow(dead_code)]
+mod git;
+
+use bare::Bare;
+use cluster::{Cluster, send, wait_until};
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::api::{Patch, PatchParams};
+use kube::runtime::watcher;
+use kube::{Api, ResourceExt};
+use process::Process;
+use report::{Requests, Round};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use windlass::api::delivery::Phase;
+use windlass::api::{Delivery, names};
+use windlass::cluster::{Discovery, crds};
+
+/// Directories, each a Delivery of four objects.
+const DELIVERIES: usize = 100;
+
+/// ConfigMaps that each directory is given besides, to see what an object costs in memory.
+const MORE: usize = 20;
+
+/// The namespace of the daemon's own resources.
+const HOME: &str = "windlass-system";
+
+/// Longer than anything takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(180);
+
+fn main() {
+    let quick = std::env::args().any(|a| a == "--quick");
+    let rounds = if quick { 1 } else { 3 };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let mut all = Vec::new();
+    for number in 1..=rounds {
+        eprintln!("round {number} of {rounds}, load average {}", load());
+        // What takes long and hardly varies is taken once.
+        let rest =
+            if number == rounds { Duration::from_secs(if quick { 15 } else { 60 }) } else { Duration::ZERO };
+        all.push(runtime.block_on(round(rest)));
+    }
+    report::print(&all, DELIVERIES);
+    std::process::exit(0);
+}
+
+/// The load average of the last minute: what else the machine does.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+async fn round(rest: Duration) -> Round {
+    let cluster = Cluster::own();
+    let connection = cluster.connect().await;
+    let client = connection.client.clone();
+    let discovery = Discovery::new(client.clone());
+    discovery.refresh().await.unwrap();
+    crds::install(&connection.access(None), &discovery, &windlass::api::crds(), LIMIT).await.unwrap();
+    let mut namespaces = vec![HOME.to_owned()];
+    for prefix in ["warm", "bare", "app"] {
+        namespaces.extend((1..=DELIVERIES).map(|n| config::name(prefix, n)));
+    }
+    stream::iter(&namespaces)
+        .for_each_concurrent(16, |name| async {
+            send(&client, "POST", "/api/v1/namespaces", &json!({"metadata": {"name": name}})).await;
+        })
+        .await;
+    quiet(cluster).await;
+    let mut round = Round { load: load(), ..Round::default() };
+
+    // The server answers its first requests of each kind slowly; that is nobody's merit or fault.
+    Bare::new(cluster, "warm", 20).await.run(0, |_| true).await;
+    quiet(cluster).await;
+    let bare = Bare::new(cluster, "bare", DELIVERIES).await;
+    let server = Server::new(cluster);
+    let (took, _) = bare.run(0, |_| true).await;
+    round.bare_cold = took;
+    round.bare_cold_server = server.since();
+    quiet(cluster).await;
+    (round.bare_push, _) = bare.run(1, config::changes).await;
+    quiet(cluster).await;
+
+    let scratch = tempfile::tempdir().unwrap();
+    let repo = git::Repo::empty();
+    config::write(&repo.path(), "app", DELIVERIES, 0, 0);
+    let commit = repo.commit(&[]);
+    repository(&client, &repo.path()).await;
+    let audit = cluster.audit();
+    let server = Server::new(cluster);
+    let begin = Instant::now();
+    let daemon = Process::start(cluster, HOME, scratch.path());
+    let marks = deployed(&client, &commit).await;
+    round.cold = marks.last().unwrap().duration_since(begin);
+    round.cold_first = marks.first().unwrap().duration_since(begin);
+    round.cold_server = server.since();
+    round.cold_daemon = daemon.processor();
+    round.peak = daemon.memory("VmHWM");
+    quiet(cluster).await;
+    round.cold_requests = Requests::of(&audit.by_agent("windlass/"));
+
+    let commit = push(&repo, 1, 0);
+    let audit = cluster.audit();
+    let (before, begin) = (jiff::Timestamp::now(), Instant::now());
+    repo.git(&["update-ref", "refs/heads/main", &commit]);
+    let marks = deployed(&client, &commit).await;
+    round.push_ready = marks.last().unwrap().duration_since(begin);
+    quiet(cluster).await;
+    let requests = audit.by_agent("windlass/");
+    round.push_live = Requests::last_write(&requests, before);
+    round.push_requests = Requests::of(&requests);
+    round.settled = daemon.memory("VmRSS");
+
+    // One Delivery is looked at again though nothing changed.
+    let audit = cluster.audit();
+    let api: Api<Delivery> = Api::namespaced(client.clone(), HOME);
+    let name = config::name("app", 1);
+    let ask = json!({"metadata": {"annotations": {names::RECONCILE_REQUEST: "again"}}});
+    api.patch(&name, &PatchParams::default(), &Patch::Merge(ask)).await.unwrap();
+    wait_until("the request to look again is handled", LIMIT, || async {
+        let status = api.get(&name).await.unwrap().status.unwrap();
+        if status.handled_reconcile.as_deref() == Some("again") { Ok(()) } else { Err("not yet".into()) }
+    })
+    .await;
+    quiet(cluster).await;
+    round.unchanged = Requests::of(&audit.by_agent("windlass/"));
+
+    if rest > Duration::ZERO {
+        let audit = cluster.audit();
+        let used = daemon.processor();
+        tokio::time::sleep(rest).await;
+        round.rest = Some((rest, Requests::of(&audit.by_agent("windlass/")), daemon.processor() - used));
+        memory(cluster, &client, &repo, scratch.path(), daemon, &mut round).await;
+    } else {
+        daemon.stop();
+    }
+    cluster.stop();
+    round
+}
+
+/// What an object costs: the daemon begun again with the objects there are, and once more with many more of them.
+async fn memory(
+    cluster: &'static Cluster,
+    client: &kube::Client,
+    repo: &git::Repo,
+    scratch: &Path,
+    daemon: Process,
+    round: &mut Round,
+) {
+    daemon.stop();
+    let daemon = Process::start(cluster, HOME, scratch);
+    quiet(cluster).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    round.restarted = daemon.memory("VmRSS");
+    let commit = push(repo, 1, MORE);
+    repo.git(&["update-ref", "refs/heads/main", &commit]);
+    deployed(client, &commit).await;
+    daemon.stop();
+    let daemon = Process::start(cluster, HOME, scratch);
+    quiet(cluster).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    round.restarted_more = Some((daemon.memory("VmRSS"), MORE * DELIVERIES));
+    daemon.stop();
+}
+
+/// Commits another round without moving the branch: the push itself is then one moment. Answers the commit.
+fn push(repo: &git::Repo, round: u32, more: usize) -> String {
+    config::write(&repo.path(), "app", DELIVERIES, round, more);
+    repo.git(&["add", "--all"]);
+    let tree = repo.git(&["write-tree"]);
+    repo.git(&["commit-tree", &tree, "-p", "HEAD", "-m", "Another round"])
+}
+
+/// The Repository that makes a Delivery of each directory.
+async fn repository(client: &kube::Client, path: &Path) {
+    let body = json!({
+        "apiVersion": "windlass.dev/v1alpha1", "kind": "Repository", "metadata": {"name": "config"},
+        "spec": {"url": path, "interval": "30s", "deliveries": [
+            {"path": "apps/*", "template": {"targetNamespace": "{{ directory }}", "timeout": "3m"}}]},
+    });
+    let path = format!("/apis/windlass.dev/v1alpha1/namespaces/{HOME}/repositories");
+    send(client, "POST", &path, &body).await;
+}
+
+/// Waits until all Deliveries are Ready with a commit; when each was.
+async fn deployed(client: &kube::Client, commit: &str) -> Vec<Instant> {
+    let api: Api<Delivery> = Api::namespaced(client.clone(), HOME);
+    let mut seen = BTreeSet::new();
+    let mut marks = Vec::new();
+    let watch = async {
+        let mut events = std::pin::pin!(watcher(api.clone(), watcher::Config::default()));
+        while let Some(event) = events.try_next().await.unwrap_or(None) {
+            let (watcher::Event::Apply(delivery) | watcher::Event::InitApply(delivery)) = event else {
+                continue;
+            };
+            let ready = delivery.status.as_ref().is_some_and(|s| {
+                s.phase == Phase::Ready && s.effective.as_ref().is_some_and(|e| e.commit == commit)
+            });
+            if ready && seen.insert(delivery.name_any()) {
+                marks.push(Instant::now());
+            }
+            if seen.len() == DELIVERIES {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(LIMIT, watch).await.is_err() {
+        let all = api.list(&Default::default()).await.unwrap();
+        let left = all.iter().find(|d| !seen.contains(&d.name_any())).map(|d| &d.status);
+        panic!("{} of {DELIVERIES} are Ready; another one: {left:#?}", seen.len());
+    }
+    marks
+}
+
+/// Waits until the server has had nothing to do for a moment: controllers go on after who made the objects.
+async fn quiet(cluster: &Cluster) {
+    let size = || std::fs::metadata(cluster.dir.join("audit.log")).map(|m| m.len()).unwrap_or(0);
+    let mut last = size();
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(30) {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let now = size();
+        // Leases and the like are a few hundred bytes a second.
+        if now - last < 8_000 {
+            return;
+        }
+        last = now;
+    }
+}
+
+/// Processor time of the API server and etcd.
+struct Server {
+    pids: Vec<u32>,
+    before: f64,
+}
+
+impl Server {
+    fn new(cluster: &Cluster) -> Self {
+        let text = std::fs::read_to_string(cluster.dir.join("pids.json")).unwrap();
+        let all: Value = serde_json::from_str(&text).unwrap();
+        let pids = all["processes"].as_array().unwrap().iter();
+        let pids = pids
+            .filter(|p| p["name"] == "kube-apiserver" || p["name"] == "etcd")
+            .filter_map(|p| u32::try_from(p["pid"].as_u64()?).ok())
+            .collect();
+        let mut server = Server { pids, before: 0.0 };
+        server.before = server.since();
+        server
+    }
+
+    fn since(&self) -> f64 {
+        self.pids.iter().map(|p| process::processor(*p)).sum::<f64>() - self.before
+    }
+}

@@ -1,0 +1,204 @@
+//! The table: what was asked, and what was measured.
+
+use super::cluster::Audited;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What one round measured.
+#[derive(Default)]
+pub struct Round {
+    /// The load average before it.
+    pub load: String,
+    /// The bare limit of a first deployment.
+    pub bare_cold: Duration,
+    /// Processor time of the server for it, in seconds.
+    pub bare_cold_server: f64,
+    /// The bare limit of a change.
+    pub bare_push: Duration,
+    /// From the start of the process until all Deliveries are Ready.
+    pub cold: Duration,
+    /// Until the first one is.
+    pub cold_first: Duration,
+    /// Processor time of the server for it, in seconds.
+    pub cold_server: f64,
+    /// Processor time of the daemon for it, in seconds.
+    pub cold_daemon: f64,
+    /// Requests of the cold start.
+    pub cold_requests: Requests,
+    /// From the push until the last object was written.
+    pub push_live: Duration,
+    /// From the push until all Deliveries are Ready.
+    pub push_ready: Duration,
+    /// Requests of the push.
+    pub push_requests: Requests,
+    /// Requests of a reconcile that finds nothing to do.
+    pub unchanged: Requests,
+    /// How long was rested, the requests meanwhile, and processor time of the daemon in seconds.
+    pub rest: Option<(Duration, Requests, f64)>,
+    /// Most memory that was resident by the end of the cold start, in MiB.
+    pub peak: f64,
+    /// Resident memory after cold start and push, in MiB.
+    pub settled: f64,
+    /// Resident memory after a restart, in MiB.
+    pub restarted: f64,
+    /// The same with so many more objects.
+    pub restarted_more: Option<(f64, usize)>,
+}
+
+/// Requests by what they are.
+#[derive(Clone, Debug, Default)]
+pub struct Requests(pub BTreeMap<(String, String), usize>);
+
+/// Resources of the daemon itself and its Leases: neither reads nor writes of what is delivered.
+const OWN: [&str; 5] = ["deliveries", "deliveries/status", "events", "driftreports", "repositories/status"];
+
+impl Requests {
+    /// Counts what the audit log holds.
+    pub fn of(all: &[Audited]) -> Self {
+        let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
+        for request in all {
+            let verb = if request.uri.contains("dryRun=All") { "dry-run" } else { &request.verb };
+            let resource = if request.resource.is_empty() { "(discovery)" } else { &request.resource };
+            let failed = if request.code >= 400 { format!(" ({})", request.code) } else { String::new() };
+            *counts.entry((format!("{verb}{failed}"), resource.to_owned())).or_default() += 1;
+        }
+        Requests(counts)
+    }
+
+    /// How long after `begin` the last object was written.
+    pub fn last_write(all: &[Audited], begin: Timestamp) -> Duration {
+        let writes =
+            all.iter().filter(|r| r.verb == "patch" && !r.is_read() && !OWN.contains(&r.resource.as_str()));
+        let last = writes.filter_map(|r| r.at.parse::<Timestamp>().ok()).max();
+        last.and_then(|at| Duration::try_from(at.duration_since(begin)).ok()).unwrap_or_default()
+    }
+
+    /// How many there are of which this holds.
+    pub fn count(&self, which: impl Fn(&str, &str) -> bool) -> usize {
+        self.0.iter().filter(|((verb, resource), _)| which(verb, resource)).map(|(_, n)| n).sum()
+    }
+
+    /// Dry-runs and writes of what is delivered.
+    pub fn objects(&self) -> usize {
+        self.count(|verb, resource| {
+            !verb.starts_with("get") && !verb.starts_with("list") && verb != "watch" && !is_own(resource)
+        })
+    }
+
+    /// Writes about Deliveries: status and events.
+    pub fn about(&self) -> usize {
+        self.count(|verb, resource| {
+            let write = ["create", "update", "patch", "dry-run"].iter().any(|v| verb.starts_with(v));
+            write && (resource == "deliveries/status" || resource == "events" || resource == "driftreports")
+        })
+    }
+
+    /// Reads that are no watches.
+    pub fn reads(&self) -> usize {
+        self.count(|verb, resource| {
+            (verb.starts_with("get") || verb.starts_with("list")) && resource != "leases"
+        })
+    }
+
+    /// All but watches and the Lease.
+    pub fn all(&self) -> usize {
+        self.count(|verb, resource| verb != "watch" && resource != "leases")
+    }
+
+    fn print(&self, title: &str) {
+        println!("\n{title}");
+        for ((verb, resource), count) in &self.0 {
+            println!("  {count:>5}  {verb:<14} {resource}");
+        }
+    }
+}
+
+fn is_own(resource: &str) -> bool {
+    OWN.contains(&resource) || ["leases", "repositories", "(discovery)"].contains(&resource)
+}
+
+/// The middle one.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Prints everything.
+pub fn print(all: &[Round], deliveries: usize) {
+    let Some(last) = all.last() else { return };
+    println!("\nEach round: seconds, and ratios to the bare limit of the same round.");
+    println!(
+        "  load   bare  cold start (first)  ratio |   bare  push live  ratio  all Ready | server s  (bare)  daemon s"
+    );
+    for r in all {
+        println!(
+            "  {:<5} {:>5.2} {:>11.2} {:>7.2} {:>6.2} | {:>6.2} {:>10.2} {:>6.2} {:>10.2} | {:>8.2} {:>7.2} {:>9.2}",
+            r.load,
+            r.bare_cold.as_secs_f64(),
+            r.cold.as_secs_f64(),
+            r.cold_first.as_secs_f64(),
+            ratio(r.cold, r.bare_cold),
+            r.bare_push.as_secs_f64(),
+            r.push_live.as_secs_f64(),
+            ratio(r.push_live, r.bare_push),
+            r.push_ready.as_secs_f64(),
+            r.cold_server,
+            r.bare_cold_server,
+            r.cold_daemon,
+        );
+    }
+    last.cold_requests.print("Requests of the cold start");
+    last.push_requests.print("Requests of the push");
+    last.unchanged.print("Requests of one reconcile that finds nothing");
+    if let Some((time, requests, _)) = &last.rest {
+        requests.print(&format!("Requests of {} s at rest", time.as_secs()));
+    }
+    let (objects, changed) = (deliveries * 4, deliveries * 3);
+    let per = |n: usize, by: usize| n as f64 / by as f64;
+    println!("\n{:<58} {:>9}  {:>9}", "", "asked", "measured");
+    let line = |what: &str, asked: &str, measured: String| println!("{what:<58} {asked:>9}  {measured:>9}");
+    let number = |n: f64| format!("{n:.2}");
+    line(
+        "cold start, all Ready / bare limit (median)",
+        "<= 2",
+        number(median(all.iter().map(|r| ratio(r.cold, r.bare_cold)))),
+    );
+    line(
+        "push, all live / bare limit (median)",
+        "<= 2",
+        number(median(all.iter().map(|r| ratio(r.push_live, r.bare_push)))),
+    );
+    line("requests for each new object", "<= 2", number(per(last.cold_requests.objects(), objects)));
+    line("requests for each changed object", "<= 2", number(per(last.push_requests.objects(), changed)));
+    line(
+        "our writes for each Delivery, cold start",
+        "<= 3",
+        number(per(last.cold_requests.about(), deliveries)),
+    );
+    line("our writes for each Delivery, push", "<= 3", number(per(last.push_requests.about(), deliveries)));
+    line("an unchanged reconcile: writes of objects", "0", last.unchanged.objects().to_string());
+    line("an unchanged reconcile: reads", "constant", last.unchanged.reads().to_string());
+    if let Some((time, requests, processor)) = &last.rest {
+        let minutes = time.as_secs_f64() / 60.0;
+        line("at rest: requests a minute", "0", number(requests.all() as f64 / minutes));
+        line("at rest: processor time a minute, ms", "", format!("{:.0}", processor * 1000.0 / minutes));
+    }
+    line(
+        "resident memory after cold start and push, MiB",
+        "< 60",
+        number(median(all.iter().map(|r| r.settled))),
+    );
+    line("most during the cold start, MiB", "", number(median(all.iter().map(|r| r.peak))));
+    if let Some((more, objects)) = last.restarted_more {
+        line("resident memory after a restart, MiB", "< 60", number(last.restarted));
+        line(&format!("the same with {objects} more objects, MiB"), "", number(more));
+        let bytes = (more - last.restarted) * 1024.0 * 1024.0 / objects as f64;
+        line("bytes for each of these objects", "", format!("{bytes:.0}"));
+    }
+}
+
+fn ratio(of: Duration, to: Duration) -> f64 {
+    of.as_secs_f64() / to.as_secs_f64()
+}

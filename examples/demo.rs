@@ -1,0 +1,394 @@
+//! The demo: a deployment, a change, a bad commit that is rolled back and held, drift with its author, and a removal,
+//! on a real Kubernetes control plane. Every command is shown before its output.
+//!
+//! `cargo run --release --example demo [-- --keep] [-- --use-current-cluster]`
+
+use anyhow::{Context, bail};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use windlass::api::Delivery;
+use windlass::api::delivery::Phase;
+use windlass::cluster::{ConnectOptions, Connection};
+
+/// Set for the processes that stand for the `windlass` binary: the demo's own executable holds the same code.
+const ACT: &str = "WINDLASS_DEMO_ACTS_AS_WINDLASS";
+
+/// The namespace of the installation that the demo makes.
+const HOME: &str = "windlass-demo";
+
+/// How long anything may take.
+const LIMIT: Duration = Duration::from_secs(180);
+
+fn main() -> anyhow::Result<()> {
+    if std::env::var_os(ACT).is_some() {
+        use clap::Parser;
+        std::process::exit(windlass::cli::main(windlass::cli::Cli::parse()));
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) =
+        arguments.iter().find(|a| !["--keep", "--use-current-cluster", "--yes"].contains(&a.as_str()))
+    {
+        bail!("unknown argument {unknown}; there are --keep, --use-current-cluster and --yes");
+    }
+    let has = |name: &str| arguments.iter().any(|a| a == name);
+    let mut demo = Demo::prepare(has("--use-current-cluster"), has("--yes"))?;
+    let result = demo.show();
+    if let Err(error) = &result {
+        println!("\nthe demo failed: {error:#}\n--- the daemon's log\n{}", demo.log());
+    } else if has("--keep") {
+        demo.keep()?;
+    }
+    demo.stop();
+    result
+}
+
+struct Demo {
+    scratch: tempfile::TempDir,
+    kubeconfig: Option<PathBuf>,
+    kubectl: Vec<String>,
+    cluster: Option<Child>,
+    daemon: Option<Child>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Demo {
+    fn prepare(current: bool, yes: bool) -> anyhow::Result<Self> {
+        let scratch = tempfile::tempdir()?;
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut cluster = None;
+        let mut kubeconfig = None;
+        let mut kubectl = vec!["kubectl".to_owned()];
+        if current {
+            say(&format!(
+                "This uses the cluster of your kubeconfig. It installs three CustomResourceDefinitions (windlass.dev) and makes the \
+                 namespaces {HOME} and shop, in which it deploys two pause containers; at the end it removes all of that."
+            ));
+            if !yes {
+                print!("Go on? [y/N] ");
+                std::io::stdout().flush()?;
+                let mut line = String::new();
+                std::io::stdin().lock().read_line(&mut line)?;
+                if !matches!(line.trim(), "y" | "Y" | "yes") {
+                    bail!("nothing was done");
+                }
+            }
+        } else {
+            say(
+                "This runs a real Kubernetes control plane on this machine (etcd, API server, controllers, scheduler; the nodes and \
+                 pods are simulated). The first run builds it from source, which takes minutes and some gigabytes of Go's cache; the \
+                 next run takes seconds. Nothing outside of this directory and Go's cache is touched.",
+            );
+            let built = root.join("target/cluster");
+            let status = Command::new(root.join("tests/cluster/build.sh"))
+                .arg(&built)
+                .status()
+                .context("the test cluster cannot be built; Go 1.26 is needed")?;
+            if !status.success() {
+                bail!("the test cluster could not be built");
+            }
+            let binary = built.join("testcluster");
+            let dir = scratch.path().join("cluster");
+            let mut child = Command::new(&binary)
+                .arg("run")
+                .arg("--dir")
+                .arg(&dir)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()?;
+            let mut line = String::new();
+            let out = child.stdout.take().context("no output")?;
+            BufReader::new(out).read_line(&mut line)?;
+            let path = line.strip_prefix("ready ").map(str::trim);
+            kubeconfig = Some(PathBuf::from(path.context("the test cluster did not start")?));
+            kubectl = vec![binary.to_string_lossy().into_owned(), "kubectl".into()];
+            cluster = Some(child);
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        Ok(Demo { scratch, kubeconfig, kubectl, cluster, daemon: None, runtime })
+    }
+
+    fn show(&mut self) -> anyhow::Result<()> {
+        title("A config repository");
+        say("A bare repository stands for your Git server; `work` is your clone of it.");
+        let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/config/apps");
+        self.quietly("git", &["init", "-q", "--bare", "-b", "main", "config.git"], ".")?;
+        self.quietly("git", &["clone", "-q", "config.git", "work"], ".")?;
+        copy(&files, &self.scratch.path().join("work/apps"))?;
+        self.run("ls apps/shop", "work")?;
+        self.commit("Ada", "Shop: first version")?;
+
+        title("1. The first deployment");
+        say("The daemon says what it would do, and then does it.");
+        let before = Instant::now();
+        self.start()?;
+        self.wait(Phase::Ready)?;
+        say(&format!("Ready {:.1} s after the daemon was started.", before.elapsed().as_secs_f32()));
+        self.windlass("status")?;
+        self.kubectl_shown("get deployment,service,configmap -n shop -l windlass.dev/delivery")?;
+
+        title("2. A change, by push");
+        self.edit("apps/shop/settings.yaml", "hello", "good morning")?;
+        self.edit("apps/shop/web.yaml", "pause:3.9", "pause:3.10")?;
+        let commit = self.commit("Ada", "Shop: a friendlier greeting")?;
+        let before = Instant::now();
+        self.wait_commit(Phase::Ready, &commit)?;
+        say(&format!("Ready {:.1} s after the push.", before.elapsed().as_secs_f32()));
+        self.windlass("history shop")?;
+
+        title("3. A bad push");
+        say("Bob's commit changes a setting, adds an object, and names an image that does not exist.");
+        self.edit("apps/shop/settings.yaml", "good morning", "good evening")?;
+        self.edit("apps/shop/web.yaml", "pause:3.10", "pause:missing")?;
+        self.write(
+            "apps/shop/extra.yaml",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: extra}\ndata: {a: b}\n",
+        )?;
+        let commit = self.commit("Bob", "Shop: good evening")?;
+        let before = Instant::now();
+        self.wait_commit(Phase::Held, &commit)?;
+        say(&format!(
+            "Held {:.1} s after the push: the whole commit was taken back, the setting and the added object too. It is not tried \
+             again until somebody changes these files or releases it.",
+            before.elapsed().as_secs_f32()
+        ));
+        self.windlass("status")?;
+        self.kubectl_shown("get configmap -n shop -l windlass.dev/delivery")?;
+        self.kubectl_shown("get configmap web -n shop -o jsonpath={.data}")?;
+        say("\nBob mends it.");
+        self.edit("apps/shop/web.yaml", "pause:missing", "pause:3.10")?;
+        let commit = self.commit("Bob", "Shop: an image that exists")?;
+        self.wait_commit(Phase::Ready, &commit)?;
+        self.windlass("status")?;
+
+        title("4. A hand edit");
+        say("Somebody edits the cluster. In this directory drift is only reported (windlass.yaml says so).");
+        self.kubectl_shown(
+            "set image -n shop deployment/web web=registry.k8s.io/pause:3.8 --field-manager=carol",
+        )?;
+        self.wait_drift(1)?;
+        self.windlass("drift shop")?;
+        say("Now the directory says that drift is to be corrected.");
+        self.edit("apps/shop/windlass.yaml", "mode: Report", "mode: Correct")?;
+        self.commit("Ada", "Shop: correct drift")?;
+        self.wait_drift(0)?;
+        self.kubectl_shown(
+            "get deployment web -n shop -o jsonpath={.spec.template.spec.containers[0].image}",
+        )?;
+        println!();
+        self.windlass("drift shop")?;
+
+        title("5. A removal");
+        say("What leaves Git leaves the cluster, after the rest is healthy.");
+        std::fs::remove_file(self.scratch.path().join("work/apps/shop/extra.yaml"))?;
+        let commit = self.commit("Ada", "Shop: no extra")?;
+        self.wait_commit(Phase::Ready, &commit)?;
+        self.kubectl_shown("get configmap -n shop -l windlass.dev/delivery")?;
+        Ok(())
+    }
+
+    fn start(&mut self) -> anyhow::Result<()> {
+        let repo = self.scratch.path().join("config.git");
+        println!("$ windlass run --repo config.git --path 'apps/*' --create-namespaces --yes");
+        let log = std::fs::File::create(self.scratch.path().join("daemon.log"))?;
+        let mut child = self
+            .windlass_command()?
+            .args(["run", "--path", "apps/*", "--create-namespaces", "--yes", "--namespace", HOME])
+            .args(["--log-format", "text", "--repo"])
+            .arg(&repo)
+            .arg("--cache-dir")
+            .arg(self.scratch.path().join("cache"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()?;
+        let out = child.stdout.take().context("no output")?;
+        self.daemon = Some(child);
+        // What it says before it begins is shown; then it goes on in the background.
+        for line in BufReader::new(out).lines() {
+            let line = line?;
+            println!("{line}");
+            if line.starts_with("repository ") && line.ends_with(" applied") {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.scratch.path().join("daemon.log")).unwrap_or_default()
+    }
+
+    fn keep(&mut self) -> anyhow::Result<()> {
+        title("It goes on running");
+        let kubeconfig = self.kubeconfig.as_ref().map(|k| k.display().to_string());
+        if let Some(kubeconfig) = &kubeconfig {
+            println!("export KUBECONFIG={kubeconfig}");
+        }
+        println!("{} get deliveries -A", self.kubectl.join(" "));
+        println!("your clone: {}", self.scratch.path().join("work").display());
+        println!("Push to it and look. Enter ends it all.");
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line)?;
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            let _ = Command::new("kill").args(["-TERM", &daemon.id().to_string()]).status();
+            let _ = daemon.wait();
+        }
+        match self.cluster.take() {
+            Some(mut cluster) => {
+                // It ends itself when its standard input closes.
+                drop(cluster.stdin.take());
+                let _ = cluster.wait();
+            }
+            None => {
+                let _ = self.windlass("uninstall --yes --delete-objects");
+                let _ = self.quietly(
+                    "kubectl",
+                    &["delete", "namespace", "shop", HOME, "--ignore-not-found"],
+                    ".",
+                );
+            }
+        }
+    }
+
+    fn windlass_command(&self) -> anyhow::Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.env(ACT, "1").env("NO_COLOR", "1");
+        if let Some(kubeconfig) = &self.kubeconfig {
+            command.env("KUBECONFIG", kubeconfig);
+        }
+        Ok(command)
+    }
+
+    fn windlass(&self, arguments: &str) -> anyhow::Result<()> {
+        println!("\n$ windlass {arguments}");
+        let output = self.windlass_command()?.args(arguments.split(' ')).output()?;
+        print!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    fn kubectl_shown(&self, arguments: &str) -> anyhow::Result<()> {
+        println!("\n$ kubectl {arguments}");
+        let mut command = Command::new(&self.kubectl[0]);
+        if let Some(kubeconfig) = &self.kubeconfig {
+            command.env("KUBECONFIG", kubeconfig);
+        }
+        let output = command.args(&self.kubectl[1..]).args(arguments.split(' ')).output()?;
+        print!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        if !output.status.success() {
+            bail!("kubectl failed");
+        }
+        Ok(())
+    }
+
+    fn run(&self, line: &str, within: &str) -> anyhow::Result<()> {
+        println!("$ {line}");
+        let mut words = line.split(' ');
+        let program = words.next().unwrap_or_default();
+        let status =
+            Command::new(program).args(words).current_dir(self.scratch.path().join(within)).status()?;
+        if !status.success() {
+            bail!("{line} failed");
+        }
+        Ok(())
+    }
+
+    fn quietly(&self, program: &str, arguments: &[&str], within: &str) -> anyhow::Result<String> {
+        let output = Command::new(program)
+            .args(arguments)
+            .current_dir(self.scratch.path().join(within))
+            .stderr(Stdio::piped())
+            .output()
+            .with_context(|| format!("{program} cannot be run"))?;
+        if !output.status.success() {
+            bail!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    fn commit(&self, author: &str, subject: &str) -> anyhow::Result<String> {
+        println!("\n$ git commit -am \"{subject}\" && git push        # by {author}");
+        let mail = format!("user.email={}@example.com", author.to_lowercase());
+        self.quietly("git", &["add", "--all"], "work")?;
+        let name = format!("user.name={author}");
+        self.quietly("git", &["-c", &name, "-c", &mail, "commit", "-q", "-m", subject], "work")?;
+        let changed = self.quietly("git", &["show", "--stat=72", "--format=", "HEAD"], "work")?;
+        println!("{changed}");
+        self.quietly("git", &["push", "-q", "origin", "HEAD:main"], "work")?;
+        self.quietly("git", &["rev-parse", "HEAD"], "work")
+    }
+
+    fn write(&self, file: &str, text: &str) -> anyhow::Result<()> {
+        Ok(std::fs::write(self.scratch.path().join("work").join(file), text)?)
+    }
+
+    fn edit(&self, file: &str, from: &str, to: &str) -> anyhow::Result<()> {
+        let path = self.scratch.path().join("work").join(file);
+        let text = std::fs::read_to_string(&path)?;
+        if !text.contains(from) {
+            bail!("{file} does not hold {from}");
+        }
+        Ok(std::fs::write(path, text.replace(from, to))?)
+    }
+
+    fn wait(&self, phase: Phase) -> anyhow::Result<()> {
+        self.wait_until(&format!("{phase:?}"), |d| d.status.as_ref().is_some_and(|s| s.phase == phase))
+    }
+
+    fn wait_commit(&self, phase: Phase, commit: &str) -> anyhow::Result<()> {
+        self.wait_until(&format!("{phase:?} with {commit}"), |d| {
+            d.status
+                .as_ref()
+                .is_some_and(|s| s.phase == phase && s.revision.as_ref().is_some_and(|r| r.ends_with(commit)))
+        })
+    }
+
+    fn wait_drift(&self, objects: i64) -> anyhow::Result<()> {
+        self.wait_until(&format!("{objects} drifted objects"), |d| {
+            d.status.as_ref().is_some_and(|s| s.phase == Phase::Ready && s.drift == Some(objects))
+        })
+    }
+
+    fn wait_until(&self, what: &str, is: impl Fn(&Delivery) -> bool) -> anyhow::Result<()> {
+        self.runtime.block_on(async {
+            let options = ConnectOptions { kubeconfig: self.kubeconfig.clone(), ..ConnectOptions::default() };
+            let connection = Connection::open(&options).await?;
+            let api: kube::Api<Delivery> = kube::Api::namespaced(connection.client.clone(), HOME);
+            let begin = Instant::now();
+            while begin.elapsed() < LIMIT {
+                if api.get_opt("shop").await.ok().flatten().is_some_and(|d| is(&d)) {
+                    return Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            bail!("the Delivery shop is not {what} after {} s", LIMIT.as_secs())
+        })
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+fn title(text: &str) {
+    println!("\n\n=== {text} ===\n");
+}
+
+fn say(text: &str) {
+    println!("{text}");
+}

@@ -1,0 +1,369 @@
+//! `windlass diff PATH`: what a directory on disk would change in the cluster. Reads and dry-runs; writes nothing.
+
+use super::connect::ClusterArgs;
+use super::directory::{Directory, assigned, assignment};
+use super::find::{self, ScopeArgs, explained, full_name};
+use super::output::{Output, emit, form};
+use super::{ERROR, NOT_WELL, WELL};
+use crate::api::delivery::{DeliverySpec, DeliveryTemplate, InventoryEntry, Source};
+use crate::api::{Delivery, Repository, names};
+use crate::cluster::apply::{Guard, dry_run, get};
+use crate::cluster::{Access, ApplyError, Cause, Connection, Discovery};
+use crate::core::bundle::Bundle;
+use crate::core::manifest::Manifest;
+use crate::core::plan::{self, Brings, Removal};
+use crate::core::removal::{removal_patch, removals};
+use crate::core::tree::Tree;
+use crate::reconcile::delivery::bundle::{self, ClusterScopes, Renderer};
+use crate::reconcile::delivery::prepare::may_recreate;
+use crate::reconcile::delivery::settings;
+use crate::reconcile::directories::overridden;
+use crate::render::{Substitutions, find_kustomize};
+use crate::report::diff::{Act, DiffProblem, DiffReport, ObjectDiff, text};
+use anyhow::{anyhow, bail};
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use kube::{Api, ResourceExt};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Objects that are compared at once.
+const AT_ONCE: usize = 16;
+
+/// Show what a directory on disk would change in the cluster.
+///
+/// The directory is compared as the Delivery that delivers it, with its namespace and settings, and what left the
+/// directory is shown too. For a directory that nothing delivers, --namespace says where its objects go.
+/// Exit code 0: nothing would change. 1: something would. 2: it could not be found out.
+#[derive(clap::Args, Clone, Debug)]
+pub struct DiffArgs {
+    /// The directory
+    path: PathBuf,
+    /// The Delivery that it is compared as, as NAME or NAMESPACE/NAME; found by the path in its Git repository when
+    /// neither this nor --namespace is given
+    #[arg(long, value_name = "NAME")]
+    delivery: Option<String>,
+    /// With --delivery: the namespace of the Delivery. Without: the namespace of objects that name none
+    #[arg(short = 'n', long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// How to print: lines that differ without it, wide shows them too
+    #[arg(short = 'o', long, value_enum)]
+    output: Option<Output>,
+    /// A value for ${NAME} in the manifests; may be given several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    set: Vec<(String, String)>,
+    /// The installation whose Delivery is meant
+    #[arg(long, default_value = "default", env = "WINDLASS_INSTALLATION", value_name = "NAME")]
+    installation: String,
+    /// The kustomize binary
+    #[arg(long, env = "WINDLASS_KUSTOMIZE", value_name = "FILE")]
+    kustomize: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// Compares; the answer is the exit code.
+pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
+    let connection = args.cluster.connect().await?;
+    let discovery = Discovery::new(connection.client.clone());
+    discovery.refresh().await?;
+    let directory = Directory::open(&args.path)?;
+    let access = connection.access(None);
+    let delivery = delivery(&args, &connection, &directory).await?;
+    let (spec, label) = match &delivery {
+        Some(delivery) => {
+            let namespace = delivery.namespace().unwrap_or_default();
+            let label = names::delivery_label(&args.installation, &namespace, &delivery.name_any());
+            (spec_of(&connection, delivery, &directory).await?, label)
+        }
+        None => (spec_for(&args, &directory)?, String::new()),
+    };
+    let renderer = Renderer { kustomize: find_kustomize(args.kustomize.as_deref()) };
+    let mut options = bundle::options(&spec, None, &renderer);
+    let set = assigned(&args.set);
+    options.substitute = match &delivery {
+        None => super::render::values(&spec.template, set),
+        Some(delivery) if spec.template.substitute.is_some() || !set.is_empty() => {
+            let namespace = delivery.namespace().unwrap_or_default();
+            let substitute = spec.template.substitute.as_ref();
+            let read = settings::read_from(&namespace, substitute, &access, &[], Timestamp::now()).await;
+            let mut values =
+                read.settings.map_err(|p| anyhow!("{}", crate::core::rollout::status::told(&p)))?.values;
+            values.extend(set);
+            Some(values)
+        }
+        Some(_) => None,
+    }
+    .map(|values| Substitutions { values });
+    let tree: Arc<dyn Tree> = directory.tree.clone();
+    let scopes = ClusterScopes(&discovery);
+    let (bundle, warnings) = bundle::render(tree, &directory.path, &options, &scopes, &label)
+        .await
+        .map_err(|refusal| anyhow!(refusal.problem.message))?;
+    for warning in warnings {
+        anstream::eprintln!("warning: {warning}");
+    }
+    check_namespaces(&bundle, &discovery)?;
+    let mut brings = plan::brings(bundle.objects());
+    if let (true, Some(target)) = (spec.template.create_namespace, &spec.template.target_namespace) {
+        brings.namespaces.insert(target.clone());
+    }
+    let comparison = Comparison { access: &access, discovery: &discovery, label: &label, brings: &brings };
+    let mut report = comparison.bundle(&bundle).await;
+    if let Some(delivery) = &delivery {
+        report.delivery = Some(full_name(delivery));
+        if spec.template.prune.unwrap_or(true) {
+            let inventory = delivery.status.as_ref().map_or(&[][..], |s| &s.inventory);
+            comparison.prunes(&bundle, inventory, &mut report).await;
+        }
+    }
+    emit(&form(args.output, &report, |_| text(&report))?)?;
+    for problem in &report.problems {
+        let file = if problem.file.is_empty() { String::new() } else { format!(" ({})", problem.file) };
+        anstream::eprintln!("error: {}{file}: {}", problem.object, problem.message);
+    }
+    Ok(match (report.problems.is_empty(), report.objects.is_empty()) {
+        (false, _) => ERROR,
+        (true, false) => NOT_WELL,
+        (true, true) => WELL,
+    })
+}
+
+/// The Delivery that a directory is compared as.
+async fn delivery(
+    args: &DiffArgs,
+    connection: &Connection,
+    directory: &Directory,
+) -> anyhow::Result<Option<Delivery>> {
+    if let Some(name) = &args.delivery {
+        let scope = ScopeArgs { namespace: args.namespace.clone(), all_namespaces: false };
+        return find::delivery(&connection.client, &scope, name).await.map(Some);
+    }
+    if args.namespace.is_some() {
+        return Ok(None);
+    }
+    let all: Vec<Delivery> = match find::list(&connection.client, &ScopeArgs::default()).await {
+        Ok(all) => all,
+        // Without Windlass in the cluster, or the right to look, objects that name their namespace can be compared.
+        Err(error) => {
+            tracing::debug!("{error:#}");
+            return Ok(None);
+        }
+    };
+    let mut found: Vec<Delivery> =
+        all.into_iter().filter(|d| d.spec.source.path.trim_matches('/') == directory.path).collect();
+    if found.len() > 1 {
+        let names: Vec<String> = found.iter().map(full_name).collect();
+        bail!(
+            "{} Deliveries deliver a directory \"{}\": {}; say which with --delivery NAME",
+            found.len(),
+            directory.path,
+            names.join(", ")
+        );
+    }
+    Ok(found.pop())
+}
+
+/// The settings of a Delivery as they would be with what stands on disk.
+async fn spec_of(
+    connection: &Connection,
+    delivery: &Delivery,
+    directory: &Directory,
+) -> anyhow::Result<DeliverySpec> {
+    let mut spec = delivery.spec.clone();
+    if delivery.labels().contains_key(names::REPOSITORY_LABEL) {
+        let namespace = delivery.namespace().unwrap_or_default();
+        let api: Api<Repository> = Api::namespaced(connection.client.clone(), &namespace);
+        let repository = api.get_opt(&spec.source.repository).await.map_err(explained)?;
+        if let Some(repository) = repository
+            && let Some(fresh) = directory.delivery(&spec.source.repository, &repository.spec.deliveries)?
+        {
+            spec = fresh;
+        }
+    }
+    Ok(spec)
+}
+
+/// The settings of a directory that nothing delivers.
+fn spec_for(args: &DiffArgs, directory: &Directory) -> anyhow::Result<DeliverySpec> {
+    let template =
+        DeliveryTemplate { target_namespace: args.namespace.clone(), ..DeliveryTemplate::default() };
+    let template =
+        overridden(template, directory.tree.as_ref(), &directory.path).map_err(|p| anyhow!(p.message))?;
+    let source = Source { repository: String::new(), path: directory.path.clone() };
+    Ok(DeliverySpec { source, template })
+}
+
+/// Every namespaced object must have a namespace.
+fn check_namespaces(bundle: &Bundle, discovery: &Discovery) -> anyhow::Result<()> {
+    let homeless = bundle.objects().iter().find(|o| {
+        let gvk = o.gvk();
+        o.namespace().is_empty() && discovery.scope(&gvk.group, &gvk.kind) == Some(true)
+    });
+    match homeless {
+        Some(object) => bail!(
+            "{} ({}) names no namespace, and no Delivery delivers this directory; say --delivery NAME or --namespace NAME",
+            object.id(),
+            object.origin
+        ),
+        None => Ok(()),
+    }
+}
+
+struct Comparison<'a> {
+    access: &'a Access,
+    discovery: &'a Discovery,
+    label: &'a str,
+    brings: &'a Brings,
+}
+
+fn label_of(object: &Value) -> Option<&str> {
+    object["metadata"]["labels"][names::DELIVERY_LABEL].as_str()
+}
+
+impl Comparison<'_> {
+    /// Compares each object of a bundle.
+    async fn bundle(&self, bundle: &Bundle) -> DiffReport {
+        let mut report = DiffReport::default();
+        let asked: Vec<_> = bundle.objects().iter().map(|manifest| self.object(manifest)).collect();
+        let answers: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
+        for (manifest, answer) in bundle.objects().iter().zip(answers) {
+            match answer {
+                Ok(Some(changed)) => report.objects.push(changed),
+                Ok(None) => report.unchanged += 1,
+                Err(message) => report.problems.push(DiffProblem {
+                    object: manifest.id().to_string(),
+                    file: manifest.origin.to_string(),
+                    message,
+                }),
+            }
+        }
+        report
+    }
+
+    /// Compares one object with what the API server would make of it.
+    async fn object(&self, manifest: &Manifest) -> Result<Option<ObjectDiff>, String> {
+        let gvk = manifest.gvk();
+        let (object, file) = (manifest.id().to_string(), manifest.origin.to_string());
+        let made = |after: &Value| Ok(ObjectDiff::new(&object, &file, Act::Create, &Value::Null, after));
+        let mut value = manifest.to_value();
+        let Some(resource) = self.discovery.find(&gvk).await.map_err(|e| e.to_string())? else {
+            if self.brings.kinds.contains(&(gvk.group.clone(), gvk.kind.clone())) {
+                return made(&value);
+            }
+            return Err(Cause::KindUnknown { kind: gvk.to_string() }.to_string());
+        };
+        let live = get(self.access, &resource, manifest.namespace(), manifest.name())
+            .await
+            .map_err(|e| e.cause.to_string())?;
+        let mut act = if live.is_some() { Act::Change } else { Act::Create };
+        if let Some(live) = &live {
+            match label_of(live) {
+                // Compared as whoever delivers it would apply it.
+                Some(label) if self.label.is_empty() => {
+                    let mut labelled = manifest.clone();
+                    labelled.set_label(names::DELIVERY_LABEL, label);
+                    value = labelled.to_value();
+                }
+                Some(label) if label != self.label => {
+                    return Err(
+                        "belongs to another Delivery, which keeps it; remove it from one of the two".into()
+                    );
+                }
+                Some(_) => {}
+                None if self.label.is_empty() => {}
+                None => act = Act::Adopt,
+            }
+        }
+        let uid = live.as_ref().and_then(|l| l["metadata"]["uid"].as_str());
+        let before = live.clone().unwrap_or_default();
+        let mut after =
+            match dry_run(self.access, &resource, &value, uid.map_or(Guard::Any, Guard::Uid)).await {
+                Ok(applied) => applied.object,
+                Err(ApplyError { cause, .. }) => match &cause {
+                    Cause::NamespaceMissing { namespace } if self.brings.namespaces.contains(namespace) => {
+                        return made(&value);
+                    }
+                    Cause::KindUnknown { .. }
+                        if self.brings.kinds.contains(&(gvk.group.clone(), gvk.kind.clone())) =>
+                    {
+                        return made(&value);
+                    }
+                    Cause::Immutable { .. } if may_recreate(manifest) => {
+                        let before = projected(&before, &value);
+                        return Ok(ObjectDiff::new(&object, &file, Act::Recreate, &before, &value));
+                    }
+                    cause => return Err(cause.to_string()),
+                },
+            };
+        let ours = live.as_ref().is_some_and(|l| label_of(l).is_some());
+        let release = removals(None, &value, &after, live.is_some() && !ours);
+        for operation in removal_patch(&after.clone(), &release) {
+            if operation["op"] == "remove" {
+                remove(&mut after, operation["path"].as_str().unwrap_or_default());
+            }
+        }
+        Ok(ObjectDiff::new(&object, &file, act, &before, &after))
+    }
+
+    /// What left the directory and is still there as ours.
+    async fn prunes(&self, bundle: &Bundle, inventory: &[InventoryEntry], report: &mut DiffReport) {
+        for entry in inventory.iter().filter(|e| e.uid.is_some() && bundle.get(&e.id()).is_none()) {
+            let act = match plan::removal(entry, false) {
+                Removal::Delete => Act::Delete,
+                Removal::Release => Act::Release,
+                Removal::Forget => continue,
+            };
+            let Ok(Some(resource)) = self.discovery.find(&entry.gvk()).await else { continue };
+            match get(self.access, &resource, &entry.namespace, &entry.name).await {
+                Ok(Some(live)) if label_of(&live) == Some(self.label) => {
+                    report.objects.extend(ObjectDiff::new(
+                        &entry.id().to_string(),
+                        "",
+                        act,
+                        &live,
+                        &Value::Null,
+                    ));
+                }
+                Ok(_) => {}
+                Err(error) => report.problems.push(DiffProblem {
+                    object: entry.id().to_string(),
+                    file: String::new(),
+                    message: error.cause.to_string(),
+                }),
+            }
+        }
+    }
+}
+
+/// Takes away what a JSON pointer leads to.
+fn remove(object: &mut Value, pointer: &str) {
+    let Some((above, last)) = pointer.rsplit_once('/') else { return };
+    let last = last.replace("~1", "/").replace("~0", "~");
+    match object.pointer_mut(above) {
+        Some(Value::Object(fields)) => {
+            fields.remove(&last);
+        }
+        Some(Value::Array(items)) => {
+            if let Some(index) = last.parse().ok().filter(|i: &usize| *i < items.len()) {
+                items.remove(index);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What of a live object a manifest speaks of.
+fn projected(live: &Value, manifest: &Value) -> Value {
+    match (live, manifest) {
+        (Value::Object(live), Value::Object(wanted)) => live
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), projected(value, wanted.get(name)?))))
+            .collect(),
+        (Value::Array(live), Value::Array(wanted)) if live.len() == wanted.len() => {
+            live.iter().zip(wanted).map(|(l, w)| projected(l, w)).collect()
+        }
+        (live, _) => live.clone(),
+    }
+}

@@ -1,0 +1,83 @@
+//! A directory on disk as `diff` and `render` take it: within its Git repository, so that it reaches what it refers to.
+
+use crate::api::delivery::DeliverySpec;
+use crate::api::repository::DeliverySet;
+use crate::core::tree::{Entry, Tree, TreeError, join};
+use crate::reconcile::directories;
+use crate::source::DirTree;
+use anyhow::{Context, bail};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A directory on disk.
+pub struct Directory {
+    /// The repository that it is in, or the directory itself.
+    pub root: PathBuf,
+    /// What stands there.
+    pub tree: Arc<DirTree>,
+    /// Where in it the directory is; empty for the root.
+    pub path: String,
+}
+
+impl Directory {
+    /// Opens a directory. Its repository is the nearest one around it that has a `.git`.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        let full = path.canonicalize().with_context(|| format!("{shown} cannot be read"))?;
+        if !full.is_dir() {
+            bail!("{shown} is not a directory");
+        }
+        let root = full.ancestors().find(|dir| dir.join(".git").exists()).unwrap_or(&full).to_path_buf();
+        let inside = full.strip_prefix(&root).unwrap_or(Path::new(""));
+        let inside = inside.to_str().with_context(|| format!("{shown}: its name is not UTF-8"))?.to_owned();
+        Ok(Directory { tree: Arc::new(DirTree::open(&root)?), root, path: inside })
+    }
+
+    /// What the Delivery of this directory would be if the Repository's sets were expanded over what stands on disk.
+    pub fn delivery(&self, repository: &str, sets: &[DeliverySet]) -> anyhow::Result<Option<DeliverySpec>> {
+        let only = Only { tree: self.tree.as_ref(), path: &self.path };
+        let wanted = directories::wanted(repository, sets, &only).map_err(|p| anyhow::anyhow!(p.message))?;
+        Ok(wanted.into_values().find(|spec| spec.source.path.trim_matches('/') == self.path))
+    }
+}
+
+/// A tree in which nothing stands beside the way to one directory: looking for it does not read the rest.
+struct Only<'a> {
+    tree: &'a DirTree,
+    path: &'a str,
+}
+
+impl Tree for Only<'_> {
+    fn entries(&self, dir: &str) -> Result<Vec<Entry>, TreeError> {
+        let below = match dir {
+            "" => Some(self.path),
+            dir => self.path.strip_prefix(dir).and_then(|rest| rest.strip_prefix('/')),
+        };
+        match below.and_then(|rest| rest.split('/').next()).filter(|next| !next.is_empty()) {
+            Some(next) => Ok(self.tree.entry(&join(dir, next))?.into_iter().collect()),
+            None => self.tree.entries(dir),
+        }
+    }
+
+    fn entry(&self, path: &str) -> Result<Option<Entry>, TreeError> {
+        self.tree.entry(path)
+    }
+
+    fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>, TreeError> {
+        self.tree.read(path, limit)
+    }
+}
+
+/// `NAME=VALUE` of `--set`.
+pub fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+/// The values of `--set` by name; a later one wins.
+pub fn assigned(set: &[(String, String)]) -> BTreeMap<String, String> {
+    set.iter().cloned().collect()
+}

@@ -1,0 +1,142 @@
+//! Finding Deliveries by the names that people give: `NAME`, or `NAMESPACE/NAME`.
+
+use crate::api::Delivery;
+use anyhow::{anyhow, bail};
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+
+/// In which namespaces is looked.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct ScopeArgs {
+    /// Look in this namespace only
+    #[arg(short = 'n', long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Look in all namespaces, which is the default
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+}
+
+/// Lists resources of ours.
+pub async fn list<K>(client: &kube::Client, scope: &ScopeArgs) -> anyhow::Result<Vec<K>>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+    K::DynamicType: Default,
+{
+    let api: Api<K> = match &scope.namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let mut all = api.list(&ListParams::default()).await.map_err(explained)?.items;
+    all.sort_by_key(|object| (object.namespace(), object.name_any()));
+    Ok(all)
+}
+
+/// What a refusal means, and what to do.
+pub fn explained(error: kube::Error) -> anyhow::Error {
+    match &error {
+        kube::Error::Api(status) if status.code == 404 => anyhow!(
+            "Windlass is not installed in this cluster; `windlass run --repo URL|DIR` delivers a repository, and \
+             `windlass install` prepares a cluster"
+        ),
+        kube::Error::Api(status) if status.code == 403 => {
+            anyhow!("{}; a Role for one namespace is enough with -n NAME", status.message)
+        }
+        kube::Error::Api(status) => anyhow!("the API server answered {}: {}", status.code, status.message),
+        other => {
+            let mut inner: &dyn std::error::Error = other;
+            while let Some(source) = inner.source() {
+                inner = source;
+            }
+            anyhow!("the API server is not available: {inner}")
+        }
+    }
+}
+
+/// Whether a Delivery is meant by a name.
+fn is(delivery: &Delivery, name: &str) -> bool {
+    match name.split_once('/') {
+        Some((namespace, name)) => {
+            delivery.namespace().as_deref() == Some(namespace) && delivery.name_any() == name
+        }
+        None => delivery.name_any() == name,
+    }
+}
+
+/// The Deliveries with these names, all of them when none is given. A name that none has is an error.
+pub fn select(all: Vec<Delivery>, names: &[String]) -> anyhow::Result<Vec<Delivery>> {
+    for name in names {
+        if !all.iter().any(|d| is(d, name)) {
+            bail!("{}", missing(&all, name));
+        }
+    }
+    Ok(all.into_iter().filter(|d| names.is_empty() || names.iter().any(|name| is(d, name))).collect())
+}
+
+/// The one Delivery with a name.
+pub fn one(all: Vec<Delivery>, name: &str) -> anyhow::Result<Delivery> {
+    let mut found = select(all, &[name.to_owned()])?;
+    if found.len() > 1 {
+        let names: Vec<String> = found.iter().map(full_name).collect();
+        bail!("{name} may mean {}; give the namespace: -n NAME, or NAMESPACE/NAME", names.join(" or "));
+    }
+    found.pop().ok_or_else(|| anyhow!("there is no Delivery {name}"))
+}
+
+/// Finds the one Delivery with a name.
+pub async fn delivery(client: &kube::Client, scope: &ScopeArgs, name: &str) -> anyhow::Result<Delivery> {
+    one(list(client, scope).await?, name)
+}
+
+/// `namespace/name`.
+pub fn full_name(delivery: &Delivery) -> String {
+    format!("{}/{}", delivery.namespace().unwrap_or_default(), delivery.name_any())
+}
+
+fn missing(all: &[Delivery], name: &str) -> String {
+    let bare = name.rsplit('/').next().unwrap_or(name);
+    let mut near: Vec<&Delivery> = all.iter().collect();
+    near.sort_by_key(|d| strsim::levenshtein(bare, &d.name_any()));
+    let names: Vec<String> = near.iter().take(8).map(|d| full_name(d)).collect();
+    match names.is_empty() {
+        true => format!("there is no Delivery {name}, nor any other"),
+        false => format!("there is no Delivery {name}; there are: {}", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn all() -> Vec<Delivery> {
+        [("a", "shop"), ("b", "shop"), ("b", "blog")]
+            .map(|(namespace, name)| {
+                serde_json::from_value(json!({
+                    "apiVersion": "windlass.dev/v1alpha1", "kind": "Delivery",
+                    "metadata": {"namespace": namespace, "name": name},
+                    "spec": {"source": {"repository": "r", "path": name}},
+                }))
+                .unwrap()
+            })
+            .to_vec()
+    }
+
+    #[test]
+    fn a_name_finds_one_delivery_or_says_what_else_there_is() {
+        assert_eq!(full_name(&one(all(), "blog").unwrap()), "b/blog");
+        assert_eq!(full_name(&one(all(), "a/shop").unwrap()), "a/shop");
+        let said = |name: &str| one(all(), name).unwrap_err().to_string();
+        assert_eq!(
+            said("shop"),
+            "shop may mean a/shop or b/shop; give the namespace: -n NAME, or NAMESPACE/NAME"
+        );
+        assert_eq!(said("blgo"), "there is no Delivery blgo; there are: b/blog, a/shop, b/shop");
+        assert!(said("c/shop").contains("there is no Delivery c/shop"));
+        assert_eq!(select(all(), &[]).unwrap().len(), 3);
+        assert_eq!(select(all(), &["shop".into()]).unwrap().len(), 2);
+    }
+}

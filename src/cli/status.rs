@@ -1,0 +1,47 @@
+//! `windlass status`.
+
+use super::connect::ClusterArgs;
+use super::find::{self, ScopeArgs};
+use super::output::{OutputArgs, form, show};
+use super::{NOT_WELL, WELL};
+use crate::api::{Delivery, Repository};
+use crate::report::status::{report, text};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use std::collections::BTreeSet;
+
+/// Show Repositories and Deliveries: revision, health, what is held and why.
+///
+/// Exit code 0: all are ready. 1: at least one is not. 2: it could not be found out.
+#[derive(clap::Args, Clone, Debug)]
+pub struct StatusArgs {
+    /// Names of Deliveries, as NAME or NAMESPACE/NAME; all of them when none is given
+    names: Vec<String>,
+    #[command(flatten)]
+    scope: ScopeArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// Prints the status; the answer is the exit code.
+pub async fn run(args: StatusArgs) -> anyhow::Result<i32> {
+    show(&args.output, &args.cluster, &args.scope, async |connection| {
+        let mut repositories: Vec<Repository> = find::list(&connection.client, &args.scope).await?;
+        let all: Vec<Delivery> = find::list(&connection.client, &args.scope).await?;
+        let deliveries = find::select(all, &args.names)?;
+        if !args.names.is_empty() {
+            let of: BTreeSet<_> =
+                deliveries.iter().map(|d| (d.namespace(), d.spec.source.repository.clone())).collect();
+            repositories.retain(|r| of.contains(&(r.namespace(), r.name_any())));
+        }
+        if repositories.is_empty() && deliveries.is_empty() {
+            anstream::eprintln!("nothing is delivered yet; `windlass run --repo URL|DIR` begins");
+        }
+        let report = report(&repositories, &deliveries);
+        let code = if report.ready { WELL } else { NOT_WELL };
+        Ok((form(args.output.output, &report, |wide| text(&report, wide, Timestamp::now()))?, code))
+    })
+    .await
+}

@@ -1,0 +1,239 @@
+//! What one watch has seen: entries by place and by label value, and what is told when one changes.
+
+use super::follow::Seen;
+use super::watch::{Change, Entry, Event, Keep, Key, Sight};
+use crate::api::names::DELIVERY_LABEL;
+use crate::core::manifest::{Gvk, ObjectId};
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, RwLock};
+use tokio::sync::{mpsc, watch};
+
+/// Namespace and name.
+pub(super) type Place = (Arc<str>, Box<str>);
+
+pub(super) fn id(gvk: &Gvk, (namespace, name): &Place) -> ObjectId {
+    ObjectId {
+        group: gvk.group.clone(),
+        kind: gvk.kind.clone(),
+        namespace: namespace.to_string(),
+        name: name.to_string(),
+    }
+}
+
+/// What one watch has seen.
+pub(super) struct Store<K> {
+    key: Key,
+    objects: RwLock<Objects<K>>,
+    // The list under way, if there is one.
+    listing: Mutex<Option<HashSet<Place>>>,
+    pub(super) sight: watch::Sender<Sight>,
+    closed: std::sync::atomic::AtomicBool,
+}
+
+/// The objects of one watch, found by place and by label value.
+pub(super) struct Objects<K> {
+    by_place: HashMap<Place, Entry<K>>,
+    by_label: HashMap<Arc<str>, HashSet<Place>>,
+    namespaces: HashSet<Arc<str>>,
+}
+
+impl<K> Objects<K> {
+    fn new() -> Self {
+        Objects { by_place: HashMap::new(), by_label: HashMap::new(), namespaces: HashSet::new() }
+    }
+
+    /// The place, sharing the text of namespaces that are known already.
+    fn place(&mut self, namespace: &str, name: &str) -> Place {
+        let namespace = match self.namespaces.get(namespace) {
+            Some(known) => known.clone(),
+            None => {
+                let new: Arc<str> = namespace.into();
+                self.namespaces.insert(new.clone());
+                new
+            }
+        };
+        (namespace, name.into())
+    }
+
+    fn label(&self, label: &str) -> Arc<str> {
+        self.by_label.get_key_value(label).map_or_else(|| label.into(), |(known, _)| known.clone())
+    }
+
+    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<&Entry<K>> {
+        self.by_place.get(&(namespace.into(), name.into()))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Place, &Entry<K>)> {
+        self.by_place.iter()
+    }
+
+    pub(super) fn of_label(&self, label: &str) -> impl Iterator<Item = (&Place, &Entry<K>)> {
+        let places = self.by_label.get(label).into_iter().flatten();
+        places.filter_map(|place| self.by_place.get_key_value(place))
+    }
+
+    fn insert(&mut self, place: Place, entry: Entry<K>) -> Option<Entry<K>> {
+        self.by_label.entry(entry.label.clone()).or_default().insert(place.clone());
+        let label = entry.label.clone();
+        let old = self.by_place.insert(place.clone(), entry);
+        if let Some(old) = &old
+            && old.label != label
+        {
+            self.unlabel(&old.label, &place);
+        }
+        old
+    }
+
+    fn remove(&mut self, place: &Place) -> Option<Entry<K>> {
+        let old = self.by_place.remove(place)?;
+        self.unlabel(&old.label, place);
+        Some(old)
+    }
+
+    fn unlabel(&mut self, label: &Arc<str>, place: &Place) {
+        if let Some(places) = self.by_label.get_mut(label) {
+            places.remove(place);
+            if places.is_empty() {
+                self.by_label.remove(label);
+            }
+        }
+    }
+}
+
+impl<K: Clone + PartialEq> Store<K> {
+    pub(super) fn new(key: Key) -> Self {
+        Store {
+            key,
+            objects: RwLock::new(Objects::new()),
+            listing: Mutex::default(),
+            sight: watch::Sender::new(Sight::default()),
+            closed: false.into(),
+        }
+    }
+
+    pub(super) fn objects(&self) -> std::sync::RwLockReadGuard<'_, Objects<K>> {
+        self.objects.read().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Another watch takes over; who waits for this one looks again.
+    pub(super) fn close(&self) {
+        self.closed.store(true, std::sync::atomic::Ordering::Release);
+        self.sight.send_modify(|_| ());
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    pub(super) fn take(&self, seen: Seen, keep: &Keep<K>, changes: &mpsc::UnboundedSender<Change<K>>) {
+        let mut listing = self.listing.lock().unwrap_or_else(|e| e.into_inner());
+        match seen {
+            // Said before the server is asked: it is no sign of life.
+            Seen::Begin => {
+                *listing = Some(HashSet::new());
+                return;
+            }
+            Seen::Calm => (),
+            Seen::Listed(object) | Seen::Applied(object) => {
+                let place = self.put(&object, keep, changes);
+                if let Some(listing) = &mut *listing {
+                    listing.insert(place);
+                }
+            }
+            Seen::Complete => {
+                let listed = listing.take().unwrap_or_default();
+                let missing: Vec<Place> = {
+                    let objects = self.objects();
+                    objects.iter().map(|(place, _)| place).filter(|p| !listed.contains(*p)).cloned().collect()
+                };
+                for place in missing {
+                    self.drop_out(&place, false, changes);
+                }
+                self.sight.send_replace(Sight { synced: true, failing: None });
+            }
+            Seen::Gone(object) => {
+                let (namespace, name) = place_of(&object);
+                let certain = !object["metadata"]["deletionTimestamp"].is_null();
+                self.drop_out(&(namespace.into(), name.into()), certain, changes);
+            }
+            Seen::Failed(cause) => {
+                self.sight.send_if_modified(|sight| {
+                    let new = sight.failing.as_ref() != Some(&cause);
+                    sight.failing = Some(cause);
+                    new
+                });
+                return;
+            }
+        }
+        // Something is seen, so nothing fails.
+        self.sight.send_if_modified(|sight| sight.failing.take().is_some());
+    }
+
+    fn put(&self, object: &Value, keep: &Keep<K>, changes: &mpsc::UnboundedSender<Change<K>>) -> Place {
+        let metadata = &object["metadata"];
+        let text = |field: &str| metadata[field].as_str().unwrap_or_default();
+        let owners = metadata["ownerReferences"].as_array();
+        let label = metadata["labels"][DELIVERY_LABEL].as_str().unwrap_or_default();
+        // The costly part, before the lock.
+        let kept = keep(object);
+        let mut objects = self.objects.write().unwrap_or_else(|e| e.into_inner());
+        let (namespace, name) = place_of(object);
+        let place = objects.place(namespace, name);
+        let entry = Entry {
+            uid: text("uid").into(),
+            resource_version: text("resourceVersion").into(),
+            generation: metadata["generation"].as_i64().unwrap_or(0),
+            label: objects.label(label),
+            deleting: !metadata["deletionTimestamp"].is_null(),
+            controlled: owners.is_some_and(|o| o.iter().any(|o| o["controller"] == true)),
+            kept,
+        };
+        let old = objects.insert(place.clone(), entry.clone());
+        drop(objects);
+        if let Some(old) = old {
+            if old.label != entry.label || old.uid != entry.uid {
+                let certain = old.uid != entry.uid;
+                self.tell(changes, old.label, &place, Event::Gone { uid: old.uid, certain });
+            } else if same(&old, &entry) {
+                return place;
+            }
+        }
+        self.tell(changes, entry.label.clone(), &place, Event::Applied(entry));
+        place
+    }
+
+    fn drop_out(&self, place: &Place, certain: bool, changes: &mpsc::UnboundedSender<Change<K>>) {
+        let old = self.objects.write().unwrap_or_else(|e| e.into_inner()).remove(place);
+        if let Some(old) = old {
+            let certain = certain || old.deleting;
+            self.tell(changes, old.label, place, Event::Gone { uid: old.uid, certain });
+        }
+    }
+
+    fn tell(
+        &self,
+        changes: &mpsc::UnboundedSender<Change<K>>,
+        label: Arc<str>,
+        place: &Place,
+        event: Event<K>,
+    ) {
+        let (account, gvk) = (self.key.account.clone(), self.key.gvk.clone());
+        let id = id(&gvk, place);
+        // Nobody listens any more when the daemon ends.
+        let _ = changes.send(Change { label, account, gvk, id, event });
+    }
+}
+
+/// Whether nobody needs to know: all but the resourceVersion is as before.
+fn same<K: PartialEq>(old: &Entry<K>, new: &Entry<K>) -> bool {
+    old.generation == new.generation
+        && old.deleting == new.deleting
+        && old.controlled == new.controlled
+        && old.kept == new.kept
+}
+
+fn place_of(object: &Value) -> (&str, &str) {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+    (text("namespace"), text("name"))
+}

@@ -1,0 +1,155 @@
+//! `windlass uninstall` takes everything of ours away and leaves what was deployed as it runs.
+
+use crate::support::cli::{Answer, kubectl_with, windlass_with};
+use crate::support::cluster::{Cluster, wait_until};
+use crate::support::daemon::{LIMIT, config_map, deployment};
+use crate::support::git::Repo;
+use serde_json::Value;
+use std::process::{Child, Command, Stdio};
+
+/// A daemon on a desk. Stopped when dropped.
+struct Daemon(Child);
+
+impl Daemon {
+    fn start(cluster: &Cluster, repo: &Repo, cache: &std::path::Path) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_windlass"))
+            .args([
+                "run",
+                "--repo",
+                repo.path().to_str().unwrap(),
+                "--path",
+                "*",
+                "--create-namespaces",
+                "--yes",
+            ])
+            .arg("--cache-dir")
+            .arg(cache)
+            .env("KUBECONFIG", &cluster.kubeconfig)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Daemon(child)
+    }
+
+    fn terminate(&mut self) {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn get(cluster: &Cluster, arguments: &[&str]) -> Value {
+    let answer = kubectl_with(&cluster.kubeconfig, &[&["get", "-o", "json"], arguments].concat());
+    serde_json::from_str(&answer.out).unwrap_or(Value::Null)
+}
+
+async fn ready(cluster: &Cluster, count: usize) {
+    wait_until("all is ready", LIMIT, || async {
+        let status = windlass_with(&cluster.kubeconfig, &["status", "-o", "json"]);
+        let report: Value = serde_json::from_str(&status.out).map_err(|_| status.err.clone())?;
+        match status.code == 0 && report["deliveries"].as_array().is_some_and(|d| d.len() == count) {
+            true => Ok(()),
+            false => Err(status.out),
+        }
+    })
+    .await;
+}
+
+fn uninstall(cluster: &Cluster, more: &[&str]) -> Answer {
+    windlass_with(&cluster.kubeconfig, &[&["uninstall", "--yes"], more].concat())
+}
+
+#[tokio::test]
+async fn nothing_of_ours_is_left_and_the_pods_run_on() {
+    let cluster = Cluster::start();
+    let repo = Repo::empty();
+    repo.git(&["config", "user.name", "Ada"]);
+    repo.commit(&[
+        ("shop/web.yaml", &deployment("web", "ok", 1)),
+        ("shop/settings.yaml", &config_map("settings", "blue")),
+        ("blog/settings.yaml", &config_map("settings", "blue")),
+    ]);
+    let cache = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start(&cluster, &repo, cache.path());
+    ready(&cluster, 2).await;
+    let pods = |cluster: &Cluster| {
+        let list = get(cluster, &["pods", "-n", "shop"]);
+        list["items"].as_array().unwrap().iter().map(|p| p["metadata"]["uid"].clone()).collect::<Vec<_>>()
+    };
+    let before = pods(&cluster);
+    assert_eq!(before.len(), 1);
+
+    let running = uninstall(&cluster, &[]);
+    assert_eq!(running.code, 2, "{running:?}");
+    assert!(running.err.contains("stop it"), "{running:?}");
+    assert_eq!(get(&cluster, &["deliveries", "-A"])["items"].as_array().unwrap().len(), 2);
+
+    daemon.terminate();
+    let unasked = windlass_with(&cluster.kubeconfig, &["uninstall"]);
+    assert_eq!(unasked.code, 2, "{unasked:?}");
+    assert!(unasked.err.contains("--yes") && unasked.out.contains("its 2 objects stay"), "{unasked:?}");
+
+    // While another installation is there, what both share stays.
+    kubectl_with(&cluster.kubeconfig, &["create", "namespace", "other"]);
+    let other = "apiVersion: coordination.k8s.io/v1\nkind: Lease\nmetadata: {name: windlass-other, namespace: other}\n";
+    let file = cache.path().join("lease.yaml");
+    std::fs::write(&file, other).unwrap();
+    assert_eq!(kubectl_with(&cluster.kubeconfig, &["apply", "-f", file.to_str().unwrap()]).code, 0);
+    let first = uninstall(&cluster, &[]);
+    assert_eq!(first.code, 0, "{first:?}");
+    assert!(!first.out.contains("CustomResourceDefinition"), "{first:?}");
+    assert_eq!(get(&cluster, &["deliveries", "-A"])["items"].as_array().unwrap().len(), 0);
+    kubectl_with(&cluster.kubeconfig, &["delete", "namespace", "other"]);
+    let second = uninstall(&cluster, &[]);
+    assert_eq!(second.code, 0, "{second:?}");
+    assert!(second.out.contains("CustomResourceDefinition deliveries.windlass.dev removed"), "{second:?}");
+
+    assert_eq!(pods(&cluster), before, "the pods are the same");
+    for (namespace, kind, name) in
+        [("shop", "deployment", "web"), ("shop", "configmap", "settings"), ("blog", "configmap", "settings")]
+    {
+        let object = get(&cluster, &[kind, name, "-n", namespace, "--show-managed-fields"]);
+        assert_eq!(object["metadata"]["name"], name);
+        assert!(!object.to_string().contains("windlass"), "{object:#}");
+    }
+    wait_until("the namespace is gone", LIMIT, || async {
+        match get(&cluster, &["namespace", "windlass-system"]) {
+            Value::Null => Ok(()),
+            there => Err(there["status"].to_string()),
+        }
+    })
+    .await;
+    let everything = kubectl_with(
+        &cluster.kubeconfig,
+        &["get", "crd,lease,secret,clusterrole,clusterrolebinding", "-A", "-o", "name"],
+    );
+    assert!(!everything.out.contains("windlass"), "{everything:?}");
+    let again = uninstall(&cluster, &[]);
+    assert_eq!(
+        (again.code, again.out.as_str()),
+        (0, "nothing of Windlass is in this cluster\n"),
+        "{again:?}"
+    );
+    let status = windlass_with(&cluster.kubeconfig, &["status"]);
+    assert_eq!(status.code, 2);
+    assert!(status.err.contains("is not installed"), "{status:?}");
+
+    // From the beginning: what runs already is adopted, and goes when that is asked for.
+    let mut daemon = Daemon::start(&cluster, &repo, cache.path());
+    ready(&cluster, 2).await;
+    assert_eq!(pods(&cluster), before, "adopted, not made anew");
+    daemon.terminate();
+    let all = uninstall(&cluster, &["--delete-objects"]);
+    assert_eq!(all.code, 0, "{all:?}");
+    assert_eq!(get(&cluster, &["deployment", "web", "-n", "shop"]), Value::Null);
+    assert_eq!(get(&cluster, &["configmap", "settings", "-n", "blog"]), Value::Null);
+}

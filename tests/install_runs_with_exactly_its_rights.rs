@@ -1,0 +1,352 @@
+//! What `windlass install --daemon` grants is enough for the daemon, and no more; several replicas share the work by
+//! a Lease.
+
+use crate::support::cluster::{Audited, Space, suffix, try_send, wait_until};
+use crate::support::daemon::{LIMIT, World, config_map, deployment};
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use windlass::api::condition::{self, kind};
+use windlass::api::delivery::Phase;
+use windlass::cluster::apply::apply;
+use windlass::cluster::{Connection, Guard};
+use windlass::installation::{DEPLOYER, Installation};
+use windlass::render::yaml::{Keep, Limits, parse};
+
+/// `windlass install --daemon` for the namespace of a test.
+fn install(world: &World, more: &[&str]) -> Output {
+    let output = Command::new(env!("CARGO_BIN_EXE_windlass"))
+        .args(["install", "--daemon", "--replicas", "0", "--namespace", &world.space.name])
+        .args(["--installation", &world.installation])
+        .args(more)
+        .env("KUBECONFIG", &world.space.cluster.kubeconfig)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// The last word of each line about an object.
+fn words(output: &Output) -> Vec<(String, String)> {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    let objects = text.lines().take_while(|l| !l.is_empty());
+    objects.map(|l| l.rsplit_once(' ').unwrap()).map(|(o, w)| (o.to_owned(), w.to_owned())).collect()
+}
+
+fn installation(world: &World) -> Installation {
+    Installation {
+        name: world.installation.clone(),
+        namespace: world.space.name.clone(),
+        replicas: 0,
+        ..Installation::default()
+    }
+}
+
+/// Has the cluster-scoped objects of an installation go with the test.
+fn forget_later(world: &mut World) {
+    let (name, binding) = (installation(world).object_name(), installation(world).deployer_binding());
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    world.space.forget_later(&format!("{rbac}/clusterroles/{name}"));
+    world.space.forget_later(&format!("{rbac}/clusterrolebindings/{name}"));
+    world.space.forget_later(&format!("{rbac}/clusterrolebindings/{binding}"));
+}
+
+/// A kubeconfig with nothing but a token of the daemon's service account.
+async fn kubeconfig(world: &World, directory: &Path) -> PathBuf {
+    let account = installation(world).object_name();
+    let path = format!("{}/{account}/token", world.space.path("v1", "serviceaccounts"));
+    let request = json!({"spec": {"expirationSeconds": 3600}});
+    let answer = world.space.send("POST", &path, &request).await;
+    let text = fs::read_to_string(&world.space.cluster.kubeconfig).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    let user = config["contexts"][0]["context"]["user"].clone();
+    config["users"] = json!([{"name": user, "user": {"token": answer["status"]["token"]}}]);
+    let file = directory.join("kubeconfig");
+    fs::write(&file, config.to_string()).unwrap();
+    file
+}
+
+/// A daemon as a pod would run it, with health and metrics on a free port.
+struct Replica {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Replica {
+    fn start(world: &World, kubeconfig: &Path, directory: &Path) -> Self {
+        let name = suffix();
+        let log = directory.join(format!("{name}.log"));
+        let out = File::create(&log).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_windlass"))
+            .args(["run", "--namespace", &world.space.name, "--watch-namespace", &world.space.name])
+            .args(["--installation", &world.installation, "--default-service-account", DEPLOYER])
+            .args(["--standby", "--listen", "127.0.0.1:0", "--log-format", "json"])
+            .args(["--log-level", "info,windlass=debug", "--cache-dir"])
+            .arg(directory.join(name))
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().unwrap())
+            .stderr(out)
+            .spawn()
+            .unwrap();
+        Replica { child, log }
+    }
+
+    /// The lines of its log.
+    fn lines(&self) -> Vec<Value> {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect()
+    }
+
+    /// Status code and body of a GET, once it listens.
+    async fn get(&self, path: &str) -> (u16, String) {
+        let address = wait_until("the daemon listens", LIMIT, || async {
+            let found = self.lines().iter().find_map(|l| l["address"].as_str().map(str::to_owned));
+            found.ok_or_else(|| fs::read_to_string(&self.log).unwrap_or_default())
+        })
+        .await;
+        let url = format!("http://{address}{path}");
+        tokio::task::spawn_blocking(move || windlass::server::probe::ask(&url).unwrap()).await.unwrap()
+    }
+
+    /// Waits until a check says this.
+    async fn wait_ready(&self, says: &str) {
+        wait_until(&format!("/readyz says {says:?}"), LIMIT, || async {
+            match self.get("/readyz?verbose").await {
+                (200, text) if text.contains(says) => Ok(()),
+                (code, text) => Err(format!("{code} {text}")),
+            }
+        })
+        .await;
+    }
+
+    fn signal(&mut self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let text = fs::read_to_string(&self.log).unwrap_or_default();
+            eprintln!("--- log of a replica\n{text}--- end of the log");
+        }
+    }
+}
+
+/// Whether an account may do something, by the API server's own answer.
+async fn may(world: &World, user: &str, attributes: Value) -> bool {
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+        "spec": {"user": user, "resourceAttributes": attributes, "groups": [
+            "system:serviceaccounts", format!("system:serviceaccounts:{}", world.space.name), "system:authenticated",
+        ]},
+    });
+    let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    world.space.send("POST", path, &review).await["status"]["allowed"] == true
+}
+
+#[tokio::test]
+async fn the_manifest_is_accepted_as_it_stands() {
+    let mut space = Space::new("manifest").await;
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/install.yaml");
+    let documents = parse(&fs::read_to_string(file).unwrap(), Keep::Variables, &Limits::default()).unwrap();
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    space.forget_later(&format!("{rbac}/clusterroles/windlass"));
+    space.forget_later(&format!("{rbac}/clusterrolebindings/windlass"));
+    space.forget_later("/api/v1/namespaces/windlass-system");
+    for document in &documents {
+        let object = &document.value;
+        let resource =
+            space.resource(object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
+        // Server-side, with strict field validation.
+        let applied = apply(&space.access, &resource, object, Guard::Any).await;
+        applied.unwrap_or_else(|e| panic!("{e}"));
+    }
+    let path = "/apis/apps/v1/namespaces/windlass-system/deployments/windlass";
+    wait_until("the Deployment makes a pod", LIMIT, || async {
+        let there = space.send("GET", path, &Value::Null).await;
+        match there["status"]["replicas"].as_i64() {
+            Some(1) => Ok(()),
+            _ => Err(there["status"].to_string()),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn installing_again_changes_nothing_and_a_role_is_chosen_knowingly() {
+    let mut world = World::stopped("install-again").await;
+    forget_later(&mut world);
+    let first = install(&world, &[]);
+    let created: Vec<_> = words(&first).into_iter().filter(|(_, word)| word == "created").collect();
+    assert!(
+        created
+            .iter()
+            .any(|(o, _)| o == &format!("deployment {}/windlass-{}", world.space.name, world.installation)),
+        "{created:?}"
+    );
+    assert!(String::from_utf8_lossy(&first.stdout).contains("was given no rights"));
+    let again = words(&install(&world, &[]));
+    assert!(again.len() >= 12 && again.iter().all(|(_, word)| word == "unchanged"), "{again:?}");
+    let binding = format!("clusterrolebinding {}", installation(&world).deployer_binding());
+    let word = |output: &Output| words(output).into_iter().find(|(o, _)| *o == binding).map(|(_, w)| w);
+    assert_eq!(word(&install(&world, &["--deployer-role", "edit"])).as_deref(), Some("created"));
+    assert_eq!(word(&install(&world, &["--deployer-role", "view"])).as_deref(), Some("replaced"));
+    let kept = install(&world, &[]);
+    assert!(String::from_utf8_lossy(&kept.stdout).contains("keeps the rights of view"));
+    let gone = install(&world, &["--deployer-role", "none"]);
+    assert!(String::from_utf8_lossy(&gone.stdout).contains(&format!("{binding} deleted")));
+}
+
+#[tokio::test]
+async fn the_daemon_deploys_as_the_deployer_and_can_do_nothing_by_itself() {
+    let mut world = World::stopped("rights").await;
+    forget_later(&mut world);
+    install(&world, &[]);
+    let scratch = tempfile::tempdir().unwrap();
+    let config = kubeconfig(&world, scratch.path()).await;
+    let namespace = world.space.name.clone();
+    let itself = format!("system:serviceaccount:{namespace}:{}", installation(&world).object_name());
+    let deployer = format!("system:serviceaccount:{namespace}:{DEPLOYER}");
+
+    // Nothing that is delivered, no list of Secrets, nobody but service accounts.
+    let options =
+        windlass::cluster::ConnectOptions { kubeconfig: Some(config.clone()), ..Default::default() };
+    let connection = Connection::open(&options).await.unwrap();
+    let body = json!({
+        "metadata": {"name": "own"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {
+            "metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "a"}]},
+        }},
+    });
+    let refused =
+        try_send(&connection.client, "POST", &world.space.path("apps/v1", "deployments"), &body).await;
+    assert!(matches!(&refused, Err(kube::Error::Api(e)) if e.code == 403), "{refused:?}");
+    for (verb, group, resource) in [
+        ("create", "apps", "deployments"),
+        ("get", "", "pods"),
+        ("list", "", "secrets"),
+        ("patch", "", "secrets"),
+        ("delete", "", "secrets"),
+        ("create", "", "configmaps"),
+        ("create", "", "namespaces"),
+        ("create", "rbac.authorization.k8s.io", "clusterrolebindings"),
+        ("impersonate", "", "users"),
+        ("impersonate", "", "groups"),
+        ("create", "", "serviceaccounts/token"),
+        ("patch", "windlass.dev", "repositories"),
+    ] {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let asked = json!({
+            "verb": verb, "group": group, "resource": resource, "subresource": subresource,
+            "namespace": namespace,
+        });
+        assert!(!may(&world, &itself, asked).await, "the daemon itself may {verb} {resource}");
+    }
+
+    let audit = world.space.cluster.audit();
+    let replica = Replica::start(&world, &config, scratch.path());
+    replica.wait_ready("leadership ok: leading").await;
+    let commit = world.commit(
+        "First version",
+        &[
+            ("shop/web.yaml", &deployment("web", "ok", 1)),
+            ("shop/settings.yaml", &config_map("settings", "1")),
+        ],
+    );
+    world.deliver("shop", json!({})).await;
+    // Without rights: who is refused what is said, and nothing was written.
+    let delivery = world
+        .wait("shop", "Forbidden", |d| {
+            d.status.iter().flat_map(|s| &s.conditions).any(|c| c.reason == "Forbidden")
+        })
+        .await;
+    let status = delivery.status.unwrap();
+    let ready = condition::get(&status.conditions, kind::READY).unwrap();
+    assert_eq!(ready.status, "False");
+    let account = format!("{namespace}/{DEPLOYER}");
+    for word in [account.as_str(), "may not patch ", "grant it"] {
+        assert!(ready.message.contains(word), "{word}: {} {}", ready.reason, ready.message);
+    }
+    assert!(world.names("v1", "configmaps").await.is_empty());
+
+    // With rights: everything is done as the deployer.
+    install(&world, &["--deployer-role", "admin"]);
+    world.annotate("shop", windlass::api::names::RECONCILE_REQUEST, "now").await;
+    world.wait_for("shop", Phase::Ready, &commit).await;
+    let requests: Vec<Audited> =
+        audit.by_agent("windlass/").into_iter().filter(|r| r.user == itself || r.user == deployer).collect();
+    let deployed =
+        requests.iter().filter(|r| r.resource == "deployments" && r.verb == "patch" && r.code < 300);
+    assert!(deployed.clone().count() >= 1, "{requests:#?}");
+    assert!(deployed.clone().all(|r| r.user == deployer), "{requests:#?}");
+    let refused: Vec<_> = requests.iter().filter(|r| r.user == itself && r.code == 403).collect();
+    assert!(refused.is_empty(), "the daemon lacks rights of its own: {refused:#?}");
+
+    // What it says about itself.
+    wait_until("the metrics tell of the deployment", LIMIT, || async {
+        let (_, text) = replica.get("/metrics").await;
+        let all = [
+            format!("windlass_delivery_ready{{name=\"shop\",namespace=\"{namespace}\"}} 1"),
+            format!("windlass_delivery_inventory_objects{{name=\"shop\",namespace=\"{namespace}\"}} 2"),
+            "windlass_commit_to_healthy_seconds_count 1".into(),
+            "windlass_leader 1".into(),
+        ];
+        match all.iter().find(|line| !text.lines().any(|l| l == *line)) {
+            None if text.contains("windlass_api_requests_total{code=\"4xx\",verb=\"dry-run\"}") => Ok(()),
+            missing => Err(format!("no {missing:?} in\n{text}")),
+        }
+    })
+    .await;
+    assert_eq!(replica.get("/livez").await, (200, "ok".into()));
+    // Every line about a Delivery says which one, and at which revision.
+    let lines = replica.lines();
+    let about: Vec<_> = lines.iter().filter(|l| l["delivery"].is_string()).collect();
+    assert!(about.iter().any(|l| l["reason"] == "Deployed"), "{lines:#?}");
+    for line in about {
+        assert_eq!(line["delivery"], format!("{namespace}/shop"));
+        assert!(line["revision"].as_str().is_some_and(|r| r.ends_with(&commit)), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_replica_waits_for_the_lease_and_takes_over() {
+    let mut world = World::stopped("replicas").await;
+    forget_later(&mut world);
+    install(&world, &["--deployer-role", "admin"]);
+    let scratch = tempfile::tempdir().unwrap();
+    let config = kubeconfig(&world, scratch.path()).await;
+    let mut first = Replica::start(&world, &config, scratch.path());
+    first.wait_ready("leadership ok: leading").await;
+    let mut second = Replica::start(&world, &config, scratch.path());
+    second.wait_ready("leadership ok: standby").await;
+    assert!(second.get("/metrics").await.1.contains("windlass_leader 0"));
+    let commit = world.commit("First version", &[("shop/settings.yaml", &config_map("settings", "1"))]);
+    world.deliver("shop", json!({})).await;
+    world.wait_for("shop", Phase::Ready, &commit).await;
+
+    // Killed: the second begins when the Lease has run out.
+    first.signal("KILL");
+    second.wait_ready("leadership ok: leading").await;
+    let commit = world.commit("Second version", &[("shop/settings.yaml", &config_map("settings", "2"))]);
+    world.wait_for("shop", Phase::Ready, &commit).await;
+
+    // Told to end: it gives the Lease back, and the third begins at once.
+    let third = Replica::start(&world, &config, scratch.path());
+    third.wait_ready("leadership ok: standby").await;
+    second.signal("TERM");
+    let begin = Instant::now();
+    third.wait_ready("leadership ok: leading").await;
+    assert!(begin.elapsed() < Duration::from_secs(14), "a Lease holds 15 s, and this one was given back");
+    let commit = world.commit("Third version", &[("shop/settings.yaml", &config_map("settings", "3"))]);
+    world.wait_for("shop", Phase::Ready, &commit).await;
+    assert_eq!(world.get("v1", "configmaps", "settings").await["data"]["key"], "3");
+}
