@@ -1,7 +1,7 @@
 //! `windlass uninstall`: takes Windlass out of a cluster, without a daemon. What it deployed stays as it is.
 
 use super::connect::{ClusterArgs, HOME};
-use super::find::explained;
+use super::find::{explained, patiently};
 use super::request::MANAGER;
 use super::{ERROR, WELL};
 use crate::api::{Delivery, DriftReport, Repository, names};
@@ -243,7 +243,8 @@ impl Cluster<'_> {
             return Ok(Vec::new());
         }
         let api: Api<K> = Api::all(self.connection.client.clone());
-        Ok(api.list(&ListParams::default()).await.map_err(explained)?.items)
+        let list = patiently(async || api.list(&ListParams::default()).await).await;
+        Ok(list.map_err(explained)?.items)
     }
 
     /// Everything of an installation.
@@ -568,7 +569,7 @@ impl Cluster<'_> {
             }
             let api: Api<DynamicObject> =
                 Api::namespaced_with(self.connection.client.clone(), namespace, &resource.api_resource());
-            for object in api.list(&ListParams::default().limit(50)).await?.items {
+            for object in patiently(async || api.list(&ListParams::default().limit(50)).await).await?.items {
                 let name = object.name_any();
                 let given = matches!(
                     (kind, name.as_str()),
