@@ -132,10 +132,7 @@ async fn a_deleted_branch_changes_nothing_and_rewritten_history_is_deployed() {
     world.commit("Begin", &[("readme.txt", "config")]);
     world.repo.git(&["checkout", "--quiet", "-b", "live"]);
     let shop = |tag: &str, value: &str| {
-        [
-            ("shop/web.yaml", deployment("web", tag, 1)),
-            ("shop/settings.yaml", config_map("settings", value)),
-        ]
+        [("shop/web.yaml", deployment("web", tag, 1)), ("shop/settings.yaml", config_map("settings", value))]
     };
     let commit = |subject: &str, tag: &str, value: &str| {
         let files = shop(tag, value);
@@ -208,11 +205,7 @@ struct Desk<'a> {
 
 impl<'a> Desk<'a> {
     fn new(world: &'a World) -> Self {
-        Desk {
-            world,
-            installation: crate::support::cluster::suffix(),
-            scratch: tempfile::tempdir().unwrap(),
-        }
+        Desk { world, installation: crate::support::cluster::suffix(), scratch: tempfile::tempdir().unwrap() }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -319,8 +312,7 @@ async fn run_with_a_key_delivers_over_ssh() {
     let desk = Desk::new(&world);
     let url = sshd.url(&world.repo.path());
     let (key, hosts) = (key.to_str().unwrap(), hosts.to_str().unwrap());
-    let _daemon = desk.start(&[
-        "--repo", &url, "--ssh-key", key, "--known-hosts", hosts, "--path", &space, "--yes",
-    ]);
+    let _daemon =
+        desk.start(&["--repo", &url, "--ssh-key", key, "--known-hosts", hosts, "--path", &space, "--yes"]);
     world.wait_for(&space, Phase::Ready, &commit).await;
 }

@@ -28,8 +28,7 @@ async fn a_change_of_the_base_is_deployed_and_one_elsewhere_is_not() {
     let second = world.commit("Second", &[("base/settings.yaml", &config_map("settings", "green"))]);
     let delivery = world.wait_for("shop", Phase::Ready, &second).await;
     assert_eq!(world.value("shop-settings").await, "green");
-    let commits: Vec<_> =
-        delivery.status.unwrap().history.into_iter().map(|h| h.revision.commit).collect();
+    let commits: Vec<_> = delivery.status.unwrap().history.into_iter().map(|h| h.revision.commit).collect();
     assert_eq!(commits, [second, first], "the commit elsewhere was no revision of it");
 }
 
@@ -239,13 +238,13 @@ async fn no_value_of_a_secret_is_in_status_events_reports_or_the_log() {
     // The API server quotes what it does not take.
     let wrong = deployment("web", "ok", 1).replace("replicas: 1", "replicas: \"${password}\"");
     world.commit("Quoted by the server", &[("shop/web.yaml", &wrong)]);
-    let delivery = world
-        .wait("shop", "refused", |d| d.status.as_ref().is_some_and(|s| s.failure.is_some()))
-        .await;
+    let delivery =
+        world.wait("shop", "refused", |d| d.status.as_ref().is_some_and(|s| s.failure.is_some())).await;
     let (_, _, message) = condition(&delivery, "Ready");
     assert!(message.contains("Deployment") && message.contains("replicas"), "{message}");
     let name = format!("{}:label", "web").replace(":label", "");
-    let long = deployment(&name, "ok", 1).replace("metadata: {name: web}", "metadata: {name: \"${password}_\"}");
+    let long =
+        deployment(&name, "ok", 1).replace("metadata: {name: web}", "metadata: {name: \"${password}_\"}");
     world.commit("A name that is none", &[("shop/web.yaml", &long)]);
     world
         .wait("shop", "refused", |d| {
