@@ -106,7 +106,7 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
         anstream::eprintln!("warning: {warning}");
     }
     check_namespaces(&bundle, &discovery)?;
-    let mut brings = plan::brings(&bundle);
+    let mut brings = plan::brings(bundle.objects());
     if let (true, Some(target)) = (spec.template.create_namespace, &spec.template.target_namespace) {
         brings.namespaces.insert(target.clone());
     }

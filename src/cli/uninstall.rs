@@ -1,7 +1,7 @@
 //! `windlass uninstall`: takes Windlass out of a cluster, without a daemon. What it deployed stays as it is.
 
 use super::connect::{ClusterArgs, HOME};
-use super::find::explained;
+use super::find::{explained, patiently};
 use super::request::MANAGER;
 use super::{ERROR, WELL};
 use crate::api::{Delivery, DriftReport, Repository, names};
@@ -21,6 +21,9 @@ use serde_json::json;
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// How long objects that finalizers hold are waited for, for each Delivery.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Label on everything that `windlass install` puts into a cluster.
 pub const PART_OF: &str = "app.kubernetes.io/part-of";
@@ -243,7 +246,8 @@ impl Cluster<'_> {
             return Ok(Vec::new());
         }
         let api: Api<K> = Api::all(self.connection.client.clone());
-        Ok(api.list(&ListParams::default()).await.map_err(explained)?.items)
+        let list = patiently(async || api.list(&ListParams::default()).await).await;
+        Ok(list.map_err(explained)?.items)
     }
 
     /// Everything of an installation.
@@ -476,7 +480,14 @@ impl Cluster<'_> {
             let namespace = delivery.namespace().unwrap_or_default();
             let label = names::delivery_label(&args.installation, &namespace, &delivery.name_any());
             let inventory = delivery.status.as_ref().map_or(&[][..], |s| &s.inventory);
-            let left = prune::run(&self.access, self.discovery, &label, inventory, what).await;
+            let begin = std::time::Instant::now();
+            let mut left = prune::run(&self.access, self.discovery, &label, inventory, what, |_| false).await;
+            // What finalizers hold is waited for: what it needs goes after it.
+            while left.refusal.as_ref().is_some_and(|r| r.transient) && begin.elapsed() < PATIENCE {
+                tokio::time::sleep(Duration::from_millis(250)).await;
+                let rest = left.inventory;
+                left = prune::run(&self.access, self.discovery, &label, &rest, what, |_| false).await;
+            }
             match left.refusal {
                 Some(refusal) => problems.push(crate::core::rollout::status::told(&refusal.problem)),
                 None if inventory.is_empty() => {}
@@ -568,7 +579,7 @@ impl Cluster<'_> {
             }
             let api: Api<DynamicObject> =
                 Api::namespaced_with(self.connection.client.clone(), namespace, &resource.api_resource());
-            for object in api.list(&ListParams::default().limit(50)).await?.items {
+            for object in patiently(async || api.list(&ListParams::default().limit(50)).await).await?.items {
                 let name = object.name_any();
                 let given = matches!(
                     (kind, name.as_str()),

@@ -2,7 +2,7 @@
 //! config repository on this machine. Its log is printed when the test fails.
 #![allow(dead_code)]
 
-use super::cluster::{Space, block_on, suffix, wait_until};
+use super::cluster::{Audit, Audited, Space, block_on, suffix, wait_until};
 use super::git::{Repo, git};
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -12,6 +12,9 @@ use std::time::Duration;
 use windlass::api::delivery::Phase;
 use windlass::api::{Delivery, DriftReport, Repository};
 use windlass::cluster::crds;
+
+/// What the daemon writes about itself: its own resources, its Events, its Lease.
+const OWN: [&str; 5] = ["deliveries", "repositories", "driftreports", "events", "leases"];
 
 /// Longer than anything that is waited for takes on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -208,6 +211,114 @@ impl World {
         .await
     }
 
+    /// Waits until a Delivery says that the revision wanted could not be begun, for this reason.
+    pub async fn wait_refused(&self, name: &str, reason: &str) -> Delivery {
+        self.wait(name, &format!("refused with {reason}"), |d| {
+            let failure = d.status.as_ref().and_then(|s| s.failure.as_ref());
+            failure.is_some_and(|f| f.problem.reason == reason)
+        })
+        .await
+    }
+
+    /// Waits until a condition of the Repository has this reason. Answers its message.
+    pub async fn wait_repository(&self, reason: &str) -> String {
+        wait_until(&format!("the Repository says {reason}"), LIMIT, || async {
+            let repository = self.repositories().get("config").await.map_err(|e| e.to_string())?;
+            let conditions = repository.status.unwrap_or_default().conditions;
+            let found = conditions.iter().find(|c| c.reason == reason);
+            found.map(|c| c.message.clone()).ok_or_else(|| format!("{conditions:?}"))
+        })
+        .await
+    }
+
+    /// Waits until the Repository shows this commit.
+    pub async fn wait_fetched(&self, commit: &str) {
+        wait_until(&format!("{commit} is fetched"), LIMIT, || async {
+            let repository = self.repositories().get("config").await.map_err(|e| e.to_string())?;
+            let revision = repository.status.and_then(|s| s.revision).unwrap_or_default();
+            if revision.ends_with(commit) { Ok(()) } else { Err(revision) }
+        })
+        .await;
+    }
+
+    /// Waits until an object of this namespace is as wanted; `Null` stands for one that is not there.
+    pub async fn wait_object(
+        &self,
+        api_version: &str,
+        plural: &str,
+        name: &str,
+        what: &str,
+        is: impl Fn(&Value) -> bool,
+    ) -> Value {
+        wait_until(&format!("{plural} {name}: {what}"), LIMIT, || async {
+            let found = self.get(api_version, plural, name).await;
+            if is(&found) { Ok(found) } else { Err(found.to_string()) }
+        })
+        .await
+    }
+
+    /// Waits until a Delivery is gone.
+    pub async fn wait_gone(&self, name: &str) {
+        wait_until(&format!("Delivery {name} is gone"), LIMIT, || async {
+            match self.deliveries().get_opt(name).await {
+                Ok(None) => Ok(()),
+                Ok(Some(delivery)) => Err(told(&delivery)),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until there is an Event about a Delivery with this reason. Answers its text.
+    pub async fn wait_event(&self, name: &str, reason: &str) -> String {
+        wait_until(&format!("an Event {reason} about Delivery {name}"), LIMIT, || async {
+            let events = self.events(name).await;
+            let found = events.iter().find(|(r, _)| r == reason).map(|(_, text)| text.clone());
+            found.ok_or_else(|| format!("{events:?}"))
+        })
+        .await
+    }
+
+    /// Sends a merge patch to an object of this namespace (a JSON patch if it is an array), as the manager `hand`.
+    pub async fn patch(&self, api_version: &str, plural: &str, name: &str, patch: Value) -> Value {
+        let path = format!("{}/{name}?fieldManager=hand", self.space.path(api_version, plural));
+        self.space.send("PATCH", &path, &patch).await
+    }
+
+    /// Deletes an object of this namespace.
+    pub async fn delete(&self, api_version: &str, plural: &str, name: &str) {
+        let path = format!("{}/{name}", self.space.path(api_version, plural));
+        self.space.send("DELETE", &path, &Value::Null).await;
+    }
+
+    /// A Delivery made by hand of a directory of the Repository `config`, into this namespace.
+    pub async fn deliver_by_hand(&self, name: &str, path: &str, more: Value) {
+        let mut spec = json!({
+            "source": {"repository": "config", "path": path},
+            "targetNamespace": self.space.name, "timeout": "60s", "retryInterval": "2s",
+        });
+        for (field, value) in more.as_object().unwrap() {
+            spec[field] = value.clone();
+        }
+        self.apply("Delivery", name, json!({"spec": spec})).await;
+    }
+
+    /// The Repository `config` without any Delivery of its own.
+    pub async fn repository(&self, more: Value) {
+        let mut spec = json!({"url": self.repo.path(), "interval": "30s"});
+        for (field, value) in more.as_object().unwrap() {
+            spec[field] = value.clone();
+        }
+        self.apply("Repository", "config", json!({"spec": spec})).await;
+    }
+
+    /// What the daemon wrote in this namespace since then, besides what it writes about itself.
+    pub fn writes(&self, audit: &Audit) -> Vec<Audited> {
+        let mut found = audit.in_namespace(&self.space.name);
+        found.retain(|r| !r.is_read() && !OWN.contains(&r.resource.as_str()));
+        found
+    }
+
     /// An object of this namespace, or `Null`.
     pub async fn get(&self, api_version: &str, plural: &str, name: &str) -> Value {
         let path = format!("{}/{name}", self.space.path(api_version, plural));
@@ -276,6 +387,14 @@ impl Drop for World {
             }
         });
     }
+}
+
+/// The condition of a Delivery: status, reason and message.
+pub fn condition(delivery: &Delivery, kind: &str) -> (String, String, String) {
+    let conditions = delivery.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
+    let found = windlass::api::condition::get(&conditions, kind).cloned();
+    let found = found.unwrap_or_else(|| panic!("no condition {kind}: {conditions:?}"));
+    (found.status, found.reason, found.message)
 }
 
 /// A Deployment with one container whose image's tag says how its pods behave.

@@ -118,8 +118,15 @@ pub async fn keep(scope: &Scope<'_>, memory: &Memory, revision: &Revision) {
         && let Some(settings) = memory.settings.as_ref().filter(|s| s.digest == revision.settings)
         && let Err(error) = settings::keep(delivery, &scope.access, settings).await
     {
+        // The server's words about a Secret are not passed on.
+        let code = match &error {
+            kube::Error::Api(status) => status.code.to_string(),
+            _ => "no answer".into(),
+        };
+        let account = scope.account().map_or_else(|| "the daemon".into(), |a| a.to_string());
         let text = format!(
-            "the settings of {revision} could not be kept, so a rollback to it may not be possible: {error}"
+            "{account} could not write the Secret that keeps the settings of {revision} ({code}), so a rollback to it \
+             may not be possible; allow it to get, create and patch Secrets"
         );
         scope.notify(true, "SettingsNotKept", "", &text);
     }

@@ -119,6 +119,8 @@ pub struct Work {
     pub inventory: Vec<InventoryEntry>,
     /// What was written in this life of the daemon.
     pub written: BTreeMap<ObjectId, Written>,
+    /// Of these, what a watch has shown since.
+    pub shown: BTreeSet<ObjectId>,
     /// Objects of this plan that are done.
     pub done: BTreeSet<ObjectId>,
     /// When it was prepared.
