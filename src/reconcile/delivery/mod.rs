@@ -204,6 +204,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
         log_revision(&daemon, &delivery, &mut logged);
         let access = daemon.access(&delivery, &mut memory);
         let before = delivery.status.clone().unwrap_or_default();
+        daemon.note_owned(&delivery, before.inventory.len());
         let now = daemon.now();
         let decision;
         let written;
