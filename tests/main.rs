@@ -4,8 +4,8 @@
 mod support;
 
 mod a_bad_commit_is_rolled_back_and_held;
-mod an_autoscaler_takes_over;
 mod a_remote_repository_is_delivered;
+mod an_autoscaler_takes_over;
 mod bad_input_is_told_and_loses_nothing;
 mod bad_manifests_say_where;
 mod cli_asks_the_daemon;
@@ -15,9 +15,9 @@ mod cli_uninstall_leaves_what_runs;
 mod cluster_apply;
 mod cluster_shared;
 mod cluster_watch;
-mod kustomize_and_settings_are_delivered;
 mod image_root_runs_without_root;
 mod install_runs_with_exactly_its_rights;
+mod kustomize_and_settings_are_delivered;
 mod kustomize_stays_inside_the_repository;
 mod manifests_are_current;
 mod ownership;

@@ -21,20 +21,20 @@ pub fn objects(namespace: &str, round: u32, more: usize) -> Vec<Value> {
             "selector": {"app": "web"},
             "ports": [{"name": "http", "port": 80 + round, "targetPort": "http"}]}}),
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta("web"), "spec": {
-            "replicas": 0,
-            "selector": {"matchLabels": {"app": "web"}},
-            "template": {"metadata": {"labels": labels}, "spec": {
-                "serviceAccountName": "web",
-                "containers": [{
-                    "name": "web",
-                    "image": format!("registry.example.com/web:1.{round}"),
-                    "ports": [{"name": "http", "containerPort": 8080}],
-                    "env": [{"name": "ROUND", "value": round.to_string()}],
-                    "envFrom": [{"configMapRef": {"name": "settings"}}],
-                    "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
-                    "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 5},
-                }],
-            }}}}),
+        "replicas": 0,
+        "selector": {"matchLabels": {"app": "web"}},
+        "template": {"metadata": {"labels": labels}, "spec": {
+            "serviceAccountName": "web",
+            "containers": [{
+                "name": "web",
+                "image": format!("registry.example.com/web:1.{round}"),
+                "ports": [{"name": "http", "containerPort": 8080}],
+                "env": [{"name": "ROUND", "value": round.to_string()}],
+                "envFrom": [{"configMapRef": {"name": "settings"}}],
+                "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
+                "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 5},
+            }],
+        }}}}),
     ];
     objects.extend((0..more).map(|n| {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta(&format!("more-{n:02}")),

@@ -56,7 +56,8 @@ fn main() {
     for number in 1..=rounds {
         eprintln!("round {number} of {rounds}, load average {}", load());
         // What takes long and hardly varies is taken once.
-        let rest = if number == rounds { Duration::from_secs(if quick { 15 } else { 60 }) } else { Duration::ZERO };
+        let rest =
+            if number == rounds { Duration::from_secs(if quick { 15 } else { 60 }) } else { Duration::ZERO };
         all.push(runtime.block_on(round(rest)));
     }
     report::print(&all, DELIVERIES);
@@ -209,7 +210,9 @@ async fn deployed(client: &kube::Client, commit: &str) -> Vec<Instant> {
     let watch = async {
         let mut events = std::pin::pin!(watcher(api.clone(), watcher::Config::default()));
         while let Some(event) = events.try_next().await.unwrap_or(None) {
-            let (watcher::Event::Apply(delivery) | watcher::Event::InitApply(delivery)) = event else { continue };
+            let (watcher::Event::Apply(delivery) | watcher::Event::InitApply(delivery)) = event else {
+                continue;
+            };
             let ready = delivery.status.as_ref().is_some_and(|s| {
                 s.phase == Phase::Ready && s.effective.as_ref().is_some_and(|e| e.commit == commit)
             });

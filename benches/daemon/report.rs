@@ -68,7 +68,8 @@ impl Requests {
 
     /// How long after `begin` the last object was written.
     pub fn last_write(all: &[Audited], begin: Timestamp) -> Duration {
-        let writes = all.iter().filter(|r| r.verb == "patch" && !r.is_read() && !OWN.contains(&r.resource.as_str()));
+        let writes =
+            all.iter().filter(|r| r.verb == "patch" && !r.is_read() && !OWN.contains(&r.resource.as_str()));
         let last = writes.filter_map(|r| r.at.parse::<Timestamp>().ok()).max();
         last.and_then(|at| Duration::try_from(at.duration_since(begin)).ok()).unwrap_or_default()
     }
@@ -95,7 +96,9 @@ impl Requests {
 
     /// Reads that are no watches.
     pub fn reads(&self) -> usize {
-        self.count(|verb, resource| (verb.starts_with("get") || verb.starts_with("list")) && resource != "leases")
+        self.count(|verb, resource| {
+            (verb.starts_with("get") || verb.starts_with("list")) && resource != "leases"
+        })
     }
 
     /// All but watches and the Lease.
@@ -126,7 +129,9 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 pub fn print(all: &[Round], deliveries: usize) {
     let Some(last) = all.last() else { return };
     println!("\nEach round: seconds, and ratios to the bare limit of the same round.");
-    println!("  load   bare  cold start (first)  ratio |   bare  push live  ratio  all Ready | server s  (bare)  daemon s");
+    println!(
+        "  load   bare  cold start (first)  ratio |   bare  push live  ratio  all Ready | server s  (bare)  daemon s"
+    );
     for r in all {
         println!(
             "  {:<5} {:>5.2} {:>11.2} {:>7.2} {:>6.2} | {:>6.2} {:>10.2} {:>6.2} {:>10.2} | {:>8.2} {:>7.2} {:>9.2}",
@@ -167,7 +172,11 @@ pub fn print(all: &[Round], deliveries: usize) {
     );
     line("requests for each new object", "<= 2", number(per(last.cold_requests.objects(), objects)));
     line("requests for each changed object", "<= 2", number(per(last.push_requests.objects(), changed)));
-    line("our writes for each Delivery, cold start", "<= 3", number(per(last.cold_requests.about(), deliveries)));
+    line(
+        "our writes for each Delivery, cold start",
+        "<= 3",
+        number(per(last.cold_requests.about(), deliveries)),
+    );
     line("our writes for each Delivery, push", "<= 3", number(per(last.push_requests.about(), deliveries)));
     line("an unchanged reconcile: writes of objects", "0", last.unchanged.objects().to_string());
     line("an unchanged reconcile: reads", "constant", last.unchanged.reads().to_string());
@@ -176,7 +185,11 @@ pub fn print(all: &[Round], deliveries: usize) {
         line("at rest: requests a minute", "0", number(requests.all() as f64 / minutes));
         line("at rest: processor time a minute, ms", "", format!("{:.0}", processor * 1000.0 / minutes));
     }
-    line("resident memory after cold start and push, MiB", "< 60", number(median(all.iter().map(|r| r.settled))));
+    line(
+        "resident memory after cold start and push, MiB",
+        "< 60",
+        number(median(all.iter().map(|r| r.settled))),
+    );
     line("most during the cold start, MiB", "", number(median(all.iter().map(|r| r.peak))));
     if let Some((more, objects)) = last.restarted_more {
         line("resident memory after a restart, MiB", "< 60", number(last.restarted));

@@ -353,12 +353,15 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             return Next::Done;
         }
         Action::Keep(revision) => {
-            finish::keep(scope, memory, &revision).await;
+            finish::keep(scope, memory, status, &revision).await;
             return Next::Done;
         }
         Action::RemoveFinalizer => {
             return match finish::remove_finalizer(scope.daemon, scope.delivery).await {
-                Ok(()) => Next::Gone,
+                Ok(()) => {
+                    finish::keep_nothing(scope).await;
+                    Next::Gone
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the finalizer could not be removed");
                     Next::Wake(scope.daemon.now() + jiff::SignedDuration::from_secs(2))
@@ -372,6 +375,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 {
                     work.written = written;
                 }
+                finish::keep_ahead(scope, memory, status, &revision).await;
                 memory.work = Some(work);
             }
             Err(refusal) => {
