@@ -371,8 +371,11 @@ fn print_preview(preview: &Preview, create_namespaces: bool) {
     }
     let count = |f: fn(&preview::Directory) -> usize| preview.directories.iter().map(f).sum::<usize>();
     say(&format!(
-        "\n{} directories: {} objects to create, {} to adopt, {} already delivered",
-        preview.directories.len(),
+        "\n{}: {} objects to create, {} to adopt, {} already delivered",
+        match preview.directories.len() {
+            1 => "1 directory".to_owned(),
+            n => format!("{n} directories"),
+        },
         count(|d| d.create.len()),
         count(|d| d.adopt.len()),
         count(|d| d.keep.len())

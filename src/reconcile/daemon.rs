@@ -227,7 +227,7 @@ impl Daemon {
         }
     }
 
-    /// Tells people, by an event on the Delivery.
+    /// Tells people, by an event on the Delivery and on the object concerned if the Delivery owns it.
     pub fn notify(&self, delivery: &Delivery, warning: bool, reason: &str, object: &str, message: &str) {
         if warning {
             tracing::warn!(reason, object, "{message}");
@@ -239,7 +239,21 @@ impl Daemon {
         } else {
             format!("{object}: {message}")
         };
-        self.events.note(note("Delivery", delivery, warning, reason, text));
+        let about = note("Delivery", delivery, warning, reason, text);
+        let inventory = delivery.status.iter().flat_map(|s| &s.inventory);
+        // And on the object itself, where people who do not know Windlass look.
+        if let Some(entry) = inventory.filter(|_| !object.is_empty()).find(|e| e.id().to_string() == object) {
+            self.events.note(Note {
+                regarding: Regarding {
+                    api_version: entry.gvk().api_version(),
+                    id: entry.id(),
+                    uid: entry.uid.clone(),
+                },
+                related: Some(about.regarding.clone()),
+                ..about.clone()
+            });
+        }
+        self.events.note(about);
     }
 
     /// Tells people what is wrong with a Repository, by an event on it.

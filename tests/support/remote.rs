@@ -61,14 +61,6 @@ impl World {
         .await
     }
 
-    /// Asks a Repository to look at its remote now.
-    pub async fn poll(&self, repository: &str) {
-        let asked = super::cluster::suffix();
-        let patch = json!({"metadata": {"annotations": {windlass::api::names::RECONCILE_REQUEST: asked}}});
-        let params = kube::api::PatchParams::default();
-        self.repositories().patch(repository, &params, &kube::api::Patch::Merge(patch)).await.unwrap();
-    }
-
     /// The value of a ConfigMap's `key`.
     pub async fn value(&self, config_map: &str) -> String {
         let found = self.get("v1", "configmaps", config_map).await;

@@ -93,7 +93,7 @@ pub fn status(
     // A person has to act: nothing changes by itself any more.
     let stalled = match (&state.attempt, &state.failure) {
         (Some(a), _) if a.step == Step::Failed => a.problem.as_ref(),
-        (None, Some(f)) if f.revision.is_some() => Some(&f.problem),
+        (None, Some(f)) if f.revision.is_some() && !f.transient => Some(&f.problem),
         _ => None,
     };
     match stalled {

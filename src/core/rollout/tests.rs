@@ -336,6 +336,39 @@ fn a_revision_that_is_not_healthy_in_time_is_rolled_back() {
 }
 
 #[test]
+fn a_revision_whose_time_ran_out_while_nobody_looked_is_looked_at_first() {
+    let mut world = World::deployed(&["web"]);
+    world.slow.insert("b".into());
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(10);
+    assert_eq!(world.phase(), Phase::Waiting);
+    world.crash();
+    world.slow.clear();
+    world.now += SignedDuration::from_secs(3600);
+    // Nothing is seen yet in the first round after the restart.
+    world.seen.health = Health::Unknown;
+    let decision = next(&world.spec, &world.state, &world.seen, world.now);
+    world.state = decision.state;
+    assert_eq!(world.phase(), Phase::Waiting);
+    world.settle();
+    assert_eq!((world.phase(), world.runs()), (Phase::Ready, vec!["web=b".to_owned()]));
+}
+
+#[test]
+fn without_pruning_a_rollback_still_takes_away_what_the_bad_commit_brought() {
+    let mut world = World::deployed(&["web"]);
+    world.spec.prune = false;
+    world.broken.insert("b".into());
+    world.push("b", &["web", "new"]);
+    world.settle();
+    assert_eq!((world.phase(), world.runs()), (Phase::Held, vec!["web=a".to_owned()]));
+    world.push("c", &["other"]);
+    world.settle();
+    assert_eq!(world.runs(), ["other=c", "web=a"]);
+}
+
+#[test]
 fn a_newer_commit_gets_through_a_wait_a_hold_and_a_rollback() {
     let mut world = World::deployed(&["web"]);
     world.slow.insert("b".into());

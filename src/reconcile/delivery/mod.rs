@@ -374,12 +374,15 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             return Next::Done;
         }
         Action::Keep(revision) => {
-            finish::keep(scope, memory, &revision).await;
+            finish::keep(scope, memory, status, &revision).await;
             return Next::Done;
         }
         Action::RemoveFinalizer => {
             return match finish::remove_finalizer(scope.daemon, scope.delivery).await {
-                Ok(()) => Next::Gone,
+                Ok(()) => {
+                    finish::keep_nothing(scope).await;
+                    Next::Gone
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the finalizer could not be removed");
                     Next::Wake(scope.daemon.now() + jiff::SignedDuration::from_secs(2))
@@ -393,6 +396,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 {
                     work.written = written;
                 }
+                finish::keep_ahead(scope, memory, status, &revision).await;
                 memory.work = Some(work);
             }
             Err(refusal) => {
@@ -408,7 +412,10 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             };
             let live = scope.live_fn();
             let previous = previous(scope, memory, status).await;
-            let before = remove(scope, &work.inventory, prune::What::Before, previous.as_deref()).await;
+            let before = match scope.spec().prune {
+                true => remove(scope, &work.inventory, prune::What::Before, previous.as_deref()).await,
+                false => crate::core::rollout::Pruned { inventory: work.inventory.clone(), refusal: None },
+            };
             let planner = scope.planner(&live, previous);
             work.inventory = before.inventory;
             let end = match before.refusal {
@@ -436,7 +443,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
         }
         Action::Prune => {
             let good = previous(scope, memory, status).await;
-            let pruned = remove(scope, &status.inventory, prune::What::Stale, good.as_deref()).await;
+            let what = if scope.spec().prune { prune::What::Stale } else { prune::What::Failed };
+            let pruned = remove(scope, &status.inventory, what, good.as_deref()).await;
             memory.pruned = Some(pruned);
         }
         Action::PruneAll => {
