@@ -1,4 +1,5 @@
 //! A daemon that delivers from a server: Repositories by URL, their Secrets, and waiting for what they say.
+#![allow(dead_code)]
 
 use super::cluster::wait_until;
 use super::daemon::{LIMIT, World};
