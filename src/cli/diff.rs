@@ -15,6 +15,7 @@ use crate::core::plan::{self, Brings, Removal};
 use crate::core::removal::{removal_patch, removals};
 use crate::core::tree::Tree;
 use crate::reconcile::delivery::bundle::{self, ClusterScopes, Renderer};
+use crate::reconcile::delivery::inventory;
 use crate::reconcile::delivery::prepare::may_recreate;
 use crate::reconcile::delivery::settings;
 use crate::reconcile::directories::overridden;
@@ -105,13 +106,16 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
         anstream::eprintln!("warning: {warning}");
     }
     check_namespaces(&bundle, &discovery)?;
-    let mut brings = plan::brings(&bundle);
+    let mut brings = plan::brings(bundle.objects());
     if let (true, Some(target)) = (spec.template.create_namespace, &spec.template.target_namespace) {
         brings.namespaces.insert(target.clone());
     }
     let comparison = Comparison { access: &access, discovery: &discovery, label: &label, brings: &brings };
     let mut report = comparison.bundle(&bundle).await;
     if let Some(delivery) = &delivery {
+        let mut delivery = delivery.clone();
+        inventory::complete(&connection.client, &mut delivery, &mut inventory::Shards::new()).await?;
+        let delivery = &delivery;
         report.delivery = Some(full_name(delivery));
         if spec.template.prune.unwrap_or(true) {
             let inventory = delivery.status.as_ref().map_or(&[][..], |s| &s.inventory);

@@ -1,7 +1,7 @@
 //! `windlass uninstall`: takes Windlass out of a cluster, without a daemon. What it deployed stays as it is.
 
 use super::connect::{ClusterArgs, HOME};
-use super::find::explained;
+use super::find::{explained, patiently};
 use super::request::MANAGER;
 use super::{ERROR, WELL};
 use crate::api::{Delivery, DriftReport, Repository, names};
@@ -11,6 +11,7 @@ use crate::cluster::lease::{Candidate, Leadership, LeaseError, LeaseOptions};
 use crate::cluster::{Access, Connection, Discovery, crds};
 use crate::core::manifest::{Gvk, ObjectId};
 use crate::core::plan::{self, Removal};
+use crate::reconcile::delivery::inventory;
 use crate::reconcile::delivery::prune;
 use anyhow::{Context, bail};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -20,6 +21,9 @@ use serde_json::json;
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// How long objects that finalizers hold are waited for, for each Delivery.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Label on everything that `windlass install` puts into a cluster.
 pub const PART_OF: &str = "app.kubernetes.io/part-of";
@@ -242,7 +246,8 @@ impl Cluster<'_> {
             return Ok(Vec::new());
         }
         let api: Api<K> = Api::all(self.connection.client.clone());
-        Ok(api.list(&ListParams::default()).await.map_err(explained)?.items)
+        let list = patiently(async || api.list(&ListParams::default()).await).await;
+        Ok(list.map_err(explained)?.items)
     }
 
     /// Everything of an installation.
@@ -266,7 +271,11 @@ impl Cluster<'_> {
         let parts = std::mem::take(&mut found.parts);
         (found.deployments, found.parts) =
             parts.into_iter().partition(|p| p.resource.gvk.kind == "Deployment");
-        for delivery in self.ours::<Delivery>().await? {
+        for mut delivery in self.ours::<Delivery>().await? {
+            let client = &self.connection.client;
+            inventory::complete(client, &mut delivery, &mut inventory::Shards::new())
+                .await
+                .map_err(explained)?;
             match shared && self.of_another(args, &delivery).await? {
                 true => found.others.push(delivery),
                 false => found.deliveries.push(delivery),
@@ -423,7 +432,7 @@ impl Cluster<'_> {
             }
         }
         anstream::println!(
-            "\nWindlass is out of the self.{}",
+            "\nWindlass is out of the cluster.{}",
             match args.delete_objects {
                 true => "",
                 false => " What it deployed runs on.",
@@ -471,7 +480,14 @@ impl Cluster<'_> {
             let namespace = delivery.namespace().unwrap_or_default();
             let label = names::delivery_label(&args.installation, &namespace, &delivery.name_any());
             let inventory = delivery.status.as_ref().map_or(&[][..], |s| &s.inventory);
-            let left = prune::run(&self.access, self.discovery, &label, inventory, what).await;
+            let begin = std::time::Instant::now();
+            let mut left = prune::run(&self.access, self.discovery, &label, inventory, what, |_| false).await;
+            // What finalizers hold is waited for: what it needs goes after it.
+            while left.refusal.as_ref().is_some_and(|r| r.transient) && begin.elapsed() < PATIENCE {
+                tokio::time::sleep(Duration::from_millis(250)).await;
+                let rest = left.inventory;
+                left = prune::run(&self.access, self.discovery, &label, &rest, what, |_| false).await;
+            }
             match left.refusal {
                 Some(refusal) => problems.push(crate::core::rollout::status::told(&refusal.problem)),
                 None if inventory.is_empty() => {}
@@ -563,7 +579,7 @@ impl Cluster<'_> {
             }
             let api: Api<DynamicObject> =
                 Api::namespaced_with(self.connection.client.clone(), namespace, &resource.api_resource());
-            for object in api.list(&ListParams::default().limit(50)).await?.items {
+            for object in patiently(async || api.list(&ListParams::default().limit(50)).await).await?.items {
                 let name = object.name_any();
                 let given = matches!(
                     (kind, name.as_str()),

@@ -116,10 +116,10 @@ pub struct Brings {
     pub scaled: BTreeSet<ObjectId>,
 }
 
-/// What a bundle brings.
-pub fn brings(bundle: &Bundle) -> Brings {
+/// What objects bring.
+pub fn brings<'a>(objects: impl IntoIterator<Item = &'a Manifest>) -> Brings {
     let mut brings = Brings::default();
-    for object in bundle.objects() {
+    for object in objects {
         let gvk = object.gvk();
         brings.scaled.extend(super::autoscale::target(&object.to_value()));
         match (gvk.group.as_str(), gvk.kind.as_str()) {
@@ -169,6 +169,10 @@ pub fn inventory_for(
         let mut entry = old.remove(&id).unwrap_or_else(|| {
             InventoryEntry::intent(object, origins.get(&id).copied().unwrap_or(EntryOrigin::Created))
         });
+        // What was meant to be created, and somebody else made before it was written.
+        if entry.uid.is_none() && origins.get(&id) == Some(&EntryOrigin::Adopted) {
+            entry.origin = EntryOrigin::Adopted;
+        }
         entry.version = object.gvk().version;
         entry.stale = false;
         entry.prune = object.annotation(names::PRUNE).map(str::to_owned);
@@ -193,9 +197,9 @@ pub enum Removal {
     Forget,
 }
 
-/// What is done with an object that left the bundle. `failed`: it left because the commit that brought it was rolled
-/// back, rather than because a commit removed it.
-pub fn removal(entry: &InventoryEntry, failed: bool) -> Removal {
+/// What is done with an object that left the bundle. `never_good`: no good revision had it, so that it left because the
+/// commit that brought it failed or was overtaken, rather than because a commit removed it.
+pub fn removal(entry: &InventoryEntry, never_good: bool) -> Removal {
     let keep = entry.prune.as_deref() == Some("disabled");
     // Data, and what holds everything in it: only where asked for.
     let precious = matches!(
@@ -205,7 +209,7 @@ pub fn removal(entry: &InventoryEntry, failed: bool) -> Removal {
     if keep || (precious && entry.prune.as_deref() != Some("enabled")) {
         return Removal::Release;
     }
-    if failed && entry.origin == EntryOrigin::Adopted {
+    if never_good && entry.origin == EntryOrigin::Adopted {
         return Removal::Release;
     }
     Removal::Delete

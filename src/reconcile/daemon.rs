@@ -19,7 +19,7 @@ use kube::runtime::reflector::ObjectRef;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// What the installer chose.
@@ -35,6 +35,8 @@ pub struct Options {
     pub cache_dir: PathBuf,
     /// Whether Repositories may name directories of this machine.
     pub allow_file: bool,
+    /// Entries of an inventory that stand in one object; more are kept in shards.
+    pub inventory_shard: usize,
     /// How manifests are rendered.
     pub renderer: Renderer,
 }
@@ -62,6 +64,8 @@ pub struct Daemon {
     pub secret_key: Vec<u8>,
     /// Deliveries to look at.
     pub wake: UnboundedSender<ObjectRef<Delivery>>,
+    /// Repositories to look at; set once their controller runs.
+    pub wake_repository: OnceLock<UnboundedSender<ObjectRef<Repository>>>,
     /// Events for people.
     pub events: Recorder,
     /// What is counted.
@@ -124,6 +128,13 @@ impl Daemon {
         lock(&self.labels).remove(&label);
         lock(&self.deliveries).remove(&key);
         lock(&self.memories).remove(&key);
+        // Its directory may be there still, or again.
+        if let Some(repository) = delivery.labels().get(crate::api::names::REPOSITORY_LABEL) {
+            lock(&self.directories).remove(&(key.0.clone(), repository.clone()));
+            if let Some(wake) = self.wake_repository.get() {
+                let _ = wake.send(ObjectRef::new(repository).within(&key.0));
+            }
+        }
     }
 
     /// Called when something about the Delivery with this label changed.

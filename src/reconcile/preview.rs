@@ -137,7 +137,7 @@ async fn directory(
             return answer;
         }
     };
-    let brings = crate::core::plan::brings(&bundle);
+    let brings = crate::core::plan::brings(bundle.objects());
     let spaces: Api<Namespace> = Api::all(connection.client.clone());
     if !answer.namespace.is_empty() && !brings.namespaces.contains(&answer.namespace) {
         answer.namespace_missing = matches!(spaces.get_opt(&answer.namespace).await, Ok(None));

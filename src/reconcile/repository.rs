@@ -193,7 +193,14 @@ pub async fn reconcile(
 async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Result<controller::Action, Error> {
     let daemon = &context.daemon;
     let key: RepositoryKey = (repository.namespace().unwrap_or_default(), repository.name_any());
-    if daemon.is_stopping() || repository.metadata.deletion_timestamp.is_some() || repository.spec.suspend {
+    if daemon.is_stopping() || repository.metadata.deletion_timestamp.is_some() {
+        return Ok(controller::Action::await_change());
+    }
+    if repository.spec.suspend {
+        // Nothing is fetched, but what was can be brought back.
+        if let Err(failure) = open(&context, &repository, &key) {
+            tracing::warn!(repository = %format!("{}/{}", key.0, key.1), "{}", failure.problem.message);
+        }
         return Ok(controller::Action::await_change());
     }
     if let Some(left) = context.rests(&key, &repository) {
@@ -283,12 +290,13 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
             );
         }
     }
+    // Before anything that may fail: the next round does not see any more that it moved.
+    if moved {
+        daemon.wake_deliveries_of(&key);
+    }
     let mut version = repository.resource_version();
     if status != before {
         version = write_status(daemon, &repository, status).await.map_err(|e| Error::Status(Box::new(e)))?;
-    }
-    if moved {
-        daemon.wake_deliveries_of(&key);
     }
     let interval = repository.spec.interval.0.max(SHORTEST_INTERVAL);
     let random = fastrand::f64();
@@ -329,6 +337,27 @@ fn reference(reference: Option<&RepositoryRef>) -> Reference {
     }
 }
 
+/// Opens the mirror of a Repository: what was fetched before can be read whatever becomes of remote and credentials.
+fn open(
+    context: &Repositories,
+    repository: &Repository,
+    key: &RepositoryKey,
+) -> Result<(RemoteUrl, Arc<Mirror>, Limits), Failure> {
+    let daemon = &context.daemon;
+    let url = RemoteUrl::parse(&repository.spec.url, daemon.options.allow_file).map_err(|e| failure(&e))?;
+    let mirror = context.mirror(&url).map_err(|e| failure(&e))?;
+    let fetch = repository.spec.timeout.0.max(Duration::from_secs(1));
+    let limits = Limits { fetch, listing: fetch.min(Limits::default().listing), ..Limits::default() };
+    // What was fetched before is of use without credentials too.
+    daemon.sources.update(key, |known| {
+        if !known.store.as_ref().is_some_and(|s| Arc::ptr_eq(&s.mirror, &mirror)) {
+            let (mirror, limits) = (mirror.clone(), limits.clone());
+            known.store = Some(Store { mirror, credentials: Credentials::default(), limits });
+        }
+    });
+    Ok((url, mirror, limits))
+}
+
 async fn poll(
     context: &Arc<Repositories>,
     repository: &Repository,
@@ -336,19 +365,8 @@ async fn poll(
 ) -> Result<Fetched, Failure> {
     let daemon = &context.daemon;
     let spec = &repository.spec;
-    let url = RemoteUrl::parse(&spec.url, daemon.options.allow_file).map_err(|e| failure(&e))?;
+    let (url, mirror, limits) = open(context, repository, key)?;
     context.watch(key, &url);
-    let mirror = context.mirror(&url).map_err(|e| failure(&e))?;
-    let fetch = spec.timeout.0.max(Duration::from_secs(1));
-    let limits = Limits { fetch, listing: fetch.min(Limits::default().listing), ..Limits::default() };
-    // What was fetched before is of use without credentials too.
-    daemon.sources.update(key, |known| {
-        let same = known.store.as_ref().is_some_and(|s| Arc::ptr_eq(&s.mirror, &mirror));
-        if !same {
-            let credentials = Credentials::default();
-            known.store = Some(Store { mirror: mirror.clone(), credentials, limits: limits.clone() });
-        }
-    });
     let credentials = credentials(context, repository, key).await?;
     let store = Store { mirror: mirror.clone(), credentials: credentials.clone(), limits: limits.clone() };
     daemon.sources.update(key, |known| known.store = Some(store));

@@ -14,6 +14,12 @@ use jiff::{SignedDuration, Timestamp};
 /// is saved. A crash in between repeats the apply, which then finds nothing to write.
 const QUIET: SignedDuration = SignedDuration::from_millis(1000);
 
+/// How soon what a finalizer holds is looked at again at first.
+const SOON: SignedDuration = SignedDuration::from_secs(1);
+
+/// Retries after which something that should pass by itself is told to people.
+const PATIENCE: u32 = 3;
+
 /// One step in the life of a Delivery: what its state is now, and what is to be done. The state must be written
 /// before the actions are performed.
 pub fn next(spec: &Spec, state: &State, seen: &Observation, now: Timestamp) -> Decision {
@@ -85,7 +91,23 @@ impl Machine<'_> {
                 match &pruned.refusal {
                     None => self.actions.push(Action::RemoveFinalizer),
                     Some(refusal) if refusal.transient => {
-                        self.fail_to_begin(None, refusal);
+                        let retries = self.state.failure.as_ref().map_or(0, |f| f.retries + 1);
+                        // Most finalizers let go at once.
+                        let at = self.now + back_off(self.spec.retry_interval.min(SOON), retries);
+                        if retries == PATIENCE {
+                            self.notify(
+                                true,
+                                "PruneFailed",
+                                &refusal.problem.object,
+                                refusal.problem.message.clone(),
+                            );
+                        }
+                        self.state.failure = Some(Failure {
+                            revision: None,
+                            problem: refusal.problem.clone(),
+                            retries,
+                            retry_at: stamp(at),
+                        });
                         self.wake_for_failure();
                     }
                     // Nothing will ever remove them: a deleted service account, a right that was taken away. The
@@ -113,10 +135,15 @@ impl Machine<'_> {
         if self.seen.reconcile != self.state.handled_request {
             // What rests until it is tried again is due now.
             self.state.failure = None;
-            if let Some(attempt) = &mut self.state.attempt
-                && attempt.retry_at.as_deref().is_some_and(|at| read_stamp(at) > self.now)
-            {
-                attempt.retry_at = Some(stamp(self.now));
+            match &mut self.state.attempt {
+                Some(attempt) if attempt.step == Step::Failed => {
+                    let (goal, revision) = (attempt.goal, attempt.revision.clone());
+                    self.start(goal, revision);
+                }
+                Some(attempt) if attempt.retry_at.as_deref().is_some_and(|at| read_stamp(at) > self.now) => {
+                    attempt.retry_at = Some(stamp(self.now));
+                }
+                _ => {}
             }
         }
         if let Some(release) = &self.seen.release
@@ -180,25 +207,35 @@ impl Machine<'_> {
                     self.state.failure = None;
                     self.fail_to_begin(None, &Refusal { problem: problem.clone(), transient: true });
                 }
+                // Nobody tells when a setting that was missing is there.
+                self.actions.push(Action::Wake(self.now + self.spec.retry_interval));
                 return None;
             }
             Target::Unknown => return None,
         };
+        // Where only the settings were to blame, other settings are a new revision like any other.
+        let to_blame = |held: &Held| {
+            let same_bundle = self.state.effective.as_ref().is_some_and(|e| e.inputs == held.revision.inputs);
+            !same_bundle || held.revision.settings == target.settings
+        };
         if let Some(held) = &self.state.held
             && held.revision.inputs == target.inputs
+            && to_blame(held)
         {
             let effective = self.state.effective.as_ref()?;
             if self.state.attempt.is_some() {
                 return None;
             }
-            // Settings that made the very same bundle fail are held like a commit.
-            let failed_by_settings =
-                held.revision.inputs == effective.inputs && held.revision.settings == target.settings;
-            if effective.settings == target.settings || failed_by_settings {
+            if effective.settings == target.settings || held.revision.inputs == effective.inputs {
                 self.state.failure = None;
                 return None;
             }
             let refreshed = Revision { settings: target.settings, ..effective.clone() };
+            // Settings that broke it would break it again.
+            let broke = |h: &HistoryEntry| h.outcome == Outcome::RolledBack && h.revision == refreshed;
+            if self.state.history.iter().any(broke) {
+                return None;
+            }
             return Some((Goal::Refresh, refreshed));
         }
         let same = |r: &Revision| r.inputs == target.inputs && r.settings == target.settings;
@@ -276,6 +313,13 @@ impl Machine<'_> {
             Step::Applying => self.applying(attempt),
             Step::Waiting => self.waiting(attempt),
             Step::Pruning => self.pruning(attempt),
+            // What was refused is tried again when that is due, and what was only not healthy may become so.
+            Step::Failed if attempt.retry_at.is_some() => {
+                let deadline = stamp(self.now + self.spec.timeout);
+                let again = Attempt { step: Step::Applying, deadline, ..attempt };
+                self.state.attempt = Some(again.clone());
+                self.applying(again);
+            }
             Step::Failed => {
                 if self.seen.health == Health::Healthy {
                     self.succeed(attempt);
@@ -393,18 +437,23 @@ impl Machine<'_> {
             match &pruned.refusal {
                 Some(refusal) => {
                     self.state.inventory = pruned.inventory.clone();
-                    let at = self.now + back_off(self.spec.retry_interval, attempt.retries);
-                    if attempt.problem.as_ref() != Some(&refusal.problem) {
+                    let interval = match refusal.transient {
+                        true => self.spec.retry_interval.min(SOON),
+                        false => self.spec.retry_interval,
+                    };
+                    let at = self.now + back_off(interval, attempt.retries);
+                    let tell = !refusal.transient || attempt.retries >= PATIENCE;
+                    if tell && attempt.problem.as_ref() != Some(&refusal.problem) {
                         self.notify(
                             true,
                             "PruneFailed",
                             &refusal.problem.object,
                             refusal.problem.message.clone(),
                         );
+                        attempt.problem = Some(refusal.problem.clone());
                     }
                     attempt.retries += 1;
                     attempt.retry_at = Some(stamp(at));
-                    attempt.problem = Some(refusal.problem.clone());
                     attempt.step = Step::Pruning;
                     self.state.attempt = Some(attempt);
                     return self.actions.push(Action::Wake(at));
@@ -445,6 +494,11 @@ impl Machine<'_> {
     }
 
     fn fail(&mut self, mut attempt: Attempt, problem: Problem) {
+        let complete = self
+            .seen
+            .applied
+            .as_ref()
+            .is_some_and(|a| a.revision == attempt.revision && a.end == ApplyEnd::Done);
         match attempt.goal {
             Goal::Rollback => {
                 // Never in silence, and never given up: the last good bundle is tried again, more and more seldom.
@@ -470,18 +524,33 @@ impl Machine<'_> {
                     _ => None,
                 };
                 let Some(effective) = back_to else {
-                    self.notify(
-                        true,
-                        "Failed",
-                        &problem.object,
-                        format!(
-                            "{} ({}) failed and stays in place: {}",
-                            revision, revision.subject, problem.message
-                        ),
-                    );
-                    self.remember(revision, Outcome::Failed, Some(problem.clone()));
+                    // Told once, however often it is tried again.
+                    let told = self.state.history.first().is_some_and(|h| {
+                        h.outcome == Outcome::Failed
+                            && h.revision == revision
+                            && h.problem.as_ref() == Some(&problem)
+                    });
+                    if !told {
+                        self.notify(
+                            true,
+                            "Failed",
+                            &problem.object,
+                            format!(
+                                "{} ({}) failed and stays in place: {}",
+                                revision, revision.subject, problem.message
+                            ),
+                        );
+                        self.remember(revision, Outcome::Failed, Some(problem.clone()));
+                    }
+                    // Not all of it is in place: it cannot become healthy by waiting.
+                    let refused = attempt.step == Step::Applying && !complete;
+                    attempt.retry_at = refused.then(|| {
+                        let at = self.now + back_off(self.spec.retry_interval, attempt.retries);
+                        self.actions.push(Action::Wake(at));
+                        stamp(at)
+                    });
+                    attempt.retries += u32::from(refused);
                     attempt.step = Step::Failed;
-                    attempt.retry_at = None;
                     attempt.problem = Some(problem);
                     self.state.attempt = Some(attempt);
                     return;
@@ -499,7 +568,8 @@ impl Machine<'_> {
                 if attempt.goal == Goal::Deploy {
                     self.hold(revision, problem);
                 } else {
-                    // The held revision stays the one that failed; the new settings are tried again later.
+                    // The held revision stays the one that failed; the new settings are not tried again, as the
+                    // history says.
                     let refusal = Refusal { problem, transient: true };
                     self.set_failure(Some(revision), &refusal, 1);
                 }

@@ -493,6 +493,21 @@ fn new_settings_render_the_effective_revision_and_do_not_retry_the_held_one() {
 }
 
 #[test]
+fn settings_that_broke_the_same_commit_are_held_and_others_are_tried() {
+    let with = |settings: &str| Revision { settings: settings.into(), ..revision("a") };
+    let mut world = World::deployed(&["web"]);
+    world.state.held =
+        Some(Held { revision: with("s2"), problem: problem("CrashLoopBackOff"), since: stamp(world.now) });
+    world.seen.target = Target::Known(with("s2"));
+    world.settle();
+    assert_eq!((world.phase(), world.applied.len()), (Phase::Held, 1));
+    world.seen.target = Target::Known(with("s3"));
+    world.settle();
+    assert_eq!((world.phase(), world.applied.len()), (Phase::Ready, 2));
+    assert!(world.state.held.is_none());
+}
+
+#[test]
 fn a_person_can_go_back_and_the_newest_is_held_then() {
     let mut world = World::deployed(&["web"]);
     world.push("b", &["web"]);
@@ -548,6 +563,52 @@ fn asking_to_look_again_ends_a_rest() {
     world.seen.reconcile = Some("now".into());
     world.settle();
     assert_eq!(world.phase(), Phase::Ready);
+}
+
+#[test]
+fn what_was_refused_while_applying_is_tried_again_and_does_not_count_as_deployed_before() {
+    let mut world = World::deployed(&["web"]);
+    world.spec.rollback = RollbackMode::Off;
+    world.fails_applying.insert("b".into());
+    world.push("b", &["web", "more"]);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Failed, "healthy is only what was there before");
+    let told = world.notices.len();
+    world.pass(600);
+    assert_eq!((world.phase(), world.notices.len()), (Phase::Failed, told), "told once");
+    world.fails_applying.clear();
+    world.pass(1200);
+    assert_eq!(world.phase(), Phase::Ready);
+}
+
+#[test]
+fn a_person_who_asks_has_a_failed_first_revision_tried_again() {
+    let mut world = World::new();
+    world.slow.insert("a".into());
+    world.push("a", &["web"]);
+    world.settle();
+    world.pass(400);
+    assert_eq!(world.phase(), Phase::Failed);
+    world.seen.reconcile = Some("now".into());
+    world.settle();
+    assert_eq!(world.phase(), Phase::Waiting);
+}
+
+#[test]
+fn settings_that_broke_the_effective_revision_are_not_tried_over_and_over() {
+    let mut world = World::deployed(&["web"]);
+    world.broken.insert("b".into());
+    world.push("b", &["web"]);
+    world.settle();
+    assert_eq!(world.phase(), Phase::Held);
+    world.seen.target = Target::Known(Revision { settings: "new".into(), ..revision("b") });
+    world.broken.insert("a".into());
+    world.settle();
+    world.broken.remove("a");
+    world.pass(3600);
+    assert_eq!(world.phase(), Phase::Held);
+    let failed = world.state.history.iter().filter(|h| h.outcome == Outcome::RolledBack).count();
+    assert_eq!(failed, 2, "{:?}", world.state.history);
 }
 
 /// What may happen between two rounds.

@@ -28,7 +28,7 @@ pub async fn run(
 ) -> ApplyEnd {
     let bundle = work.bundle.clone();
     let waves = plan::waves(&bundle);
-    let brings = plan::brings(&bundle);
+    let brings = plan::brings(bundle.objects());
     let mut before: Vec<ObjectId> = Vec::new();
     let mut last = None;
     for (wave, objects) in &waves {

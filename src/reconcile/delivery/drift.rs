@@ -265,7 +265,9 @@ pub async fn correct(
 /// Writes the DriftReport when there is something new to tell.
 pub async fn report(scope: &Scope<'_>, memory: &mut super::work::Memory, effective: &Revision) {
     let objects = memory.drift.objects();
-    let quiet = memory.drift.reported.as_ref().map_or(objects.is_empty(), |r| *r == objects);
+    // A report that an earlier life of the daemon left may say more than is true now.
+    let told = scope.delivery.status.as_ref().and_then(|s| s.drift).unwrap_or(0) > 0;
+    let quiet = memory.drift.reported.as_ref().map_or(objects.is_empty() && !told, |r| *r == objects);
     if quiet && memory.drift.mended.is_empty() {
         return;
     }

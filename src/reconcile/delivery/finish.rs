@@ -2,7 +2,7 @@
 
 use super::bundle::refusal;
 use super::work::Memory;
-use super::{Daemon, Scope, settings};
+use super::{Daemon, Scope, inventory, settings};
 use crate::api::delivery::Revision;
 use crate::api::{Delivery, DeliveryStatus, names};
 use crate::core::rollout::Refusal;
@@ -22,12 +22,22 @@ pub async fn write_status(
     daemon: &Daemon,
     delivery: &Delivery,
     status: DeliveryStatus,
+    memory: &mut Memory,
 ) -> Result<Delivery, kube::Error> {
+    let client = &daemon.connection.client;
+    let entries = status.inventory.clone();
+    let before = delivery.status.as_ref().map(|s| s.inventory_shards.clone()).unwrap_or_default();
     let mut new = delivery.clone();
-    new.status = Some(status);
     new.metadata.managed_fields = None;
+    new.status =
+        Some(inventory::split(client, delivery, status, memory, daemon.options.inventory_shard).await?);
     let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
-    api(daemon, delivery).replace_status(&delivery.name_any(), &params, &new).await
+    let mut written = api(daemon, delivery).replace_status(&delivery.name_any(), &params, &new).await?;
+    inventory::tidy(client, &written, &before, memory).await;
+    if let Some(status) = &mut written.status {
+        status.inventory = entries;
+    }
+    Ok(written)
 }
 
 /// Sees to it that the Delivery does not go before its objects.

@@ -5,6 +5,7 @@ pub mod apply;
 pub mod bundle;
 pub mod drift;
 mod finish;
+pub mod inventory;
 mod observe;
 mod pods;
 pub mod prepare;
@@ -51,6 +52,9 @@ pub enum Error {
     /// The status could not be written; nothing was done.
     #[error("status could not be written: {0}")]
     Status(#[source] Box<kube::Error>),
+    /// A shard of the inventory could not be read; nothing was done.
+    #[error("the inventory could not be read: {0}")]
+    Inventory(#[source] Box<kube::Error>),
     /// The finalizer could not be written.
     #[error("finalizer could not be written: {0}")]
     Finalizer(#[source] Box<kube::Error>),
@@ -173,6 +177,8 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
     let memory = daemon.memory(&delivery);
     let mut memory = memory.lock().await;
     let mut delivery = newer(delivery, memory.latest.take());
+    // Kept whatever becomes of this round: the watch may show an older one for a while.
+    memory.latest = Some(delivery.clone());
     if daemon.is_stopping() {
         return Ok(controller::Action::await_change());
     }
@@ -186,6 +192,13 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
         delivery =
             finish::add_finalizer(&daemon, &delivery).await.map_err(|e| Error::Finalizer(Box::new(e)))?;
     }
+    if delivery.status.as_ref().is_some_and(|s| !s.inventory_shards.is_empty()) {
+        let mut whole = (*delivery).clone();
+        inventory::complete(&daemon.connection.client, &mut whole, &mut memory.shards)
+            .await
+            .map_err(|e| Error::Inventory(Box::new(e)))?;
+        delivery = Arc::new(whole);
+    }
     let mut logged = String::new();
     for _ in 0..ROUNDS {
         log_revision(&daemon, &delivery, &mut logged);
@@ -194,6 +207,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
         let now = daemon.now();
         let decision;
         let written;
+        let mut wake: Option<Timestamp> = None;
         {
             let scope = Scope::new(&daemon, &delivery, access.clone());
             watch(&scope, &mut memory, &before);
@@ -214,11 +228,15 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
             let begun = |state: &State| (state.attempt.clone(), state.held.clone(), state.effective.clone());
             let finding_out = begun(&decision.state) == begun(&State::from(&before))
                 && decision.actions.iter().any(|a| matches!(a, Action::Prepare(..)));
-            written = (!finding_out && must_write(&before, &status, worded)).then_some(status);
+            written = (!finding_out && must_write(&before, &status, worded)).then_some(status.clone());
+            // Words that wait a little are written then, also if nothing else happens.
+            if written.is_none() && !finding_out && status != before {
+                wake = memory.worded_at.map(|at| at + WORDS);
+            }
         }
         if let Some(status) = written {
             tracing::debug!(phase = ?status.phase, "status");
-            match finish::write_status(&daemon, &delivery, status).await {
+            match finish::write_status(&daemon, &delivery, status, &mut memory).await {
                 Ok(new) => {
                     memory.worded_at = Some(now);
                     daemon.count_deployment(&before, &new);
@@ -236,7 +254,6 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
         memory.forget_what_was_shown();
         let scope = Scope::new(&daemon, &delivery, access);
         let mut again = false;
-        let mut wake: Option<Timestamp> = None;
         for action in decision.actions {
             match perform(&scope, &mut memory, action).await {
                 Next::Done => {}
@@ -249,6 +266,9 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
             }
         }
         if !again {
+            if let Some(at) = observe::looks_again(&memory) {
+                wake = Some(wake.map_or(at, |w| w.min(at)));
+            }
             if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none() && s.failure.is_none()) {
                 memory.work = None;
                 memory.pods.clear();
@@ -391,15 +411,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             };
             let live = scope.live_fn();
             let previous = previous(scope, memory, status).await;
+            let before = remove(scope, &work.inventory, prune::What::Before, previous.as_deref()).await;
             let planner = scope.planner(&live, previous);
-            let before = prune::run(
-                &scope.access,
-                &scope.daemon.discovery,
-                &scope.label,
-                &work.inventory,
-                prune::What::Before,
-            )
-            .await;
             work.inventory = before.inventory;
             let end = match before.refusal {
                 Some(refusal) => ApplyEnd::Failed(refusal),
@@ -425,12 +438,15 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             memory.work = Some(work);
         }
         Action::Prune => {
-            let failed = status.attempt.as_ref().is_some_and(|a| a.goal == Goal::Rollback);
-            memory.pruned = Some(remove(scope, status, prune::What::Stale { failed }).await);
+            let good = previous(scope, memory, status).await;
+            let pruned = remove(scope, &status.inventory, prune::What::Stale, good.as_deref()).await;
+            memory.pruned = Some(pruned);
         }
-        Action::PruneAll => memory.pruned = Some(remove(scope, status, prune::What::All).await),
+        Action::PruneAll => {
+            memory.pruned = Some(remove(scope, &status.inventory, prune::What::All, None).await);
+        }
         Action::OrphanAll => {
-            let left = remove(scope, status, prune::What::Orphan).await;
+            let left = remove(scope, &status.inventory, prune::What::Orphan, None).await;
             if let Some(refusal) = left.refusal {
                 scope.notify(true, "LabelLeft", &refusal.problem.object, &refusal.problem.message);
             }
@@ -447,12 +463,16 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
     Next::Again
 }
 
+/// Removes objects. `good` is the bundle of the last good revision, where it can be had: what only a revision after it
+/// adopted is released.
 async fn remove(
     scope: &Scope<'_>,
-    status: &DeliveryStatus,
+    inventory: &[InventoryEntry],
     what: prune::What,
+    good: Option<&Bundle>,
 ) -> crate::core::rollout::Pruned {
-    prune::run(&scope.access, &scope.daemon.discovery, &scope.label, &status.inventory, what).await
+    let never_good = |entry: &InventoryEntry| good.is_none_or(|b| b.get(&entry.id()).is_none());
+    prune::run(&scope.access, &scope.daemon.discovery, &scope.label, inventory, what, never_good).await
 }
 
 /// The bundle of the effective revision, to tell which fields left Git. Without it (its commit is lost) fields that

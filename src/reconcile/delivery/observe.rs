@@ -12,6 +12,7 @@ use crate::reconcile::live::version;
 use crate::reconcile::sources::{Fetched, Store};
 use crate::render;
 use crate::source::CommitId;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde_json::json;
 
@@ -19,6 +20,7 @@ use serde_json::json;
 pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) -> Observation {
     let deleting = scope.delivery.metadata.deletion_timestamp.is_some();
     let target = if deleting { Target::Unknown } else { target(scope, memory).await };
+    note_shown(scope, memory);
     let annotations = scope.delivery.annotations();
     let work = memory.work.as_ref();
     let inventory = work.map_or(status.inventory.as_slice(), |w| w.inventory.as_slice());
@@ -126,12 +128,39 @@ async fn target(scope: &Scope<'_>, memory: &mut Memory) -> Target {
             target
         }
     };
-    let target = match target {
-        Ok(revision) => Target::Known(revision),
+    match target {
+        Ok(revision) => {
+            let target = Target::Known(revision);
+            memory.target = Some((key, target.clone()));
+            target
+        }
+        // Not remembered: what is wrong may be the mirror, which mends itself.
         Err(problem) => Target::Failed(problem),
-    };
-    memory.target = Some((key, target.clone()));
-    target
+    }
+}
+
+/// How long the watch may take to show what we wrote before its silence means that it is gone again.
+const LAG: SignedDuration = SignedDuration::from_secs(10);
+
+/// Notes what the watch has shown of what was written: an object that it shows no more is gone then.
+fn note_shown(scope: &Scope<'_>, memory: &mut Memory) {
+    let Some(work) = &mut memory.work else { return };
+    for entry in &work.inventory {
+        let id = entry.id();
+        if let Some(written) = work.written.get(&id)
+            && !work.shown.contains(&id)
+            && scope.live(&entry.gvk(), &id).is_some_and(|l| version(&l) >= written.resource_version)
+        {
+            work.shown.insert(id);
+        }
+    }
+}
+
+/// When to look again at what was written and not shown since.
+pub fn looks_again(memory: &Memory) -> Option<Timestamp> {
+    let work = memory.work.as_ref()?;
+    let (_, at) = work.end.as_ref()?;
+    work.written.keys().any(|id| !work.shown.contains(id)).then(|| *at + LAG)
 }
 
 async fn revision(
@@ -203,8 +232,12 @@ fn health_of(scope: &Scope<'_>, entry: &InventoryEntry, work: Option<&Work>, pod
     if let Some(trouble) = pods.troubles().get(&id) {
         return Health::Broken(trouble.clone());
     }
-    let written = work.and_then(|w| w.written.get(&id));
+    let silent = |w: &Work| {
+        w.shown.contains(&id) || w.end.as_ref().is_some_and(|(_, at)| *at + LAG <= scope.daemon.now())
+    };
     let live = scope.live(&entry.gvk(), &id);
+    let written =
+        work.and_then(|w| w.written.get(&id)).filter(|_| live.is_some() || !work.is_some_and(silent));
     let verdict = match (&live, written) {
         (Some(live), Some(written)) if version(live) < written.resource_version => written.verdict.clone(),
         (None, Some(written)) => written.verdict.clone(),

@@ -58,8 +58,13 @@ impl Planner<'_> {
         bundle: Arc<Bundle>,
         inventory: &[InventoryEntry],
     ) -> Result<Work, Refusal> {
-        let brings = plan::brings(&bundle);
         let entries: BTreeMap<ObjectId, &InventoryEntry> = inventory.iter().map(|e| (e.id(), e)).collect();
+        // What stands there just as we left it brings nothing new.
+        let brings = plan::brings(bundle.objects().iter().filter(|manifest| {
+            let digest = plan::manifest_digest(manifest, self.key);
+            let entry = entries.get(&manifest.id()).copied();
+            plan::known(manifest, &digest, entry, (self.live)(manifest).as_ref()) != Known::Unchanged
+        }));
         // What is about to be removed first may be what is in the way.
         let clears = inventory.iter().any(|e| {
             e.prune.as_deref() == Some("before") && !bundle.objects().iter().any(|o| o.id() == e.id())
@@ -86,6 +91,7 @@ impl Planner<'_> {
             plan,
             inventory,
             written: BTreeMap::new(),
+            shown: BTreeSet::new(),
             done: BTreeSet::new(),
             at: self.now,
             end: None,
@@ -161,15 +167,27 @@ impl Planner<'_> {
                         act(Act::Later)
                     }
                     Cause::KindUnknown { .. } if comes_later => act(Act::Later),
-                    Cause::Immutable { .. } if may_recreate(manifest) => {
+                    Cause::Immutable { .. } => {
                         let there = get(self.access, &resource, manifest.namespace(), manifest.name())
                             .await
                             .map_err(|e| refuse(&e))?;
-                        match there {
-                            Some(there) => act(Act::Recreate { uid: text(&there, "uid") }),
-                            None => act(Act::Create),
+                        let Some(there) = there else { return act(Act::Create) };
+                        let label = there["metadata"]["labels"][names::DELIVERY_LABEL].as_str();
+                        if label.is_some_and(|l| l != self.label) {
+                            return Err(conflict(manifest));
                         }
+                        // Also where what stands there said so: a rollback gets back the way that the failed commit
+                        // came.
+                        let said_so = there["metadata"]["annotations"][names::RECREATE] == "enabled";
+                        if !may_recreate(manifest) && !said_so {
+                            return Err(refuse(&error));
+                        }
+                        let origin = label.is_none().then_some(EntryOrigin::Adopted);
+                        let act = Act::Recreate { uid: text(&there, "uid") };
+                        Ok(Planned { act, digest: digest_, origin, replicas })
                     }
+                    // It may be what the new definition in the same bundle allows.
+                    Cause::Invalid { .. } | Cause::UnknownField { .. } if comes_later => act(Act::Later),
                     // It cannot be tried; whatever is wrong with it shows while applying.
                     Cause::WebhookNoDryRun { .. } => act(Act::Later),
                     Cause::Invalid { .. } | Cause::QuotaExceeded { .. } if clears => act(Act::Later),

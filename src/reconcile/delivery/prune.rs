@@ -16,11 +16,8 @@ const AT_ONCE: usize = 32;
 /// Which objects are to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Those that left the bundle. `failed`: because the commit that brought them was rolled back.
-    Stale {
-        /// See [`plan::removal`].
-        failed: bool,
-    },
+    /// Those that left the bundle.
+    Stale,
     /// Those that left the bundle and hold an exclusive resource: they go before the new ones are applied.
     Before,
     /// All.
@@ -29,16 +26,18 @@ pub enum What {
     Orphan,
 }
 
-/// Removes objects of an inventory and answers what is left of it.
+/// Removes objects of an inventory and answers what is left of it. `never_good` tells of an object that left the bundle
+/// whether no good revision had it.
 pub async fn run(
     access: &Access,
     discovery: &Discovery,
     label: &str,
     inventory: &[InventoryEntry],
     what: What,
+    never_good: impl Fn(&InventoryEntry) -> bool,
 ) -> Pruned {
     let concerned = |e: &InventoryEntry| match what {
-        What::Stale { .. } => e.stale,
+        What::Stale => e.stale,
         What::Before => e.stale && e.prune.as_deref() == Some("before"),
         What::All | What::Orphan => true,
     };
@@ -46,12 +45,22 @@ pub async fn run(
     let mut groups = plan::removal_order(&remove).into_iter();
     let mut refusal: Option<Refusal> = None;
     for group in groups.by_ref() {
-        let results: Vec<_> = stream::iter(group)
-            .map(|entry| async move {
-                let mut how = plan::removal(&entry, what == What::Stale { failed: true });
-                if what == What::Orphan {
-                    how = Removal::Release;
+        let group: Vec<_> = group
+            .into_iter()
+            .map(|entry| match what {
+                What::Orphan => (entry, Removal::Release),
+                What::All => {
+                    let how = plan::removal(&entry, false);
+                    (entry, how)
                 }
+                What::Stale | What::Before => {
+                    let how = plan::removal(&entry, never_good(&entry));
+                    (entry, how)
+                }
+            })
+            .collect();
+        let results: Vec<_> = stream::iter(group)
+            .map(|(entry, how)| async move {
                 let result = remove_one(access, discovery, label, &entry, how).await;
                 (entry, result)
             })
@@ -59,23 +68,16 @@ pub async fn run(
             .collect()
             .await;
         for (entry, result) in results {
-            if let Err(error) = result {
-                let new = Refusal {
-                    problem: Problem {
-                        reason: error.cause.reason().into(),
-                        object: entry.id().to_string(),
-                        message: error.cause.to_string(),
-                    },
-                    transient: error.is_transient() || error.cause.needs_new_plan(),
-                };
+            if let Err(new) = result {
                 left.push(entry);
                 if refusal.as_ref().is_none_or(|r| r.transient && !new.transient) {
                     refusal = Some(new);
                 }
             }
         }
-        // What was there first goes last: a group waits until the ones after it are gone.
-        if refusal.is_some() {
+        // What was there first goes last: a group waits until the ones after it are gone. It does not wait for what
+        // nobody will ever remove when all is to go.
+        if refusal.as_ref().is_some_and(|r| r.transient || what != What::All) {
             break;
         }
     }
@@ -89,19 +91,38 @@ async fn remove_one(
     label: &str,
     entry: &InventoryEntry,
     how: Removal,
-) -> Result<(), ApplyError> {
+) -> Result<(), Refusal> {
+    let failed = |error: ApplyError| Refusal {
+        problem: Problem {
+            reason: error.cause.reason().into(),
+            object: entry.id().to_string(),
+            message: error.cause.to_string(),
+        },
+        transient: error.is_transient() || error.cause.needs_new_plan(),
+    };
     let gvk = entry.gvk();
     let resource = match discovery.resource(&gvk).or_else(|| discovery.preferred(&gvk.group, &gvk.kind)) {
         Some(resource) => resource,
         // The kind is gone, and its objects with it.
         None => match discovery.find(&gvk).await {
             Ok(Some(resource)) => resource,
-            _ => return Ok(()),
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                return Err(Refusal {
+                    problem: Problem {
+                        reason: "DiscoveryFailed".into(),
+                        object: entry.id().to_string(),
+                        message: error.to_string(),
+                    },
+                    transient: true,
+                });
+            }
         },
     };
     // Twice: the object may change between the look and the delete, and is looked at again then.
     for _ in 0..2 {
-        let Some(there) = get(access, &resource, &entry.namespace, &entry.name).await? else { return Ok(()) };
+        let there = get(access, &resource, &entry.namespace, &entry.name).await.map_err(failed)?;
+        let Some(there) = there else { return Ok(()) };
         let text = |field: &str| there["metadata"][field].as_str().unwrap_or_default();
         let ours = there["metadata"]["labels"][names::DELIVERY_LABEL].as_str() == Some(label);
         if !ours || entry.uid.as_deref().is_some_and(|uid| uid != text("uid")) {
@@ -124,18 +145,39 @@ async fn remove_one(
                 }
                 return patch_json(access, &resource, &entry.namespace, &entry.name, version, &operations)
                     .await
-                    .map(|_| ());
+                    .map(|_| ())
+                    .map_err(failed);
             }
             Removal::Delete => {
                 let how = Propagation::Background;
                 let uid = text("uid");
-                let gone =
-                    delete(access, &resource, &entry.namespace, &entry.name, uid, Some(version), how).await?;
-                if gone != Deletion::Changed {
-                    return Ok(());
+                let gone = delete(access, &resource, &entry.namespace, &entry.name, uid, Some(version), how)
+                    .await
+                    .map_err(failed)?;
+                match gone {
+                    Deletion::Changed => {}
+                    Deletion::Deleting => return Err(being_deleted(entry, &there)),
+                    Deletion::Deleted | Deletion::AlreadyGone | Deletion::Replaced => return Ok(()),
                 }
             }
         }
     }
-    Err(ApplyError::new(entry.id(), crate::cluster::Cause::Conflict))
+    Err(failed(ApplyError::new(entry.id(), crate::cluster::Cause::Conflict)))
+}
+
+/// Finalizers hold it; it is looked at again until it is gone.
+fn being_deleted(entry: &InventoryEntry, there: &serde_json::Value) -> Refusal {
+    let holders: Vec<&str> = there["metadata"]["finalizers"]
+        .as_array()
+        .map(|all| all.iter().filter_map(serde_json::Value::as_str).collect())
+        .unwrap_or_default();
+    let by = if holders.is_empty() { String::new() } else { format!(" by {}", holders.join(", ")) };
+    Refusal {
+        problem: Problem {
+            reason: "BeingDeleted".into(),
+            object: entry.id().to_string(),
+            message: format!("is being deleted, and still held{by}"),
+        },
+        transient: true,
+    }
 }

@@ -34,6 +34,8 @@ pub struct Memory {
     pub carried: Option<(Revision, BTreeMap<ObjectId, Written>)>,
     /// What was written and the watch may not show yet: the version, and when.
     pub awaited: BTreeMap<ObjectId, (u64, Timestamp)>,
+    /// The shards of a large inventory.
+    pub shards: super::inventory::Shards,
     /// What pruning came to; shown once.
     pub pruned: Option<Pruned>,
     /// The settings that were read, by their digest.
@@ -117,6 +119,8 @@ pub struct Work {
     pub inventory: Vec<InventoryEntry>,
     /// What was written in this life of the daemon.
     pub written: BTreeMap<ObjectId, Written>,
+    /// Of these, what a watch has shown since.
+    pub shown: BTreeSet<ObjectId>,
     /// Objects of this plan that are done.
     pub done: BTreeSet<ObjectId>,
     /// When it was prepared.

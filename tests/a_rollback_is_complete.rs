@@ -1,0 +1,243 @@
+//! After a rollback nothing of the bad commit is left but what Kubernetes cannot undo and what was never its own; and a
+//! rollback needs neither the remote nor luck.
+
+use crate::support::cluster::wait_until;
+use crate::support::daemon::{LIMIT, World, condition, config_map, deployment};
+use serde_json::json;
+use windlass::api::condition::kind;
+use windlass::api::delivery::{Outcome, Phase, Step};
+use windlass::api::names;
+
+fn claim(name: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: {name}}}\nspec:\n  accessModes: \
+         [ReadWriteOnce]\n  resources: {{requests: {{storage: 1Gi}}}}\n"
+    )
+}
+
+fn job(name: &str, tag: &str) -> String {
+    format!(
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: {name}}}\nspec:\n  backoffLimit: 0\n  template:\n    spec:\n      \
+         restartPolicy: Never\n      containers: [{{name: it, image: \"registry.example.com/{name}:{tag}\"}}]\n"
+    )
+}
+
+async fn deployed(test: &str) -> (World, String) {
+    let world = World::new(test).await;
+    let good = world.commit("Good", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
+    world.deliver("shop", json!({})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    (world, good)
+}
+
+#[tokio::test]
+async fn what_it_adopted_is_released_and_its_data_stays() {
+    let (world, _) = deployed("adopted").await;
+    let theirs = json!({"metadata": {"name": "theirs"}, "data": {"key": "theirs", "other": "theirs"}});
+    world.space.send("POST", &world.space.path("v1", "configmaps"), &theirs).await;
+    let bad = world.commit(
+        "Adopts, creates and breaks",
+        &[
+            ("shop/web.yaml", &deployment("web", "crash", 1)),
+            ("shop/theirs.yaml", &config_map("theirs", "ours")),
+            ("shop/new.yaml", &config_map("new", "1")),
+            ("shop/data.yaml", &claim("data")),
+        ],
+    );
+    let delivery = world.wait_for("shop", Phase::Held, &bad).await;
+    assert_eq!(delivery.status.unwrap().inventory.len(), 1);
+    assert_eq!(world.names("v1", "configmaps").await, ["theirs"]);
+    let theirs = world.get("v1", "configmaps", "theirs").await;
+    assert!(theirs["metadata"]["labels"][names::DELIVERY_LABEL].is_null(), "{theirs}");
+    assert_eq!(theirs["data"]["other"], "theirs");
+    assert!(world.get("v1", "persistentvolumeclaims", "data").await.is_object(), "data is not thrown away");
+}
+
+#[tokio::test]
+async fn what_an_overtaken_commit_adopted_is_released_too() {
+    let (world, _) = deployed("overtaken").await;
+    let theirs = json!({"metadata": {"name": "theirs"}, "data": {"other": "theirs"}});
+    world.space.send("POST", &world.space.path("v1", "configmaps"), &theirs).await;
+    let stuck = world.commit(
+        "Adopts and is never ready",
+        &[
+            ("shop/web.yaml", &deployment("web", "unready", 1)),
+            ("shop/theirs.yaml", &config_map("theirs", "ours")),
+        ],
+    );
+    world.wait_for("shop", Phase::Waiting, &stuck).await;
+    let fixed =
+        world.commit("Neither", &[("shop/web.yaml", &deployment("web", "ok", 2)), ("shop/theirs.yaml", "")]);
+    world.wait_for("shop", Phase::Ready, &fixed).await;
+    let theirs = world.get("v1", "configmaps", "theirs").await;
+    assert!(theirs["metadata"]["labels"][names::DELIVERY_LABEL].is_null(), "{theirs}");
+    assert_eq!(theirs["data"]["other"], "theirs");
+}
+
+#[tokio::test]
+async fn a_job_that_fails_is_a_broken_commit() {
+    let (world, good) = deployed("job").await;
+    let bad = world.commit("A job that fails", &[("shop/migrate.yaml", &job("migrate", "fail"))]);
+    let delivery = world.wait_for("shop", Phase::Held, &bad).await;
+    let held = delivery.status.as_ref().unwrap().held.clone().unwrap();
+    assert_eq!(held.problem.object, format!("Job {}/migrate", world.space.name));
+    assert_eq!(delivery.status.unwrap().effective.unwrap().commit, good);
+    world.wait_object("batch/v1", "jobs", "migrate", "gone", serde_json::Value::is_null).await;
+}
+
+#[tokio::test]
+async fn a_recreation_is_taken_back_by_one() {
+    let (world, _) = deployed("recreated").await;
+    let bad_web = deployment("web", "crash", 1).replace("app: web", "app: shop").replace(
+        "metadata: {name: web}",
+        "metadata: {name: web, annotations: {windlass.dev/recreate: enabled}}",
+    );
+    let bad = world.commit("Another selector, and broken", &[("shop/web.yaml", &bad_web)]);
+    world.wait_for("shop", Phase::Held, &bad).await;
+    let web = world.get("apps/v1", "deployments", "web").await;
+    assert_eq!(web["spec"]["selector"]["matchLabels"]["app"], "web");
+}
+
+#[tokio::test]
+async fn a_newer_commit_gets_through_in_the_middle_of_it() {
+    let (world, _) = deployed("middle").await;
+    // A finalizer keeps the rollback from ending.
+    let held = config_map("bad", "1").replace("{name: bad}", "{name: bad, finalizers: [example.com/hold]}");
+    let bad = world
+        .commit("Broken", &[("shop/web.yaml", &deployment("web", "missing", 1)), ("shop/bad.yaml", &held)]);
+    world.wait_for("shop", Phase::RollingBack, &bad).await;
+    let fixed =
+        world.commit("Fixed", &[("shop/web.yaml", &deployment("web", "fixed", 1)), ("shop/bad.yaml", "")]);
+    world
+        .wait("shop", "the newer one is under way", |d| {
+            let attempt = d.status.as_ref().and_then(|s| s.attempt.as_ref());
+            attempt.is_some_and(|a| a.revision.commit == fixed)
+        })
+        .await;
+    world.patch("v1", "configmaps", "bad", json!({"metadata": {"finalizers": null}})).await;
+    let delivery = world.wait_for("shop", Phase::Ready, &fixed).await;
+    let status = delivery.status.unwrap();
+    assert!(status.held.is_none());
+    let outcomes: Vec<_> = status.history.iter().map(|h| h.outcome).collect();
+    assert!(!outcomes.contains(&Outcome::Restored), "{outcomes:?}");
+    assert!(world.names("v1", "configmaps").await.is_empty());
+}
+
+#[tokio::test]
+async fn git_going_back_to_what_was_good_ends_the_hold() {
+    let (world, good) = deployed("reverted").await;
+    let bad = world.commit("Broken", &[("shop/web.yaml", &deployment("web", "missing", 1))]);
+    world.wait_for("shop", Phase::Held, &bad).await;
+    let audit = world.space.cluster.audit();
+    world.repo.git(&["revert", "--no-edit", "HEAD"]);
+    let delivery = world.wait_for("shop", Phase::Ready, &good).await;
+    assert!(delivery.status.unwrap().held.is_none());
+    let writes = world.writes(&audit);
+    assert!(writes.is_empty(), "it was back already: {writes:#?}");
+}
+
+#[tokio::test]
+async fn a_first_revision_that_fails_stays_and_counts_once_it_is_healthy() {
+    let world = World::new("first").await;
+    let first = world.commit("Not ready yet", &[("shop/web.yaml", &deployment("web", "unready", 1))]);
+    world.deliver("shop", json!({"timeout": "2s"})).await;
+    let delivery = world.wait_for("shop", Phase::Failed, &first).await;
+    assert!(delivery.status.as_ref().unwrap().held.is_none());
+    let (_, reason, message) = condition(&delivery, kind::READY);
+    assert_eq!(reason, "Timeout");
+    assert!(message.contains("first revision"), "{message}");
+    assert_eq!(world.names("apps/v1", "deployments").await, ["web"]);
+    // Somebody helps it, such as by scaling it to what does run.
+    world.patch("apps/v1", "deployments", "web", json!({"spec": {"replicas": 0}})).await;
+    let delivery = world.wait_for("shop", Phase::Ready, &first).await;
+    assert_eq!(delivery.status.unwrap().history[0].outcome, Outcome::Deployed);
+}
+
+#[tokio::test]
+async fn one_that_fails_says_so_and_goes_on_trying() {
+    let (world, good) = deployed("stuck").await;
+    world.deliver("shop", json!({"timeout": "3s", "retryInterval": "1s"})).await;
+    // What was good is refused from now on.
+    let quota = json!({"metadata": {"name": "full"}, "spec": {"hard": {"count/configmaps": "1"}}});
+    let with = world.commit("With a map", &[("shop/map.yaml", &config_map("map", "1"))]);
+    world.wait_for("shop", Phase::Ready, &with).await;
+    let bad = world.commit(
+        "Broken, and without the map",
+        &[("shop/web.yaml", &deployment("web", "unready", 1)), ("shop/map.yaml", "")],
+    );
+    world.wait_for("shop", Phase::Waiting, &bad).await;
+    world.delete("v1", "configmaps", "map").await;
+    world.space.send("POST", &world.space.path("v1", "resourcequotas"), &quota).await;
+    let delivery = world
+        .wait("shop", "RollbackFailed", |d| {
+            d.status.as_ref().is_some_and(|s| s.phase == Phase::RollbackFailed)
+        })
+        .await;
+    let (status, reason, message) = condition(&delivery, kind::READY);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "RollbackFailed"));
+    assert!(message.contains("quota"), "{message}");
+    world.wait_event("shop", "RollbackFailed").await;
+    world.delete("v1", "resourcequotas", "full").await;
+    let delivery = world.wait_for("shop", Phase::Held, &bad).await;
+    assert_eq!(delivery.status.unwrap().effective.unwrap().commit, with);
+    assert_ne!(good, with);
+    assert_eq!(world.names("v1", "configmaps").await, ["map"]);
+}
+
+#[tokio::test]
+async fn it_needs_no_remote() {
+    let (mut world, good) = deployed("remote").await;
+    let bad = world.commit(
+        "Never ready",
+        &[("shop/web.yaml", &deployment("web", "unready", 1)), ("shop/new.yaml", &config_map("new", "1"))],
+    );
+    world.wait_for("shop", Phase::Waiting, &bad).await;
+    world.kill();
+    let aside = world.repo.root().join("gone");
+    std::fs::rename(world.repo.path(), &aside).unwrap();
+    // Broken beyond doubt, noticed by a daemon that has never seen the remote.
+    world.patch("apps/v1", "deployments", "web", json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "image": "registry.example.com/web:missing"}]}}}})).await;
+    world.restart().await;
+    let delivery = world.wait_for("shop", Phase::Held, &bad).await;
+    assert_eq!(delivery.status.unwrap().effective.unwrap().commit, good);
+    let web = world.get("apps/v1", "deployments", "web").await;
+    assert_eq!(web["spec"]["template"]["spec"]["containers"][0]["image"], "registry.example.com/web:ok");
+    assert!(world.names("v1", "configmaps").await.is_empty());
+    std::fs::rename(&aside, world.repo.path()).unwrap();
+}
+
+#[tokio::test]
+async fn a_person_can_ask_for_one() {
+    let (world, good) = deployed("asked").await;
+    let second = world.commit("Second", &[("shop/web.yaml", &deployment("web", "ok", 2))]);
+    world.wait_for("shop", Phase::Ready, &second).await;
+    world.annotate("shop", names::ROLLBACK_REQUEST, &good).await;
+    let delivery = world.wait_for("shop", Phase::Held, &second).await;
+    let status = delivery.status.unwrap();
+    assert_eq!(status.effective.unwrap().commit, good);
+    assert_eq!(status.held.unwrap().problem.reason, "RolledBackByHand");
+    assert_eq!(world.get("apps/v1", "deployments", "web").await["spec"]["replicas"], 1);
+}
+
+#[tokio::test]
+async fn what_was_refused_while_applying_is_no_success_with_rollback_off() {
+    let (world, _) = deployed("off").await;
+    world.deliver("shop", json!({"rollback": {"mode": "Off"}, "retryInterval": "1s"})).await;
+    let quota = json!({"metadata": {"name": "full"}, "spec": {"hard": {"count/configmaps": "2"}}});
+    world.space.send("POST", &world.space.path("v1", "resourcequotas"), &quota).await;
+    wait_until("the quota counts", LIMIT, || async {
+        let quota = world.get("v1", "resourcequotas", "full").await;
+        if quota["status"]["used"].is_object() { Ok(()) } else { Err(quota.to_string()) }
+    })
+    .await;
+    // Each fits into the quota, not both: that shows only while they are applied.
+    let bad = world.commit(
+        "Too many",
+        &[("shop/one.yaml", &config_map("one", "1")), ("shop/two.yaml", &config_map("two", "1"))],
+    );
+    let delivery = world.wait_for("shop", Phase::Failed, &bad).await;
+    assert_eq!(delivery.status.unwrap().attempt.unwrap().step, Step::Failed);
+    world.delete("v1", "resourcequotas", "full").await;
+    world.wait_for("shop", Phase::Ready, &bad).await;
+    assert_eq!(world.names("v1", "configmaps").await, ["one", "two"]);
+}

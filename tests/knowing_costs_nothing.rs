@@ -1,0 +1,127 @@
+//! With no change nothing is asked and nothing is written; a change costs what it must and no more.
+
+use crate::support::cluster::{Audited, wait_until};
+use crate::support::daemon::{LIMIT, World, config_map, deployment};
+use serde_json::json;
+use std::time::Duration;
+use windlass::api::delivery::Phase;
+
+/// What is done anyhow: the Lease is renewed, and watches are opened again now and then.
+fn besides_watches_and_lease(requests: Vec<Audited>) -> Vec<Audited> {
+    requests.into_iter().filter(|r| r.resource != "leases" && r.verb != "watch").collect()
+}
+
+async fn settled(world: &World, commit: &str) {
+    world.wait_for("shop", Phase::Ready, commit).await;
+    world.wait_fetched(commit).await;
+    quiet(world).await;
+}
+
+/// Waits until the daemon has asked for nothing for a moment: Events and words follow a change.
+async fn quiet(world: &World) {
+    wait_until("it is quiet", LIMIT, || async {
+        let audit = world.space.cluster.audit();
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
+        if requests.is_empty() { Ok(()) } else { Err(format!("{requests:?}")) }
+    })
+    .await;
+}
+
+async fn deployed(test: &str, template: serde_json::Value) -> (World, String) {
+    let world = World::new(test).await;
+    let commit = world.commit(
+        "First",
+        &[
+            ("shop/web.yaml", &deployment("web", "ok", 1)),
+            ("shop/settings.yaml", &config_map("settings", "1")),
+        ],
+    );
+    world.deliver("shop", template).await;
+    settled(&world, &commit).await;
+    (world, commit)
+}
+
+#[tokio::test]
+async fn without_a_change_nothing_is_asked() {
+    let (world, _) = deployed("quiet", json!({"interval": "1s"})).await;
+    world
+        .repository(json!({"interval": "1s", "deliveries": [{"path": "shop", "template": {
+        "targetNamespace": world.space.name, "timeout": "60s", "retryInterval": "2s", "interval": "1s"}}]}))
+        .await;
+    quiet(&world).await;
+    let audit = world.space.cluster.audit();
+    // The point is that time passes and nothing happens: three full comparisons, and as many looks at Git.
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    let requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
+    assert!(requests.is_empty(), "{requests:#?}");
+}
+
+#[tokio::test]
+async fn a_restart_over_a_settled_state_writes_nothing() {
+    let (mut world, commit) = deployed("again", json!({})).await;
+    let before = world.deliveries().get("shop").await.unwrap().metadata.resource_version;
+    let audit = world.space.cluster.audit();
+    world.restart().await;
+    wait_until("the new daemon reads the objects", LIMIT, || async {
+        let requests = audit.in_namespace(&world.space.name);
+        let seen = requests.iter().any(|r| r.resource == "deliveries" && r.verb == "list");
+        if seen { Ok(()) } else { Err(format!("{} requests", requests.len())) }
+    })
+    .await;
+    quiet(&world).await;
+    let mut writes = besides_watches_and_lease(audit.in_namespace(&world.space.name));
+    writes.retain(|r| !r.is_read());
+    assert!(writes.is_empty(), "{writes:#?}");
+    let after = world.wait_for("shop", Phase::Ready, &commit).await;
+    assert_eq!(after.metadata.resource_version, before);
+    // What there is to read does not grow with the objects: a list for each kind at most, and no object by itself.
+    let requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
+    assert!(requests.iter().all(|r| r.resource != "configmaps" || r.name.is_empty()), "{requests:#?}");
+}
+
+#[tokio::test]
+async fn a_commit_elsewhere_costs_the_delivery_nothing() {
+    let (world, commit) = deployed("elsewhere", json!({})).await;
+    let before = world.deliveries().get("shop").await.unwrap();
+    let audit = world.space.cluster.audit();
+    let other = world.commit("Elsewhere", &[("other/it.txt", "1"), ("read.me", "2")]);
+    world.wait_fetched(&other).await;
+    quiet(&world).await;
+    let requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
+    let about: Vec<_> =
+        requests.iter().filter(|r| !["repositories", "events"].contains(&r.resource.as_str())).collect();
+    assert!(about.iter().all(|r| r.resource == "deliveries" && r.is_read()), "{about:#?}");
+    let after = world.deliveries().get("shop").await.unwrap();
+    assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
+    assert!(after.status.unwrap().revision.unwrap().ends_with(&commit));
+}
+
+#[tokio::test]
+async fn a_changed_object_costs_two_requests_and_a_delivery_three_writes() {
+    let world = World::new("budget").await;
+    let all = |value: &str| -> Vec<(String, String)> {
+        (0..10)
+            .map(|n| {
+                (format!("shop/{n}.yaml"), config_map(&format!("it-{n}"), if n < 5 { value } else { "same" }))
+            })
+            .collect()
+    };
+    let commit = |value: &str| {
+        let all = all(value);
+        let files: Vec<(&str, &str)> = all.iter().map(|(p, c)| (p.as_str(), c.as_str())).collect();
+        world.commit(value, &files)
+    };
+    let first = commit("one");
+    world.deliver("shop", json!({})).await;
+    settled(&world, &first).await;
+    let audit = world.space.cluster.audit();
+    let second = commit("two");
+    settled(&world, &second).await;
+    let requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
+    let (objects, own): (Vec<_>, Vec<_>) = requests.into_iter().partition(|r| r.resource == "configmaps");
+    assert_eq!(objects.len(), 10, "a dry-run and an apply for each of the five: {objects:#?}");
+    assert_eq!(world.writes(&audit).len(), 5);
+    let own: Vec<_> = own.into_iter().filter(|r| !r.is_read() && r.resource != "repositories").collect();
+    assert!(own.len() <= 3, "{own:#?}");
+}
