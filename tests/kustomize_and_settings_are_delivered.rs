@@ -215,12 +215,10 @@ async fn settings_that_break_the_same_commit_are_rolled_back_and_not_tried_again
     let web = world.get("apps/v1", "deployments", "web").await;
     assert_eq!(web["spec"]["template"]["spec"]["containers"][0]["image"], "registry.example.com/web:ok");
     world.texts("ConfigMap", "vars", json!({"tag": "fixed"})).await;
-    wait_until("the new tag runs", LIMIT, || async {
-        let web = world.get("apps/v1", "deployments", "web").await;
-        let image = web["spec"]["template"]["spec"]["containers"][0]["image"].clone();
-        if image == "registry.example.com/web:fixed" { Ok(()) } else { Err(image.to_string()) }
-    })
-    .await;
+    let delivery = world.wait_for("shop", Phase::Ready, &good).await;
+    assert!(delivery.status.unwrap().held.is_none());
+    let web = world.get("apps/v1", "deployments", "web").await;
+    assert_eq!(web["spec"]["template"]["spec"]["containers"][0]["image"], "registry.example.com/web:fixed");
 }
 
 #[tokio::test]

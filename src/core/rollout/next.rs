@@ -217,17 +217,20 @@ impl Machine<'_> {
             }
             Target::Unknown => return None,
         };
+        // Where only the settings were to blame, other settings are a new revision like any other.
+        let to_blame = |held: &Held| {
+            let same_bundle = self.state.effective.as_ref().is_some_and(|e| e.inputs == held.revision.inputs);
+            !same_bundle || held.revision.settings == target.settings
+        };
         if let Some(held) = &self.state.held
             && held.revision.inputs == target.inputs
+            && to_blame(held)
         {
             let effective = self.state.effective.as_ref()?;
             if self.state.attempt.is_some() {
                 return None;
             }
-            // Settings that made the very same bundle fail are held like a commit.
-            let failed_by_settings =
-                held.revision.inputs == effective.inputs && held.revision.settings == target.settings;
-            if effective.settings == target.settings || failed_by_settings {
+            if effective.settings == target.settings || held.revision.inputs == effective.inputs {
                 self.state.failure = None;
                 return None;
             }

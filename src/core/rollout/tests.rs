@@ -526,6 +526,21 @@ fn new_settings_render_the_effective_revision_and_do_not_retry_the_held_one() {
 }
 
 #[test]
+fn settings_that_broke_the_same_commit_are_held_and_others_are_tried() {
+    let with = |settings: &str| Revision { settings: settings.into(), ..revision("a") };
+    let mut world = World::deployed(&["web"]);
+    world.state.held =
+        Some(Held { revision: with("s2"), problem: problem("CrashLoopBackOff"), since: stamp(world.now) });
+    world.seen.target = Target::Known(with("s2"));
+    world.settle();
+    assert_eq!((world.phase(), world.applied.len()), (Phase::Held, 1));
+    world.seen.target = Target::Known(with("s3"));
+    world.settle();
+    assert_eq!((world.phase(), world.applied.len()), (Phase::Ready, 2));
+    assert!(world.state.held.is_none());
+}
+
+#[test]
 fn a_person_can_go_back_and_the_newest_is_held_then() {
     let mut world = World::deployed(&["web"]);
     world.push("b", &["web"]);
