@@ -62,7 +62,7 @@ impl Demo {
         let mut kubectl = vec!["kubectl".to_owned()];
         if current {
             say(&format!(
-                "This uses the cluster of your kubeconfig. It installs three CustomResourceDefinitions (windlass.dev) and makes the \
+                "This uses the cluster of your kubeconfig. It installs CustomResourceDefinitions (windlass.dev) and makes the \
                  namespaces {HOME} and shop, in which it deploys two pause containers; at the end it removes all of that."
             ));
             if !yes {

@@ -131,6 +131,12 @@ impl Installation {
         if !self.accounts.is_empty() {
             impersonate["resourceNames"] = json!(self.accounts);
         }
+        // What Repositories name in `secretRef`. In all namespaces not list: a name has to be known there, and a new
+        // version is seen at the next poll. In one namespace it is watched.
+        let secrets = match self.watch_namespace {
+            None => vec!["get"],
+            Some(_) => vec!["get", "list", "watch"],
+        };
         json!([
             {
                 "apiGroups": [names::GROUP],
@@ -139,7 +145,7 @@ impl Installation {
             },
             {
                 "apiGroups": [names::GROUP],
-                "resources": ["deliveries", "driftreports"],
+                "resources": ["deliveries", "driftreports", "inventoryshards"],
                 "verbs": ["get", "list", "watch", "create", "patch", "delete"],
             },
             {
@@ -155,8 +161,7 @@ impl Installation {
                 "verbs": ["update"],
             },
             {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
-            // What Repositories name in `secretRef`. Not list: a name has to be known.
-            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
+            {"apiGroups": [""], "resources": ["secrets"], "verbs": secrets},
             impersonate,
         ])
     }

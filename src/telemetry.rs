@@ -100,7 +100,7 @@ where
                     anstyle::Style::new()
                 };
                 write!(writer, "{dim}{time}{dim:#} {colour}{level:>5}{colour:#} {}", plain(&message))?;
-                for (name, value) in &fields {
+                for (name, value) in fields.iter().filter(|(_, value)| **value != "") {
                     write!(writer, " {dim}{name}={dim:#}{}", plain(value))?;
                 }
                 writeln!(writer)

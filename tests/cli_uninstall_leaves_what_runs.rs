@@ -70,7 +70,7 @@ fn uninstall(cluster: &Cluster, more: &[&str]) -> Answer {
 
 #[tokio::test]
 async fn nothing_of_ours_is_left_and_the_pods_run_on() {
-    let cluster = Cluster::start();
+    let cluster = Cluster::own();
     let repo = Repo::empty();
     repo.git(&["config", "user.name", "Ada"]);
     repo.commit(&[
@@ -79,19 +79,19 @@ async fn nothing_of_ours_is_left_and_the_pods_run_on() {
         ("blog/settings.yaml", &config_map("settings", "blue")),
     ]);
     let cache = tempfile::tempdir().unwrap();
-    let mut daemon = Daemon::start(&cluster, &repo, cache.path());
-    ready(&cluster, 2).await;
+    let mut daemon = Daemon::start(cluster, &repo, cache.path());
+    ready(cluster, 2).await;
     let pods = |cluster: &Cluster| {
         let list = get(cluster, &["pods", "-n", "shop"]);
         list["items"].as_array().unwrap().iter().map(|p| p["metadata"]["uid"].clone()).collect::<Vec<_>>()
     };
-    let before = pods(&cluster);
+    let before = pods(cluster);
     assert_eq!(before.len(), 1);
 
-    let running = uninstall(&cluster, &[]);
+    let running = uninstall(cluster, &[]);
     assert_eq!(running.code, 2, "{running:?}");
     assert!(running.err.contains("stop it"), "{running:?}");
-    assert_eq!(get(&cluster, &["deliveries", "-A"])["items"].as_array().unwrap().len(), 2);
+    assert_eq!(get(cluster, &["deliveries", "-A"])["items"].as_array().unwrap().len(), 2);
 
     daemon.terminate();
     let unasked = windlass_with(&cluster.kubeconfig, &["uninstall"]);
@@ -104,25 +104,25 @@ async fn nothing_of_ours_is_left_and_the_pods_run_on() {
     let file = cache.path().join("lease.yaml");
     std::fs::write(&file, other).unwrap();
     assert_eq!(kubectl_with(&cluster.kubeconfig, &["apply", "-f", file.to_str().unwrap()]).code, 0);
-    let first = uninstall(&cluster, &[]);
+    let first = uninstall(cluster, &[]);
     assert_eq!(first.code, 0, "{first:?}");
     assert!(!first.out.contains("CustomResourceDefinition"), "{first:?}");
-    assert_eq!(get(&cluster, &["deliveries", "-A"])["items"].as_array().unwrap().len(), 0);
+    assert_eq!(get(cluster, &["deliveries", "-A"])["items"].as_array().unwrap().len(), 0);
     kubectl_with(&cluster.kubeconfig, &["delete", "namespace", "other"]);
-    let second = uninstall(&cluster, &[]);
+    let second = uninstall(cluster, &[]);
     assert_eq!(second.code, 0, "{second:?}");
     assert!(second.out.contains("CustomResourceDefinition deliveries.windlass.dev removed"), "{second:?}");
 
-    assert_eq!(pods(&cluster), before, "the pods are the same");
+    assert_eq!(pods(cluster), before, "the pods are the same");
     for (namespace, kind, name) in
         [("shop", "deployment", "web"), ("shop", "configmap", "settings"), ("blog", "configmap", "settings")]
     {
-        let object = get(&cluster, &[kind, name, "-n", namespace, "--show-managed-fields"]);
+        let object = get(cluster, &[kind, name, "-n", namespace, "--show-managed-fields"]);
         assert_eq!(object["metadata"]["name"], name);
         assert!(!object.to_string().contains("windlass"), "{object:#}");
     }
     wait_until("the namespace is gone", LIMIT, || async {
-        match get(&cluster, &["namespace", "windlass-system"]) {
+        match get(cluster, &["namespace", "windlass-system"]) {
             Value::Null => Ok(()),
             there => Err(there["status"].to_string()),
         }
@@ -133,7 +133,7 @@ async fn nothing_of_ours_is_left_and_the_pods_run_on() {
         &["get", "crd,lease,secret,clusterrole,clusterrolebinding", "-A", "-o", "name"],
     );
     assert!(!everything.out.contains("windlass"), "{everything:?}");
-    let again = uninstall(&cluster, &[]);
+    let again = uninstall(cluster, &[]);
     assert_eq!(
         (again.code, again.out.as_str()),
         (0, "nothing of Windlass is in this cluster\n"),
@@ -144,12 +144,13 @@ async fn nothing_of_ours_is_left_and_the_pods_run_on() {
     assert!(status.err.contains("is not installed"), "{status:?}");
 
     // From the beginning: what runs already is adopted, and goes when that is asked for.
-    let mut daemon = Daemon::start(&cluster, &repo, cache.path());
-    ready(&cluster, 2).await;
-    assert_eq!(pods(&cluster), before, "adopted, not made anew");
+    let mut daemon = Daemon::start(cluster, &repo, cache.path());
+    ready(cluster, 2).await;
+    assert_eq!(pods(cluster), before, "adopted, not made anew");
     daemon.terminate();
-    let all = uninstall(&cluster, &["--delete-objects"]);
+    let all = uninstall(cluster, &["--delete-objects"]);
     assert_eq!(all.code, 0, "{all:?}");
-    assert_eq!(get(&cluster, &["deployment", "web", "-n", "shop"]), Value::Null);
-    assert_eq!(get(&cluster, &["configmap", "settings", "-n", "blog"]), Value::Null);
+    assert_eq!(get(cluster, &["deployment", "web", "-n", "shop"]), Value::Null);
+    assert_eq!(get(cluster, &["configmap", "settings", "-n", "blog"]), Value::Null);
+    cluster.stop();
 }

@@ -81,11 +81,13 @@ async fn round(rest: Duration) -> Round {
     for prefix in ["warm", "bare", "app"] {
         namespaces.extend((1..=DELIVERIES).map(|n| config::name(prefix, n)));
     }
-    stream::iter(&namespaces)
-        .for_each_concurrent(16, |name| async {
+    let made = namespaces.iter().map(|name| {
+        let client = client.clone();
+        async move {
             send(&client, "POST", "/api/v1/namespaces", &json!({"metadata": {"name": name}})).await;
-        })
-        .await;
+        }
+    });
+    stream::iter(made).buffer_unordered(16).collect::<Vec<()>>().await;
     quiet(cluster).await;
     let mut round = Round { load: load(), ..Round::default() };
 
@@ -139,7 +141,7 @@ async fn round(rest: Duration) -> Round {
     api.patch(&name, &PatchParams::default(), &Patch::Merge(ask)).await.unwrap();
     wait_until("the request to look again is handled", LIMIT, || async {
         let status = api.get(&name).await.unwrap().status.unwrap();
-        if status.handled_reconcile.as_deref() == Some("again") { Ok(()) } else { Err("not yet".into()) }
+        if status.handled_request.as_deref() == Some("again") { Ok(()) } else { Err("not yet".into()) }
     })
     .await;
     quiet(cluster).await;

@@ -258,6 +258,9 @@ pub struct DeliveryStatus {
     /// The objects that this Delivery owns: the only source for pruning.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inventory: Vec<InventoryEntry>,
+    /// The InventoryShards that hold the inventory instead, when it is large.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inventory_shards: Vec<String>,
     /// The last revisions, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,

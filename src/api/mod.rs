@@ -4,6 +4,7 @@ pub mod condition;
 pub mod delivery;
 pub mod drift_report;
 pub mod duration;
+pub mod inventory_shard;
 pub mod names;
 pub mod repository;
 
@@ -11,6 +12,7 @@ pub use condition::Condition;
 pub use delivery::{Delivery, DeliverySpec, DeliveryStatus, Phase};
 pub use drift_report::{DriftReport, DriftReportSpec};
 pub use duration::Duration;
+pub use inventory_shard::InventoryShard;
 pub use repository::{Repository, RepositorySpec, RepositoryStatus};
 
 use kube::CustomResourceExt;
@@ -18,7 +20,7 @@ use serde_json::Value;
 
 /// The definitions of our resources, as they are written to `manifests/crds/` and applied by `windlass install`.
 pub fn crds() -> Vec<Value> {
-    [Repository::crd(), Delivery::crd(), DriftReport::crd()]
+    [Repository::crd(), Delivery::crd(), DriftReport::crd(), InventoryShard::crd()]
         .into_iter()
         .map(|crd| {
             let mut crd = serde_json::to_value(crd).unwrap_or_default();

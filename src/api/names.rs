@@ -50,7 +50,7 @@ pub fn delivery_label(installation: &str, namespace: &str, name: &str) -> String
         hash.update(part.as_bytes());
         hash.update([0]);
     }
-    crate::core::digest::hex(&hash.finalize()[..16])
+    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

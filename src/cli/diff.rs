@@ -15,6 +15,7 @@ use crate::core::plan::{self, Brings, Removal};
 use crate::core::removal::{removal_patch, removals};
 use crate::core::tree::Tree;
 use crate::reconcile::delivery::bundle::{self, ClusterScopes, Renderer};
+use crate::reconcile::delivery::inventory;
 use crate::reconcile::delivery::prepare::may_recreate;
 use crate::reconcile::delivery::settings;
 use crate::reconcile::directories::overridden;
@@ -112,6 +113,9 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
     let comparison = Comparison { access: &access, discovery: &discovery, label: &label, brings: &brings };
     let mut report = comparison.bundle(&bundle).await;
     if let Some(delivery) = &delivery {
+        let mut delivery = delivery.clone();
+        inventory::complete(&connection.client, &mut delivery, &mut inventory::Shards::new()).await?;
+        let delivery = &delivery;
         report.delivery = Some(full_name(delivery));
         if spec.template.prune.unwrap_or(true) {
             let inventory = delivery.status.as_ref().map_or(&[][..], |s| &s.inventory);
@@ -290,7 +294,7 @@ impl Comparison<'_> {
                     {
                         return made(&value);
                     }
-                    Cause::Immutable { .. } if may_recreate(manifest) => {
+                    Cause::Immutable { .. } if may_recreate(manifest, &before) => {
                         let before = projected(&before, &value);
                         return Ok(ObjectDiff::new(&object, &file, Act::Recreate, &before, &value));
                     }

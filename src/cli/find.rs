@@ -29,9 +29,24 @@ where
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    let mut all = api.list(&ListParams::default()).await.map_err(explained)?.items;
+    let mut all = patiently(async || api.list(&ListParams::default()).await).await.map_err(explained)?.items;
     all.sort_by_key(|object| (object.namespace(), object.name_any()));
     Ok(all)
+}
+
+/// How often a list is asked for that the API server is not ready to answer, and how long is waited in between.
+const PATIENCE: (u32, std::time::Duration) = (20, std::time::Duration::from_millis(500));
+
+/// Asks again while the API server answers 429: the storage of a definition that is new or was changed takes a moment.
+pub async fn patiently<T>(ask: impl AsyncFn() -> kube::Result<T>) -> kube::Result<T> {
+    let (attempts, pause) = PATIENCE;
+    for _ in 1..attempts {
+        match ask().await {
+            Err(kube::Error::Api(status)) if status.code == 429 => tokio::time::sleep(pause).await,
+            answer => return answer,
+        }
+    }
+    ask().await
 }
 
 /// What a refusal means, and what to do.

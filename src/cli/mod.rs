@@ -83,6 +83,10 @@ pub enum Command {
     Probe(probe::ProbeArgs),
 }
 
+/// Threads for what blocks (reading a mirror). Hundreds of Deliveries that begin together would start hundreds of them,
+/// each with memory of its own, for the few processors that there are.
+const BLOCKING_THREADS: usize = 8;
+
 /// Runs a command; the answer is the exit code.
 pub fn main(cli: Cli) -> i32 {
     crate::telemetry::start(&cli.log_level, cli.log_format);
@@ -114,7 +118,10 @@ pub fn main(cli: Cli) -> i32 {
 }
 
 pub(crate) fn asynchronously(command: impl Future<Output = anyhow::Result<i32>>) -> anyhow::Result<i32> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()?;
     let result = runtime.block_on(command);
     // A blocking call that hangs must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));

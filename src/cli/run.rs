@@ -8,6 +8,7 @@ use crate::cluster::lease::{Candidate, LeaseError, LeaseOptions};
 use crate::cluster::{Connection, Discovery, crds};
 use crate::reconcile::daemon::Options;
 use crate::reconcile::delivery::bundle::Renderer;
+use crate::reconcile::delivery::inventory::SHARD;
 use crate::reconcile::preview::{self, Preview};
 use crate::reconcile::run as daemon;
 use crate::render::find_kustomize;
@@ -85,6 +86,9 @@ pub struct RunArgs {
     /// In a pod :8080 when not given, elsewhere off
     #[arg(long, env = "WINDLASS_LISTEN", value_name = "ADDRESS")]
     listen: Option<String>,
+    /// Objects of a Delivery whose inventory stands in one object; a larger inventory is kept in several
+    #[arg(long, hide = true, default_value_t = SHARD, value_name = "N")]
+    inventory_shard_size: usize,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
@@ -122,6 +126,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
         default_service_account: args.default_service_account.clone().filter(|s| !s.is_empty()),
         cache_dir,
         allow_file: args.allow_file_repos || !in_cluster,
+        inventory_shard: args.inventory_shard_size.max(1),
         renderer: Renderer { kustomize: find_kustomize(args.kustomize.as_deref()) },
     };
     let wanted = args.repo.as_deref().map(|repo| repository(&args, repo)).transpose()?;

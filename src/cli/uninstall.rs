@@ -1,7 +1,7 @@
 //! `windlass uninstall`: takes Windlass out of a cluster, without a daemon. What it deployed stays as it is.
 
 use super::connect::{ClusterArgs, HOME};
-use super::find::explained;
+use super::find::{explained, patiently};
 use super::request::MANAGER;
 use super::{ERROR, WELL};
 use crate::api::{Delivery, DriftReport, Repository, names};
@@ -11,6 +11,7 @@ use crate::cluster::lease::{Candidate, Leadership, LeaseError, LeaseOptions};
 use crate::cluster::{Access, Connection, Discovery, crds};
 use crate::core::manifest::{Gvk, ObjectId};
 use crate::core::plan::{self, Removal};
+use crate::reconcile::delivery::inventory;
 use crate::reconcile::delivery::prune;
 use anyhow::{Context, bail};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -245,7 +246,8 @@ impl Cluster<'_> {
             return Ok(Vec::new());
         }
         let api: Api<K> = Api::all(self.connection.client.clone());
-        Ok(api.list(&ListParams::default()).await.map_err(explained)?.items)
+        let list = patiently(async || api.list(&ListParams::default()).await).await;
+        Ok(list.map_err(explained)?.items)
     }
 
     /// Everything of an installation.
@@ -269,7 +271,11 @@ impl Cluster<'_> {
         let parts = std::mem::take(&mut found.parts);
         (found.deployments, found.parts) =
             parts.into_iter().partition(|p| p.resource.gvk.kind == "Deployment");
-        for delivery in self.ours::<Delivery>().await? {
+        for mut delivery in self.ours::<Delivery>().await? {
+            let client = &self.connection.client;
+            inventory::complete(client, &mut delivery, &mut inventory::Shards::new())
+                .await
+                .map_err(explained)?;
             match shared && self.of_another(args, &delivery).await? {
                 true => found.others.push(delivery),
                 false => found.deliveries.push(delivery),
@@ -426,7 +432,7 @@ impl Cluster<'_> {
             }
         }
         anstream::println!(
-            "\nWindlass is out of the self.{}",
+            "\nWindlass is out of the cluster.{}",
             match args.delete_objects {
                 true => "",
                 false => " What it deployed runs on.",
@@ -573,7 +579,7 @@ impl Cluster<'_> {
             }
             let api: Api<DynamicObject> =
                 Api::namespaced_with(self.connection.client.clone(), namespace, &resource.api_resource());
-            for object in api.list(&ListParams::default().limit(50)).await?.items {
+            for object in patiently(async || api.list(&ListParams::default().limit(50)).await).await?.items {
                 let name = object.name_any();
                 let given = matches!(
                     (kind, name.as_str()),

@@ -51,11 +51,11 @@ pub struct Wave {
 pub enum Stage {
     /// Namespaces, CRDs and classes: others cannot exist without.
     Definitions,
-    /// Accounts, roles, configuration, volumes, quotas: pods cannot start without.
+    /// Accounts, roles, configuration, volumes, quotas, Services: pods cannot start, or reach each other, without.
     Prerequisites,
     /// What runs pods.
     Workloads,
-    /// Everything else, such as Services, routes and custom resources.
+    /// Everything else, such as routes and custom resources.
     Rest,
     /// Admission webhooks: they can refuse everything that comes after them, so their backends are healthy before.
     Admission,

@@ -35,6 +35,8 @@ pub struct Options {
     pub cache_dir: PathBuf,
     /// Whether Repositories may name directories of this machine.
     pub allow_file: bool,
+    /// Entries of an inventory that stand in one object; more are kept in shards.
+    pub inventory_shard: usize,
     /// How manifests are rendered.
     pub renderer: Renderer,
 }

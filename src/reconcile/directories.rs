@@ -8,6 +8,7 @@ use crate::api::{Delivery, Repository, names};
 use crate::core::tree::{Tree, join};
 use crate::render::yaml::{Keep, Limits, parse};
 use crate::source::matching_directories;
+use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
@@ -18,6 +19,9 @@ const FILE: &str = "windlass.yaml";
 
 /// Largest `windlass.yaml`, in bytes.
 const FILE_LIMIT: u64 = 64 << 10;
+
+/// Deliveries that are written at once.
+const AT_ONCE: usize = 8;
 
 /// Fields that decide what a tenant may do: a directory cannot set them for itself.
 const RESERVED: [&str; 4] = ["serviceAccountName", "targetNamespace", "createNamespace", "source"];
@@ -205,18 +209,22 @@ pub async fn apply(
     }
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
     let Some(owner) = repository.owner_ref(&()) else { return Ok(None) };
-    let mut all = true;
-    for (delivery, spec) in &wanted {
-        let existing = there.iter().find(|d| d.name_any() == *delivery);
-        // It went and came back before its objects were gone: it is made anew when they are.
-        if existing.is_some_and(|d| d.metadata.deletion_timestamp.is_some()) {
-            all = false;
-            continue;
-        }
-        if existing.is_some_and(|d| d.spec == *spec) {
-            continue;
-        }
-        if existing.is_none() && api.get_opt(delivery).await.map_err(failed)?.is_some() {
+    // It went and came back before its objects were gone: it is made anew when they are.
+    let going =
+        |name: &str| there.iter().any(|d| d.name_any() == name && d.metadata.deletion_timestamp.is_some());
+    let all = !wanted.keys().any(|name| going(name));
+    let changed: Vec<(&String, &DeliverySpec)> = wanted
+        .iter()
+        .filter(|(name, spec)| {
+            !going(name) && !there.iter().any(|d| d.name_any() == **name && d.spec == **spec)
+        })
+        .collect();
+    let made = |name: &str| there.iter().any(|d| d.name_any() == name);
+    if changed.iter().any(|(name, _)| !made(name)) {
+        // One list for all of them: a question for each would take longer than making them.
+        let others = api.list_metadata(&ListParams::default()).await.map_err(failed)?.items;
+        let taken = |name: &str| !made(name) && others.iter().any(|d| d.name_any() == name);
+        if let Some((delivery, spec)) = changed.iter().find(|(name, _)| taken(name)) {
             return Err(problem(
                 "NameCollision",
                 format!(
@@ -226,6 +234,10 @@ pub async fn apply(
                 ),
             ));
         }
+    }
+    // Collected first: a closure over borrowed objects is not general enough for a future that is sent to a thread.
+    let mut writes = Vec::with_capacity(changed.len());
+    for (delivery, spec) in changed {
         let body = json!({
             "apiVersion": "windlass.dev/v1alpha1", "kind": "Delivery",
             "metadata": {
@@ -236,8 +248,10 @@ pub async fn apply(
             },
             "spec": spec,
         });
-        api.patch(delivery, &params, &Patch::Apply(body)).await.map_err(failed)?;
+        let (api, params) = (&api, &params);
+        writes.push(async move { api.patch(delivery, params, &Patch::Apply(body)).await.map(|_| ()) });
     }
+    stream::iter(writes).buffer_unordered(AT_ONCE).try_collect::<()>().await.map_err(failed)?;
     for delivery in gone {
         let params = DeleteParams {
             preconditions: Some(Preconditions { uid: delivery.uid(), resource_version: None }),

@@ -307,6 +307,7 @@ fn open(
     let mirror = context.mirror(&url).map_err(|e| failure(&e))?;
     let fetch = repository.spec.timeout.0.max(Duration::from_secs(1));
     let limits = Limits { fetch, listing: fetch.min(Limits::default().listing), ..Limits::default() };
+    // What was fetched before is of use without credentials too.
     daemon.sources.update(key, |known| {
         if !known.store.as_ref().is_some_and(|s| Arc::ptr_eq(&s.mirror, &mirror)) {
             let (mirror, limits) = (mirror.clone(), limits.clone());

@@ -64,7 +64,8 @@ impl Cluster {
         }
     }
 
-    fn start() -> Self {
+    /// Starts a cluster of its own, to be stopped with [`Cluster::stop`].
+    pub fn start() -> Self {
         let binary = binary();
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster");
         fs::create_dir_all(&root).unwrap();

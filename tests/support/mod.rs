@@ -6,5 +6,6 @@ pub mod daemon;
 pub mod faults;
 pub mod git;
 pub mod git_https;
+pub mod remote;
 pub mod rendering;
 pub mod sshd;

@@ -38,6 +38,7 @@ pub fn status(
         held: state.held.clone(),
         failure: state.failure.clone(),
         inventory: state.inventory.clone(),
+        inventory_shards: before.inventory_shards.clone(),
         history: state.history.clone(),
         handled_request: state.handled_request.clone(),
         handled_release: state.handled_release.clone(),

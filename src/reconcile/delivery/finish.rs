@@ -2,7 +2,7 @@
 
 use super::bundle::refusal;
 use super::work::Memory;
-use super::{Daemon, Scope, settings};
+use super::{Daemon, Scope, inventory, settings};
 use crate::api::delivery::Revision;
 use crate::api::{Delivery, DeliveryStatus, names};
 use crate::core::rollout::Refusal;
@@ -21,12 +21,22 @@ pub async fn write_status(
     daemon: &Daemon,
     delivery: &Delivery,
     status: DeliveryStatus,
+    memory: &mut Memory,
 ) -> Result<Delivery, kube::Error> {
+    let client = &daemon.connection.client;
+    let entries = status.inventory.clone();
+    let before = delivery.status.as_ref().map(|s| s.inventory_shards.clone()).unwrap_or_default();
     let mut new = delivery.clone();
-    new.status = Some(status);
     new.metadata.managed_fields = None;
+    new.status =
+        Some(inventory::split(client, delivery, status, memory, daemon.options.inventory_shard).await?);
     let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
-    api(daemon, delivery).replace_status(&delivery.name_any(), &params, &new).await
+    let mut written = api(daemon, delivery).replace_status(&delivery.name_any(), &params, &new).await?;
+    inventory::tidy(client, &written, &before, memory).await;
+    if let Some(status) = &mut written.status {
+        status.inventory = entries;
+    }
+    Ok(written)
 }
 
 /// Sees to it that the Delivery does not go before its objects.
@@ -108,8 +118,15 @@ pub async fn keep(scope: &Scope<'_>, memory: &Memory, revision: &Revision) {
         && let Some(settings) = memory.settings.as_ref().filter(|s| s.digest == revision.settings)
         && let Err(error) = settings::keep(delivery, &scope.access, settings).await
     {
+        // The server's words about a Secret are not passed on.
+        let code = match &error {
+            kube::Error::Api(status) => status.code.to_string(),
+            _ => "no answer".into(),
+        };
+        let account = scope.account().map_or_else(|| "the daemon".into(), |a| a.to_string());
         let text = format!(
-            "the settings of {revision} could not be kept, so a rollback to it may not be possible: {error}"
+            "{account} could not write the Secret that keeps the settings of {revision} ({code}), so a rollback to it \
+             may not be possible; allow it to get, create and patch Secrets"
         );
         scope.notify(true, "SettingsNotKept", "", &text);
     }

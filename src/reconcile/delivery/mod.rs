@@ -5,6 +5,7 @@ pub mod apply;
 pub mod bundle;
 pub mod drift;
 mod finish;
+pub mod inventory;
 mod observe;
 mod pods;
 pub mod prepare;
@@ -54,6 +55,9 @@ pub enum Error {
     /// The status could not be written; nothing was done.
     #[error("status could not be written: {0}")]
     Status(#[source] Box<kube::Error>),
+    /// A shard of the inventory could not be read; nothing was done.
+    #[error("the inventory could not be read: {0}")]
+    Inventory(#[source] Box<kube::Error>),
     /// The finalizer could not be written.
     #[error("finalizer could not be written: {0}")]
     Finalizer(#[source] Box<kube::Error>),
@@ -191,6 +195,13 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
         delivery =
             finish::add_finalizer(&daemon, &delivery).await.map_err(|e| Error::Finalizer(Box::new(e)))?;
     }
+    if delivery.status.as_ref().is_some_and(|s| !s.inventory_shards.is_empty()) {
+        let mut whole = (*delivery).clone();
+        inventory::complete(&daemon.connection.client, &mut whole, &mut memory.shards)
+            .await
+            .map_err(|e| Error::Inventory(Box::new(e)))?;
+        delivery = Arc::new(whole);
+    }
     let mut logged = String::new();
     for _ in 0..ROUNDS {
         log_revision(&daemon, &delivery, &mut logged);
@@ -232,7 +243,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
         }
         if let Some(status) = written {
             tracing::debug!(phase = ?status.phase, "status");
-            match finish::write_status(&daemon, &delivery, status).await {
+            match finish::write_status(&daemon, &delivery, status, &mut memory).await {
                 Ok(new) => {
                     memory.worded_at = Some(now);
                     daemon.count_deployment(&before, &new);

@@ -176,15 +176,12 @@ impl Planner<'_> {
                         if label.is_some_and(|l| l != self.label) {
                             return Err(conflict(manifest));
                         }
-                        // Also where what stands there said so: a rollback gets back the way that the failed commit
-                        // came.
-                        let said_so = there["metadata"]["annotations"][names::RECREATE] == "enabled";
-                        if !may_recreate(manifest) && !said_so {
+                        if !may_recreate(manifest, &there) {
                             return Err(refuse(&error));
                         }
                         let origin = label.is_none().then_some(EntryOrigin::Adopted);
                         let act = Act::Recreate { uid: text(&there, "uid") };
-                        Ok(Planned { act, digest: digest_, origin, replicas: None })
+                        Ok(Planned { act, digest: digest_, origin, replicas })
                     }
                     // It may be what the new definition in the same bundle allows.
                     Cause::Invalid { .. } | Cause::UnknownField { .. } if comes_later => act(Act::Later),
@@ -249,10 +246,13 @@ impl Planner<'_> {
 }
 
 /// Whether an object may be deleted and created again when it cannot be changed: a Job always, since its template
-/// never can be; another where it says so.
-pub fn may_recreate(manifest: &Manifest) -> bool {
+/// never can be; another where it says so, or where what stands there said so (a rollback must get back the way
+/// that the failed commit came).
+pub fn may_recreate(manifest: &Manifest, there: &serde_json::Value) -> bool {
     let gvk = manifest.gvk();
-    (gvk.group == "batch" && gvk.kind == "Job") || manifest.annotation(names::RECREATE) == Some("enabled")
+    (gvk.group == "batch" && gvk.kind == "Job")
+        || manifest.annotation(names::RECREATE) == Some("enabled")
+        || there["metadata"]["annotations"][names::RECREATE] == "enabled"
 }
 
 fn conflict(manifest: &Manifest) -> Refusal {

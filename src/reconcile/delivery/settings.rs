@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Values of a Delivery whose `substitute` names none.
@@ -77,10 +78,10 @@ fn follow(scope: &Scope<'_>, memory: &mut Memory, namespace: &str) {
         .collect();
     memory.followed.retain(|object, _| wanted.contains(object));
     for object in wanted {
-        if !memory.followed.contains_key(&object) {
+        if let Entry::Vacant(place) = memory.followed.entry(object) {
             let wake = scope.daemon.waker(&scope.label);
-            let watch = scope.daemon.named.ensure(&object, wake);
-            memory.followed.insert(object, watch);
+            let watch = scope.daemon.named.ensure(place.key(), wake);
+            place.insert(watch);
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct Memory {
     pub carried: Option<(Revision, BTreeMap<ObjectId, Written>)>,
     /// What was written and the watch may not show yet: the version, and when.
     pub awaited: BTreeMap<ObjectId, (u64, Timestamp)>,
+    /// The shards of a large inventory.
+    pub shards: super::inventory::Shards,
     /// What pruning came to; shown once.
     pub pruned: Option<Pruned>,
     /// The settings that were read, by their digest.
