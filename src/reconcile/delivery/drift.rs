@@ -37,6 +37,8 @@ const VALUE: usize = 256;
 pub struct Seen {
     /// What was found out about objects whose digest is not the one that we left, by the digest that was looked at.
     looked: BTreeMap<ObjectId, (String, Option<DriftedObject>)>,
+    /// Whether the watches have shown all objects, so that what does not differ is in sync.
+    complete: bool,
     /// The inventory after a correction; shown to the machine once.
     pub corrected: Option<Vec<InventoryEntry>>,
     /// What was reported last.
@@ -69,6 +71,7 @@ pub async fn look(
     let mode = scope.spec().drift;
     let now = scope.daemon.now();
     let mut differ: BTreeMap<ObjectId, (String, &InventoryEntry)> = BTreeMap::new();
+    let mut complete = true;
     if mode != DriftMode::Ignore {
         for entry in inventory.iter().filter(|e| !e.stale && e.uid.is_some()) {
             let id = entry.id();
@@ -76,13 +79,17 @@ pub async fn look(
             if let Some((written, at)) = memory.awaited.get(&id) {
                 let shown = live.as_ref().is_some_and(|l| version(l) >= *written);
                 if !shown && *at + LAG > now {
+                    complete = false;
                     continue;
                 }
                 memory.awaited.remove(&id);
             }
             let digest = match &live {
                 Some(live) => live.kept.digest.to_string(),
-                None if !scope.synced(&entry.gvk(), &entry.namespace) => continue,
+                None if !scope.synced(&entry.gvk(), &entry.namespace) => {
+                    complete = false;
+                    continue;
+                }
                 None if entry.group == "batch" && entry.kind == "Job" => continue,
                 None => "missing".into(),
             };
@@ -95,6 +102,7 @@ pub async fn look(
             }
         }
     }
+    memory.drift.complete = complete;
     memory.drift.looked.retain(|id, (mark, _)| differ.get(id).is_some_and(|(m, _)| m == mark));
     let new: Vec<_> = differ.into_iter().filter(|(id, _)| !memory.drift.looked.contains_key(id)).collect();
     if new.is_empty() {
@@ -270,7 +278,7 @@ pub async fn correct(
 pub async fn report(scope: &Scope<'_>, memory: &mut super::work::Memory, effective: &Revision) -> bool {
     let objects = memory.drift.objects();
     // A report that an earlier life of the daemon left may say more than is true now.
-    let told = scope.delivery.status.as_ref().and_then(|s| s.drift).unwrap_or(0) > 0;
+    let told = memory.drift.complete && scope.delivery.status.as_ref().and_then(|s| s.drift).unwrap_or(0) > 0;
     let quiet = memory.drift.reported.as_ref().map_or(objects.is_empty() && !told, |r| *r == objects);
     if quiet && memory.drift.mended.is_empty() {
         return true;
