@@ -40,6 +40,9 @@ const ROUNDS: usize = 24;
 /// Words of a condition are brought up to date this often at most while nothing else changes.
 const WORDS: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 
+/// How soon drift that could not be looked at, or told, is looked at again.
+const DRIFT_RETRY: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
+
 /// However short the interval is, nothing is compared in full more often.
 const SHORTEST_INTERVAL: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 
@@ -214,8 +217,11 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
             watch(&scope, &mut memory, &before);
             if let (Some(effective), None, false) = (&before.effective, &before.attempt, deleting) {
                 let effective = effective.clone();
-                drift::look(&scope, &mut memory, &effective, &before.inventory).await;
-                drift::report(&scope, &mut memory, &effective).await;
+                let looked = drift::look(&scope, &mut memory, &effective, &before.inventory).await;
+                let told = drift::report(&scope, &mut memory, &effective).await;
+                if !(looked && told) {
+                    wake = Some(now + DRIFT_RETRY);
+                }
             }
             pods::follow(&scope, &mut memory, &before);
             let seen = observe::observe(&scope, &mut memory, &before).await;
@@ -232,7 +238,8 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
             written = (!finding_out && must_write(&before, &status, worded)).then_some(status.clone());
             // Words that wait a little are written then, also if nothing else happens.
             if written.is_none() && !finding_out && status != before {
-                wake = memory.worded_at.map(|at| at + WORDS);
+                let at = memory.worded_at.map_or(now, |at| at + WORDS);
+                wake = Some(wake.map_or(at, |w| w.min(at)));
             }
         }
         if let Some(status) = written {
