@@ -99,7 +99,10 @@ async fn a_deployment_costs_two_requests_an_object_and_three_writes_a_delivery()
     world.deliver("apps/*", json!({})).await;
     all_ready(&world, &first).await;
     // Making the Delivery of a directory is one more.
-    within_budget("first deployment", &audit.in_namespace(&world.space.name), OBJECTS * DELIVERIES, 1);
+    let requests = audit.in_namespace(&world.space.name);
+    within_budget("first deployment", &requests, OBJECTS * DELIVERIES, 1);
+    let pods = requests.iter().filter(|r| ["pods", "replicasets"].contains(&r.resource.as_str())).count();
+    assert_eq!(pods, 0, "workloads without pods have none to look at");
 
     let audit = world.space.cluster.audit();
     let second = commit(&world, "Another image, setting and port", 2);

@@ -73,8 +73,8 @@ fn load() -> String {
 async fn round(rest: Duration) -> Round {
     let cluster = Cluster::own();
     let connection = cluster.connect().await;
-    let client = connection.client.clone();
-    let discovery = Discovery::new(client.clone());
+    let client = observer(cluster).await;
+    let discovery = Discovery::new(connection.client.clone());
     discovery.refresh().await.unwrap();
     crds::install(&connection.access(None), &discovery, &windlass::api::crds(), LIMIT).await.unwrap();
     let mut namespaces = vec![HOME.to_owned()];
@@ -160,6 +160,26 @@ async fn round(rest: Duration) -> Round {
     round
 }
 
+/// A client that is not taken for the daemon's in the audit log.
+async fn observer(cluster: &Cluster) -> kube::Client {
+    let file = kube::config::Kubeconfig::read_from(&cluster.kubeconfig).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
+    kube::Client::try_from(config).unwrap()
+}
+
+/// Waits until a daemon that was just started has seen all objects, and for a moment longer.
+async fn started(cluster: &'static Cluster, audit: &cluster::Audit) {
+    wait_until("the daemon watches what it delivered", LIMIT, || async {
+        let all = audit.by_agent("windlass/");
+        let watches = |kind: &str| all.iter().any(|r| r.verb == "watch" && r.resource == kind);
+        let all = ["configmaps", "services", "deployments", "serviceaccounts"].into_iter().all(watches);
+        if all { Ok(()) } else { Err("not yet".into()) }
+    })
+    .await;
+    quiet(cluster).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+}
+
 /// What an object costs: the daemon begun again with the objects there are, and once more with many more of them.
 async fn memory(
     cluster: &'static Cluster,
@@ -170,17 +190,17 @@ async fn memory(
     round: &mut Round,
 ) {
     daemon.stop();
+    let audit = cluster.audit();
     let daemon = Process::start(cluster, HOME, scratch);
-    quiet(cluster).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    started(cluster, &audit).await;
     round.restarted = daemon.memory("VmRSS");
     let commit = push(repo, 1, MORE);
     repo.git(&["update-ref", "refs/heads/main", &commit]);
     deployed(client, &commit).await;
     daemon.stop();
+    let audit = cluster.audit();
     let daemon = Process::start(cluster, HOME, scratch);
-    quiet(cluster).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    started(cluster, &audit).await;
     round.restarted_more = Some((daemon.memory("VmRSS"), MORE * DELIVERIES));
     daemon.stop();
 }

@@ -59,9 +59,13 @@ impl Requests {
         let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
         for request in all {
             let verb = if request.uri.contains("dryRun=All") { "dry-run" } else { &request.verb };
-            let resource = if request.resource.is_empty() { "(discovery)" } else { &request.resource };
+            let resource = match (request.resource.as_str(), request.subresource.as_str()) {
+                ("", _) => "(discovery)".to_owned(),
+                (resource, "") => resource.to_owned(),
+                (resource, part) => format!("{resource}/{part}"),
+            };
             let failed = if request.code >= 400 { format!(" ({})", request.code) } else { String::new() };
-            *counts.entry((format!("{verb}{failed}"), resource.to_owned())).or_default() += 1;
+            *counts.entry((format!("{verb}{failed}"), resource)).or_default() += 1;
         }
         Requests(counts)
     }

@@ -425,6 +425,8 @@ pub struct Audited {
     pub verb: String,
     /// The resource, such as `configmaps`; empty for discovery.
     pub resource: String,
+    /// `status` where only that was meant, otherwise empty.
+    pub subresource: String,
     /// The namespace, `""` for the cluster.
     pub namespace: String,
     /// The object's name, `""` for a collection.
@@ -484,6 +486,7 @@ impl Audit {
                 user: if impersonated.is_empty() { text("/user/username") } else { impersonated },
                 verb: text("/verb"),
                 resource: text("/objectRef/resource"),
+                subresource: text("/objectRef/subresource"),
                 namespace: text("/objectRef/namespace"),
                 name: text("/objectRef/name"),
                 uri: text("/requestURI"),

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 /// How long a wait stays unrecorded: most revisions without pods to start are healthy within it, and a status write
 /// is saved. A crash in between repeats the apply, which then finds nothing to write.
-const QUIET: SignedDuration = SignedDuration::from_millis(1000);
+const QUIET: SignedDuration = SignedDuration::from_secs(2);
 
 /// How long past its time a revision whose objects were not seen yet gets: the daemon was away, or the API server.
 const UNSEEN: SignedDuration = SignedDuration::from_secs(60);

@@ -15,7 +15,7 @@ pub mod work;
 
 use super::daemon::{Daemon, lock};
 use super::live::Kept;
-use crate::api::delivery::{Goal, InventoryEntry, Revision};
+use crate::api::delivery::{Goal, InventoryEntry, Revision, Step};
 use crate::api::{Delivery, DeliveryStatus, names};
 use crate::cluster::Access;
 use crate::cluster::watch::{Entry, Filter};
@@ -307,7 +307,8 @@ fn newer(shown: Arc<Delivery>, ours: Option<Arc<Delivery>>) -> Arc<Delivery> {
     }
 }
 
-/// Whether a status says more than the one that stands: what only changed its words waits a little.
+/// Whether a status says more than the one that stands: what only changed its words waits a little. While objects are
+/// being applied their health comes and goes; that waits too, for what becomes of it is written anyway.
 fn must_write(before: &DeliveryStatus, after: &DeliveryStatus, worded: bool) -> bool {
     if before == after {
         return false;
@@ -315,12 +316,16 @@ fn must_write(before: &DeliveryStatus, after: &DeliveryStatus, worded: bool) -> 
     if worded {
         return true;
     }
+    let applying = after.attempt.as_ref().is_some_and(|a| a.step == Step::Applying);
     let bare = |status: &DeliveryStatus| {
         let mut status = status.clone();
         status.observed_generation = None;
         for condition in &mut status.conditions {
             condition.message.clear();
             condition.observed_generation = None;
+        }
+        if applying {
+            status.conditions.clear();
         }
         status
     };

@@ -8,7 +8,7 @@ use crate::api::delivery::{Problem, Step};
 use crate::cluster::pods::PodWatch;
 use crate::core::health::{PodRules, workload_trouble, workload_waits_for};
 use crate::core::manifest::ObjectId;
-use crate::core::rollout::read_stamp;
+use crate::core::rollout::{ApplyEnd, read_stamp};
 use crate::reconcile::live::version;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -55,6 +55,10 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
         since: Some(read_stamp(&attempt.started_at)),
     };
     let work = memory.work.as_ref().filter(|w| w.revision == attempt.revision);
+    // Most workloads are healthy a moment after they were applied; four requests for each would be for nothing. What a
+    // later wave waits for is looked at all the same.
+    let blocked = work.is_some_and(|w| matches!(w.end, Some((ApplyEnd::Blocked(_), _))));
+    let settling = attempt.step == Step::Applying && !blocked;
     let inventory = work.map_or(status.inventory.as_slice(), |w| w.inventory.as_slice());
     let mut unsettled: BTreeMap<ObjectId, Arc<Value>> = BTreeMap::new();
     for entry in inventory.iter().filter(|e| !e.stale && e.uid.is_some()) {
@@ -64,7 +68,10 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
         if written.is_some_and(|w| version(&live) < w.resource_version) {
             continue;
         }
-        if let Some(workload) = &live.kept.workload {
+        // One that wants no pods has none to look at.
+        if let Some(workload) = &live.kept.workload
+            && workload["spec"]["replicas"] != 0
+        {
             unsettled.insert(id, workload.clone());
         }
     }
@@ -76,7 +83,7 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
     pods.waits.clear();
     let account = scope.account();
     for (id, workload) in unsettled {
-        if !pods.watches.contains_key(&id) {
+        if !pods.watches.contains_key(&id) && !settling {
             let daemon = scope.daemon.waker(&scope.label);
             let started = PodWatch::start(
                 &scope.daemon.connection,
