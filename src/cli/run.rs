@@ -157,7 +157,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
             );
         }
         if args.dry_run {
-            return Ok(if preview.failed() { ERROR } else { WELL });
+            let missing = !args.create_namespaces && preview.directories.iter().any(|d| d.namespace_missing);
+            return Ok(if preview.failed() || missing { ERROR } else { WELL });
         }
         if !args.yes && !asked()? {
             return Ok(ERROR);
