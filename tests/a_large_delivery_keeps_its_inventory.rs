@@ -1,9 +1,19 @@
 //! A Delivery with more objects than fit into one object of etcd: its inventory is kept in several, and nothing changes
 //! but that.
 
-use crate::support::daemon::{World, config_map};
+use crate::support::cluster::wait_until;
+use crate::support::daemon::{LIMIT, World, config_map};
 use serde_json::json;
 use windlass::api::delivery::Phase;
+
+/// Old shards are removed after the status that does not name them any more is written.
+async fn shards_are(world: &World, wanted: &[String]) {
+    wait_until("the shards that the status names are there, and no others", LIMIT, || async {
+        let there = world.names("windlass.dev/v1alpha1", "inventoryshards").await;
+        if there == wanted { Ok(()) } else { Err(format!("{there:?}")) }
+    })
+    .await;
+}
 
 #[tokio::test]
 async fn what_it_owns_is_known_after_a_restart_and_is_pruned() {
@@ -21,7 +31,7 @@ async fn what_it_owns_is_known_after_a_restart_and_is_pruned() {
     let mut named = status.inventory_shards.clone();
     named.sort();
     assert_eq!(named.len(), 3);
-    assert_eq!(world.names("windlass.dev/v1alpha1", "inventoryshards").await, named);
+    shards_are(&world, &named).await;
 
     world.restart().await;
     let second = world
@@ -31,12 +41,12 @@ async fn what_it_owns_is_known_after_a_restart_and_is_pruned() {
     let mut named = delivery.status.unwrap().inventory_shards;
     named.sort();
     assert_eq!(named.len(), 2);
-    assert_eq!(world.names("windlass.dev/v1alpha1", "inventoryshards").await, named);
+    shards_are(&world, &named).await;
 
     let third = world
         .commit("Two objects", &[("shop/map-1.yaml", ""), ("shop/map-2.yaml", ""), ("shop/map-3.yaml", "")]);
     let delivery = world.wait_for("shop", Phase::Ready, &third).await;
     let status = delivery.status.unwrap();
     assert_eq!((status.inventory.len(), status.inventory_shards.len()), (2, 0));
-    assert!(world.names("windlass.dev/v1alpha1", "inventoryshards").await.is_empty());
+    shards_are(&world, &[]).await;
 }

@@ -217,7 +217,8 @@ async fn an_admission_policy_is_quoted() {
     let mut world = running("policy", json!({})).await;
     let name = format!("no-red-{}", world.space.name);
     let space = world.space.name.clone();
-    let of_space = json!([{"name": "space", "expression": format!("object.metadata.namespace == '{space}'")}]);
+    let of_space =
+        json!([{"name": "space", "expression": format!("object.metadata.namespace == '{space}'")}]);
     let api = "/apis/admissionregistration.k8s.io/v1";
     let policy = json!({
         "metadata": {"name": name},
@@ -285,7 +286,9 @@ async fn a_definition_that_goes_takes_nothing_else_with_it() {
     let delivery = world
         .wait("shop", "says what is missing", |d| {
             let conditions = d.status.clone().unwrap_or_default().conditions;
-            conditions.iter().any(|c| c.type_ == "Ready" && c.status == "False" && c.message.contains("Thing"))
+            conditions
+                .iter()
+                .any(|c| c.type_ == "Ready" && c.status == "False" && c.message.contains("Thing"))
         })
         .await;
     assert_eq!(delivery.status.unwrap().effective.unwrap().commit, commit);
@@ -362,9 +365,8 @@ async fn an_api_server_that_is_away_in_the_middle_of_a_deployment_delays_it() {
 #[tokio::test]
 async fn an_api_server_short_of_breath_is_left_time_and_the_commit_gets_through() {
     let (world, faults) = behind_faults("breath").await;
-    for (number, fault) in [Fault::Status(429, Some(1)), Fault::Status(500, None), Fault::LoseAnswer]
-        .into_iter()
-        .enumerate()
+    for (number, fault) in
+        [Fault::Status(429, Some(1)), Fault::Status(500, None), Fault::LoseAnswer].into_iter().enumerate()
     {
         let mut left = 4;
         let what = fault.clone();
@@ -430,7 +432,8 @@ async fn resources_that_make_no_sense_are_refused_with_a_sentence() {
     }
     // The longest and the shortest that are taken harm nobody.
     for interval in ["999999999999999h", "0s"] {
-        let (path, kind, spec) = repository(json!({"interval": interval, "timeout": interval, "suspend": true}));
+        let (path, kind, spec) =
+            repository(json!({"interval": interval, "timeout": interval, "suspend": true}));
         let body = json!({
             "apiVersion": "windlass.dev/v1alpha1", "kind": kind, "metadata": {"generateName": "odd-"}, "spec": spec,
         });
@@ -446,6 +449,8 @@ async fn resources_that_make_no_sense_are_refused_with_a_sentence() {
     world.start();
     let good = world.commit("Good", &[("mine/settings.yaml", &config_map("settings", "good"))]);
     world.repository(json!({})).await;
-    world.delivery("config", "mine", json!({"interval": "999999999999999h", "timeout": "999999999999999h"})).await;
+    world
+        .delivery("config", "mine", json!({"interval": "999999999999999h", "timeout": "999999999999999h"}))
+        .await;
     world.wait_for("mine", Phase::Ready, &good).await;
 }

@@ -52,9 +52,12 @@ async fn reported_with_its_manager_and_left_alone() {
     assert_eq!(condition(&delivery, kind::DRIFTED).0, "True");
     world.wait_event("shop", "Drifted").await;
     assert_eq!(world.get("v1", "configmaps", "settings").await["data"]["key"], "2");
-    // Taken back by hand while nobody looks: the report that stands is not true any more, and goes.
+    // Nobody wants to know any more, said while nobody looks: the report that stands is not left behind.
     world.kill();
-    world.patch("v1", "configmaps", "settings", json!({"data": {"key": "1"}})).await;
+    let ignore = json!({"drift": {"mode": "Ignore"}});
+    world.deliver("shop", ignore.clone()).await;
+    let patch = kube::api::Patch::Merge(json!({"spec": ignore}));
+    world.deliveries().patch("shop", &kube::api::PatchParams::default(), &patch).await.unwrap();
     world.restart().await;
     report(&world, "nothing differs", |r| r.count == 0).await;
 }

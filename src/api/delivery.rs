@@ -408,6 +408,9 @@ pub struct Failure {
     pub revision: Option<Revision>,
     /// Why.
     pub problem: Problem,
+    /// Whether it may pass by itself: the API server is away, a namespace is being deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub transient: bool,
     /// How often it failed.
     pub retries: u32,
     /// When it is tried again.

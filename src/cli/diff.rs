@@ -294,7 +294,7 @@ impl Comparison<'_> {
                     {
                         return made(&value);
                     }
-                    Cause::Immutable { .. } if may_recreate(manifest, &before) => {
+                    Cause::Immutable { .. } if may_recreate(manifest) => {
                         let before = projected(&before, &value);
                         return Ok(ObjectDiff::new(&object, &file, Act::Recreate, &before, &value));
                     }

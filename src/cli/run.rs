@@ -157,7 +157,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
             );
         }
         if args.dry_run {
-            return Ok(if preview.failed() { ERROR } else { WELL });
+            let missing = !args.create_namespaces && preview.directories.iter().any(|d| d.namespace_missing);
+            return Ok(if preview.failed() || missing { ERROR } else { WELL });
         }
         if !args.yes && !asked()? {
             return Ok(ERROR);
@@ -371,8 +372,11 @@ fn print_preview(preview: &Preview, create_namespaces: bool) {
     }
     let count = |f: fn(&preview::Directory) -> usize| preview.directories.iter().map(f).sum::<usize>();
     say(&format!(
-        "\n{} directories: {} objects to create, {} to adopt, {} already delivered",
-        preview.directories.len(),
+        "\n{}: {} objects to create, {} to adopt, {} already delivered",
+        match preview.directories.len() {
+            1 => "1 directory".to_owned(),
+            n => format!("{n} directories"),
+        },
         count(|d| d.create.len()),
         count(|d| d.adopt.len()),
         count(|d| d.keep.len())

@@ -22,6 +22,9 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// How long objects that finalizers hold are waited for, for each Delivery.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Label on everything that `windlass install` puts into a cluster.
 pub const PART_OF: &str = "app.kubernetes.io/part-of";
 
@@ -477,7 +480,14 @@ impl Cluster<'_> {
             let namespace = delivery.namespace().unwrap_or_default();
             let label = names::delivery_label(&args.installation, &namespace, &delivery.name_any());
             let inventory = delivery.status.as_ref().map_or(&[][..], |s| &s.inventory);
-            let left = prune::run(&self.access, self.discovery, &label, inventory, what, |_| false).await;
+            let begin = std::time::Instant::now();
+            let mut left = prune::run(&self.access, self.discovery, &label, inventory, what, |_| false).await;
+            // What finalizers hold is waited for: what it needs goes after it.
+            while left.refusal.as_ref().is_some_and(|r| r.transient) && begin.elapsed() < PATIENCE {
+                tokio::time::sleep(Duration::from_millis(250)).await;
+                let rest = left.inventory;
+                left = prune::run(&self.access, self.discovery, &label, &rest, what, |_| false).await;
+            }
             match left.refusal {
                 Some(refusal) => problems.push(crate::core::rollout::status::told(&refusal.problem)),
                 None if inventory.is_empty() => {}

@@ -73,6 +73,7 @@ pub struct Daemon {
     /// The Deliveries and Repositories as the controllers' watches show them.
     pub shown: std::sync::OnceLock<Shown>,
     pub(super) memories: Mutex<HashMap<(String, String), Remembered>>,
+    pub(super) owned: Mutex<HashMap<(String, String), usize>>,
     pub(super) labels: Mutex<HashMap<String, (String, String)>>,
     pub(super) deliveries: Mutex<HashMap<(String, String), RepositoryKey>>,
     pub(super) directories: Mutex<HashMap<RepositoryKey, String>>,
@@ -127,6 +128,7 @@ impl Daemon {
         let label = crate::api::names::delivery_label(&self.options.installation, &key.0, &key.1);
         lock(&self.labels).remove(&label);
         lock(&self.deliveries).remove(&key);
+        lock(&self.owned).remove(&key);
         lock(&self.memories).remove(&key);
         // Its directory may be there still, or again.
         if let Some(repository) = delivery.labels().get(crate::api::names::REPOSITORY_LABEL) {
@@ -135,6 +137,12 @@ impl Daemon {
                 let _ = wake.send(ObjectRef::new(repository).within(&key.0));
             }
         }
+    }
+
+    /// Notes how many objects a Delivery owns: a large inventory does not stand in its status.
+    pub fn note_owned(&self, delivery: &Delivery, objects: usize) {
+        let key = (delivery.namespace().unwrap_or_default(), delivery.name_any());
+        lock(&self.owned).insert(key, objects);
     }
 
     /// Called when something about the Delivery with this label changed.
@@ -219,7 +227,7 @@ impl Daemon {
         }
     }
 
-    /// Tells people, by an event on the Delivery.
+    /// Tells people, by an event on the Delivery and on the object concerned if the Delivery owns it.
     pub fn notify(&self, delivery: &Delivery, warning: bool, reason: &str, object: &str, message: &str) {
         if warning {
             tracing::warn!(reason, object, "{message}");
@@ -231,7 +239,21 @@ impl Daemon {
         } else {
             format!("{object}: {message}")
         };
-        self.events.note(note("Delivery", delivery, warning, reason, text));
+        let about = note("Delivery", delivery, warning, reason, text);
+        let inventory = delivery.status.iter().flat_map(|s| &s.inventory);
+        // And on the object itself, where people who do not know Windlass look.
+        if let Some(entry) = inventory.filter(|_| !object.is_empty()).find(|e| e.id().to_string() == object) {
+            self.events.note(Note {
+                regarding: Regarding {
+                    api_version: entry.gvk().api_version(),
+                    id: entry.id(),
+                    uid: entry.uid.clone(),
+                },
+                related: Some(about.regarding.clone()),
+                ..about.clone()
+            });
+        }
+        self.events.note(about);
     }
 
     /// Tells people what is wrong with a Repository, by an event on it.

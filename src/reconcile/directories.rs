@@ -17,6 +17,9 @@ use std::collections::BTreeMap;
 /// A directory's own settings of its Delivery.
 const FILE: &str = "windlass.yaml";
 
+/// The reason when the API server does not take the Deliveries.
+pub const NOT_WRITTEN: &str = "DeliveriesNotWritten";
+
 /// Largest `windlass.yaml`, in bytes.
 const FILE_LIMIT: u64 = 64 << 10;
 
@@ -182,7 +185,7 @@ pub async fn apply(
     .await
     .map_err(|e| problem("Internal", e.to_string()))??;
     let api: Api<Delivery> = Api::namespaced(daemon.connection.client.clone(), &namespace);
-    let failed = |error: kube::Error| problem("DeliveriesNotWritten", error.to_string());
+    let failed = |error: kube::Error| problem(NOT_WRITTEN, error.to_string());
     let selector = format!("{}={name}", names::REPOSITORY_LABEL);
     let there = api.list(&ListParams::default().labels(&selector)).await.map_err(failed)?.items;
     let gone: Vec<&Delivery> = there

@@ -18,9 +18,9 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::controller;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::Instrument;
 
 /// The first wait after a failure, unless the interval is shorter.
@@ -40,6 +40,12 @@ pub enum Error {
     Status(#[source] Box<kube::Error>),
 }
 
+/// A Repository that was polled, until it is due again.
+struct Rest {
+    version: Option<String>,
+    until: Instant,
+}
+
 /// The Repositories' side of the daemon.
 pub struct Repositories {
     daemon: Arc<Daemon>,
@@ -47,6 +53,8 @@ pub struct Repositories {
     watchers: Mutex<HashMap<RepositoryKey, (String, Watcher)>>,
     failures: Mutex<HashMap<RepositoryKey, u32>>,
     secrets: Mutex<HashMap<RepositoryKey, (String, Named)>>,
+    rests: Mutex<HashMap<RepositoryKey, Rest>>,
+    asked: Mutex<HashSet<RepositoryKey>>,
     wake: tokio::sync::mpsc::UnboundedSender<ObjectRef<Repository>>,
 }
 
@@ -59,6 +67,8 @@ impl Repositories {
             watchers: Mutex::default(),
             failures: Mutex::default(),
             secrets: Mutex::default(),
+            rests: Mutex::default(),
+            asked: Mutex::default(),
             wake,
         }
     }
@@ -68,6 +78,30 @@ impl Repositories {
         lock(&self.watchers).retain(|key, _| there(key));
         lock(&self.failures).retain(|key, _| there(key));
         lock(&self.secrets).retain(|key, _| there(key));
+        lock(&self.rests).retain(|key, _| there(key));
+        lock(&self.asked).retain(|key| there(key));
+    }
+
+    /// Asks for a Repository to be polled now.
+    fn waker(self: &Arc<Self>, key: &RepositoryKey) -> impl Fn() + Send + Sync + 'static {
+        let (context, key) = (Arc::downgrade(self), key.clone());
+        move || {
+            let Some(context) = context.upgrade() else { return };
+            let at = ObjectRef::new(&key.1).within(&key.0);
+            lock(&context.asked).insert(key.clone());
+            let _ = context.wake.send(at);
+        }
+    }
+
+    /// How long a Repository rests that comes only because its status was written.
+    fn rests(&self, key: &RepositoryKey, repository: &Repository) -> Option<Duration> {
+        // Asked for while it was polled, it is polled again.
+        if lock(&self.asked).remove(key) {
+            return None;
+        }
+        let rests = lock(&self.rests);
+        let rest = rests.get(key).filter(|r| repository.resource_version() == r.version)?;
+        rest.until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 
     fn mirror(&self, url: &RemoteUrl) -> Result<Arc<Mirror>, SourceError> {
@@ -81,7 +115,7 @@ impl Repositories {
     }
 
     /// Watches the Secret of a Repository; a new one is tried at once.
-    fn watch_secret(&self, key: &RepositoryKey, name: Option<&str>) {
+    fn watch_secret(self: &Arc<Self>, key: &RepositoryKey, name: Option<&str>) {
         let mut secrets = lock(&self.secrets);
         let Some(name) = name else {
             secrets.remove(key);
@@ -90,30 +124,28 @@ impl Repositories {
         if secrets.get(key).is_some_and(|(watched, _)| watched == name) {
             return;
         }
-        let (wake, at) = (self.wake.clone(), ObjectRef::new(&key.1).within(&key.0));
         let object = NamedObject {
             account: None,
             gvk: Gvk::new("v1", "Secret"),
             namespace: key.0.clone(),
             name: name.to_owned(),
         };
-        let watch = self.daemon.named.ensure(&object, move || {
-            let _ = wake.send(at.clone());
-        });
+        let watch = self.daemon.named.ensure(&object, self.waker(key));
         secrets.insert(key.clone(), (name.to_owned(), watch));
     }
 
     /// Which version of its Secret was read.
-    fn note_secret(&self, key: &RepositoryKey, version: Version) {
-        if let Some((_, watch)) = lock(&self.secrets).get(key) {
+    fn note_secret(self: &Arc<Self>, key: &RepositoryKey, version: Version) {
+        let outdated = lock(&self.secrets).get(key).is_some_and(|(_, watch)| {
             watch.note(version);
-            if watch.is_outdated() {
-                let _ = self.wake.send(ObjectRef::new(&key.1).within(&key.0));
-            }
+            watch.is_outdated()
+        });
+        if outdated {
+            self.waker(key)();
         }
     }
 
-    fn watch(&self, key: &RepositoryKey, url: &RemoteUrl) {
+    fn watch(self: &Arc<Self>, key: &RepositoryKey, url: &RemoteUrl) {
         let Some(path) = url.is_local() else {
             lock(&self.watchers).remove(key);
             return;
@@ -122,11 +154,8 @@ impl Repositories {
         if watchers.get(key).is_some_and(|(watched, _)| *watched == url.to_string()) {
             return;
         }
-        let (wake, at) = (self.wake.clone(), ObjectRef::new(&key.1).within(&key.0));
         // Without it a commit is seen at the next poll.
-        match watch_local(path, move || {
-            let _ = wake.send(at.clone());
-        }) {
+        match watch_local(path, self.waker(key)) {
             Ok(watcher) => {
                 watchers.insert(key.clone(), (url.to_string(), watcher));
             }
@@ -155,7 +184,7 @@ pub async fn reconcile(
 ) -> Result<controller::Action, Error> {
     let name = format!("{}/{}", repository.namespace().unwrap_or_default(), repository.name_any());
     let span = tracing::info_span!("repository", repository = %name);
-    let begin = std::time::Instant::now();
+    let begin = Instant::now();
     let result = round(repository, context.clone()).instrument(span).await;
     context.daemon.metrics.reconciled("Repository", result.is_ok(), begin.elapsed());
     result
@@ -174,7 +203,10 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
         }
         return Ok(controller::Action::await_change());
     }
-    let begin = std::time::Instant::now();
+    if let Some(left) = context.rests(&key, &repository) {
+        return Ok(controller::Action::requeue(left));
+    }
+    let begin = Instant::now();
     let polled = poll(&context, &repository, &key).await;
     daemon.metrics.fetched(polled.is_ok(), begin.elapsed());
     let before = repository.status.clone().unwrap_or_default();
@@ -262,15 +294,22 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
     if moved {
         daemon.wake_deliveries_of(&key);
     }
+    let mut version = repository.resource_version();
     if status != before {
-        write_status(daemon, &repository, status).await.map_err(|e| Error::Status(Box::new(e)))?;
+        version = write_status(daemon, &repository, status).await.map_err(|e| Error::Status(Box::new(e)))?;
     }
     let interval = repository.spec.interval.0.max(SHORTEST_INTERVAL);
     let random = fastrand::f64();
     let rest = match &polled {
         Ok(_) => {
             lock(&context.failures).remove(&key);
-            jittered(interval, random)
+            let rest = jittered(interval, random);
+            // The Deliveries could not be written: that is no matter of the remote.
+            if set_problem.is_some_and(|p| p.reason == super::directories::NOT_WRITTEN) {
+                rest.min(FIRST_RETRY)
+            } else {
+                rest
+            }
         }
         Err(failure) => {
             let mut failures = lock(&context.failures);
@@ -283,6 +322,8 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
             if failure.transient { wait.min(interval.max(LAST_RETRY)) } else { wait }
         }
     };
+    let until = Instant::now() + rest;
+    lock(&context.rests).insert(key, Rest { version, until });
     Ok(controller::Action::requeue(rest))
 }
 
@@ -318,7 +359,7 @@ fn open(
 }
 
 async fn poll(
-    context: &Repositories,
+    context: &Arc<Repositories>,
     repository: &Repository,
     key: &RepositoryKey,
 ) -> Result<Fetched, Failure> {
@@ -349,7 +390,7 @@ async fn poll(
 }
 
 async fn credentials(
-    context: &Repositories,
+    context: &Arc<Repositories>,
     repository: &Repository,
     key: &RepositoryKey,
 ) -> Result<Credentials, Failure> {
@@ -384,13 +425,13 @@ async fn write_status(
     daemon: &Daemon,
     repository: &Repository,
     status: RepositoryStatus,
-) -> Result<(), kube::Error> {
+) -> Result<Option<String>, kube::Error> {
     let namespace = repository.namespace().unwrap_or_default();
     let api: Api<Repository> = Api::namespaced(daemon.connection.client.clone(), &namespace);
     let patch = serde_json::json!({"status": status});
     let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
     match api.patch_status(&repository.name_any(), &params, &Patch::Merge(patch)).await {
-        Err(kube::Error::Api(e)) if e.code == 404 => Ok(()),
-        other => other.map(|_| ()),
+        Err(kube::Error::Api(e)) if e.code == 404 => Ok(None),
+        other => other.map(|r| r.resource_version()),
     }
 }

@@ -68,6 +68,7 @@ pub async fn prepare(
         metrics: Metrics::new()?,
         shown: std::sync::OnceLock::new(),
         memories: Mutex::default(),
+        owned: Mutex::default(),
         labels: Mutex::default(),
         deliveries: Mutex::default(),
         directories: Mutex::default(),

@@ -1,7 +1,7 @@
 //! The state of a daemon as numbers, read off what the controllers hold when somebody asks. Nothing is kept for it,
 //! so it cannot be out of step.
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, lock};
 use crate::api::condition::kind;
 use crate::api::{Delivery, DeliveryStatus, Phase, Repository};
 use futures::FutureExt;
@@ -77,7 +77,18 @@ impl Daemon {
             ..Snapshot::default()
         };
         if let Some(shown) = self.shown.get() {
-            snapshot.deliveries = shown.deliveries.state().iter().map(|d| numbers(d)).collect();
+            let owned = lock(&self.owned);
+            let whole = |delivery: &Delivery| {
+                let mut numbers = numbers(delivery);
+                let sharded = delivery.status.as_ref().is_some_and(|s| !s.inventory_shards.is_empty());
+                if sharded && let Some(count) = owned.get(&(numbers.namespace.clone(), numbers.name.clone()))
+                {
+                    numbers.inventory = *count;
+                }
+                numbers
+            };
+            snapshot.deliveries = shown.deliveries.state().iter().map(|d| whole(d)).collect();
+            drop(owned);
             let ready = |r: &Repository| {
                 let conditions = r.status.iter().flat_map(|s| &s.conditions);
                 conditions.into_iter().any(|c| c.type_ == kind::READY && c.status == "True")

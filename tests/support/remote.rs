@@ -1,4 +1,5 @@
 //! A daemon that delivers from a server: Repositories by URL, their Secrets, and waiting for what they say.
+#![allow(dead_code)]
 
 use super::cluster::wait_until;
 use super::daemon::{LIMIT, World};
@@ -59,14 +60,6 @@ impl World {
             }
         })
         .await
-    }
-
-    /// Asks a Repository to look at its remote now.
-    pub async fn poll(&self, repository: &str) {
-        let asked = super::cluster::suffix();
-        let patch = json!({"metadata": {"annotations": {windlass::api::names::RECONCILE_REQUEST: asked}}});
-        let params = kube::api::PatchParams::default();
-        self.repositories().patch(repository, &params, &kube::api::Patch::Merge(patch)).await.unwrap();
     }
 
     /// The value of a ConfigMap's `key`.

@@ -14,6 +14,9 @@ use jiff::{SignedDuration, Timestamp};
 /// is saved. A crash in between repeats the apply, which then finds nothing to write.
 const QUIET: SignedDuration = SignedDuration::from_secs(2);
 
+/// How long past its time a revision whose objects were not seen yet gets: the daemon was away, or the API server.
+const UNSEEN: SignedDuration = SignedDuration::from_secs(60);
+
 /// How soon what a finalizer holds is looked at again at first.
 const SOON: SignedDuration = SignedDuration::from_secs(1);
 
@@ -105,6 +108,7 @@ impl Machine<'_> {
                         self.state.failure = Some(Failure {
                             revision: None,
                             problem: refusal.problem.clone(),
+                            transient: refusal.transient,
                             retries,
                             retry_at: stamp(at),
                         });
@@ -213,17 +217,20 @@ impl Machine<'_> {
             }
             Target::Unknown => return None,
         };
+        // Where only the settings were to blame, other settings are a new revision like any other.
+        let to_blame = |held: &Held| {
+            let same_bundle = self.state.effective.as_ref().is_some_and(|e| e.inputs == held.revision.inputs);
+            !same_bundle || held.revision.settings == target.settings
+        };
         if let Some(held) = &self.state.held
             && held.revision.inputs == target.inputs
+            && to_blame(held)
         {
             let effective = self.state.effective.as_ref()?;
             if self.state.attempt.is_some() {
                 return None;
             }
-            // Settings that made the very same bundle fail are held like a commit.
-            let failed_by_settings =
-                held.revision.inputs == effective.inputs && held.revision.settings == target.settings;
-            if effective.settings == target.settings || failed_by_settings {
+            if effective.settings == target.settings || held.revision.inputs == effective.inputs {
                 self.state.failure = None;
                 return None;
             }
@@ -388,7 +395,9 @@ impl Machine<'_> {
     fn waiting(&mut self, mut attempt: Attempt) {
         match &self.seen.health {
             Health::Healthy => {
-                if self.spec.prune && self.state.inventory.iter().any(|e| e.stale) {
+                // A rollback takes away what the failed commit brought, whatever is otherwise left in place.
+                let prunes = self.spec.prune || attempt.goal == Goal::Rollback;
+                if prunes && self.state.inventory.iter().any(|e| e.stale) {
                     attempt.step = Step::Pruning;
                     attempt.problem = None;
                     attempt.retry_at = None;
@@ -400,6 +409,15 @@ impl Machine<'_> {
             Health::Broken(problem) => self.fail(attempt, problem.clone()),
             health => {
                 let deadline = read_stamp(&attempt.deadline);
+                let unseen = *health == Health::Unknown && attempt.problem.is_none();
+                if deadline <= self.now && unseen {
+                    // The daemon or the API server was away: what became of the revision meanwhile is not known yet.
+                    attempt.deadline = stamp(self.now + UNSEEN);
+                    attempt.problem = Some(self.timed_out("its objects were not seen".into()));
+                    self.actions.push(Action::Wake(self.now + UNSEEN));
+                    self.state.attempt = Some(attempt);
+                    return;
+                }
                 if deadline <= self.now {
                     let problem = match health {
                         Health::Progressing(p) | Health::Degraded(p) => {
@@ -411,6 +429,9 @@ impl Machine<'_> {
                 }
                 attempt.step = Step::Waiting;
                 attempt.retry_at = None;
+                if *health != Health::Unknown {
+                    attempt.problem = None;
+                }
                 self.state.attempt = Some(attempt);
                 self.actions.push(Action::Wake(deadline));
             }
@@ -455,7 +476,8 @@ impl Machine<'_> {
                     self.state.attempt = Some(attempt);
                     return self.actions.push(Action::Wake(at));
                 }
-                None if !left => {
+                // Without pruning, what a rollback leaves is what good revisions had.
+                None if !left || !self.spec.prune => {
                     self.state.inventory = pruned.inventory.clone();
                     return self.succeed(attempt);
                 }
@@ -606,6 +628,7 @@ impl Machine<'_> {
         self.state.failure = Some(Failure {
             revision,
             problem: refusal.problem.clone(),
+            transient: refusal.transient,
             retries,
             retry_at: stamp(self.now + back_off(interval, retries)),
         });

@@ -19,6 +19,7 @@ pub fn status(
         Some(_) if state.attempt.is_none() && spec.drift != crate::api::delivery::DriftMode::Ignore => {
             Some(i64::try_from(seen.drifted).unwrap_or(i64::MAX))
         }
+        Some(_) if spec.drift == crate::api::delivery::DriftMode::Ignore => None,
         Some(_) => before.drift,
         None => None,
     };
@@ -88,12 +89,15 @@ pub fn status(
                 if n == 1 { "object differs" } else { "objects differ" }
             ),
         ),
+        None if condition::get(&before.conditions, kind::DRIFTED).is_some() && state.effective.is_some() => {
+            say(kind::DRIFTED, "Unknown", "Ignored", "spec.drift.mode is Ignore");
+        }
         None => {}
     }
     // A person has to act: nothing changes by itself any more.
     let stalled = match (&state.attempt, &state.failure) {
         (Some(a), _) if a.step == Step::Failed => a.problem.as_ref(),
-        (None, Some(f)) if f.revision.is_some() => Some(&f.problem),
+        (None, Some(f)) if f.revision.is_some() && !f.transient => Some(&f.problem),
         _ => None,
     };
     match stalled {

@@ -336,6 +336,39 @@ fn a_revision_that_is_not_healthy_in_time_is_rolled_back() {
 }
 
 #[test]
+fn a_revision_whose_time_ran_out_while_nobody_looked_is_looked_at_first() {
+    let mut world = World::deployed(&["web"]);
+    world.slow.insert("b".into());
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(10);
+    assert_eq!(world.phase(), Phase::Waiting);
+    world.crash();
+    world.slow.clear();
+    world.now += SignedDuration::from_secs(3600);
+    // Nothing is seen yet in the first round after the restart.
+    world.seen.health = Health::Unknown;
+    let decision = next(&world.spec, &world.state, &world.seen, world.now);
+    world.state = decision.state;
+    assert_eq!(world.phase(), Phase::Waiting);
+    world.settle();
+    assert_eq!((world.phase(), world.runs()), (Phase::Ready, vec!["web=b".to_owned()]));
+}
+
+#[test]
+fn without_pruning_a_rollback_still_takes_away_what_the_bad_commit_brought() {
+    let mut world = World::deployed(&["web"]);
+    world.spec.prune = false;
+    world.broken.insert("b".into());
+    world.push("b", &["web", "new"]);
+    world.settle();
+    assert_eq!((world.phase(), world.runs()), (Phase::Held, vec!["web=a".to_owned()]));
+    world.push("c", &["other"]);
+    world.settle();
+    assert_eq!(world.runs(), ["other=c", "web=a"]);
+}
+
+#[test]
 fn a_newer_commit_gets_through_a_wait_a_hold_and_a_rollback() {
     let mut world = World::deployed(&["web"]);
     world.slow.insert("b".into());
@@ -490,6 +523,21 @@ fn new_settings_render_the_effective_revision_and_do_not_retry_the_held_one() {
     assert_eq!(world.phase(), Phase::Held);
     assert_eq!(world.state.effective.as_ref().unwrap().settings, "s2");
     assert_eq!(world.applied, ["a", "b", "a", "a"]);
+}
+
+#[test]
+fn settings_that_broke_the_same_commit_are_held_and_others_are_tried() {
+    let with = |settings: &str| Revision { settings: settings.into(), ..revision("a") };
+    let mut world = World::deployed(&["web"]);
+    world.state.held =
+        Some(Held { revision: with("s2"), problem: problem("CrashLoopBackOff"), since: stamp(world.now) });
+    world.seen.target = Target::Known(with("s2"));
+    world.settle();
+    assert_eq!((world.phase(), world.applied.len()), (Phase::Held, 1));
+    world.seen.target = Target::Known(with("s3"));
+    world.settle();
+    assert_eq!((world.phase(), world.applied.len()), (Phase::Ready, 2));
+    assert!(world.state.held.is_none());
 }
 
 #[test]

@@ -65,8 +65,9 @@ pub async fn run(
                     // A kind or a namespace that the wave before brought may take a moment to be known everywhere.
                     let fresh = brings.kinds.iter().any(|(_, kind)| *kind == manifest.gvk().kind)
                         || brings.namespaces.contains(manifest.namespace());
-                    let unknown =
-                        ["KindUnknown", "NamespaceMissing"].contains(&refusal.problem.reason.as_str());
+                    // So may a field: the retry is planned against the new definition, and refused if it does not help.
+                    let unknown = ["KindUnknown", "NamespaceMissing", "UnknownField", "Invalid"]
+                        .contains(&refusal.problem.reason.as_str());
                     refusal.transient |= fresh && unknown;
                     return ApplyEnd::Failed(refusal);
                 }

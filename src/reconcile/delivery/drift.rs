@@ -37,6 +37,8 @@ const VALUE: usize = 256;
 pub struct Seen {
     /// What was found out about objects whose digest is not the one that we left, by the digest that was looked at.
     looked: BTreeMap<ObjectId, (String, Option<DriftedObject>)>,
+    /// Whether the watches have shown all objects, so that what does not differ is in sync.
+    complete: bool,
     /// The inventory after a correction; shown to the machine once.
     pub corrected: Option<Vec<InventoryEntry>>,
     /// What was reported last.
@@ -59,16 +61,17 @@ impl Seen {
     }
 }
 
-/// Looks at the objects whose digest is not the one that we left.
+/// Looks at the objects whose digest is not the one that we left. Answers whether all could be looked at.
 pub async fn look(
     scope: &Scope<'_>,
     memory: &mut super::work::Memory,
     effective: &Revision,
     inventory: &[InventoryEntry],
-) {
+) -> bool {
     let mode = scope.spec().drift;
     let now = scope.daemon.now();
     let mut differ: BTreeMap<ObjectId, (String, &InventoryEntry)> = BTreeMap::new();
+    let mut complete = true;
     if mode != DriftMode::Ignore {
         for entry in inventory.iter().filter(|e| !e.stale && e.uid.is_some()) {
             let id = entry.id();
@@ -76,13 +79,17 @@ pub async fn look(
             if let Some((written, at)) = memory.awaited.get(&id) {
                 let shown = live.as_ref().is_some_and(|l| version(l) >= *written);
                 if !shown && *at + LAG > now {
+                    complete = false;
                     continue;
                 }
                 memory.awaited.remove(&id);
             }
             let digest = match &live {
                 Some(live) => live.kept.digest.to_string(),
-                None if !scope.synced(&entry.gvk(), &entry.namespace) => continue,
+                None if !scope.synced(&entry.gvk(), &entry.namespace) => {
+                    complete = false;
+                    continue;
+                }
                 None if entry.group == "batch" && entry.kind == "Job" => continue,
                 None => "missing".into(),
             };
@@ -95,25 +102,30 @@ pub async fn look(
             }
         }
     }
+    memory.drift.complete = complete;
     memory.drift.looked.retain(|id, (mark, _)| differ.get(id).is_some_and(|(m, _)| m == mark));
     let new: Vec<_> = differ.into_iter().filter(|(id, _)| !memory.drift.looked.contains_key(id)).collect();
     if new.is_empty() {
-        return;
+        return true;
     }
     let bundle = match bundle_of(scope, memory, effective).await {
         Ok(bundle) => bundle,
         Err(refusal) => {
             tracing::warn!(problem = %memory.redact(&refusal.problem.message), "drift cannot be looked at");
-            return;
+            return false;
         }
     };
+    let mut all = true;
     for (id, (mark, entry)) in new {
-        if let Some(manifest) = bundle.get(&id)
-            && let Ok(found) = compare(scope, manifest, entry, &|text| memory.redact(text)).await
-        {
-            memory.drift.looked.insert(id, (mark, found));
+        let Some(manifest) = bundle.get(&id) else { continue };
+        match compare(scope, manifest, entry, &|text| memory.redact(text)).await {
+            Ok(found) => {
+                memory.drift.looked.insert(id, (mark, found));
+            }
+            Err(()) => all = false,
         }
     }
+    all
 }
 
 /// Compares one object field by field; a doubtful difference is settled by a dry-run.
@@ -262,22 +274,22 @@ pub async fn correct(
     }
 }
 
-/// Writes the DriftReport when there is something new to tell.
-pub async fn report(scope: &Scope<'_>, memory: &mut super::work::Memory, effective: &Revision) {
+/// Writes the DriftReport when there is something new to tell. Answers whether it stands.
+pub async fn report(scope: &Scope<'_>, memory: &mut super::work::Memory, effective: &Revision) -> bool {
     let objects = memory.drift.objects();
     // A report that an earlier life of the daemon left may say more than is true now.
-    let told = scope.delivery.status.as_ref().and_then(|s| s.drift).unwrap_or(0) > 0;
+    let told = memory.drift.complete && scope.delivery.status.as_ref().and_then(|s| s.drift).unwrap_or(0) > 0;
     let quiet = memory.drift.reported.as_ref().map_or(objects.is_empty() && !told, |r| *r == objects);
     if quiet && memory.drift.mended.is_empty() {
-        return;
+        return true;
     }
-    let Some(owner) = scope.delivery.controller_owner_ref(&()) else { return };
+    let Some(owner) = scope.delivery.controller_owner_ref(&()) else { return true };
     let namespace = scope.delivery.namespace().unwrap_or_default();
     let name = scope.delivery.name_any();
     let api: Api<DriftReport> = Api::namespaced(scope.daemon.connection.client.clone(), &namespace);
     let old = match api.get_opt(&name).await {
         Ok(old) => old.map(|r| r.spec).unwrap_or_default(),
-        Err(_) => return,
+        Err(_) => return false,
     };
     let mut episodes = memory.drift.mended.clone();
     episodes.extend(old.episodes);
@@ -298,7 +310,8 @@ pub async fn report(scope: &Scope<'_>, memory: &mut super::work::Memory, effecti
     report.metadata.owner_references = Some(vec![owner]);
     let params = PatchParams::apply(crate::api::names::FIELD_MANAGER).force();
     let body = json!(report);
-    if api.patch(&name, &params, &Patch::Apply(body)).await.is_ok() {
+    let written = api.patch(&name, &params, &Patch::Apply(body)).await.is_ok();
+    if written {
         let fresh = objects.len();
         if fresh > 0 && memory.drift.reported.as_ref() != Some(&objects) {
             let text = format!(
@@ -318,4 +331,5 @@ pub async fn report(scope: &Scope<'_>, memory: &mut super::work::Memory, effecti
         memory.drift.mended.clear();
         memory.drift.reported = Some(objects);
     }
+    written
 }

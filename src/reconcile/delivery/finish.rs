@@ -6,6 +6,7 @@ use super::{Daemon, Scope, inventory, settings};
 use crate::api::delivery::Revision;
 use crate::api::{Delivery, DeliveryStatus, names};
 use crate::core::rollout::Refusal;
+use crate::reconcile::sources::Store;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -98,25 +99,64 @@ pub async fn ensure_namespace(scope: &Scope<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// Keeps what a rollback to this revision will need: its commit in the mirror, and its settings.
-pub async fn keep(scope: &Scope<'_>, memory: &Memory, revision: &Revision) {
-    let delivery = scope.delivery;
-    let source = scope
-        .daemon
-        .sources
-        .get(&(delivery.namespace().unwrap_or_default(), delivery.spec.source.repository.clone()));
-    if let Some(store) = source.and_then(|k| k.store)
-        && let Ok(id) = revision.commit.parse()
-    {
-        let name = scope.label.clone();
-        let kept = tokio::task::spawn_blocking(move || store.mirror.keep(&name, &id)).await;
-        if let Ok(Err(error)) = kept {
-            tracing::warn!(%error, "the good commit could not be kept in the mirror");
-        }
+/// The name under which the mirror keeps the commit that is being put in place.
+fn next_name(label: &str) -> String {
+    format!("{label}-next")
+}
+
+/// Keeps what going on with a revision, and going back from it, will need: before the first write of it, since the
+/// branch may be rewritten and the settings changed at any time.
+pub async fn keep_ahead(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus, revision: &Revision) {
+    let mut commits = vec![(next_name(&scope.label), revision.commit.clone())];
+    if let Some(effective) = &status.effective {
+        commits.push((scope.label.clone(), effective.commit.clone()));
     }
+    keep_commits(scope, commits).await;
+    keep_settings(scope, memory, status, revision).await;
+}
+
+/// Keeps what a rollback to this revision, which is good now, will need.
+pub async fn keep(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus, revision: &Revision) {
+    keep_commits(scope, vec![(scope.label.clone(), revision.commit.clone())]).await;
+    keep_settings(scope, memory, status, revision).await;
+}
+
+/// Keeps nothing for a Delivery any more.
+pub async fn keep_nothing(scope: &Scope<'_>) {
+    let Some(store) = store(scope) else { return };
+    let names = [scope.label.clone(), next_name(&scope.label)];
+    // What cannot be forgotten takes a little room.
+    let _ = tokio::task::spawn_blocking(move || names.map(|name| store.mirror.forget(&name))).await;
+}
+
+fn store(scope: &Scope<'_>) -> Option<Store> {
+    let delivery = scope.delivery;
+    let key = (delivery.namespace().unwrap_or_default(), delivery.spec.source.repository.clone());
+    scope.daemon.sources.get(&key)?.store
+}
+
+async fn keep_commits(scope: &Scope<'_>, commits: Vec<(String, String)>) {
+    let Some(store) = store(scope) else { return };
+    let kept = tokio::task::spawn_blocking(move || {
+        for (name, commit) in commits {
+            if let Ok(id) = commit.parse()
+                && let Err(error) = store.mirror.keep(&name, &id)
+            {
+                tracing::warn!(%error, "a commit could not be kept in the mirror");
+            }
+        }
+    });
+    // It ends early only with the process.
+    let _ = kept.await;
+}
+
+async fn keep_settings(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus, revision: &Revision) {
+    let delivery = scope.delivery;
+    let deployed = status.history.iter().map(|h| &h.revision);
+    let needed = status.effective.iter().chain(status.attempt.iter().map(|a| &a.revision)).chain(deployed);
     if !revision.settings.is_empty()
         && let Some(settings) = memory.settings.as_ref().filter(|s| s.digest == revision.settings)
-        && let Err(error) = settings::keep(delivery, &scope.access, settings).await
+        && let Err(error) = settings::keep(delivery, &scope.access, settings, needed).await
     {
         // The server's words about a Secret are not passed on.
         let code = match &error {

@@ -40,6 +40,9 @@ const ROUNDS: usize = 24;
 /// Words of a condition are brought up to date this often at most while nothing else changes.
 const WORDS: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 
+/// How soon drift that could not be looked at, or told, is looked at again.
+const DRIFT_RETRY: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
+
 /// However short the interval is, nothing is compared in full more often.
 const SHORTEST_INTERVAL: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 
@@ -204,6 +207,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
         log_revision(&daemon, &delivery, &mut logged);
         let access = daemon.access(&delivery, &mut memory);
         let before = delivery.status.clone().unwrap_or_default();
+        daemon.note_owned(&delivery, before.inventory.len());
         let now = daemon.now();
         let decision;
         let written;
@@ -213,8 +217,11 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
             watch(&scope, &mut memory, &before);
             if let (Some(effective), None, false) = (&before.effective, &before.attempt, deleting) {
                 let effective = effective.clone();
-                drift::look(&scope, &mut memory, &effective, &before.inventory).await;
-                drift::report(&scope, &mut memory, &effective).await;
+                let looked = drift::look(&scope, &mut memory, &effective, &before.inventory).await;
+                let told = drift::report(&scope, &mut memory, &effective).await;
+                if !(looked && told) {
+                    wake = Some(now + DRIFT_RETRY);
+                }
             }
             pods::follow(&scope, &mut memory, &before);
             let seen = observe::observe(&scope, &mut memory, &before).await;
@@ -231,7 +238,8 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
             written = (!finding_out && must_write(&before, &status, worded)).then_some(status.clone());
             // Words that wait a little are written then, also if nothing else happens.
             if written.is_none() && !finding_out && status != before {
-                wake = memory.worded_at.map(|at| at + WORDS);
+                let at = memory.worded_at.map_or(now, |at| at + WORDS);
+                wake = Some(wake.map_or(at, |w| w.min(at)));
             }
         }
         if let Some(status) = written {
@@ -378,12 +386,15 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             return Next::Done;
         }
         Action::Keep(revision) => {
-            finish::keep(scope, memory, &revision).await;
+            finish::keep(scope, memory, status, &revision).await;
             return Next::Done;
         }
         Action::RemoveFinalizer => {
             return match finish::remove_finalizer(scope.daemon, scope.delivery).await {
-                Ok(()) => Next::Gone,
+                Ok(()) => {
+                    finish::keep_nothing(scope).await;
+                    Next::Gone
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the finalizer could not be removed");
                     Next::Wake(scope.daemon.now() + jiff::SignedDuration::from_secs(2))
@@ -397,6 +408,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 {
                     work.written = written;
                 }
+                finish::keep_ahead(scope, memory, status, &revision).await;
                 memory.work = Some(work);
             }
             Err(refusal) => {
@@ -412,7 +424,10 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             };
             let live = scope.live_fn();
             let previous = previous(scope, memory, status).await;
-            let before = remove(scope, &work.inventory, prune::What::Before, previous.as_deref()).await;
+            let before = match scope.spec().prune {
+                true => remove(scope, &work.inventory, prune::What::Before, previous.as_deref()).await,
+                false => crate::core::rollout::Pruned { inventory: work.inventory.clone(), refusal: None },
+            };
             let planner = scope.planner(&live, previous);
             work.inventory = before.inventory;
             let end = match before.refusal {
@@ -440,7 +455,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
         }
         Action::Prune => {
             let good = previous(scope, memory, status).await;
-            let pruned = remove(scope, &status.inventory, prune::What::Stale, good.as_deref()).await;
+            let what = if scope.spec().prune { prune::What::Stale } else { prune::What::Failed };
+            let pruned = remove(scope, &status.inventory, what, good.as_deref()).await;
             memory.pruned = Some(pruned);
         }
         Action::PruneAll => {

@@ -176,7 +176,10 @@ impl Planner<'_> {
                         if label.is_some_and(|l| l != self.label) {
                             return Err(conflict(manifest));
                         }
-                        if !may_recreate(manifest, &there) {
+                        // Also where what stands there said so: a rollback gets back the way that the failed commit
+                        // came.
+                        let said_so = there["metadata"]["annotations"][names::RECREATE] == "enabled";
+                        if !may_recreate(manifest) && !said_so {
                             return Err(refuse(&error));
                         }
                         let origin = label.is_none().then_some(EntryOrigin::Adopted);
@@ -246,13 +249,10 @@ impl Planner<'_> {
 }
 
 /// Whether an object may be deleted and created again when it cannot be changed: a Job always, since its template
-/// never can be; another where it says so, or where what stands there said so (a rollback must get back the way
-/// that the failed commit came).
-pub fn may_recreate(manifest: &Manifest, there: &serde_json::Value) -> bool {
+/// never can be; another where it says so.
+pub fn may_recreate(manifest: &Manifest) -> bool {
     let gvk = manifest.gvk();
-    (gvk.group == "batch" && gvk.kind == "Job")
-        || manifest.annotation(names::RECREATE) == Some("enabled")
-        || there["metadata"]["annotations"][names::RECREATE] == "enabled"
+    (gvk.group == "batch" && gvk.kind == "Job") || manifest.annotation(names::RECREATE) == Some("enabled")
 }
 
 fn conflict(manifest: &Manifest) -> Refusal {

@@ -18,6 +18,8 @@ const AT_ONCE: usize = 32;
 pub enum What {
     /// Those that left the bundle.
     Stale,
+    /// Those that left the bundle and that no good revision had.
+    Failed,
     /// Those that left the bundle and hold an exclusive resource: they go before the new ones are applied.
     Before,
     /// All.
@@ -38,6 +40,7 @@ pub async fn run(
 ) -> Pruned {
     let concerned = |e: &InventoryEntry| match what {
         What::Stale => e.stale,
+        What::Failed => e.stale && never_good(e),
         What::Before => e.stale && e.prune.as_deref() == Some("before"),
         What::All | What::Orphan => true,
     };
@@ -53,7 +56,7 @@ pub async fn run(
                     let how = plan::removal(&entry, false);
                     (entry, how)
                 }
-                What::Stale | What::Before => {
+                What::Stale | What::Failed | What::Before => {
                     let how = plan::removal(&entry, never_good(&entry));
                     (entry, how)
                 }

@@ -9,9 +9,11 @@ use crate::cluster::{Access, ServiceAccount};
 use crate::core::digest;
 use crate::core::manifest::Gvk;
 use jiff::Timestamp;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
+use serde::Deserialize;
 use serde_json::json;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -190,23 +192,45 @@ fn secret_name(delivery: &Delivery) -> String {
     format!("{}.windlass-settings", delivery.name_any())
 }
 
-/// Keeps the values of a revision that was deployed, in a Secret that the Delivery owns.
-pub async fn keep(delivery: &Delivery, access: &Access, settings: &Settings) -> Result<(), kube::Error> {
+/// The key in the Secret under which values with this digest stand.
+fn entry(digest: &str) -> String {
+    digest.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+}
+
+/// Keeps values in a Secret that the Delivery owns, beside those that the `needed` revisions were rendered with. Done
+/// before a revision is applied: whatever happens afterwards, both it and the last good one can be rendered again.
+pub async fn keep<'r>(
+    delivery: &Delivery,
+    access: &Access,
+    settings: &Settings,
+    needed: impl Iterator<Item = &'r Revision>,
+) -> Result<(), kube::Error> {
     let Some(owner) = delivery.controller_owner_ref(&()) else { return Ok(()) };
     let namespace = delivery.namespace().unwrap_or_default();
     let api: Api<Secret> = Api::namespaced(access.client().clone(), &namespace);
     let name = secret_name(delivery);
+    let mut data = api.get_opt(&name).await?.and_then(|s| s.data).unwrap_or_default();
+    if data.contains_key(&entry(&settings.digest)) {
+        return Ok(());
+    }
+    let needed: BTreeSet<String> = needed.map(|r| entry(&r.settings)).collect();
+    data.retain(|digest, _| needed.contains(digest));
+    let kept = json!({"values": settings.values, "hidden": settings.hidden}).to_string();
+    data.insert(entry(&settings.digest), ByteString(kept.into_bytes()));
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "windlass.dev/settings",
         "metadata": {"name": name, "ownerReferences": [owner]},
-        "stringData": {
-            "digest": settings.digest,
-            "values": json!(settings.values).to_string(),
-            "hidden": json!(settings.hidden).to_string(),
-        },
+        "data": data,
     });
     let params = PatchParams::apply(crate::api::names::FIELD_MANAGER).force();
     api.patch(&name, &params, &Patch::Apply(secret)).await.map(|_| ())
+}
+
+/// Values as they are kept.
+#[derive(Deserialize)]
+struct Kept {
+    values: BTreeMap<String, String>,
+    hidden: BTreeSet<String>,
 }
 
 /// The values that a revision was deployed with.
@@ -222,13 +246,7 @@ pub async fn kept(
     let namespace = delivery.namespace().unwrap_or_default();
     let api: Api<Secret> = Api::namespaced(access.client().clone(), &namespace);
     let data = text_of(&api.get_opt(&secret_name(delivery)).await.ok()??);
-    if data.get("digest") != Some(&revision.settings) {
-        return None;
-    }
-    let values: BTreeMap<String, String> = serde_json::from_str(data.get("values")?).ok()?;
-    let hidden = match data.get("hidden") {
-        Some(names) => serde_json::from_str(names).ok()?,
-        None => values.keys().cloned().collect(),
-    };
+    let kept: Kept = serde_json::from_str(data.get(&entry(&revision.settings))?).ok()?;
+    let Kept { values, hidden } = kept;
     Some(Settings { digest: revision.settings.clone(), values, hidden, at: now })
 }

@@ -211,6 +211,7 @@ impl Memory {
     /// The refusal without what came from a Secret.
     pub fn redacted(&self, mut refusal: Refusal) -> Refusal {
         refusal.problem.message = self.redact(&refusal.problem.message);
+        refusal.problem.object = self.redact(&refusal.problem.object);
         refusal
     }
 
