@@ -154,13 +154,22 @@ impl Machine<'_> {
             && self.state.handled_release.as_ref() != Some(release)
         {
             self.state.handled_release = Some(release.clone());
-            if let Some(held) = self.state.held.take() {
-                self.notify(
+            // The value is `<commit>` or `<commit>/<anything>`: one that was meant for an earlier hold releases no other.
+            let commit = release.split('/').next().unwrap_or_default();
+            let meant = |held: &Held| !commit.is_empty() && held.revision.commit.starts_with(commit);
+            match self.state.held.take_if(|held| meant(held)) {
+                Some(held) => self.notify(
                     false,
                     "Released",
                     "",
                     format!("{} was released and is tried again", held.revision),
-                );
+                ),
+                None => self.notify(
+                    true,
+                    "ReleaseRefused",
+                    "",
+                    format!("no revision is held whose commit begins with \"{commit}\""),
+                ),
             }
         }
         let Some(rollback) = &self.seen.rollback else { return };

@@ -504,11 +504,16 @@ fn a_release_tries_the_held_revision_once_more() {
     world.seen.release = Some("b/1".into());
     world.settle();
     assert_eq!((world.phase(), world.runs()), (Phase::Ready, vec!["web=b".to_owned()]));
-    // The same request is not acted on again.
+    // One that names another commit releases nothing, and the same request is not acted on again.
     world.broken.insert("c".into());
     world.push("c", &["web"]);
     world.settle();
     assert_eq!(world.phase(), Phase::Held);
+    world.broken.clear();
+    world.seen.release = Some("b/2".into());
+    world.settle();
+    assert_eq!(world.phase(), Phase::Held);
+    assert!(world.notices.iter().any(|n| n.reason == "ReleaseRefused"));
 }
 
 #[test]
@@ -697,7 +702,7 @@ proptest! {
                 Happening::Pass(secs) => world.pass(secs),
                 Happening::Rounds(n) => for _ in 0..n { world.round(); },
                 Happening::Heal => { world.slow.clear(); world.broken.clear(); }
-                Happening::Release => { world.seen.release = Some(format!("{count}")); }
+                Happening::Release => { world.seen.release = Some(format!("r{count}")); }
             }
         }
         world.settle();
