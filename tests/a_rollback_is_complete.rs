@@ -85,6 +85,30 @@ async fn a_job_that_fails_is_a_broken_commit() {
     world.wait_object("batch/v1", "jobs", "migrate", "gone", serde_json::Value::is_null).await;
 }
 
+/// A StatefulSet that replaces its pods in order waits for a broken one to become ready before it touches it again, also
+/// when its template has gone back.
+#[tokio::test]
+async fn a_stateful_set_gets_rid_of_its_broken_pod() {
+    let database = |tag: &str| {
+        deployment("database", tag, 2)
+            .replace("kind: Deployment", "kind: StatefulSet")
+            .replace("  replicas: 2\n", "  replicas: 2\n  serviceName: database\n")
+    };
+    let (world, _) = deployed("stateful").await;
+    let good = world.commit("A database", &[("shop/database.yaml", &database("ok"))]);
+    world.wait_for("shop", Phase::Ready, &good).await;
+    let bad = world.commit("A broken database", &[("shop/database.yaml", &database("crash"))]);
+    let delivery = world.wait_for("shop", Phase::Held, &bad).await;
+    let held = delivery.status.unwrap().held.unwrap();
+    assert_eq!(held.problem.object, format!("StatefulSet {}/database", world.space.name));
+    let set = world.get("apps/v1", "statefulsets", "database").await;
+    assert_eq!(
+        (&set["status"]["readyReplicas"], &set["status"]["updatedReplicas"]),
+        (&json!(2), &json!(2)),
+        "{set}"
+    );
+}
+
 #[tokio::test]
 async fn a_recreation_is_taken_back_by_one() {
     let (world, _) = deployed("recreated").await;

@@ -23,7 +23,7 @@ mod tests;
 
 pub use pod::{PodRules, pod_trouble, pod_waits_for};
 pub use summary::summarize;
-pub use workload_pods::{new_pods, workload_trouble, workload_waits_for};
+pub use workload_pods::{new_pods, pods_in_the_way, workload_trouble, workload_waits_for};
 
 use live::Live;
 use serde::{Deserialize, Serialize};

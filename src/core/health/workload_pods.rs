@@ -76,6 +76,30 @@ pub fn new_pods<'a>(workload: &'a Value, replica_sets: &[Value], pods: &'a [Valu
     }
 }
 
+/// Pods of an older revision that stand in the way of the newest one: a StatefulSet that replaces its pods in order waits for
+/// each to become ready before it goes on, so one that is broken keeps it from ever getting the mended template
+/// (Kubernetes calls deleting it by hand a forced rollback). Pods that a partition keeps old are left out.
+pub fn pods_in_the_way<'a>(workload: &Value, pods: &'a [Value], rules: &PodRules) -> Vec<&'a Value> {
+    let live = Live::new(workload);
+    let in_order = live.text("/kind") == "StatefulSet"
+        && live.text("/spec/podManagementPolicy") != "Parallel"
+        && live.text("/spec/updateStrategy/type") != "OnDelete";
+    let newest = live.text("/status/updateRevision");
+    if !in_order || live.is_unobserved() || newest.is_empty() {
+        return Vec::new();
+    }
+    let partition = live.count("/spec/updateStrategy/rollingUpdate/partition");
+    let ordinal =
+        |pod: &Live<'_>| -> Option<i64> { pod.text("/metadata/name").rsplit('-').next()?.parse().ok() };
+    let stuck = |pod: &Live<'_>| {
+        pod.is_controlled_by(&live)
+            && pod.text("/metadata/deletionTimestamp").is_empty()
+            && pod.keyed("/metadata/labels", REVISION_HASH).is_some_and(|hash| hash != newest)
+            && ordinal(pod).is_some_and(|n| n >= partition)
+    };
+    pods.iter().filter(|pod| stuck(&Live::new(pod)) && pod_trouble(pod, rules).is_some()).collect()
+}
+
 /// Why a workload's newest revision will not become healthy however long one waits, from the workload itself,
 /// its ReplicaSets and its pods (more of both may be handed in: owners are compared). The Pods of the newest
 /// revision come first, since they know the cause where the workload knows only that time ran out.

@@ -126,12 +126,25 @@ pub struct Observation {
     pub drifted: usize,
     /// The inventory after what drifted was written back; shown once.
     pub corrected: Option<Vec<InventoryEntry>>,
+    /// Broken pods of an older revision that keep the one under way from getting through.
+    pub in_the_way: Vec<PodRef>,
     /// The value of the annotation that asks to look again.
     pub reconcile: Option<String>,
     /// The value of the release annotation.
     pub release: Option<String>,
     /// The value of the rollback annotation.
     pub rollback: Option<String>,
+}
+
+/// One pod, the very one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodRef {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid: one of the same name that came after it is another.
+    pub uid: String,
 }
 
 /// What Git wants of a Delivery.
@@ -228,6 +241,8 @@ pub enum Action {
     PruneAll,
     /// Take our label from all objects and leave them.
     OrphanAll,
+    /// Delete pods of an older revision that keep the one under way from getting through.
+    Evict(Vec<PodRef>),
     /// Write back what drifted.
     Correct(Revision),
     /// Keep this commit in the mirror, whatever happens to the branch.

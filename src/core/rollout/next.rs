@@ -441,6 +441,9 @@ impl Machine<'_> {
                 if *health != Health::Unknown {
                     attempt.problem = None;
                 }
+                if !self.seen.in_the_way.is_empty() {
+                    self.actions.push(Action::Evict(self.seen.in_the_way.clone()));
+                }
                 self.state.attempt = Some(attempt);
                 self.actions.push(Action::Wake(deadline));
             }

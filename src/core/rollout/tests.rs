@@ -175,7 +175,7 @@ impl World {
                 self.notices.push(notice);
                 return false;
             }
-            Action::Keep(_) => return false,
+            Action::Keep(_) | Action::Evict(_) => return false,
             Action::RemoveFinalizer => {
                 self.gone = true;
                 return false;

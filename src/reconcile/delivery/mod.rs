@@ -459,6 +459,10 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             let pruned = remove(scope, &status.inventory, what, good.as_deref()).await;
             memory.pruned = Some(pruned);
         }
+        Action::Evict(pods) => {
+            prune::evict(scope, &pods).await;
+            return Next::Done;
+        }
         Action::PruneAll => {
             memory.pruned = Some(remove(scope, &status.inventory, prune::What::All, None).await);
         }

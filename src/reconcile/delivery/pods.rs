@@ -6,9 +6,9 @@ use super::work::Memory;
 use crate::api::DeliveryStatus;
 use crate::api::delivery::{Problem, Step};
 use crate::cluster::pods::PodWatch;
-use crate::core::health::{PodRules, workload_trouble, workload_waits_for};
+use crate::core::health::{PodRules, pods_in_the_way, workload_trouble, workload_waits_for};
 use crate::core::manifest::ObjectId;
-use crate::core::rollout::{ApplyEnd, read_stamp};
+use crate::core::rollout::{ApplyEnd, PodRef, read_stamp};
 use crate::reconcile::live::version;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -20,6 +20,7 @@ pub struct Pods {
     watches: BTreeMap<ObjectId, (String, PodWatch)>,
     troubles: BTreeMap<ObjectId, Problem>,
     waits: BTreeMap<ObjectId, String>,
+    in_the_way: Vec<PodRef>,
 }
 
 impl Pods {
@@ -31,6 +32,11 @@ impl Pods {
     /// What the new pods of a workload wait for.
     pub fn waits_for(&self, id: &ObjectId) -> Option<&str> {
         self.waits.get(id).map(String::as_str)
+    }
+
+    /// Broken pods of an older revision that keep a workload from getting the new one.
+    pub fn in_the_way(&self) -> &[PodRef] {
+        &self.in_the_way
     }
 
     /// Ends all watches.
@@ -81,6 +87,7 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
     });
     pods.troubles.clear();
     pods.waits.clear();
+    pods.in_the_way.clear();
     let account = scope.account();
     for (id, workload) in unsettled {
         if !pods.watches.contains_key(&id) && !settling {
@@ -107,6 +114,12 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
         }
         let plain = |values: Vec<Arc<Value>>| values.iter().map(|v| (**v).clone()).collect::<Vec<_>>();
         let (sets, all) = (plain(watch.replica_sets()), plain(watch.pods()));
+        // An older pod is what it is since before this attempt.
+        let any_time = PodRules { since: None, ..rules.clone() };
+        pods.in_the_way.extend(pods_in_the_way(&workload, &all, &any_time).into_iter().map(|pod| {
+            let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default().to_owned();
+            PodRef { namespace: text("namespace"), name: text("name"), uid: text("uid") }
+        }));
         if let Some(broken) = workload_trouble(&workload, &sets, &all, &rules) {
             let problem =
                 Problem { reason: broken.reason.into(), object: id.to_string(), message: broken.message };

@@ -5,8 +5,9 @@ use crate::api::delivery::{InventoryEntry, Problem};
 use crate::api::names;
 use crate::cluster::apply::{Deletion, Propagation, delete, get, patch_json};
 use crate::cluster::{Access, ApplyError, Discovery};
+use crate::core::manifest::Gvk;
 use crate::core::plan::{self, Removal};
-use crate::core::rollout::{Pruned, Refusal};
+use crate::core::rollout::{PodRef, Pruned, Refusal};
 use futures::{StreamExt, stream};
 use serde_json::json;
 
@@ -182,5 +183,27 @@ fn being_deleted(entry: &InventoryEntry, there: &serde_json::Value) -> Refusal {
             message: format!("is being deleted, and still held{by}"),
         },
         transient: true,
+    }
+}
+
+/// Deletes pods that keep a workload from getting its new template. The controller makes them anew.
+pub async fn evict(scope: &super::Scope<'_>, pods: &[PodRef]) {
+    let Some(resource) = scope.daemon.discovery.resource(&Gvk::new("v1", "Pod")) else { return };
+    for pod in pods {
+        let how = Propagation::Background;
+        let gone = delete(&scope.access, &resource, &pod.namespace, &pod.name, &pod.uid, None, how).await;
+        let object = format!("Pod {}/{}", pod.namespace, pod.name);
+        match gone {
+            Ok(Deletion::Deleted | Deletion::Deleting) => {
+                scope.notify(
+                    false,
+                    "PodReplaced",
+                    &object,
+                    "was broken and kept its workload from being updated",
+                );
+            }
+            Ok(_) => {}
+            Err(error) => scope.notify(true, "PodNotReplaced", &object, &error.cause.to_string()),
+        }
     }
 }
