@@ -3,7 +3,10 @@
 
 use crate::support::cli::{kubectl, windlass};
 use crate::support::cluster::Space;
+use crate::support::daemon::{World, config_map};
+use serde_json::json;
 use std::fs;
+use windlass::api::delivery::Phase;
 
 const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web, labels: {a: b}}\ndata: {color: green, size: \"1\"}\n";
 const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: web}\nstringData: {password: hunter2}\n";
@@ -116,4 +119,26 @@ async fn what_cannot_be_compared_is_an_error_with_file_and_line() {
     let homeless = windlass(&space, &["diff", dir]);
     assert_eq!(homeless.code, 2);
     assert!(homeless.err.contains("names no namespace"), "{homeless:?}");
+}
+
+#[tokio::test]
+async fn what_came_from_a_secret_is_not_shown_wherever_it_was_put() {
+    let world = World::new("cliredact").await;
+    let secret = json!({"metadata": {"name": "credentials"}, "stringData": {"token": "never-to-be-seen"}});
+    world.space.send("POST", &world.space.path("v1", "secrets"), &secret).await;
+    let first = world.commit("A token", &[("shop/map.yaml", &config_map("map", "${token}"))]);
+    world.deliver("shop", json!({"substitute": {"from": [{"secret": "credentials"}]}})).await;
+    world.wait_for("shop", Phase::Ready, &first).await;
+    assert_eq!(world.get("v1", "configmaps", "map").await["data"]["key"], "never-to-be-seen");
+    let dir = world.repo.path().join("shop");
+    fs::write(dir.join("map.yaml"), config_map("map", "${token}, and more")).unwrap();
+    for form in [&["-o", "json"][..], &[]] {
+        let delivery = ["diff", dir.to_str().unwrap(), "--delivery", "shop", "-n", &world.space.name];
+        let installation = ["--installation", world.installation()];
+        let arguments: Vec<&str> = delivery.iter().chain(&installation).chain(form).copied().collect();
+        let ours = windlass(&world.space, &arguments);
+        assert_eq!(ours.code, 1, "{ours:?}");
+        assert!(ours.out.contains("(value of token), and more"), "{ours:?}");
+        assert!(!format!("{ours:?}").contains("never-to-be-seen"), "{ours:?}");
+    }
 }

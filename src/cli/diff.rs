@@ -83,25 +83,29 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
     let renderer = Renderer { kustomize: find_kustomize(args.kustomize.as_deref()) };
     let mut options = bundle::options(&spec, None, &renderer);
     let set = assigned(&args.set);
+    // What came from a Secret is not shown, wherever it was put.
+    let mut settings_read = None;
     options.substitute = match &delivery {
         None => super::render::values(&spec.template, set),
         Some(delivery) if spec.template.substitute.is_some() || !set.is_empty() => {
             let namespace = delivery.namespace().unwrap_or_default();
             let substitute = spec.template.substitute.as_ref();
             let read = settings::read_from(&namespace, substitute, &access, &[], Timestamp::now()).await;
-            let mut values =
-                read.settings.map_err(|p| anyhow!("{}", crate::core::rollout::status::told(&p)))?.values;
+            let read = read.settings.map_err(|p| anyhow!("{}", crate::core::rollout::status::told(&p)))?;
+            let mut values = read.values.clone();
+            settings_read = Some(read);
             values.extend(set);
             Some(values)
         }
         Some(_) => None,
     }
     .map(|values| Substitutions { values });
+    let redact = |text: String| settings_read.as_ref().map_or_else(|| text.clone(), |s| s.redact(&text));
     let tree: Arc<dyn Tree> = directory.tree.clone();
     let scopes = ClusterScopes(&discovery);
     let (bundle, warnings) = bundle::render(tree, &directory.path, &options, &scopes, &label)
         .await
-        .map_err(|refusal| anyhow!(refusal.problem.message))?;
+        .map_err(|refusal| anyhow!(redact(refusal.problem.message)))?;
     for warning in warnings {
         anstream::eprintln!("warning: {warning}");
     }
@@ -122,10 +126,10 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
             comparison.prunes(&bundle, inventory, &mut report).await;
         }
     }
-    emit(&form(args.output, &report, |_| text(&report))?)?;
+    emit(&redact(form(args.output, &report, |_| text(&report))?))?;
     for problem in &report.problems {
         let file = if problem.file.is_empty() { String::new() } else { format!(" ({})", problem.file) };
-        anstream::eprintln!("error: {}{file}: {}", problem.object, problem.message);
+        anstream::eprintln!("error: {}{file}: {}", problem.object, redact(problem.message.clone()));
     }
     Ok(match (report.problems.is_empty(), report.objects.is_empty()) {
         (false, _) => ERROR,
