@@ -53,6 +53,9 @@ async fn the_whole_commit_is_taken_back_and_its_author_is_named() {
     assert_eq!(web["spec"]["template"]["spec"]["containers"][0]["image"], "registry.example.com/web:ok");
     let events = world.events("shop").await;
     assert!(events.iter().any(|(reason, _)| reason == "RollingBack"), "{events:?}");
+    // Also where people look who do not know Windlass: on the object itself.
+    let on_the_object = world.events_about("Deployment", "web").await;
+    assert!(on_the_object.iter().any(|(reason, _)| reason == "RollingBack"), "{on_the_object:?}");
 }
 
 #[tokio::test]

@@ -344,13 +344,18 @@ impl World {
 
     /// Reasons of the Events about a Delivery, each with its text.
     pub async fn events(&self, name: &str) -> Vec<(String, String)> {
+        self.events_about("Delivery", name).await
+    }
+
+    /// Reasons of the Events about an object, each with its text.
+    pub async fn events_about(&self, kind: &str, name: &str) -> Vec<(String, String)> {
         let list = self.space.send("GET", &self.space.path("events.k8s.io/v1", "events"), &Value::Null).await;
         let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
         list["items"]
             .as_array()
             .unwrap()
             .iter()
-            .filter(|e| e["regarding"]["kind"] == "Delivery" && e["regarding"]["name"] == name)
+            .filter(|e| e["regarding"]["kind"] == kind && e["regarding"]["name"] == name)
             .map(|e| (text(&e["reason"]), text(&e["note"])))
             .collect()
     }
