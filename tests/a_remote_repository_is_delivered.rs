@@ -275,7 +275,7 @@ async fn run_with_a_token_shows_asks_and_delivers() {
 
     let (code, text) = run([here.clone(), vec!["--dry-run".into()]].concat());
     assert!(text.contains(&format!("ConfigMap {space}/settings")), "{text}");
-    assert_eq!(code, 0, "{text}");
+    assert_eq!(code, 1, "{text}");
     assert!(world.names("v1", "configmaps").await.is_empty(), "a dry-run writes nothing");
 
     let (code, text) = run(here.clone());
@@ -291,6 +291,10 @@ async fn run_with_a_token_shows_asks_and_delivers() {
     let daemon = desk.start(&yes.iter().map(String::as_str).collect::<Vec<_>>());
     world.wait_for(&space, Phase::Ready, &commit).await;
     assert_eq!(world.value("settings").await, "blue");
+    let dry = || run([here.clone(), vec!["--dry-run".into()]].concat());
+    let (code, text) = dry();
+    assert!(text.contains(&format!("keep   ConfigMap {space}/settings")), "{text}");
+    assert_eq!(code, 0, "{text}");
     let begin = Instant::now();
     let (code, text) = run(yes);
     assert_eq!(code, 2, "{text}");

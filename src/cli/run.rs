@@ -1,7 +1,7 @@
 //! `windlass run`: the daemon, in a pod or on a desk.
 
 use super::connect::{ClusterArgs, HOME};
-use super::{ERROR, WELL};
+use super::{ERROR, NOT_WELL, WELL};
 use crate::api::repository::{DeliverySet, LocalRef, RepositoryRef, RepositorySpec};
 use crate::api::{Repository, names};
 use crate::cluster::lease::{Candidate, LeaseError, LeaseOptions};
@@ -52,7 +52,8 @@ pub struct RunArgs {
     /// Make the namespaces that are not there
     #[arg(long, requires = "repo")]
     create_namespaces: bool,
-    /// Show what would be done, and end
+    /// Show what would be done, and end: exit code 0 when nothing would change, 1 when something would, 2 when it
+    /// would not work
     #[arg(long, requires = "repo")]
     dry_run: bool,
     /// Do not ask
@@ -158,7 +159,11 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
         }
         if args.dry_run {
             let missing = !args.create_namespaces && preview.directories.iter().any(|d| d.namespace_missing);
-            return Ok(if preview.failed() || missing { ERROR } else { WELL });
+            return Ok(match (preview.failed() || missing, preview.changes()) {
+                (true, _) => ERROR,
+                (false, true) => NOT_WELL,
+                (false, false) => WELL,
+            });
         }
         if !args.yes && !asked()? {
             return Ok(ERROR);
@@ -362,9 +367,12 @@ fn print_preview(preview: &Preview, create_namespaces: bool) {
                 directory.namespace
             ));
         }
-        for (what, objects) in
-            [("create", &directory.create), ("adopt", &directory.adopt), ("keep", &directory.keep)]
-        {
+        for (what, objects) in [
+            ("create", &directory.create),
+            ("adopt", &directory.adopt),
+            ("update", &directory.update),
+            ("keep", &directory.keep),
+        ] {
             for object in objects {
                 say(&format!("  {what:<7}{object}"));
             }
@@ -372,13 +380,14 @@ fn print_preview(preview: &Preview, create_namespaces: bool) {
     }
     let count = |f: fn(&preview::Directory) -> usize| preview.directories.iter().map(f).sum::<usize>();
     say(&format!(
-        "\n{}: {} objects to create, {} to adopt, {} already delivered",
+        "\n{}: {} objects to create, {} to adopt, {} to update, {} as they should be",
         match preview.directories.len() {
             1 => "1 directory".to_owned(),
             n => format!("{n} directories"),
         },
         count(|d| d.create.len()),
         count(|d| d.adopt.len()),
+        count(|d| d.update.len()),
         count(|d| d.keep.len())
     ));
 }

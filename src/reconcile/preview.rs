@@ -9,7 +9,10 @@ use super::directories::wanted;
 use crate::api::delivery::{DeliverySpec, EntryOrigin};
 use crate::api::names;
 use crate::api::repository::RepositorySpec;
-use crate::cluster::{Connection, Discovery};
+use crate::cluster::apply::{Guard, dry_run, get};
+use crate::cluster::{Access, ApplyError, Connection, Discovery};
+use crate::core::diff::changes_between;
+use crate::core::manifest::Manifest;
 use crate::core::tree::{EntryKind, Tree};
 use crate::source::{Credentials, Limits, Mirror, Reference, RemoteUrl};
 use k8s_openapi::api::core::v1::Namespace;
@@ -28,6 +31,11 @@ pub struct Preview {
 }
 
 impl Preview {
+    /// Whether something would be written.
+    pub fn changes(&self) -> bool {
+        self.directories.iter().any(|d| !(d.create.is_empty() && d.adopt.is_empty() && d.update.is_empty()))
+    }
+
     /// Whether something would not work.
     pub fn failed(&self) -> bool {
         self.directories.is_empty() || self.directories.iter().any(|d| d.problem.is_some())
@@ -47,7 +55,9 @@ pub struct Directory {
     pub create: Vec<String>,
     /// Objects that are there and belong to nobody.
     pub adopt: Vec<String>,
-    /// Objects that are delivered by this Delivery already.
+    /// Objects that are delivered by this Delivery already, and change.
+    pub update: Vec<String>,
+    /// Objects that are delivered by this Delivery already, as they should be.
     pub keep: Vec<String>,
     /// Why it would not work.
     pub problem: Option<String>,
@@ -161,7 +171,13 @@ async fn directory(
             Ok(planned) => match (planned.act, planned.origin) {
                 (_, Some(EntryOrigin::Adopted)) => answer.adopt.push(id),
                 (Act::Create | Act::Later, _) => answer.create.push(id),
-                _ => answer.keep.push(id),
+                _ => match would_change(&access, discovery, manifest).await {
+                    Ok(true) => answer.update.push(id),
+                    Ok(false) => answer.keep.push(id),
+                    Err(error) => {
+                        answer.problem.get_or_insert(settings.redact(&error.to_string()));
+                    }
+                },
             },
             Err(refusal) => {
                 let problem = settings.redact(&crate::core::rollout::status::told(&refusal.problem));
@@ -170,4 +186,16 @@ async fn directory(
         }
     }
     answer
+}
+
+/// Whether applying an object that is there would change it.
+async fn would_change(
+    access: &Access,
+    discovery: &Discovery,
+    manifest: &Manifest,
+) -> Result<bool, ApplyError> {
+    let Some(resource) = discovery.resource(&manifest.gvk()) else { return Ok(true) };
+    let before = get(access, &resource, manifest.namespace(), manifest.name()).await?;
+    let after = dry_run(access, &resource, &manifest.to_value(), Guard::Any).await?;
+    Ok(before.is_none_or(|before| !changes_between(&before, &after.object).is_empty()))
 }
