@@ -199,7 +199,7 @@ fn no_file_speaks_of_one_machine() {
             for parts in PLACES.iter().chain(HOSTS) {
                 let what = parts.concat();
                 let Some(start) = line.find(&what) else { continue };
-                // `home/work/x` of somebody's manifest is another path than one that begins so.
+                // A manifest's path that holds such a segment further in is another path than one that begins so.
                 let inside = line[..start].ends_with(|c: char| c.is_alphanumeric() || "._-}/".contains(c));
                 if !(inside && what.starts_with('/')) {
                     problems.push(format!("{}:{}: {what}", file.display(), at + 1));
