@@ -321,7 +321,6 @@ impl Comparison<'_> {
             let act = match plan::removal(entry, false) {
                 Removal::Delete => Act::Delete,
                 Removal::Release => Act::Release,
-                Removal::Forget => continue,
             };
             let Ok(Some(resource)) = self.discovery.find(&entry.gvk()).await else { continue };
             match get(self.access, &resource, &entry.namespace, &entry.name).await {

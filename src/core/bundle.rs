@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Bundle {
     objects: Vec<Manifest>,
+    // Where in `objects` each stands: a plan asks for all of them, and there may be thousands.
+    places: BTreeMap<ObjectId, usize>,
     digest: String,
 }
 
@@ -119,7 +121,8 @@ impl Bundle {
             bytes.push(0);
         }
         let digest = digest::of_bytes(&bytes);
-        Ok(Bundle { objects, digest })
+        let places = objects.iter().enumerate().map(|(at, object)| (object.id(), at)).collect();
+        Ok(Bundle { objects, places, digest })
     }
 
     /// The objects, in the order in which they are applied.
@@ -134,7 +137,7 @@ impl Bundle {
 
     /// The object with an identity.
     pub fn get(&self, id: &ObjectId) -> Option<&Manifest> {
-        self.objects.iter().find(|o| o.id() == *id)
+        self.objects.get(*self.places.get(id)?)
     }
 
     /// Whether nothing was rendered.

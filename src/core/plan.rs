@@ -44,6 +44,14 @@ impl InventoryEntry {
         }
     }
 
+    /// Whether this is the entry of an object.
+    pub fn is(&self, id: &ObjectId) -> bool {
+        self.name == id.name
+            && self.namespace == id.namespace
+            && self.kind == id.kind
+            && self.group == id.group
+    }
+
     /// Group, version and kind.
     pub fn gvk(&self) -> Gvk {
         Gvk { group: self.group.clone(), version: self.version.clone(), kind: self.kind.clone() }
@@ -193,8 +201,6 @@ pub enum Removal {
     Delete,
     /// It stays; our label and our fields' ownership are given up.
     Release,
-    /// Nothing was ever written: only the entry goes.
-    Forget,
 }
 
 /// What is done with an object that left the bundle. `never_good`: no good revision had it, so that it left because the

@@ -52,8 +52,8 @@ pub async fn run(
         let later: Vec<&Manifest> =
             objects.iter().copied().filter(|o| matches!(act(work, o), Some(Act::Later))).collect();
         for manifest in later {
-            let entry =
-                work.inventory.iter().find(|e| e.id() == manifest.id()).filter(|e| e.uid.is_some()).cloned();
+            let id = manifest.id();
+            let entry = work.inventory.iter().find(|e| e.is(&id)).filter(|e| e.uid.is_some()).cloned();
             match planner.plan_object(manifest, entry.as_ref(), &plan::Brings::default(), false).await {
                 Ok(planned) => {
                     if let (Some(origin), Some(entry)) = (planned.origin, work.entry_mut(&manifest.id())) {

@@ -49,6 +49,13 @@ pub fn refused(manifest: &Manifest, error: &ApplyError) -> Refusal {
     }
 }
 
+/// What is known of an object without asking.
+struct Looked {
+    digest: String,
+    live: Option<Live>,
+    known: Known,
+}
+
 impl Planner<'_> {
     /// The plan of a bundle.
     pub async fn plan(
@@ -60,22 +67,29 @@ impl Planner<'_> {
     ) -> Result<Work, Refusal> {
         let entries: BTreeMap<ObjectId, &InventoryEntry> = inventory.iter().map(|e| (e.id(), e)).collect();
         // What stands there just as we left it brings nothing new.
-        let brings = plan::brings(bundle.objects().iter().filter(|manifest| {
-            let digest = plan::manifest_digest(manifest, self.key);
-            let entry = entries.get(&manifest.id()).copied();
-            plan::known(manifest, &digest, entry, (self.live)(manifest).as_ref()) != Known::Unchanged
-        }));
+        let looked: Vec<(&Manifest, Option<&InventoryEntry>, Looked)> = bundle
+            .objects()
+            .iter()
+            .map(|manifest| {
+                let entry = entries.get(&manifest.id()).copied();
+                (manifest, entry, self.look(manifest, entry))
+            })
+            .collect();
+        let brings = plan::brings(
+            looked
+                .iter()
+                .filter(|(_, _, looked)| looked.known != Known::Unchanged)
+                .map(|(manifest, _, _)| *manifest),
+        );
         // What is about to be removed first may be what is in the way.
-        let clears = inventory.iter().any(|e| {
-            e.prune.as_deref() == Some("before") && !bundle.objects().iter().any(|o| o.id() == e.id())
-        });
+        let clears =
+            inventory.iter().any(|e| e.prune.as_deref() == Some("before") && bundle.get(&e.id()).is_none());
         // Collected first: a closure over borrowed objects is not general enough for a future that is sent to a thread.
         let mut asked = Vec::with_capacity(bundle.objects().len());
-        for manifest in bundle.objects() {
-            let entry = entries.get(&manifest.id()).copied();
+        for (manifest, entry, looked) in looked {
             let brings = &brings;
             asked.push(async move {
-                let planned = self.plan_object(manifest, entry, brings, clears).await?;
+                let planned = self.plan_looked(manifest, entry, looked, brings, clears).await?;
                 Ok::<_, Refusal>((manifest.id(), planned))
             });
         }
@@ -106,9 +120,27 @@ impl Planner<'_> {
         brings: &Brings,
         clears: bool,
     ) -> Result<Planned, Refusal> {
+        self.plan_looked(manifest, entry, self.look(manifest, entry), brings, clears).await
+    }
+
+    /// What is known of an object without asking.
+    fn look(&self, manifest: &Manifest, entry: Option<&InventoryEntry>) -> Looked {
         let digest = plan::manifest_digest(manifest, self.key);
         let live = (self.live)(manifest);
-        if plan::known(manifest, &digest, entry, live.as_ref()) == Known::Unchanged {
+        let known = plan::known(manifest, &digest, entry, live.as_ref());
+        Looked { digest, live, known }
+    }
+
+    async fn plan_looked(
+        &self,
+        manifest: &Manifest,
+        entry: Option<&InventoryEntry>,
+        looked: Looked,
+        brings: &Brings,
+        clears: bool,
+    ) -> Result<Planned, Refusal> {
+        let Looked { digest, live, known } = looked;
+        if known == Known::Unchanged {
             return Ok(Planned {
                 act: Act::Unchanged,
                 digest,

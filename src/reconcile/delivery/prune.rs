@@ -134,7 +134,6 @@ async fn remove_one(
         }
         let version = text("resourceVersion");
         match how {
-            Removal::Forget => return Ok(()),
             Removal::Release => {
                 let mut operations = vec![json!({
                     "op": "remove",

@@ -191,12 +191,7 @@ pub struct Written {
 impl Work {
     /// The entry of an object.
     pub fn entry_mut(&mut self, id: &ObjectId) -> Option<&mut InventoryEntry> {
-        self.inventory.iter_mut().find(|e| e.id() == *id)
-    }
-
-    /// Identities of the objects.
-    pub fn ids(&self) -> BTreeSet<ObjectId> {
-        self.bundle.objects().iter().map(|o| o.id()).collect()
+        self.inventory.iter_mut().find(|e| e.is(id))
     }
 }
 
