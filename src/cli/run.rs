@@ -127,6 +127,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
         default_service_account: args.default_service_account.clone().filter(|s| !s.is_empty()),
         cache_dir,
         allow_file: args.allow_file_repos || !in_cluster,
+        clock: crate::reconcile::clock::Clock::default(),
         inventory_shard: args.inventory_shard_size.max(1),
         renderer: Renderer { kustomize: find_kustomize(args.kustomize.as_deref()) },
     };

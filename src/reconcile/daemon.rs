@@ -1,5 +1,6 @@
 //! What all controllers share: the connection, what the watches know, what was fetched, and what is remembered.
 
+use super::clock::Clock;
 use super::delivery::bundle::Renderer;
 use super::delivery::work::Memory;
 use super::live::Kept;
@@ -39,6 +40,8 @@ pub struct Options {
     pub inventory_shard: usize,
     /// How manifests are rendered.
     pub renderer: Renderer,
+    /// What tells the time.
+    pub clock: Clock,
 }
 
 /// What is remembered of one Delivery, held by whoever reconciles it.
@@ -84,7 +87,7 @@ pub struct Daemon {
 impl Daemon {
     /// The time. Everything that decides gets it handed in.
     pub fn now(&self) -> Timestamp {
-        Timestamp::now()
+        self.options.clock.now()
     }
 
     /// `namespace/name`, for logs.
