@@ -3,6 +3,7 @@
 use super::clock::Clock;
 use super::delivery::bundle::Renderer;
 use super::delivery::work::Memory;
+use super::dependencies::Dependencies;
 use super::live::Kept;
 use super::metrics::Metrics;
 use super::snapshot::Shown;
@@ -11,7 +12,7 @@ use crate::api::delivery::Revision;
 use crate::api::{Delivery, Repository};
 use crate::cluster::events::{Note, Recorder, Regarding};
 use crate::cluster::watch::Watches;
-use crate::cluster::{Access, Connection, Discovery, NamedWatches, ServiceAccount};
+use crate::cluster::{Access, Connection, Discovery, NamedWatches, ObjectWatches, ServiceAccount};
 use crate::core::bundle::Bundle;
 use crate::core::manifest::ObjectId;
 use jiff::Timestamp;
@@ -57,6 +58,10 @@ pub struct Daemon {
     pub watches: Watches<Kept>,
     /// Single objects that settings and credentials come from.
     pub named: NamedWatches,
+    /// Single objects that Deliveries depend on.
+    pub objects: ObjectWatches,
+    /// Who depends on which Deliveries and Repositories, and how these stand.
+    pub dependencies: Dependencies,
     /// What was fetched.
     pub sources: Sources,
     /// Bundles rendered last.
@@ -133,6 +138,7 @@ impl Daemon {
         lock(&self.deliveries).remove(&key);
         lock(&self.owned).remove(&key);
         lock(&self.memories).remove(&key);
+        self.wake_keys(self.dependencies.forget(&key));
         // Its directory may be there still, or again.
         if let Some(repository) = delivery.labels().get(crate::api::names::REPOSITORY_LABEL) {
             lock(&self.directories).remove(&(key.0.clone(), repository.clone()));
@@ -163,6 +169,13 @@ impl Daemon {
     pub fn wake(&self, namespace: &str, name: &str) {
         // The receiver is gone only when the daemon stops.
         let _ = self.wake.send(ObjectRef::new(name).within(namespace));
+    }
+
+    /// Looks at some Deliveries soon.
+    pub fn wake_keys(&self, keys: Vec<(String, String)>) {
+        for (namespace, name) in keys {
+            self.wake(&namespace, &name);
+        }
     }
 
     /// Looks at the Deliveries of a Repository soon.

@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod bundle;
+pub mod depends;
 pub mod drift;
 mod finish;
 pub mod inventory;
@@ -22,7 +23,7 @@ use crate::cluster::watch::{Entry, Filter};
 use crate::core::bundle::Bundle;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
-use crate::core::rollout::{Action, ApplyEnd, Refusal, Spec, State, next, status};
+use crate::core::rollout::{Action, ApplyEnd, Refusal, Spec, State, dependencies, next, status};
 use bundle::refusal;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -210,6 +211,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
         daemon.note_owned(&delivery, before.inventory.len());
         let now = daemon.now();
         let decision;
+        let standing;
         let written;
         let mut wake: Option<Timestamp> = None;
         {
@@ -229,6 +231,8 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
             decision = next(&spec, &State::from(&before), &seen, now);
             let status =
                 status::status(&spec, &decision.state, &seen, &before, delivery.metadata.generation, now);
+            let generation = delivery.metadata.generation.unwrap_or_default();
+            standing = dependencies::standing(&spec, &decision.state, &seen, generation);
             let worded = memory.worded_at.is_none_or(|at| at + WORDS <= now);
             // What is about to be found out is written together with what it led to. A failure that was cleared is lost
             // without harm.
@@ -259,6 +263,8 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
             }
         }
         memory.latest = Some(delivery.clone());
+        let key = (delivery.namespace().unwrap_or_default(), delivery.name_any());
+        daemon.wake_keys(daemon.dependencies.note(&key, standing));
         memory.forget_what_was_shown();
         let scope = Scope::new(&daemon, &delivery, access);
         let mut again = false;
@@ -320,6 +326,9 @@ fn must_write(before: &DeliveryStatus, after: &DeliveryStatus, worded: bool) -> 
     let bare = |status: &DeliveryStatus| {
         let mut status = status.clone();
         status.observed_generation = None;
+        if let Some(waiting) = &mut status.waiting {
+            waiting.problem.message.clear();
+        }
         for condition in &mut status.conditions {
             condition.message.clear();
             condition.observed_generation = None;
