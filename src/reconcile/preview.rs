@@ -7,8 +7,8 @@ use super::delivery::settings::read_from;
 use super::delivery::work::Act;
 use super::directories::wanted;
 use crate::api::delivery::{DeliverySpec, EntryOrigin};
-use crate::api::names;
 use crate::api::repository::RepositorySpec;
+use crate::api::{Delivery, names};
 use crate::cluster::apply::{Guard, dry_run, get};
 use crate::cluster::{Access, ApplyError, Connection, Discovery};
 use crate::core::diff::changes_between;
@@ -17,6 +17,7 @@ use crate::core::tree::{EntryKind, Tree};
 use crate::source::{Credentials, Limits, Mirror, Reference, RemoteUrl};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
+use kube::api::ListParams;
 use std::sync::Arc;
 
 /// What delivering a repository would do.
@@ -154,6 +155,10 @@ async fn directory(
     }
     let access = connection.access(None);
     let nothing = |_: &crate::core::manifest::Manifest| None;
+    // Without the definitions there are none yet, and nothing can be in conflict with them.
+    let known = Api::<Delivery>::all(connection.client.clone()).list(&ListParams::default()).await;
+    let known = known.map(|list| list.items).unwrap_or_default();
+    let owner = |label: &str| names::owner(&choices.installation, &known, label);
     let planner = Planner {
         access: &access,
         discovery,
@@ -162,6 +167,7 @@ async fn directory(
         live: &nothing,
         now: jiff::Timestamp::now(),
         previous: None,
+        owner: &owner,
     };
     let mut later = brings.clone();
     later.namespaces.insert(answer.namespace.clone());
