@@ -148,6 +148,12 @@ impl Daemon {
         lock(&self.owned).insert(key, objects);
     }
 
+    /// The Delivery (`namespace/name`) that a value of our label stands for, among those that are watched.
+    pub fn owner(&self, label: &str) -> Option<String> {
+        let shown = self.shown.get()?.deliveries.state();
+        crate::api::names::owner(&self.options.installation, shown.iter().map(AsRef::as_ref), label)
+    }
+
     /// Called when something about the Delivery with this label changed.
     pub fn waker(&self, label: &str) -> impl Fn() + Send + Sync + 'static {
         let key = lock(&self.labels).get(label).cloned();

@@ -219,6 +219,10 @@ async fn directory(
     }
     let access = connection.access(None);
     let nothing = |_: &crate::core::manifest::Manifest| None;
+    // Without the definitions there are none yet, and nothing can be in conflict with them.
+    let known = Api::<Delivery>::all(connection.client.clone()).list(&ListParams::default()).await;
+    let known = known.map(|list| list.items).unwrap_or_default();
+    let owner = |label: &str| names::owner(&choices.installation, &known, label);
     let planner = Planner {
         access: &access,
         discovery,
@@ -227,6 +231,7 @@ async fn directory(
         live: &nothing,
         now: jiff::Timestamp::now(),
         previous: None,
+        owner: &owner,
     };
     let mut later = brings.clone();
     later.namespaces.insert(answer.namespace.clone());

@@ -124,6 +124,7 @@ impl<'a> Scope<'a> {
     pub fn planner<'p>(
         &'p self,
         live: &'p (dyn Fn(&Manifest) -> Option<Live> + Sync),
+        owner: &'p (dyn Fn(&str) -> Option<String> + Sync),
         previous: Option<Arc<Bundle>>,
     ) -> Planner<'p> {
         Planner {
@@ -134,7 +135,13 @@ impl<'a> Scope<'a> {
             live,
             now: self.daemon.now(),
             previous,
+            owner,
         }
+    }
+
+    /// Which Delivery a value of our label stands for.
+    pub fn owner_fn(&self) -> impl Fn(&str) -> Option<String> + Sync + use<'_, 'a> {
+        |label| self.daemon.owner(label)
     }
 
     /// Tells people, by an event on the Delivery.
@@ -428,7 +435,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 true => remove(scope, &work.inventory, prune::What::Before, previous.as_deref()).await,
                 false => crate::core::rollout::Pruned { inventory: work.inventory.clone(), refusal: None },
             };
-            let planner = scope.planner(&live, previous);
+            let owner = scope.owner_fn();
+            let planner = scope.planner(&live, &owner, previous);
             work.inventory = before.inventory;
             let end = match before.refusal {
                 Some(refusal) => ApplyEnd::Failed(refusal),
@@ -521,7 +529,8 @@ async fn prepare(
     ensure_watches(scope, memory, kinds);
     let previous = previous(scope, memory, status).await;
     let live = scope.live_fn();
-    let planner = scope.planner(&live, previous);
+    let owner = scope.owner_fn();
+    let planner = scope.planner(&live, &owner, previous);
     planner.plan(revision, goal, bundle, &status.inventory).await
 }
 
