@@ -27,5 +27,5 @@ pub use connect::{ConnectError, ConnectOptions, Connection, Counters, ServiceAcc
 pub use discovery::{Discovery, Resource};
 pub use error::{ApplyError, Cause};
 pub use named::{Named, NamedObject, NamedWatches};
-pub use pods::PodWatch;
+pub use pods::{PodWatch, PodWatches};
 pub use watch::{Change, Entry, Event, Filter, Interest, Watches};

@@ -11,7 +11,7 @@ use crate::api::delivery::Revision;
 use crate::api::{Delivery, Repository};
 use crate::cluster::events::{Note, Recorder, Regarding};
 use crate::cluster::watch::Watches;
-use crate::cluster::{Access, Connection, Discovery, NamedWatches, ServiceAccount};
+use crate::cluster::{Access, Connection, Discovery, NamedWatches, PodWatches, ServiceAccount};
 use crate::core::bundle::Bundle;
 use crate::core::manifest::ObjectId;
 use jiff::Timestamp;
@@ -57,6 +57,8 @@ pub struct Daemon {
     pub watches: Watches<Kept>,
     /// Single objects that settings and credentials come from.
     pub named: NamedWatches,
+    /// The pods of workloads that are not settled.
+    pub pods: PodWatches,
     /// What was fetched.
     pub sources: Sources,
     /// Bundles rendered last.
