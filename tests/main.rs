@@ -33,6 +33,7 @@ mod objects_are_adopted_cleanly;
 mod objects_go_in_order;
 mod objects_that_left_git_are_pruned;
 mod one_object_one_owner;
+mod order_between_deliveries;
 mod ownership;
 mod real_manifests_render;
 mod requests_are_counted;

@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod bundle;
+pub mod depends;
 pub mod drift;
 mod finish;
 pub mod inventory;
@@ -23,7 +24,7 @@ use crate::cluster::watch::{Entry, Filter};
 use crate::core::bundle::Bundle;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
-use crate::core::rollout::{Action, ApplyEnd, Refusal, Spec, State, next, status};
+use crate::core::rollout::{Action, ApplyEnd, Refusal, Spec, State, dependencies, next, status};
 use bundle::refusal;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -215,6 +216,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
         daemon.note_owned(&delivery, before.inventory.len());
         let now = daemon.now();
         let decision;
+        let standing;
         let written;
         let mut wake: Option<Timestamp> = None;
         {
@@ -236,6 +238,8 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
                 status::status(&spec, &decision.state, &seen, &before, delivery.metadata.generation, now);
             // A clock that was set back must not silence it.
             let words_at = memory.worded_at.filter(|at| *at <= now).map_or(now, |at| words::due(&status, at));
+            let generation = delivery.metadata.generation.unwrap_or_default();
+            standing = dependencies::standing(&spec, &decision.state, &seen, generation);
             // What is about to be found out is written together with what it led to. A failure that was cleared is lost
             // without harm.
             let begun = |state: &State| (state.attempt.clone(), state.held.clone(), state.effective.clone());
@@ -265,6 +269,8 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
             }
         }
         memory.latest = Some(delivery.clone());
+        let key = (delivery.namespace().unwrap_or_default(), delivery.name_any());
+        daemon.wake_keys(daemon.dependencies.note(&key, standing));
         memory.forget_what_was_shown();
         let scope = Scope::new(&daemon, &delivery, access);
         let mut again = false;
