@@ -30,5 +30,5 @@ pub use discovery::{Discovery, Resource};
 pub use error::{ApplyError, Cause};
 pub use named::{Named, NamedObject, NamedWatches};
 pub use objects::ObjectWatches;
-pub use pods::PodWatch;
+pub use pods::{PodWatch, PodWatches};
 pub use watch::{Change, Entry, Event, Filter, Interest, Watches};

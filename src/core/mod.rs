@@ -13,4 +13,5 @@ pub mod manifest;
 pub mod plan;
 pub mod removal;
 pub mod rollout;
+pub mod strategy;
 pub mod tree;

@@ -12,7 +12,9 @@ use crate::api::delivery::Revision;
 use crate::api::{Delivery, Repository};
 use crate::cluster::events::{Note, Recorder, Regarding};
 use crate::cluster::watch::Watches;
-use crate::cluster::{Access, Connection, Discovery, NamedWatches, ObjectWatches, ServiceAccount};
+use crate::cluster::{
+    Access, Connection, Discovery, NamedWatches, ObjectWatches, PodWatches, ServiceAccount,
+};
 use crate::core::bundle::Bundle;
 use crate::core::manifest::ObjectId;
 use jiff::Timestamp;
@@ -58,6 +60,8 @@ pub struct Daemon {
     pub watches: Watches<Kept>,
     /// Single objects that settings and credentials come from.
     pub named: NamedWatches,
+    /// The pods of workloads that are not settled.
+    pub pods: PodWatches,
     /// Single objects that Deliveries depend on.
     pub objects: ObjectWatches,
     /// Who depends on which Deliveries and Repositories, and how these stand.
@@ -152,6 +156,12 @@ impl Daemon {
     pub fn note_owned(&self, delivery: &Delivery, objects: usize) {
         let key = (delivery.namespace().unwrap_or_default(), delivery.name_any());
         lock(&self.owned).insert(key, objects);
+    }
+
+    /// The Delivery (`namespace/name`) that a value of our label stands for, among those that are watched.
+    pub fn owner(&self, label: &str) -> Option<String> {
+        let shown = self.shown.get()?.deliveries.state();
+        crate::api::names::owner(&self.options.installation, shown.iter().map(AsRef::as_ref), label)
     }
 
     /// Called when something about the Delivery with this label changed.

@@ -149,11 +149,12 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
                 let effective =
                     state.effective.as_ref().map_or_else(String::new, |e| format!("; {e} is running"));
                 format!(
-                    "{} by {} ({}) was rolled back and is held: {}{effective}",
+                    "{} by {} ({}) was rolled back and is held: {}{effective}{}",
                     h.revision,
                     h.revision.author,
                     h.revision.subject,
-                    told(&h.problem)
+                    told(&h.problem),
+                    refused(state)
                 )
             });
             ("False", "RevisionHeld".into(), message)
@@ -228,6 +229,21 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
             }
             _ => ("Unknown", "Pending".into(), "the Repository was not read yet".into()),
         },
+    }
+}
+
+/// While a revision is held: why what came after it could not be begun, if that is so. Empty otherwise.
+fn refused(state: &State) -> String {
+    let Some(failure) = &state.failure else { return String::new() };
+    let why = told(&failure.problem);
+    match (&failure.revision, &state.effective) {
+        (None, _) => format!("; what Git wants now cannot be told: {why}"),
+        (Some(new), Some(effective)) if new.commit == effective.commit => {
+            format!("; the new settings for {effective} were not taken: {why}")
+        }
+        (Some(new), _) => {
+            format!("; the newer {new} by {} ({}) was not begun: {why}", new.author, new.subject)
+        }
     }
 }
 

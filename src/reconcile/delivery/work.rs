@@ -22,7 +22,7 @@ pub type InNamespaces = (BTreeSet<String>, Interest);
 pub struct Memory {
     /// The Delivery as we last wrote it: the watch may still show an older one.
     pub latest: Option<Arc<Delivery>>,
-    /// When status was last written for its words only.
+    /// When status was last written.
     pub worded_at: Option<Timestamp>,
     /// What Git wants, and what that was computed from.
     pub target: Option<(TargetKey, Target)>,
