@@ -190,6 +190,44 @@ async fn deliveries_that_wait_for_each_other_are_all_told_the_cycle() {
     world.wait_fetched(&commit).await;
 }
 
+#[tokio::test]
+async fn what_is_deleted_together_goes_in_the_reverse_order() {
+    let world = World::new("deleted").await;
+    let commit = world.commit(
+        "Three",
+        &[
+            ("a/it.yaml", &config_map("a", "1")),
+            ("b/it.yaml", &config_map("b", "1")),
+            ("c/it.yaml", &config_map("c", "1")),
+        ],
+    );
+    world.repository(json!({})).await;
+    world.deliver_by_hand("a", "a", json!({})).await;
+    world.deliver_by_hand("b", "b", json!({"dependsOn": [{"name": "a"}]})).await;
+    world.deliver_by_hand("c", "c", json!({"dependsOn": [{"name": "b"}]})).await;
+    world.wait_for("c", Phase::Ready, &commit).await;
+    // Held by a finalizer, so that there is time to see who waits.
+    let hold = |finalizers: Value| json!({"metadata": {"finalizers": finalizers}});
+    world.patch("v1", "configmaps", "c", hold(json!(["example.com/hold"]))).await;
+    for name in ["c", "b", "a"] {
+        world.delete("windlass.dev/v1alpha1", "deliveries", name).await;
+    }
+    for (name, after) in [("b", "/c"), ("a", "/b")] {
+        let told = world
+            .wait(name, "waits to be deleted", |d| {
+                condition(d, kind::READY).2.contains("which depends on it")
+            })
+            .await;
+        assert!(condition(&told, kind::READY).2.contains(after));
+        assert!(world.get("v1", "configmaps", name).await.is_object());
+    }
+    world.patch("v1", "configmaps", "c", hold(Value::Null)).await;
+    for name in ["c", "b", "a"] {
+        world.wait_gone(name).await;
+        assert!(world.get("v1", "configmaps", name).await.is_null());
+    }
+}
+
 /// Deliveries of the chain.
 const CHAIN: usize = 50;
 

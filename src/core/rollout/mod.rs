@@ -128,6 +128,8 @@ pub struct Observation {
     pub target: Target,
     /// What the Delivery's dependencies say.
     pub dependencies: Dependencies,
+    /// A Delivery that depends on this one and is being deleted too: it goes first.
+    pub dependent: Option<String>,
     /// What is seen of hooks.
     pub hooks: Hooks,
     /// What became of preparing a revision.

@@ -45,7 +45,7 @@ impl Machine<'_> {
     fn run(&mut self) {
         if self.seen.deleting {
             self.state.waiting = None;
-            if self.delete_hooks() {
+            if self.seen.dependent.is_none() && self.delete_hooks() {
                 self.delete();
             }
             return;

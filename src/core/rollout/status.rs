@@ -141,6 +141,10 @@ pub fn phase(spec: &Spec, state: &State, seen: &Observation) -> Phase {
 fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'static str, String, String) {
     let because = |p: &Problem| (p.reason.clone(), told(p));
     match phase {
+        Phase::Deleting if let Some(dependent) = &seen.dependent => {
+            let message = format!("is being deleted, after {dependent}, which depends on it");
+            ("False", "Deleting".into(), message)
+        }
         Phase::Deleting => ("False", "Deleting".into(), "is being deleted".into()),
         Phase::Suspended => ("False", "Suspended".into(), "spec.suspend is set".into()),
         Phase::Held => {

@@ -40,6 +40,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         target,
         dependencies,
         hooks,
+        dependent: if deleting { super::depends::going_before(scope) } else { None },
         prepared: prepared(memory),
         applied: memory.work.as_ref().and_then(applied),
         pruned: memory.pruned.clone(),
