@@ -7,7 +7,7 @@
 use super::connect::Connection;
 use crate::core::manifest::ObjectId;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -36,7 +36,7 @@ const LONGEST_NOTE: usize = 1024;
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// The object that an Event is about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Regarding {
     /// `apps/v1`.
     pub api_version: String,
@@ -47,7 +47,7 @@ pub struct Regarding {
 }
 
 /// Something worth telling.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Note {
     /// The object that it is about.
     pub regarding: Regarding,
@@ -109,11 +109,12 @@ async fn write_all(
     mut notes: mpsc::Receiver<Note>,
     dropped: Arc<AtomicU64>,
 ) {
-    let mut known: HashMap<Note, Written> = HashMap::new();
+    let mut known: BTreeMap<Note, Written> = BTreeMap::new();
     loop {
         let due = known.values().filter(|w| w.unwritten).map(|w| w.last_written + SERIES_PAUSE).min();
         let note = match due {
             Some(at) => tokio::select! {
+                biased;
                 note = notes.recv() => note.map(Some),
                 () = tokio::time::sleep_until(at) => Some(None),
             },
@@ -146,7 +147,7 @@ async fn write_all(
 async fn take(
     client: &kube::Client,
     instance: &str,
-    known: &mut HashMap<Note, Written>,
+    known: &mut BTreeMap<Note, Written>,
     note: Note,
     dropped: &AtomicU64,
 ) {
