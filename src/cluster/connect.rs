@@ -209,7 +209,9 @@ impl Connection {
     /// Talks to whatever answers requests as an API server does, instead of to a server. Called on a runtime.
     pub fn from_service<S>(service: S, namespace: &str) -> Self
     where
-        S: tower::Service<Request<Body>, Response = Response<Body>, Error = tower::BoxError> + Send + 'static,
+        S: tower::Service<Request<Body>, Response = Response<axum::body::Body>, Error = tower::BoxError>
+            + Send
+            + 'static,
         S::Future: Send + 'static,
     {
         let counters = Counters::default();
