@@ -13,17 +13,20 @@
 //!              (nothing touched)
 //! ```
 
+pub mod dependencies;
 mod next;
 pub mod status;
 #[cfg(test)]
 mod tests;
 
+pub use dependencies::Dependencies;
 pub use next::next;
 
 use crate::api::delivery::{
     Attempt, DeletionPolicy, DeliverySpec, DeliveryStatus, DriftMode, Failure, Goal, Held, HistoryEntry,
     InventoryEntry, Problem, Revision, RollbackMode,
 };
+use crate::api::dependency::Waiting;
 use jiff::{SignedDuration, Timestamp};
 
 /// How many entries of history are kept.
@@ -77,6 +80,8 @@ pub struct State {
     pub held: Option<Held>,
     /// Why the wanted revision could not be begun.
     pub failure: Option<Failure>,
+    /// The revision that waits for what the Delivery depends on.
+    pub waiting: Option<Waiting>,
     /// The objects that the Delivery owns.
     pub inventory: Vec<InventoryEntry>,
     /// The last revisions, newest first.
@@ -96,6 +101,7 @@ impl From<&DeliveryStatus> for State {
             attempt: status.attempt.clone(),
             held: status.held.clone(),
             failure: status.failure.clone(),
+            waiting: status.waiting.clone(),
             inventory: status.inventory.clone(),
             history: status.history.clone(),
             handled_request: status.handled_request.clone(),
@@ -114,6 +120,8 @@ pub struct Observation {
     pub deleting: bool,
     /// What Git wants.
     pub target: Target,
+    /// What the Delivery's dependencies say.
+    pub dependencies: Dependencies,
     /// What became of preparing a revision.
     pub prepared: Option<Prepared>,
     /// What became of the last apply of the attempt.

@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod bundle;
+pub mod depends;
 pub mod drift;
 mod finish;
 pub mod inventory;
@@ -23,7 +24,7 @@ use crate::cluster::watch::{Entry, Filter};
 use crate::core::bundle::Bundle;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
-use crate::core::rollout::{Action, ApplyEnd, Refusal, Spec, State, next, status};
+use crate::core::rollout::{Action, ApplyEnd, Refusal, Spec, State, dependencies, next, status};
 use bundle::refusal;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -122,6 +123,7 @@ impl<'a> Scope<'a> {
     pub fn planner<'p>(
         &'p self,
         live: &'p (dyn Fn(&Manifest) -> Option<Live> + Sync),
+        owner: &'p (dyn Fn(&str) -> Option<String> + Sync),
         previous: Option<Arc<Bundle>>,
     ) -> Planner<'p> {
         Planner {
@@ -132,7 +134,13 @@ impl<'a> Scope<'a> {
             live,
             now: self.daemon.now(),
             previous,
+            owner,
         }
+    }
+
+    /// Which Delivery a value of our label stands for.
+    pub fn owner_fn(&self) -> impl Fn(&str) -> Option<String> + Sync + use<'_, 'a> {
+        |label| self.daemon.owner(label)
     }
 
     /// Tells people, by an event on the Delivery.
@@ -208,6 +216,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
         daemon.note_owned(&delivery, before.inventory.len());
         let now = daemon.now();
         let decision;
+        let standing;
         let written;
         let mut wake: Option<Timestamp> = None;
         {
@@ -229,6 +238,8 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
                 status::status(&spec, &decision.state, &seen, &before, delivery.metadata.generation, now);
             // A clock that was set back must not silence it.
             let words_at = memory.worded_at.filter(|at| *at <= now).map_or(now, |at| words::due(&status, at));
+            let generation = delivery.metadata.generation.unwrap_or_default();
+            standing = dependencies::standing(&spec, &decision.state, &seen, generation);
             // What is about to be found out is written together with what it led to. A failure that was cleared is lost
             // without harm.
             let begun = |state: &State| (state.attempt.clone(), state.held.clone(), state.effective.clone());
@@ -258,6 +269,8 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
             }
         }
         memory.latest = Some(delivery.clone());
+        let key = (delivery.namespace().unwrap_or_default(), delivery.name_any());
+        daemon.wake_keys(daemon.dependencies.note(&key, standing));
         memory.forget_what_was_shown();
         let scope = Scope::new(&daemon, &delivery, access);
         let mut again = false;
@@ -402,7 +415,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 true => remove(scope, &work.inventory, prune::What::Before, previous.as_deref()).await,
                 false => crate::core::rollout::Pruned { inventory: work.inventory.clone(), refusal: None },
             };
-            let planner = scope.planner(&live, previous);
+            let owner = scope.owner_fn();
+            let planner = scope.planner(&live, &owner, previous);
             work.inventory = before.inventory;
             let end = match before.refusal {
                 Some(refusal) => ApplyEnd::Failed(refusal),
@@ -495,7 +509,8 @@ async fn prepare(
     ensure_watches(scope, memory, kinds);
     let previous = previous(scope, memory, status).await;
     let live = scope.live_fn();
-    let planner = scope.planner(&live, previous);
+    let owner = scope.owner_fn();
+    let planner = scope.planner(&live, &owner, previous);
     planner.plan(revision, goal, bundle, &status.inventory).await
 }
 

@@ -20,6 +20,7 @@ use serde_json::json;
 pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) -> Observation {
     let deleting = scope.delivery.metadata.deletion_timestamp.is_some();
     let target = if deleting { Target::Unknown } else { target(scope, memory).await };
+    let dependencies = super::depends::look(scope, memory);
     note_shown(scope, memory);
     let annotations = scope.delivery.annotations();
     let work = memory.work.as_ref();
@@ -36,6 +37,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
     Observation {
         deleting,
         target,
+        dependencies,
         prepared: prepared(memory),
         applied: memory.work.as_ref().and_then(applied),
         pruned: memory.pruned.clone(),

@@ -38,6 +38,9 @@ pub fn must_write(before: &DeliveryStatus, after: &DeliveryStatus, words_are_due
     let bare = |status: &DeliveryStatus| {
         let mut status = status.clone();
         status.observed_generation = None;
+        if let Some(waiting) = &mut status.waiting {
+            waiting.problem.message.clear();
+        }
         for condition in &mut status.conditions {
             condition.message.clear();
             condition.observed_generation = None;

@@ -46,6 +46,8 @@ pub struct Memory {
     pub settings_missing: bool,
     /// Watches of the objects that they come from.
     pub followed: BTreeMap<NamedObject, Named>,
+    /// Watches of the objects that it depends on.
+    pub depended: super::depends::Depended,
     /// The pods of workloads that are not settled.
     pub pods: super::pods::Pods,
     /// The watches that it needs, by kind: as whom, and in which namespaces.
