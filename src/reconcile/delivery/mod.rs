@@ -217,6 +217,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
     }
     let mut logged = String::new();
     for _ in 0..ROUNDS {
+        // Told to end, or not the one who works any more: what was begun is finished, and nothing is decided.
+        if daemon.is_stopping() {
+            return Ok(controller::Action::await_change());
+        }
         log_revision(&daemon, &delivery, &mut logged);
         let access = daemon.access(&delivery, &mut memory);
         let before = delivery.status.clone().unwrap_or_default();
@@ -435,7 +439,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                         observe::health(scope, &some, Some(work), pods)
                     };
                     let superseded = || scope.daemon.commit_moved(scope.delivery, memory);
-                    apply::run(&planner, &mut work, healthy, superseded).await
+                    apply::run(&planner, &mut work, healthy, superseded, || scope.daemon.is_stopping()).await
                 }
             };
             let end = match end {
@@ -487,7 +491,7 @@ async fn remove(
     what: prune::What,
     good: Option<&Bundle>,
 ) -> crate::core::rollout::Pruned {
-    let never_good = |entry: &InventoryEntry| good.is_none_or(|b| b.get(&entry.id()).is_none());
+    let never_good = |e: &InventoryEntry| !e.kept && good.is_none_or(|b| b.get(&e.id()).is_none());
     prune::run(&scope.access, &scope.daemon.discovery, &scope.label, inventory, what, never_good).await
 }
 
