@@ -6,6 +6,7 @@ pub mod bundle;
 pub mod depends;
 pub mod drift;
 mod finish;
+pub mod hooks;
 pub mod inventory;
 mod observe;
 mod pods;
@@ -297,7 +298,8 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             }
         }
         if !again {
-            if let Some(at) = observe::looks_again(&memory) {
+            for at in [observe::looks_again(&memory), hooks::looks_again(&memory, now)].into_iter().flatten()
+            {
                 wake = Some(wake.map_or(at, |w| w.min(at)));
             }
             if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none() && s.failure.is_none()) {
@@ -336,6 +338,9 @@ fn watch(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
     let mut kinds: BTreeMap<Gvk, BTreeSet<String>> = BTreeMap::new();
     for entry in status.inventory.iter().chain(work) {
         kinds.entry(entry.gvk()).or_default().insert(entry.namespace.clone());
+    }
+    for (kind, namespace) in hooks::watched(status) {
+        kinds.entry(kind).or_default().insert(namespace);
     }
     memory.interests.retain(|kind, (of, _)| kinds.contains_key(kind) && *of == scope.account());
     ensure_watches(scope, memory, kinds);
@@ -458,6 +463,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             let pruned = remove(scope, &status.inventory, what, good.as_deref()).await;
             memory.pruned = Some(pruned);
         }
+        Action::RunHook(run) => return hooks::run(scope, memory, &run).await,
+        Action::RemoveHooks(runs) => return hooks::remove(scope, memory, &runs).await,
         Action::Evict(pods) => {
             prune::evict(scope, &pods).await;
             return Next::Done;
@@ -513,6 +520,7 @@ async fn prepare(
     crate::core::plan::guard_empty(&bundle, &revision.path, &status.inventory)
         .map_err(|problem| Refusal { problem, transient: false })?;
     finish::ensure_namespace(scope).await?;
+    hooks::try_out(scope, &bundle, revision, goal).await?;
     let mut kinds: BTreeMap<Gvk, BTreeSet<String>> = BTreeMap::new();
     for object in bundle.objects() {
         kinds.entry(object.gvk()).or_default().insert(object.namespace().to_owned());
