@@ -468,6 +468,9 @@ pub struct InventoryEntry {
     /// Not in the bundle that is being put in place: removed once that is healthy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
+    /// It left Git with a revision that became healthy while nothing was pruned: a rollback leaves it alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
     /// Replicas that are applied although Git names none: an autoscaler was added and has not taken over yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i64>,

@@ -543,6 +543,9 @@ impl Machine<'_> {
     fn succeed(&mut self, attempt: Attempt) {
         self.hooks_after_success(&attempt);
         self.state.attempt = None;
+        for entry in &mut self.state.inventory {
+            entry.kept = entry.stale && !self.spec.prune;
+        }
         let revision = attempt.revision;
         if self.state.failure.as_ref().is_some_and(|f| f.revision.as_ref().is_none_or(|r| *r == revision)) {
             self.state.failure = None;

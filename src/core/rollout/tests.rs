@@ -31,6 +31,7 @@ fn entry(name: &str) -> InventoryEntry {
         digest: String::new(),
         prune: None,
         stale: false,
+        kept: false,
         replicas: None,
         wave: 0,
     }

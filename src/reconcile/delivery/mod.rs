@@ -150,8 +150,15 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// One reconcile of a Delivery, counted, with its name and the revision that it is about on every line of the log.
+/// One reconcile of a Delivery, as kube's controller asks for it.
 pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controller::Action, Error> {
+    let again = look(delivery, daemon).await?;
+    Ok(again.map_or_else(controller::Action::await_change, controller::Action::requeue))
+}
+
+/// One reconcile of a Delivery, counted, with its name and the revision that it is about on every line of the log.
+/// Answers how soon it is to be looked at again if nothing happens before.
+pub async fn look(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<Duration>, Error> {
     let span = tracing::info_span!(
         "delivery",
         delivery = %daemon.name(&delivery),
@@ -183,20 +190,20 @@ fn log_revision(daemon: &Daemon, delivery: &Delivery, logged: &mut String) {
     }
 }
 
-async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controller::Action, Error> {
+async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<Duration>, Error> {
     let memory = daemon.memory(&delivery);
     let mut memory = memory.lock().await;
     let mut delivery = newer(delivery, memory.latest.take());
     // Kept whatever becomes of this round: the watch may show an older one for a while.
     memory.latest = Some(delivery.clone());
     if daemon.is_stopping() {
-        return Ok(controller::Action::await_change());
+        return Ok(None);
     }
     let deleting = delivery.metadata.deletion_timestamp.is_some();
     let ours = delivery.finalizers().iter().any(|f| f == names::FINALIZER);
     if deleting && !ours {
         daemon.forget(&delivery);
-        return Ok(controller::Action::await_change());
+        return Ok(None);
     }
     if !ours {
         delivery =
@@ -211,6 +218,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
     }
     let mut logged = String::new();
     for _ in 0..ROUNDS {
+        // Told to end, or not the one who works any more: what was begun is finished, and nothing is decided.
+        if daemon.is_stopping() {
+            return Ok(controller::Action::await_change());
+        }
         log_revision(&daemon, &delivery, &mut logged);
         let access = daemon.access(&delivery, &mut memory);
         let before = delivery.status.clone().unwrap_or_default();
@@ -264,7 +275,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
                 }
                 // Somebody else wrote it: what we decided was decided on something old.
                 Err(kube::Error::Api(e)) if e.code == 409 || e.code == 404 => {
-                    return Ok(controller::Action::requeue(Duration::from_millis(200)));
+                    return Ok(Some(Duration::from_millis(200)));
                 }
                 Err(error) => return Err(Error::Status(Box::new(error))),
             }
@@ -282,7 +293,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
                 Next::Wake(at) => wake = Some(wake.map_or(at, |w| w.min(at))),
                 Next::Gone => {
                     daemon.forget(&delivery);
-                    return Ok(controller::Action::await_change());
+                    return Ok(None);
                 }
             }
         }
@@ -306,10 +317,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
                 }
                 None => rest,
             };
-            return Ok(controller::Action::requeue(rest));
+            return Ok(Some(rest));
         }
     }
-    Ok(controller::Action::requeue(Duration::from_millis(100)))
+    Ok(Some(Duration::from_millis(100)))
 }
 
 /// The newer of what the watch shows and what we wrote last. Versions of one kind of object can be compared as numbers.
@@ -433,7 +444,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                         observe::health(scope, &some, Some(work), pods)
                     };
                     let superseded = || scope.daemon.commit_moved(scope.delivery, memory);
-                    apply::run(&planner, &mut work, healthy, superseded).await
+                    apply::run(&planner, &mut work, healthy, superseded, || scope.daemon.is_stopping()).await
                 }
             };
             let end = match end {
@@ -487,7 +498,7 @@ async fn remove(
     what: prune::What,
     good: Option<&Bundle>,
 ) -> crate::core::rollout::Pruned {
-    let never_good = |entry: &InventoryEntry| good.is_none_or(|b| b.get(&entry.id()).is_none());
+    let never_good = |e: &InventoryEntry| !e.kept && good.is_none_or(|b| b.get(&e.id()).is_none());
     prune::run(&scope.access, &scope.daemon.discovery, &scope.label, inventory, what, never_good).await
 }
 

@@ -179,14 +179,12 @@ async fn revision(
     let failed =
         |reason: &str, message: String| Problem { reason: reason.into(), object: String::new(), message };
     let id: CommitId = fetched.commit.id.clone();
-    let (mirror, at) = (store.mirror.clone(), path.clone());
-    let inputs = tokio::task::spawn_blocking(move || {
-        let tree = mirror.tree(&id).map_err(|e| (e.reason().to_owned(), e.to_string()))?;
-        render::inputs(&tree, &at).map_err(|e| (super::bundle::reason(&e).to_owned(), e.to_string()))
-    })
-    .await
-    .map_err(|e| failed("Internal", e.to_string()))?
-    .map_err(|(reason, message)| failed(&reason, message))?;
+    let at = path.clone();
+    let tree = store.mirror.tree(&id).await.map_err(|e| failed(e.reason(), e.to_string()))?;
+    let inputs = render::in_tree(tree, move |tree| render::inputs(tree, &at))
+        .await
+        .map_err(|e| failed("Internal", e.to_string()))?
+        .map_err(|e| failed(super::bundle::reason(&e), e.to_string()))?;
     let template = &scope.delivery.spec.template;
     let inputs = json!({
         "trees": inputs,
