@@ -4,7 +4,7 @@
 use super::access::{Access, Answer};
 use super::discovery::Resource;
 use super::error::{ApplyError, Cause};
-use crate::api::names::FIELD_MANAGER;
+use crate::api::names::{DELIVERY_LABEL, FIELD_MANAGER};
 use crate::core::manifest::ObjectId;
 use crate::core::strategy;
 use http::{Method, Request, header};
@@ -185,8 +185,30 @@ pub async fn get(
 /// All objects of a kind in a namespace (`""`: all of a cluster-scoped kind), without pages: for kinds of which there
 /// are few. Items carry `apiVersion` and `kind`, which the server leaves out of lists.
 pub async fn list(access: &Access, resource: &Resource, namespace: &str) -> Result<Vec<Value>, ApplyError> {
+    list_at(access, resource, namespace, &resource.path(namespace, None)).await
+}
+
+/// As [`list`], of the objects that carry this value of our label.
+pub async fn list_labelled(
+    access: &Access,
+    resource: &Resource,
+    namespace: &str,
+    label: &str,
+) -> Result<Vec<Value>, ApplyError> {
+    // Label values need no escaping; the slash of the name does.
+    let name = DELIVERY_LABEL.replace('/', "%2F");
+    let path = format!("{}?labelSelector={name}%3D{label}", resource.path(namespace, None));
+    list_at(access, resource, namespace, &path).await
+}
+
+async fn list_at(
+    access: &Access,
+    resource: &Resource,
+    namespace: &str,
+    path: &str,
+) -> Result<Vec<Value>, ApplyError> {
     let id = resource.id(namespace, "");
-    let request = build(&id, Method::GET, &resource.path(namespace, None), JSON, None)?;
+    let request = build(&id, Method::GET, path, JSON, None)?;
     let answer = access.call(&id, &resource.gvk.to_string(), &request).await?;
     let mut list = object(&id, answer)?;
     let items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();

@@ -7,6 +7,7 @@ pub mod digest;
 pub mod drift;
 pub mod fields;
 pub mod health;
+pub mod lost;
 pub mod manifest;
 pub mod plan;
 pub mod removal;
