@@ -47,7 +47,10 @@ async fn adopt(world: &World) -> (i32, String) {
     let kubeconfig = world.space.cluster.kubeconfig.clone();
     let namespace = world.space.name.clone();
     tokio::task::spawn_blocking(move || {
-        let answer = windlass_with(&kubeconfig, &["adopt", "shop", "--namespace", &namespace, "--wait"]);
+        let answer = windlass_with(
+            &kubeconfig,
+            &["adopt", "shop", "--namespace", &namespace, "--wait", "--timeout", "50s"],
+        );
         (answer.code, answer.out + &answer.err)
     })
     .await

@@ -215,9 +215,10 @@ impl Memory {
     /// Drops a revision of which something was written: the status, which knew of it before, was lost meanwhile, and what is
     /// there now is found out again.
     pub fn forget_what_was_written(&mut self) {
-        if self.work.as_ref().is_some_and(|w| w.inventory.iter().any(|e| e.uid.is_some())) {
+        if self.work.as_ref().is_some_and(|w| w.end.is_some() || !w.written.is_empty()) {
             self.work = None;
         }
+        self.carried = None;
     }
 
     /// Drops what the machine is shown once. A plan whose apply failed goes too: what was written is in the inventory,
