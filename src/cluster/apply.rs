@@ -185,8 +185,44 @@ pub async fn get(
 /// All objects of a kind in a namespace (`""`: all of a cluster-scoped kind), without pages: for kinds of which there
 /// are few. Items carry `apiVersion` and `kind`, which the server leaves out of lists.
 pub async fn list(access: &Access, resource: &Resource, namespace: &str) -> Result<Vec<Value>, ApplyError> {
+    list_all(access, resource, namespace, "").await
+}
+
+/// The same for those that a label selector matches.
+pub async fn list_where(
+    access: &Access,
+    resource: &Resource,
+    namespace: &str,
+    labels: &str,
+) -> Result<Vec<Value>, ApplyError> {
+    list_all(access, resource, namespace, &format!("?labelSelector={labels}")).await
+}
+
+/// A subresource of an object that is plain text, such as the log of a pod.
+pub async fn read_text(
+    access: &Access,
+    resource: &Resource,
+    namespace: &str,
+    name: &str,
+    subresource: &str,
+    query: &str,
+) -> Result<String, ApplyError> {
+    let id = resource.id(namespace, name);
+    let path = format!("{}/{subresource}?{query}", resource.path(namespace, Some(name)));
+    let request = build(&id, Method::GET, &path, JSON, None)?;
+    let answer = access.call(&id, &resource.gvk.to_string(), &request).await?;
+    Ok(String::from_utf8_lossy(&answer.body).into_owned())
+}
+
+async fn list_all(
+    access: &Access,
+    resource: &Resource,
+    namespace: &str,
+    query: &str,
+) -> Result<Vec<Value>, ApplyError> {
     let id = resource.id(namespace, "");
-    let request = build(&id, Method::GET, &resource.path(namespace, None), JSON, None)?;
+    let path = format!("{}{query}", resource.path(namespace, None));
+    let request = build(&id, Method::GET, &path, JSON, None)?;
     let answer = access.call(&id, &resource.gvk.to_string(), &request).await?;
     let mut list = object(&id, answer)?;
     let items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();

@@ -8,6 +8,7 @@ pub mod drift;
 pub mod expression;
 pub mod fields;
 pub mod health;
+pub mod hook;
 pub mod manifest;
 pub mod plan;
 pub mod removal;

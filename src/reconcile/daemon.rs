@@ -20,7 +20,7 @@ use crate::core::manifest::ObjectId;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -87,7 +87,7 @@ pub struct Daemon {
     pub(super) memories: Mutex<HashMap<(String, String), Remembered>>,
     pub(super) owned: Mutex<HashMap<(String, String), usize>>,
     pub(super) labels: Mutex<HashMap<String, (String, String)>>,
-    pub(super) deliveries: Mutex<HashMap<(String, String), RepositoryKey>>,
+    pub(super) deliveries: Mutex<BTreeMap<(String, String), RepositoryKey>>,
     pub(super) directories: Mutex<HashMap<RepositoryKey, String>>,
     pub(super) listed: AtomicBool,
     pub(super) stopping: AtomicBool,

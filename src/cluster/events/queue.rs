@@ -1,7 +1,7 @@
 //! Notes that wait to be written, and those that were written lately: repetitions of both only raise a count.
 
 use super::{Note, event_name};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -32,7 +32,7 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    known: HashMap<Arc<Note>, Series>,
+    known: BTreeMap<Arc<Note>, Series>,
     waiting: VecDeque<Arc<Note>>,
     swept: Option<Instant>,
     closed: bool,

@@ -6,6 +6,7 @@ pub mod bundle;
 pub mod depends;
 pub mod drift;
 mod finish;
+pub mod hooks;
 pub mod inventory;
 mod observe;
 mod pods;
@@ -149,8 +150,15 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// One reconcile of a Delivery, counted, with its name and the revision that it is about on every line of the log.
+/// One reconcile of a Delivery, as kube's controller asks for it.
 pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controller::Action, Error> {
+    let again = look(delivery, daemon).await?;
+    Ok(again.map_or_else(controller::Action::await_change, controller::Action::requeue))
+}
+
+/// One reconcile of a Delivery, counted, with its name and the revision that it is about on every line of the log.
+/// Answers how soon it is to be looked at again if nothing happens before.
+pub async fn look(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<Duration>, Error> {
     let span = tracing::info_span!(
         "delivery",
         delivery = %daemon.name(&delivery),
@@ -182,20 +190,20 @@ fn log_revision(daemon: &Daemon, delivery: &Delivery, logged: &mut String) {
     }
 }
 
-async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controller::Action, Error> {
+async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<Duration>, Error> {
     let memory = daemon.memory(&delivery);
     let mut memory = memory.lock().await;
     let mut delivery = newer(delivery, memory.latest.take());
     // Kept whatever becomes of this round: the watch may show an older one for a while.
     memory.latest = Some(delivery.clone());
     if daemon.is_stopping() {
-        return Ok(controller::Action::await_change());
+        return Ok(None);
     }
     let deleting = delivery.metadata.deletion_timestamp.is_some();
     let ours = delivery.finalizers().iter().any(|f| f == names::FINALIZER);
     if deleting && !ours {
         daemon.forget(&delivery);
-        return Ok(controller::Action::await_change());
+        return Ok(None);
     }
     if !ours {
         delivery =
@@ -210,6 +218,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
     }
     let mut logged = String::new();
     for _ in 0..ROUNDS {
+        // Told to end, or not the one who works any more: what was begun is finished, and nothing is decided.
+        if daemon.is_stopping() {
+            return Ok(controller::Action::await_change());
+        }
         log_revision(&daemon, &delivery, &mut logged);
         let access = daemon.access(&delivery, &mut memory);
         let before = delivery.status.clone().unwrap_or_default();
@@ -263,7 +275,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
                 }
                 // Somebody else wrote it: what we decided was decided on something old.
                 Err(kube::Error::Api(e)) if e.code == 409 || e.code == 404 => {
-                    return Ok(controller::Action::requeue(Duration::from_millis(200)));
+                    return Ok(Some(Duration::from_millis(200)));
                 }
                 Err(error) => return Err(Error::Status(Box::new(error))),
             }
@@ -281,12 +293,13 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
                 Next::Wake(at) => wake = Some(wake.map_or(at, |w| w.min(at))),
                 Next::Gone => {
                     daemon.forget(&delivery);
-                    return Ok(controller::Action::await_change());
+                    return Ok(None);
                 }
             }
         }
         if !again {
-            if let Some(at) = observe::looks_again(&memory) {
+            for at in [observe::looks_again(&memory), hooks::looks_again(&memory, now)].into_iter().flatten()
+            {
                 wake = Some(wake.map_or(at, |w| w.min(at)));
             }
             if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none() && s.failure.is_none()) {
@@ -304,10 +317,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
                 }
                 None => rest,
             };
-            return Ok(controller::Action::requeue(rest));
+            return Ok(Some(rest));
         }
     }
-    Ok(controller::Action::requeue(Duration::from_millis(100)))
+    Ok(Some(Duration::from_millis(100)))
 }
 
 /// The newer of what the watch shows and what we wrote last. Versions of one kind of object can be compared as numbers.
@@ -325,6 +338,9 @@ fn watch(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
     let mut kinds: BTreeMap<Gvk, BTreeSet<String>> = BTreeMap::new();
     for entry in status.inventory.iter().chain(work) {
         kinds.entry(entry.gvk()).or_default().insert(entry.namespace.clone());
+    }
+    for (kind, namespace) in hooks::watched(status) {
+        kinds.entry(kind).or_default().insert(namespace);
     }
     memory.interests.retain(|kind, (of, _)| kinds.contains_key(kind) && *of == scope.account());
     ensure_watches(scope, memory, kinds);
@@ -428,7 +444,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                         observe::health(scope, &some, Some(work), pods)
                     };
                     let superseded = || scope.daemon.commit_moved(scope.delivery, memory);
-                    apply::run(&planner, &mut work, healthy, superseded).await
+                    apply::run(&planner, &mut work, healthy, superseded, || scope.daemon.is_stopping()).await
                 }
             };
             let end = match end {
@@ -447,6 +463,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             let pruned = remove(scope, &status.inventory, what, good.as_deref()).await;
             memory.pruned = Some(pruned);
         }
+        Action::RunHook(run) => return hooks::run(scope, memory, &run).await,
+        Action::RemoveHooks(runs) => return hooks::remove(scope, memory, &runs).await,
         Action::Evict(pods) => {
             prune::evict(scope, &pods).await;
             return Next::Done;
@@ -480,7 +498,7 @@ async fn remove(
     what: prune::What,
     good: Option<&Bundle>,
 ) -> crate::core::rollout::Pruned {
-    let never_good = |entry: &InventoryEntry| good.is_none_or(|b| b.get(&entry.id()).is_none());
+    let never_good = |e: &InventoryEntry| !e.kept && good.is_none_or(|b| b.get(&e.id()).is_none());
     prune::run(&scope.access, &scope.daemon.discovery, &scope.label, inventory, what, never_good).await
 }
 
@@ -502,6 +520,7 @@ async fn prepare(
     crate::core::plan::guard_empty(&bundle, &revision.path, &status.inventory)
         .map_err(|problem| Refusal { problem, transient: false })?;
     finish::ensure_namespace(scope).await?;
+    hooks::try_out(scope, &bundle, revision, goal).await?;
     let mut kinds: BTreeMap<Gvk, BTreeSet<String>> = BTreeMap::new();
     for object in bundle.objects() {
         kinds.entry(object.gvk()).or_default().insert(object.namespace().to_owned());

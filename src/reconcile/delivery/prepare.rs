@@ -44,10 +44,11 @@ pub fn refused(manifest: &Manifest, error: &ApplyError) -> Refusal {
     let place = manifest.origin.to_string();
     let message =
         if place.is_empty() { error.cause.to_string() } else { format!("{} ({place})", error.cause) };
+    // A plan that is out of date is made anew, and a namespace is often made by somebody else a little later.
+    let passes = error.cause.needs_new_plan() || matches!(error.cause, Cause::NamespaceMissing { .. });
     Refusal {
         problem: Problem { reason: error.cause.reason().into(), object: manifest.id().to_string(), message },
-        // A plan that is out of date is made anew.
-        transient: error.is_transient() || error.cause.needs_new_plan(),
+        transient: error.is_transient() || passes,
     }
 }
 
