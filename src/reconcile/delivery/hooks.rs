@@ -268,6 +268,7 @@ pub(super) async fn remove(scope: &Scope<'_>, memory: &mut Memory, runs: &[HookR
             digest: String::new(),
             prune: None,
             stale: true,
+            kept: false,
             replicas: None,
             wave: run.wave,
         })
