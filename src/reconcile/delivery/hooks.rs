@@ -267,6 +267,7 @@ pub(super) async fn remove(scope: &Scope<'_>, memory: &mut Memory, runs: &[HookR
             applied: String::new(),
             digest: String::new(),
             prune: None,
+            kept: false,
             stale: true,
             kept: false,
             replicas: None,

@@ -147,6 +147,8 @@ pub struct Planned {
     pub origin: Option<EntryOrigin>,
     /// Replicas that are applied although Git names none.
     pub replicas: Option<i64>,
+    /// It carries our label, and the status, which knows of nothing, was lost.
+    pub lost: bool,
 }
 
 /// What is to be done with an object.
@@ -215,6 +217,15 @@ impl Memory {
         refusal.problem.message = self.redact(&refusal.problem.message);
         refusal.problem.object = self.redact(&refusal.problem.object);
         refusal
+    }
+
+    /// Drops a revision of which something was written: the status, which knew of it before, was lost meanwhile, and what is
+    /// there now is found out again.
+    pub fn forget_what_was_written(&mut self) {
+        if self.work.as_ref().is_some_and(|w| w.end.is_some() || !w.written.is_empty()) {
+            self.work = None;
+        }
+        self.carried = None;
     }
 
     /// Drops what the machine is shown once. A plan whose apply failed goes too: what was written is in the inventory,
