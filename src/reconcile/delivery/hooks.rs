@@ -269,7 +269,6 @@ pub(super) async fn remove(scope: &Scope<'_>, memory: &mut Memory, runs: &[HookR
             prune: None,
             kept: false,
             stale: true,
-            kept: false,
             replicas: None,
             wave: run.wave,
         })
