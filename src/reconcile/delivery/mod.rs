@@ -322,6 +322,9 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             {
                 wake = Some(wake.map_or(at, |w| w.min(at)));
             }
+            if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none()) {
+                memory.previous = None;
+            }
             if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none() && s.failure.is_none()) {
                 memory.work = None;
                 memory.pods.clear();
@@ -524,9 +527,17 @@ async fn remove(
 
 /// The bundle of the effective revision, to tell which fields left Git. Without it (its commit is lost) fields that
 /// somebody else co-owns stay.
-async fn previous(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> Option<Arc<Bundle>> {
-    let effective = status.effective.as_ref()?;
-    bundle_of(scope, memory, effective).await.ok()
+async fn previous(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) -> Option<Arc<Bundle>> {
+    let of = (scope.delivery.metadata.generation, status.effective.clone()?);
+    // Planning, applying and pruning each ask, and rendering may mean running kustomize.
+    if let Some((known, bundle)) = &memory.previous
+        && *known == of
+    {
+        return Some(bundle.clone());
+    }
+    let bundle = bundle_of(scope, memory, &of.1).await.ok()?;
+    memory.previous = Some((of, bundle.clone()));
+    Some(bundle)
 }
 
 async fn prepare(

@@ -28,6 +28,9 @@ pub struct Memory {
     pub target: Option<(TargetKey, Target)>,
     /// The revision being worked on.
     pub work: Option<Work>,
+    /// The bundle of the last good revision while another one is put in place, with the generation of the spec that it was
+    /// rendered by.
+    pub previous: Option<((Option<i64>, Revision), Arc<Bundle>)>,
     /// Why preparing failed; shown to the machine once.
     pub refused: Option<(Revision, Refusal, Timestamp)>,
     /// What was written for a revision whose plan met something unexpected and is made anew.
