@@ -1,5 +1,6 @@
 //! `Delivery`: one directory of a Repository kept running in one namespace.
 
+use super::dependency::{Dependency, Waiting};
 use super::{Condition, Duration};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -78,6 +79,16 @@ pub struct DeliveryTemplate {
     /// What becomes of the objects when the Delivery is deleted: `Prune` (default) or `Orphan`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
+    /// What must be ready before a new revision is begun. A rollback waits for nothing, and what becomes unready later
+    /// undoes nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub depends_on: Vec<Dependency>,
+    /// The namespaces whose Deliveries may depend on this one; `*` for all. They learn whether it is ready, and nothing
+    /// else. Deliveries of its own namespace always may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    pub allow_dependents_from: Vec<String>,
     /// How manifests are made; found by itself without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub render: Option<Render>,
@@ -204,7 +215,7 @@ pub enum RollbackMode {
 /// What a Delivery is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
-    /// Nothing was deployed yet.
+    /// Nothing was deployed yet, or the newest revision waits for what it depends on.
     #[default]
     Pending,
     /// Objects are being written.
@@ -255,12 +266,19 @@ pub struct DeliveryStatus {
     /// Why the wanted revision could not even be begun; nothing was touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// The wanted revision that waits for what the Delivery depends on; nothing of it was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
     /// The objects that this Delivery owns: the only source for pruning.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inventory: Vec<InventoryEntry>,
     /// The InventoryShards that hold the inventory instead, when it is large.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inventory_shards: Vec<String>,
+    /// What left the inventory a short while ago: should one of these stand there again as our own apply makes it, a
+    /// late request of a daemon that works no more left it behind, and it is removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<RemovedEntry>,
     /// The last revisions, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,
@@ -460,6 +478,34 @@ pub struct InventoryEntry {
 
 fn is_zero_wave(n: &i32) -> bool {
     *n == 0
+}
+
+/// An object that a Delivery owned until a short while ago.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RemovedEntry {
+    /// API group, empty for the core group.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub group: String,
+    /// Version that the bundle named.
+    pub version: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace, empty for a cluster-scoped object.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// The uid of the object that was removed or let go; absent when it was never written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// Whether Windlass had made it or found it.
+    pub origin: EntryOrigin,
+    /// `windlass.dev/prune` of the manifest that was applied last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<String>,
+    /// When it left the inventory.
+    pub at: String,
 }
 
 /// Whether Windlass made an object or found it.

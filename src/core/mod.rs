@@ -5,6 +5,7 @@ pub mod bundle;
 pub mod diff;
 pub mod digest;
 pub mod drift;
+pub mod expression;
 pub mod fields;
 pub mod health;
 pub mod lost;

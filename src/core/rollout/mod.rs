@@ -13,17 +13,21 @@
 //!              (nothing touched)
 //! ```
 
+pub mod dependencies;
+pub mod late;
 mod next;
 pub mod status;
 #[cfg(test)]
 mod tests;
 
+pub use dependencies::Dependencies;
 pub use next::next;
 
 use crate::api::delivery::{
     Attempt, DeletionPolicy, DeliverySpec, DeliveryStatus, DriftMode, Failure, Goal, Held, HistoryEntry,
-    InventoryEntry, Problem, Revision, RollbackMode,
+    InventoryEntry, Problem, RemovedEntry, Revision, RollbackMode,
 };
+use crate::api::dependency::Waiting;
 use jiff::{SignedDuration, Timestamp};
 
 /// How many entries of history are kept.
@@ -77,8 +81,12 @@ pub struct State {
     pub held: Option<Held>,
     /// Why the wanted revision could not be begun.
     pub failure: Option<Failure>,
+    /// The revision that waits for what the Delivery depends on.
+    pub waiting: Option<Waiting>,
     /// The objects that the Delivery owns.
     pub inventory: Vec<InventoryEntry>,
+    /// What left the inventory a short while ago.
+    pub removed: Vec<RemovedEntry>,
     /// The last revisions, newest first.
     pub history: Vec<HistoryEntry>,
     /// The request to look again that was acted on.
@@ -96,7 +104,9 @@ impl From<&DeliveryStatus> for State {
             attempt: status.attempt.clone(),
             held: status.held.clone(),
             failure: status.failure.clone(),
+            waiting: status.waiting.clone(),
             inventory: status.inventory.clone(),
+            removed: status.removed.clone(),
             history: status.history.clone(),
             handled_request: status.handled_request.clone(),
             handled_release: status.handled_release.clone(),
@@ -114,6 +124,8 @@ pub struct Observation {
     pub deleting: bool,
     /// What Git wants.
     pub target: Target,
+    /// What the Delivery's dependencies say.
+    pub dependencies: Dependencies,
     /// What became of preparing a revision.
     pub prepared: Option<Prepared>,
     /// What became of the last apply of the attempt.
@@ -126,6 +138,8 @@ pub struct Observation {
     pub drifted: usize,
     /// The inventory after what drifted was written back; shown once.
     pub corrected: Option<Vec<InventoryEntry>>,
+    /// What left the inventory a short while ago and stands there with our label.
+    pub late: Vec<RemovedEntry>,
     /// Broken pods of an older revision that keep the one under way from getting through.
     pub in_the_way: Vec<PodRef>,
     /// The value of the annotation that asks to look again.
@@ -241,6 +255,8 @@ pub enum Action {
     PruneAll,
     /// Take our label from all objects and leave them.
     OrphanAll,
+    /// Remove what late requests of a daemon that works no more left behind.
+    RemoveLate(Vec<RemovedEntry>),
     /// Delete pods of an older revision that keep the one under way from getting through.
     Evict(Vec<PodRef>),
     /// Write back what drifted.

@@ -28,23 +28,28 @@ const PATIENCE: u32 = 3;
 pub fn next(spec: &Spec, state: &State, seen: &Observation, now: Timestamp) -> Decision {
     let mut machine = Machine { spec, seen, now, state: state.clone(), actions: Vec::new() };
     machine.run();
+    if !seen.deleting {
+        machine.remember_removed(&state.inventory);
+    }
     Decision { state: machine.state, actions: machine.actions }
 }
 
-struct Machine<'a> {
-    spec: &'a Spec,
-    seen: &'a Observation,
-    now: Timestamp,
-    state: State,
-    actions: Vec<Action>,
+pub(super) struct Machine<'a> {
+    pub(super) spec: &'a Spec,
+    pub(super) seen: &'a Observation,
+    pub(super) now: Timestamp,
+    pub(super) state: State,
+    pub(super) actions: Vec<Action>,
 }
 
 impl Machine<'_> {
     fn run(&mut self) {
         if self.seen.deleting {
+            self.state.waiting = None;
             return self.delete();
         }
         if self.spec.suspend {
+            self.state.waiting = None;
             return;
         }
         if self.state.attempt.is_none()
@@ -53,8 +58,11 @@ impl Machine<'_> {
             self.state.inventory = corrected.clone();
         }
         self.requests();
-        if let Some((goal, revision)) = self.wanted() {
-            self.begin(goal, revision);
+        match self.wanted() {
+            Some((goal, revision)) => self.begin(goal, revision),
+            // Until Git was read, what was waited for stands.
+            None if self.seen.target != Target::Unknown => self.state.waiting = None,
+            None => {}
         }
         // What is under way rests for the moment in which a newer revision is prepared: only one is worked on.
         let preparing = self.prepares();
@@ -68,6 +76,7 @@ impl Machine<'_> {
         {
             self.actions.push(Action::Correct(effective.clone()));
         }
+        self.late();
         // Who waits for a request reads the phase then: it must tell what the request led to.
         if !self.prepares() {
             self.state.handled_request = self.seen.reconcile.clone();
@@ -273,6 +282,9 @@ impl Machine<'_> {
 
     /// Begins a revision once it is prepared; until then whatever is under way goes on.
     fn begin(&mut self, goal: Goal, revision: Revision) {
+        if !self.may_begin(goal, &revision) {
+            return;
+        }
         if self.state.failure.as_ref().is_some_and(|f| f.revision.as_ref() != Some(&revision)) {
             self.state.failure = None;
         }

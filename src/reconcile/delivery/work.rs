@@ -22,7 +22,7 @@ pub type InNamespaces = (BTreeSet<String>, Interest);
 pub struct Memory {
     /// The Delivery as we last wrote it: the watch may still show an older one.
     pub latest: Option<Arc<Delivery>>,
-    /// When status was last written for its words only.
+    /// When status was last written.
     pub worded_at: Option<Timestamp>,
     /// What Git wants, and what that was computed from.
     pub target: Option<(TargetKey, Target)>,
@@ -46,12 +46,16 @@ pub struct Memory {
     pub settings_missing: bool,
     /// Watches of the objects that they come from.
     pub followed: BTreeMap<NamedObject, Named>,
+    /// Watches of the objects that it depends on.
+    pub depended: super::depends::Depended,
     /// The pods of workloads that are not settled.
     pub pods: super::pods::Pods,
     /// The watches that it needs, by kind: as whom, and in which namespaces.
     pub interests: BTreeMap<Gvk, (Option<ServiceAccount>, Vec<InNamespaces>)>,
     /// The account that acts, and its share of what the cluster takes.
     pub access: Option<(Option<ServiceAccount>, Access)>,
+    /// What looked as if a late request had left it, was looked at in this version, and is none of ours.
+    pub left_alone: BTreeMap<ObjectId, String>,
     /// Objects that differ, as the watch told, with the digest that was looked at.
     pub drift: super::drift::Seen,
 }
