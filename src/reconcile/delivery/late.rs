@@ -16,7 +16,10 @@ const RETRY: SignedDuration = SignedDuration::from_secs(30);
 /// it changes.
 pub fn seen(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) -> Vec<RemovedEntry> {
     let now = scope.daemon.now();
-    let counts = |r: &&RemovedEntry| r.counts(now) && !status.inventory.iter().any(|e| e.is(&r.id()));
+    let counts = |r: &&RemovedEntry| {
+        let id = r.id();
+        r.counts(now) && !status.inventory.iter().any(|e| e.is(&id))
+    };
     let removed: Vec<&RemovedEntry> = status.removed.iter().filter(counts).collect();
     memory.left_alone.retain(|id, _| removed.iter().any(|r| r.id() == *id));
     let shown = removed.into_iter().filter(|r| {
