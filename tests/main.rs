@@ -30,6 +30,7 @@ mod install_runs_with_exactly_its_rights;
 mod knowing_costs_nothing;
 mod kustomize_and_settings_are_delivered;
 mod kustomize_stays_inside_the_repository;
+mod late_requests_leave_nothing_behind;
 mod manifests_are_current;
 mod nothing_is_half_applied;
 mod objects_are_adopted_cleanly;

@@ -15,6 +15,7 @@
 
 pub mod dependencies;
 pub mod hooks;
+pub mod late;
 mod next;
 pub mod status;
 #[cfg(test)]
@@ -26,7 +27,7 @@ pub use next::next;
 
 use crate::api::delivery::{
     Attempt, DeletionPolicy, DeliverySpec, DeliveryStatus, DriftMode, Failure, Goal, Held, HistoryEntry,
-    InventoryEntry, Problem, Revision, RollbackMode,
+    InventoryEntry, Problem, RemovedEntry, Revision, RollbackMode,
 };
 use crate::api::dependency::Waiting;
 use crate::api::hook::HookRun;
@@ -89,6 +90,8 @@ pub struct State {
     pub hooks: Vec<HookRun>,
     /// The objects that the Delivery owns.
     pub inventory: Vec<InventoryEntry>,
+    /// What left the inventory a short while ago.
+    pub removed: Vec<RemovedEntry>,
     /// The last revisions, newest first.
     pub history: Vec<HistoryEntry>,
     /// The request to look again that was acted on.
@@ -109,6 +112,7 @@ impl From<&DeliveryStatus> for State {
             waiting: status.waiting.clone(),
             hooks: status.hooks.clone(),
             inventory: status.inventory.clone(),
+            removed: status.removed.clone(),
             history: status.history.clone(),
             handled_request: status.handled_request.clone(),
             handled_release: status.handled_release.clone(),
@@ -144,6 +148,8 @@ pub struct Observation {
     pub drifted: usize,
     /// The inventory after what drifted was written back; shown once.
     pub corrected: Option<Vec<InventoryEntry>>,
+    /// What left the inventory a short while ago and stands there with our label.
+    pub late: Vec<RemovedEntry>,
     /// Broken pods of an older revision that keep the one under way from getting through.
     pub in_the_way: Vec<PodRef>,
     /// The value of the annotation that asks to look again.
@@ -263,6 +269,8 @@ pub enum Action {
     PruneAll,
     /// Take our label from all objects and leave them.
     OrphanAll,
+    /// Remove what late requests of a daemon that works no more left behind.
+    RemoveLate(Vec<RemovedEntry>),
     /// Delete pods of an older revision that keep the one under way from getting through.
     Evict(Vec<PodRef>),
     /// Write back what drifted.

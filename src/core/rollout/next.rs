@@ -30,6 +30,9 @@ const PATIENCE: u32 = 3;
 pub fn next(spec: &Spec, state: &State, seen: &Observation, now: Timestamp) -> Decision {
     let mut machine = Machine { spec, seen, now, state: state.clone(), actions: Vec::new() };
     machine.run();
+    if !seen.deleting {
+        machine.remember_removed(&state.inventory);
+    }
     Decision { state: machine.state, actions: machine.actions }
 }
 
@@ -80,6 +83,7 @@ impl Machine<'_> {
             self.actions.push(Action::Correct(effective.clone()));
         }
         self.settle_hooks();
+        self.late();
         // Who waits for a request reads the phase then: it must tell what the request led to.
         if !self.prepares() {
             self.state.handled_request = self.seen.reconcile.clone();

@@ -42,6 +42,7 @@ pub fn status(
         hooks: state.hooks.clone(),
         inventory: state.inventory.clone(),
         inventory_shards: before.inventory_shards.clone(),
+        removed: state.removed.clone(),
         history: state.history.clone(),
         handled_request: state.handled_request.clone(),
         handled_release: state.handled_release.clone(),

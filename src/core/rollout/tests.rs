@@ -184,7 +184,7 @@ impl World {
                 self.notices.push(notice);
                 return false;
             }
-            Action::Keep(_) | Action::Evict(_) => return false,
+            Action::Keep(_) | Action::Evict(_) | Action::RemoveLate(_) => return false,
             Action::RunHook(run) => {
                 let job = (run.namespace, run.job);
                 if self.seen.hooks.jobs.contains_key(&job) {

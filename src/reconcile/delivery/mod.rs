@@ -8,6 +8,7 @@ pub mod drift;
 mod finish;
 pub mod hooks;
 pub mod inventory;
+mod late;
 mod observe;
 mod pods;
 pub mod prepare;
@@ -365,6 +366,13 @@ fn watch(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
     for (kind, namespace) in hooks::watched(status) {
         kinds.entry(kind).or_default().insert(namespace);
     }
+    // A late request may still bring these back.
+    let now = scope.daemon.now();
+    for entry in status.removed.iter().filter(|r| r.counts(now)) {
+        if kinds.contains_key(&entry.gvk()) || scope.daemon.discovery.resource(&entry.gvk()).is_some() {
+            kinds.entry(entry.gvk()).or_default().insert(entry.namespace.clone());
+        }
+    }
     memory.interests.retain(|kind, (of, _)| kinds.contains_key(kind) && *of == scope.account());
     ensure_watches(scope, memory, kinds);
 }
@@ -488,6 +496,12 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
         }
         Action::RunHook(run) => return hooks::run(scope, memory, &run).await,
         Action::RemoveHooks(runs) => return hooks::remove(scope, memory, &runs).await,
+        Action::RemoveLate(late) => {
+            return match late::remove(scope, memory, &late).await {
+                Some(at) => Next::Wake(at),
+                None => Next::Done,
+            };
+        }
         Action::Evict(pods) => {
             prune::evict(scope, &pods).await;
             return Next::Done;

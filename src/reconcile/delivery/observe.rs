@@ -47,6 +47,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         health,
         drifted: memory.drift.count(),
         corrected: memory.drift.corrected.clone(),
+        late: super::late::seen(scope, memory, status),
         in_the_way: memory.pods.in_the_way().to_vec(),
         reconcile: annotations.get(names::RECONCILE_REQUEST).cloned(),
         release: annotations.get(names::RELEASE_REQUEST).cloned(),

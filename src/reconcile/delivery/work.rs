@@ -59,6 +59,8 @@ pub struct Memory {
     pub interests: BTreeMap<Gvk, (Option<ServiceAccount>, Vec<InNamespaces>)>,
     /// The account that acts, and its share of what the cluster takes.
     pub access: Option<(Option<ServiceAccount>, Access)>,
+    /// What looked as if a late request had left it, was looked at in this version, and is none of ours.
+    pub left_alone: BTreeMap<ObjectId, String>,
     /// Objects that differ, as the watch told, with the digest that was looked at.
     pub drift: super::drift::Seen,
 }
