@@ -2,6 +2,7 @@
 
 pub mod autoscale;
 pub mod bundle;
+pub mod closest;
 pub mod diff;
 pub mod digest;
 pub mod drift;

@@ -13,7 +13,15 @@
 //!              (nothing touched)
 //! ```
 
+mod bake;
+#[cfg(test)]
+mod bake_tests;
+mod except;
+#[cfg(test)]
+mod except_tests;
+mod first;
 mod next;
+mod revert;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -21,8 +29,8 @@ mod tests;
 pub use next::next;
 
 use crate::api::delivery::{
-    Attempt, DeletionPolicy, DeliverySpec, DeliveryStatus, DriftMode, Failure, Goal, Held, HistoryEntry,
-    InventoryEntry, Problem, Revision, RollbackMode,
+    Attempt, Bake, DeletionPolicy, DeliverySpec, DeliveryStatus, DriftMode, Exception, Failure,
+    FirstRevision, Goal, Held, HistoryEntry, InventoryEntry, Problem, Revision, RollbackMode,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -40,6 +48,10 @@ pub struct Spec {
     pub prune: bool,
     /// What happens when a revision fails.
     pub rollback: RollbackMode,
+    /// How long a revision is watched on after its success; zero for not at all.
+    pub bake: SignedDuration,
+    /// What becomes of a first revision that fails.
+    pub first_revision: FirstRevision,
     /// Nothing is done while it is set.
     pub suspend: bool,
     /// What becomes of the objects when the Delivery is deleted.
@@ -59,6 +71,8 @@ impl From<&DeliverySpec> for Spec {
             retry_interval: or(t.retry_interval, 60).max(SignedDuration::from_secs(1)),
             prune: t.prune.unwrap_or(true),
             rollback: t.rollback.as_ref().map(|r| r.mode).unwrap_or_default(),
+            bake: or(t.rollback.as_ref().and_then(|r| r.bake), 0),
+            first_revision: t.rollback.as_ref().map(|r| r.first_revision).unwrap_or_default(),
             suspend: t.suspend,
             deletion: t.deletion_policy.unwrap_or_default(),
             drift: t.drift.as_ref().map(|d| d.mode).unwrap_or_default(),
@@ -75,6 +89,10 @@ pub struct State {
     pub attempt: Option<Attempt>,
     /// The revision that failed and is not tried again.
     pub held: Option<Held>,
+    /// The effective revision is watched on.
+    pub bake: Option<Bake>,
+    /// What the last rollback did not undo.
+    pub except: Vec<Exception>,
     /// Why the wanted revision could not be begun.
     pub failure: Option<Failure>,
     /// The objects that the Delivery owns.
@@ -95,6 +113,8 @@ impl From<&DeliveryStatus> for State {
             effective: status.effective.clone(),
             attempt: status.attempt.clone(),
             held: status.held.clone(),
+            bake: status.bake.clone(),
+            except: status.rolled_back_except.clone(),
             failure: status.failure.clone(),
             inventory: status.inventory.clone(),
             history: status.history.clone(),
@@ -128,6 +148,13 @@ pub struct Observation {
     pub corrected: Option<Vec<InventoryEntry>>,
     /// Broken pods of an older revision that keep the one under way from getting through.
     pub in_the_way: Vec<PodRef>,
+    /// Why objects that are not healthy are not the revision's fault: their nodes are lost, they were evicted, or somebody
+    /// changed them. Only told when that explains all of them.
+    pub disturbed: Option<Problem>,
+    /// What the rollback under way cannot undo, as far as its plan shows.
+    pub except: Vec<Exception>,
+    /// What became of reverting the held commit; shown once.
+    pub reverted: Option<Reverted>,
     /// The value of the annotation that asks to look again.
     pub reconcile: Option<String>,
     /// The value of the release annotation.
@@ -212,6 +239,15 @@ pub struct Pruned {
     pub refusal: Option<Refusal>,
 }
 
+/// What became of reverting a commit in Git.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reverted {
+    /// The commit that was to be reverted.
+    pub commit: String,
+    /// The branch that takes it back and the commit there that does, or why there is none.
+    pub outcome: Result<(String, String), Refusal>,
+}
+
 /// The health of a Delivery's objects together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Health {
@@ -245,6 +281,8 @@ pub enum Action {
     Evict(Vec<PodRef>),
     /// Write back what drifted.
     Correct(Revision),
+    /// See to it that Git has a commit that takes the held one back; answer with [`Reverted`].
+    Revert(Held),
     /// Keep this commit in the mirror, whatever happens to the branch.
     Keep(Revision),
     /// Tell people.

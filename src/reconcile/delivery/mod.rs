@@ -4,12 +4,14 @@
 pub mod apply;
 pub mod bundle;
 pub mod drift;
+mod except;
 mod finish;
 pub mod inventory;
 mod observe;
 mod pods;
 pub mod prepare;
 pub mod prune;
+mod revert;
 pub mod settings;
 pub mod work;
 
@@ -279,7 +281,9 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
             }
             if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none() && s.failure.is_none()) {
                 memory.work = None;
-                memory.pods.clear();
+                if delivery.status.as_ref().is_some_and(|s| s.bake.is_none()) {
+                    memory.pods.clear();
+                }
             }
             let mut rest = Duration::try_from(scope.interval()).unwrap_or(Duration::from_secs(600));
             if memory.settings_missing {
@@ -387,6 +391,10 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
         }
         Action::Keep(revision) => {
             finish::keep(scope, memory, status, &revision).await;
+            return Next::Done;
+        }
+        Action::Revert(held) => {
+            revert::begin(scope, memory, &held);
             return Next::Done;
         }
         Action::RemoveFinalizer => {

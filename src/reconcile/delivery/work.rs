@@ -52,6 +52,8 @@ pub struct Memory {
     pub interests: BTreeMap<Gvk, (Option<ServiceAccount>, Vec<InNamespaces>)>,
     /// The account that acts, and its share of what the cluster takes.
     pub access: Option<(Option<ServiceAccount>, Access)>,
+    /// The revert of the held commit that is being pushed.
+    pub reverting: super::revert::Reverting,
     /// Objects that differ, as the watch told, with the digest that was looked at.
     pub drift: super::drift::Seen,
 }
@@ -140,6 +142,17 @@ pub struct Planned {
     pub origin: Option<EntryOrigin>,
     /// Replicas that are applied although Git names none.
     pub replicas: Option<i64>,
+    /// What is applied instead of the manifest, going back: as much of it as Kubernetes takes back.
+    pub instead: Option<Arc<serde_json::Value>>,
+    /// What is then left as it is, and why.
+    pub except: Option<String>,
+}
+
+impl Planned {
+    /// An act by the manifest itself.
+    pub fn by_manifest(act: Act, digest: String, origin: Option<EntryOrigin>, replicas: Option<i64>) -> Self {
+        Planned { act, digest, origin, replicas, instead: None, except: None }
+    }
 }
 
 /// What is to be done with an object.
@@ -216,6 +229,7 @@ impl Memory {
         self.refused = None;
         self.pruned = None;
         self.drift.corrected = None;
+        self.reverting.forget_answer();
         let Some(work) = &mut self.work else { return };
         match work.end {
             Some((ApplyEnd::Blocked(_), _)) => work.end = None,
