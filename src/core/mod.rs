@@ -11,5 +11,6 @@ pub mod health;
 pub mod manifest;
 pub mod plan;
 pub mod removal;
+pub mod restore;
 pub mod rollout;
 pub mod tree;

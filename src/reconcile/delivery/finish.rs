@@ -180,16 +180,25 @@ async fn keep_settings(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStat
         && let Some(settings) = memory.settings.as_ref().filter(|s| s.digest == revision.settings)
         && let Err(error) = settings::keep(delivery, &scope.access, settings, needed).await
     {
-        // The server's words about a Secret are not passed on.
-        let code = match &error {
-            kube::Error::Api(status) => status.code.to_string(),
-            _ => "no answer".into(),
-        };
         let account = scope.account().map_or_else(|| "the daemon".into(), |a| a.to_string());
-        let text = format!(
-            "{account} could not write the Secret that keeps the settings of {revision} ({code}), so a rollback to it \
-             may not be possible; allow it to get, create and patch Secrets"
-        );
+        let why = match &error {
+            settings::NotKept::TooLarge(bytes) => format!(
+                "the settings of {revision} are not kept, since with those of the last good revision they take {bytes} bytes, \
+                 and a Secret holds 1 MiB; read smaller objects in substitute.from"
+            ),
+            // The server's words about a Secret are not passed on.
+            settings::NotKept::Api(error) => {
+                let code = match error {
+                    kube::Error::Api(status) => status.code.to_string(),
+                    _ => "no answer".into(),
+                };
+                format!(
+                    "{account} could not write the Secret that keeps the settings of {revision} ({code}); allow it to get, \
+                     create and patch Secrets"
+                )
+            }
+        };
+        let text = format!("a rollback to it may not be possible: {why}");
         scope.notify(true, "SettingsNotKept", "", &text);
     }
 }

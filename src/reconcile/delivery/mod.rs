@@ -1,6 +1,8 @@
 //! The controller of Deliveries: observe, ask the state machine, write the state, act. Each round may be the last one
 //! of this process; the next one goes on from what stands in status.
 
+mod admission;
+pub mod adopted;
 pub mod apply;
 pub mod bundle;
 pub mod drift;
@@ -17,7 +19,7 @@ pub mod work;
 
 use super::daemon::{Daemon, lock};
 use super::live::Kept;
-use crate::api::delivery::{Goal, InventoryEntry, Revision, Step};
+use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Revision, Step};
 use crate::api::{Delivery, DeliveryStatus, names};
 use crate::cluster::Access;
 use crate::cluster::watch::{Entry, Filter};
@@ -391,6 +393,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
         }
         Action::Keep(revision) => {
             finish::keep(scope, memory, status, &revision).await;
+            adopted::forget(scope, memory, status).await;
             return Next::Done;
         }
         Action::Revert(held) => {
@@ -416,6 +419,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 {
                     work.written = written;
                 }
+                adopted::keep(scope, memory, &work).await;
                 finish::keep_ahead(scope, memory, status, &revision).await;
                 memory.work = Some(work);
             }
@@ -501,7 +505,26 @@ async fn remove(
     good: Option<&Bundle>,
 ) -> crate::core::rollout::Pruned {
     let never_good = |entry: &InventoryEntry| good.is_none_or(|b| b.get(&entry.id()).is_none());
-    prune::run(&scope.access, &scope.daemon.discovery, &scope.label, inventory, what, never_good).await
+    let gives_back = |e: &InventoryEntry| e.stale && e.origin == EntryOrigin::Adopted && never_good(e);
+    let released = matches!(what, prune::What::Stale | prune::What::Failed | prune::What::Before);
+    let mut befores = adopted::Befores::new();
+    if released && inventory.iter().any(gives_back) {
+        match adopted::kept(scope.delivery, &scope.access).await {
+            Ok(kept) => befores = kept,
+            Err(error) => {
+                // The server's words about a Secret are not passed on.
+                let code = match &error {
+                    kube::Error::Api(status) => status.code.to_string(),
+                    _ => "no answer".into(),
+                };
+                let text = format!("what adopted objects were before could not be read ({code})");
+                let refusal = Some(refusal("AdoptedUnreadable", text, true));
+                return crate::core::rollout::Pruned { inventory: inventory.to_vec(), refusal };
+            }
+        }
+    }
+    prune::run(&scope.access, &scope.daemon.discovery, &scope.label, inventory, what, never_good, &befores)
+        .await
 }
 
 /// The bundle of the effective revision, to tell which fields left Git. Without it (its commit is lost) fields that
@@ -527,6 +550,9 @@ async fn prepare(
         kinds.entry(object.gvk()).or_default().insert(object.namespace().to_owned());
     }
     ensure_watches(scope, memory, kinds);
+    if goal == Goal::Rollback {
+        admission::first(scope, &bundle, &status.inventory).await?;
+    }
     let previous = previous(scope, memory, status).await;
     let live = scope.live_fn();
     let planner = scope.planner(&live, previous);

@@ -224,6 +224,7 @@ impl Planner<'_> {
                         let origin = label.is_none().then_some(EntryOrigin::Adopted);
                         let act = Act::Recreate { uid: text(&there, "uid") };
                         let mut planned = Planned::by_manifest(act, digest_, origin, replicas);
+                        planned.found = origin.map(|_| Arc::new(there));
                         if goal == Goal::Rollback && manifest.gvk().kind == "Job" {
                             planned.except = Some(
                                 "is run again as the last good revision has it; what it did in the failed one, if it ran, \
@@ -249,7 +250,7 @@ impl Planner<'_> {
         let uid = text(&applied.object, "uid");
         let ours = live.as_ref().is_some_and(|l| l.uid == uid && l.label == self.label)
             || entry.is_some_and(|e| e.uid.as_deref() == Some(&uid));
-        let mut origin = None;
+        let (mut origin, mut found) = (None, None);
         if !ours {
             let there = get(self.access, &resource, manifest.namespace(), manifest.name())
                 .await
@@ -260,6 +261,7 @@ impl Planner<'_> {
                 Some(_) => return Err(conflict(manifest)),
                 None => EntryOrigin::Adopted,
             });
+            found = there.filter(|_| origin == Some(EntryOrigin::Adopted)).map(Arc::new);
         }
         let adopting = origin == Some(EntryOrigin::Adopted);
         let previous = before.map(Manifest::to_value);
@@ -269,7 +271,7 @@ impl Planner<'_> {
             && release.is_empty()
             && live.as_ref().is_some_and(|l| !l.digest.is_empty() && l.digest == after);
         let act = if same { Act::Record { uid, digest: after } } else { Act::Update { uid, release } };
-        Ok(Planned::by_manifest(act, digest_, origin, replicas))
+        Ok(Planned { found, ..Planned::by_manifest(act, digest_, origin, replicas) })
     }
 
     /// Going back, an object that holds data is neither deleted nor in the way of all others when it cannot be changed

@@ -52,6 +52,8 @@ pub struct Memory {
     pub interests: BTreeMap<Gvk, (Option<ServiceAccount>, Vec<InNamespaces>)>,
     /// The account that acts, and its share of what the cluster takes.
     pub access: Option<(Option<ServiceAccount>, Access)>,
+    /// Nothing is kept of what adopted objects were before.
+    pub nothing_adopted: bool,
     /// The revert of the held commit that is being pushed.
     pub reverting: super::revert::Reverting,
     /// Objects that differ, as the watch told, with the digest that was looked at.
@@ -146,12 +148,14 @@ pub struct Planned {
     pub instead: Option<Arc<serde_json::Value>>,
     /// What is then left as it is, and why.
     pub except: Option<String>,
+    /// What an object that is about to be adopted is now.
+    pub found: Option<Arc<serde_json::Value>>,
 }
 
 impl Planned {
     /// An act by the manifest itself.
     pub fn by_manifest(act: Act, digest: String, origin: Option<EntryOrigin>, replicas: Option<i64>) -> Self {
-        Planned { act, digest, origin, replicas, instead: None, except: None }
+        Planned { act, digest, origin, replicas, instead: None, except: None, found: None }
     }
 }
 
