@@ -280,7 +280,10 @@ async fn what_was_refused_while_applying_is_no_success_with_rollback_off() {
 
 #[tokio::test]
 async fn a_webhook_of_the_bad_commit_does_not_keep_it_from_going_back() {
-    let (mut world, _) = deployed("webhook").await;
+    let mut world = World::new("webhook").await;
+    let good = world.commit("Good", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
+    world.deliver("shop", json!({"rollback": {"bake": "10m"}})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
     let name = world.space.name.clone();
     let path = format!("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{name}");
     world.space.forget_later(&path);
@@ -296,7 +299,6 @@ async fn a_webhook_of_the_bad_commit_does_not_keep_it_from_going_back() {
         "Breaks, and lets nobody mend it",
         &[("shop/web.yaml", &deployment("web", "flaky", 1)), ("shop/webhook.yaml", &webhook)],
     );
-    world.deliver("shop", json!({"rollback": {"bake": "10m"}})).await;
     world.wait_for("shop", Phase::Ready, &bad).await;
     let delivery = world.wait_for("shop", Phase::Held, &bad).await;
     assert!(
@@ -336,12 +338,16 @@ async fn a_first_revision_that_fails_is_removed_where_that_is_asked_for() {
 #[tokio::test]
 async fn the_good_commit_is_fetched_by_its_id_or_said_to_be_missing() {
     for server_has_it in [true, false] {
-        let (mut world, good) = deployed("lost").await;
-        world.deliver("shop", json!({"retryInterval": "1s", "timeout": "3s"})).await;
+        let mut world = World::new("lost").await;
+        let good = world.commit("Good", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
+        world.deliver("shop", json!({"retryInterval": "1s", "timeout": "15s"})).await;
+        world.wait_for("shop", Phase::Ready, &good).await;
         let bad = world.commit("Never ready", &[("shop/web.yaml", &deployment("web", "unready", 1))]);
         world.wait_for("shop", Phase::Waiting, &bad).await;
         world.kill();
         world.lose_cache();
+        // Broken beyond doubt.
+        world.patch("apps/v1", "deployments", "web", json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "image": "registry.example.com/web:missing"}]}}}})).await;
         // History is rewritten: one commit with the bad files, and nothing before it.
         world.repo.git(&["checkout", "--quiet", "--orphan", "other"]);
         world.repo.git(&["commit", "--quiet", "--message", "Rewritten"]);
@@ -370,7 +376,7 @@ async fn the_good_commit_is_fetched_by_its_id_or_said_to_be_missing() {
         let web = world.get("apps/v1", "deployments", "web").await;
         assert_eq!(
             web["spec"]["template"]["spec"]["containers"][0]["image"],
-            "registry.example.com/web:unready"
+            "registry.example.com/web:missing"
         );
         // A newer commit gets through.
         let fixed = world.commit("Fixed", &[("shop/web.yaml", &deployment("web", "fixed", 1))]);
