@@ -3,6 +3,7 @@
 
 use super::live::{Live, MESSAGE_LIMIT, first_line};
 use serde_json::Value;
+use std::borrow::Borrow;
 
 /// Reasons of a pod that was ended from outside, by the kubelet or a controller of nodes.
 const ENDED: &[&str] = &[
@@ -55,16 +56,16 @@ pub fn pod_disturbance(pod: &Value) -> Option<String> {
 
 /// Why a workload is not healthy although its template is not to blame: each of its pods that is not ready, or is going,
 /// says so, with the first one's words. `None` also when no pod is to be seen that explains it.
-pub fn disturbance(workload: &Value, replica_sets: &[Value], pods: &[Value]) -> Option<String> {
+pub fn disturbance<V: Borrow<Value>>(workload: &Value, replica_sets: &[V], pods: &[V]) -> Option<String> {
     let live = Live::new(workload);
     let owners: Vec<Live<'_>> = match live.text("/kind") {
         "Deployment" => {
-            replica_sets.iter().map(Live::new).filter(|set| set.is_controlled_by(&live)).collect()
+            replica_sets.iter().map(|set| Live::new(set.borrow())).filter(|set| set.is_controlled_by(&live)).collect()
         }
         _ => vec![live],
     };
     let itself = (live.text("/kind") == "Pod").then_some(workload);
-    let owned = pods.iter().filter(|pod| owners.iter().any(|owner| Live::new(pod).is_controlled_by(owner)));
+    let owned = pods.iter().map(Borrow::borrow).filter(|pod| owners.iter().any(|owner| Live::new(pod).is_controlled_by(owner)));
     let mut words = None;
     for pod in owned.chain(itself) {
         let seen = Live::new(pod);

@@ -8,6 +8,7 @@
 mod custom;
 mod definitions;
 mod disturbance;
+mod essence;
 mod gateway;
 mod jobs;
 mod live;
@@ -23,6 +24,7 @@ mod workloads;
 mod tests;
 
 pub use disturbance::{disturbance, pod_disturbance};
+pub use essence::{essence, template_essence};
 pub use pod::{PodRules, pod_trouble, pod_waits_for};
 pub use summary::summarize;
 pub use workload_pods::{new_pods, pods_in_the_way, workload_trouble, workload_waits_for};

@@ -42,7 +42,7 @@ impl Machine<'_> {
 
 /// What is left of an object that the failed revision made, if anything.
 fn left(entry: &InventoryEntry) -> Option<Exception> {
-    if entry.uid.is_none() || entry.origin != EntryOrigin::Created {
+    if entry.kept || entry.uid.is_none() || entry.origin != EntryOrigin::Created {
         return None;
     }
     let message = match plan::removal(entry, true) {

@@ -31,6 +31,7 @@ fn entry(name: &str) -> InventoryEntry {
         digest: String::new(),
         prune: None,
         stale: false,
+        kept: false,
         replicas: None,
         wave: 0,
     }
@@ -67,6 +68,10 @@ pub(super) struct World {
     pub(super) revert: Result<(String, String), Refusal>,
     pub(super) reverts: Vec<String>,
     pub(super) applied: Vec<String>,
+    /// The hooks of all revisions.
+    pub(super) hooks: Vec<crate::core::hook::Hook>,
+    /// Jobs of hooks that were made, in order.
+    pub(super) started: Vec<String>,
     pub(super) wake: Option<Timestamp>,
     pub(super) gone: bool,
 }
@@ -98,6 +103,8 @@ impl World {
             revert: Ok(("main".into(), "f".repeat(40))),
             reverts: Vec::new(),
             applied: Vec::new(),
+            hooks: Vec::new(),
+            started: Vec::new(),
             wake: None,
             gone: false,
         }
@@ -122,7 +129,7 @@ impl World {
         acted
     }
 
-    fn forget_what_was_shown(&mut self) {
+    pub(super) fn forget_what_was_shown(&mut self) {
         if self.seen.prepared.as_ref().is_some_and(|p| p.outcome.is_err()) {
             self.seen.prepared = None;
         }
@@ -137,6 +144,7 @@ impl World {
         self.seen.pruned = None;
         self.seen.corrected = None;
         self.seen.reverted = None;
+        self.seen.hooks.removed.clear();
     }
 
     /// Rounds until nothing is to be done but wait.
@@ -168,12 +176,13 @@ impl World {
     /// The process dies: all that was only remembered is lost.
     pub(super) fn crash(&mut self) {
         self.seen.prepared = None;
+        self.seen.hooks.planned.clear();
         self.seen.applied = None;
         self.seen.pruned = None;
         self.seen.corrected = None;
     }
 
-    fn act(&mut self, action: Action) -> bool {
+    pub(super) fn act(&mut self, action: Action) -> bool {
         match action {
             Action::Wake(at) => {
                 self.wake = Some(self.wake.map_or(at, |w| w.min(at)));
@@ -188,6 +197,20 @@ impl World {
                 self.reverts.push(held.revision.inputs.clone());
                 self.seen.reverted =
                     Some(Reverted { commit: held.revision.commit, outcome: self.revert.clone() });
+            }
+            Action::RunHook(run) => {
+                let job = (run.namespace, run.job);
+                if self.seen.hooks.jobs.contains_key(&job) {
+                    return false;
+                }
+                self.started.push(format!("{} {} {}", run.point, run.name, run.revision.inputs));
+                self.seen.hooks.jobs.insert(job, JobSeen::Running("u".into()));
+            }
+            Action::RemoveHooks(runs) => {
+                for job in runs.into_iter().map(|run| (run.namespace, run.job)) {
+                    self.seen.hooks.jobs.remove(&job);
+                    self.seen.hooks.removed.push(job);
+                }
             }
             Action::RemoveFinalizer => {
                 self.gone = true;
@@ -204,6 +227,7 @@ impl World {
                     None => Ok(self.inventory_for(&revision)),
                 };
                 self.seen.applied = None;
+                self.seen.hooks.planned = self.hooks.clone();
                 self.seen.prepared = Some(Prepared { revision, outcome, at: self.now });
             }
             Action::Apply(revision, _) => {
@@ -248,7 +272,7 @@ impl World {
         true
     }
 
-    fn inventory_for(&self, revision: &Revision) -> Vec<InventoryEntry> {
+    pub(super) fn inventory_for(&self, revision: &Revision) -> Vec<InventoryEntry> {
         let objects = &self.bundles[&revision.inputs];
         let mut all: BTreeMap<String, InventoryEntry> =
             self.state.inventory.iter().map(|e| (e.name.clone(), e.clone())).collect();
@@ -258,7 +282,7 @@ impl World {
         all.into_values().map(|e| InventoryEntry { stale: !objects.contains(&e.name), ..e }).collect()
     }
 
-    fn health(&self) -> Health {
+    pub(super) fn health(&self) -> Health {
         let counts: BTreeSet<&String> =
             self.state.inventory.iter().filter(|e| !e.stale).map(|e| &e.name).collect();
         let running = |set: &BTreeSet<String>| {
@@ -271,6 +295,14 @@ impl World {
         } else {
             Health::Healthy
         }
+    }
+
+    /// Status, reason and message of a condition.
+    pub(super) fn condition(&self, kind: &str) -> (String, String, String) {
+        let before = crate::api::DeliveryStatus::default();
+        let status = status::status(&self.spec, &self.state, &self.seen, &before, Some(1), self.now);
+        let found = crate::api::condition::get(&status.conditions, kind).unwrap().clone();
+        (found.status, found.reason, found.message)
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -646,6 +678,7 @@ fn a_person_who_asks_has_a_failed_first_revision_tried_again() {
     assert_eq!(world.phase(), Phase::Failed);
     world.seen.reconcile = Some("now".into());
     world.settle();
+    world.pass(10);
     assert_eq!(world.phase(), Phase::Waiting);
 }
 

@@ -132,7 +132,7 @@ pub async fn keep(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus, r
     if !baking && let Some(store) = store(scope) {
         let name = before_name(&scope.label);
         // What cannot be forgotten takes a little room.
-        let _ = tokio::task::spawn_blocking(move || store.mirror.forget(&name)).await;
+        let _ = store.mirror.forget(&name).await;
     }
     keep_settings(scope, memory, status, revision).await;
 }
@@ -141,8 +141,10 @@ pub async fn keep(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus, r
 pub async fn keep_nothing(scope: &Scope<'_>) {
     let Some(store) = store(scope) else { return };
     let names = [scope.label.clone(), next_name(&scope.label), before_name(&scope.label)];
-    // What cannot be forgotten takes a little room.
-    let _ = tokio::task::spawn_blocking(move || names.map(|name| store.mirror.forget(&name))).await;
+    for name in names {
+        // What cannot be forgotten takes a little room.
+        let _ = store.mirror.forget(&name).await;
+    }
 }
 
 fn store(scope: &Scope<'_>) -> Option<Store> {
@@ -153,17 +155,13 @@ fn store(scope: &Scope<'_>) -> Option<Store> {
 
 async fn keep_commits(scope: &Scope<'_>, commits: Vec<(String, String)>) {
     let Some(store) = store(scope) else { return };
-    let kept = tokio::task::spawn_blocking(move || {
-        for (name, commit) in commits {
-            if let Ok(id) = commit.parse()
-                && let Err(error) = store.mirror.keep(&name, &id)
-            {
-                tracing::warn!(%error, "a commit could not be kept in the mirror");
-            }
+    for (name, commit) in commits {
+        if let Ok(id) = commit.parse()
+            && let Err(error) = store.mirror.keep(&name, &id).await
+        {
+            tracing::warn!(%error, "a commit could not be kept in the mirror");
         }
-    });
-    // It ends early only with the process.
-    let _ = kept.await;
+    }
 }
 
 async fn keep_settings(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus, revision: &Revision) {

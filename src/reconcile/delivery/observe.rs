@@ -20,7 +20,9 @@ use serde_json::json;
 pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) -> Observation {
     let deleting = scope.delivery.metadata.deletion_timestamp.is_some();
     let target = if deleting { Target::Unknown } else { target(scope, memory).await };
+    let dependencies = super::depends::look(scope, memory);
     note_shown(scope, memory);
+    let hooks = super::hooks::observe(scope, memory, status).await;
     let annotations = scope.delivery.annotations();
     let reverted = memory.reverting.answer();
     let work = memory.work.as_ref();
@@ -37,6 +39,8 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
     Observation {
         deleting,
         target,
+        dependencies,
+        hooks,
         prepared: prepared(memory),
         applied: memory.work.as_ref().and_then(applied),
         pruned: memory.pruned.clone(),
@@ -211,14 +215,12 @@ async fn revision(
     let failed =
         |reason: &str, message: String| Problem { reason: reason.into(), object: String::new(), message };
     let id: CommitId = fetched.commit.id.clone();
-    let (mirror, at) = (store.mirror.clone(), path.clone());
-    let inputs = tokio::task::spawn_blocking(move || {
-        let tree = mirror.tree(&id).map_err(|e| (e.reason().to_owned(), e.to_string()))?;
-        render::inputs(&tree, &at).map_err(|e| (super::bundle::reason(&e).to_owned(), e.to_string()))
-    })
-    .await
-    .map_err(|e| failed("Internal", e.to_string()))?
-    .map_err(|(reason, message)| failed(&reason, message))?;
+    let at = path.clone();
+    let tree = store.mirror.tree(&id).await.map_err(|e| failed(e.reason(), e.to_string()))?;
+    let inputs = render::in_tree(tree, move |tree| render::inputs(tree, &at))
+        .await
+        .map_err(|e| failed("Internal", e.to_string()))?
+        .map_err(|e| failed(super::bundle::reason(&e), e.to_string()))?;
     let template = &scope.delivery.spec.template;
     let inputs = json!({
         "trees": inputs,

@@ -36,6 +36,8 @@ pub struct Planner<'a> {
     pub now: jiff::Timestamp,
     /// The bundle that was applied before, to tell which fields left Git.
     pub previous: Option<Arc<Bundle>>,
+    /// Which Delivery (`namespace/name`) a value of our label stands for, if one that is known here.
+    pub owner: &'a (dyn Fn(&str) -> Option<String> + Sync),
 }
 
 /// A refusal about an object of the bundle: says where in Git it stands.
@@ -43,10 +45,11 @@ pub fn refused(manifest: &Manifest, error: &ApplyError) -> Refusal {
     let place = manifest.origin.to_string();
     let message =
         if place.is_empty() { error.cause.to_string() } else { format!("{} ({place})", error.cause) };
+    // A plan that is out of date is made anew, and a namespace is often made by somebody else a little later.
+    let passes = error.cause.needs_new_plan() || matches!(error.cause, Cause::NamespaceMissing { .. });
     Refusal {
         problem: Problem { reason: error.cause.reason().into(), object: manifest.id().to_string(), message },
-        // A plan that is out of date is made anew.
-        transient: error.is_transient() || error.cause.needs_new_plan(),
+        transient: error.is_transient() || passes,
     }
 }
 
@@ -212,8 +215,8 @@ impl Planner<'_> {
                             .map_err(|e| refuse(&e))?;
                         let Some(there) = there else { return act(Act::Create) };
                         let label = there["metadata"]["labels"][names::DELIVERY_LABEL].as_str();
-                        if label.is_some_and(|l| l != self.label) {
-                            return Err(conflict(manifest));
+                        if let Some(label) = label.filter(|l| *l != self.label) {
+                            return Err(self.conflict(manifest, label));
                         }
                         // Also where what stands there said so: a rollback gets back the way that the failed commit
                         // came.
@@ -236,6 +239,9 @@ impl Planner<'_> {
                     }
                     // It may be what the new definition in the same bundle allows.
                     Cause::Invalid { .. } | Cause::UnknownField { .. } if comes_later => act(Act::Later),
+                    Cause::RoleMissing { .. } | Cause::Escalates { .. } if brings.role_of(manifest) => {
+                        act(Act::Later)
+                    }
                     // It cannot be tried; whatever is wrong with it shows while applying.
                     Cause::WebhookNoDryRun { .. } => act(Act::Later),
                     Cause::Invalid { .. } | Cause::QuotaExceeded { .. } if clears => act(Act::Later),
@@ -258,7 +264,7 @@ impl Planner<'_> {
             let label = there.as_ref().and_then(|o| o["metadata"]["labels"][names::DELIVERY_LABEL].as_str());
             origin = Some(match label {
                 Some(label) if label == self.label => EntryOrigin::Created,
-                Some(_) => return Err(conflict(manifest)),
+                Some(label) => return Err(self.conflict(manifest, label)),
                 None => EntryOrigin::Adopted,
             });
             found = there.filter(|_| origin == Some(EntryOrigin::Adopted)).map(Arc::new);
@@ -317,6 +323,18 @@ impl Planner<'_> {
         Ok(Some(planned))
     }
 
+    fn conflict(&self, manifest: &Manifest, label: &str) -> Refusal {
+        let whose = plan::whose(label, (self.owner)(label).as_deref());
+        Refusal {
+            problem: Problem {
+                reason: "Conflict".into(),
+                object: manifest.id().to_string(),
+                message: format!("{whose} ({})", manifest.origin),
+            },
+            transient: false,
+        }
+    }
+
     /// Whether an autoscaler scales a workload: one of the bundle's, or one that is in its namespace.
     async fn is_scaled(&self, manifest: &Manifest, brings: &Brings) -> Result<bool, Refusal> {
         let id = manifest.id();
@@ -341,20 +359,6 @@ impl Planner<'_> {
 pub fn may_recreate(manifest: &Manifest) -> bool {
     let gvk = manifest.gvk();
     (gvk.group == "batch" && gvk.kind == "Job") || manifest.annotation(names::RECREATE) == Some("enabled")
-}
-
-fn conflict(manifest: &Manifest) -> Refusal {
-    Refusal {
-        problem: Problem {
-            reason: "Conflict".into(),
-            object: manifest.id().to_string(),
-            message: format!(
-                "belongs to another Delivery already, which keeps it ({}); remove it from one of the two",
-                manifest.origin
-            ),
-        },
-        transient: false,
-    }
 }
 
 fn text(object: &serde_json::Value, field: &str) -> String {

@@ -22,7 +22,7 @@ pub type InNamespaces = (BTreeSet<String>, Interest);
 pub struct Memory {
     /// The Delivery as we last wrote it: the watch may still show an older one.
     pub latest: Option<Arc<Delivery>>,
-    /// When status was last written for its words only.
+    /// When status was last written.
     pub worded_at: Option<Timestamp>,
     /// What Git wants, and what that was computed from.
     pub target: Option<(TargetKey, Target)>,
@@ -46,6 +46,10 @@ pub struct Memory {
     pub settings_missing: bool,
     /// Watches of the objects that they come from.
     pub followed: BTreeMap<NamedObject, Named>,
+    /// Watches of the objects that it depends on.
+    pub depended: super::depends::Depended,
+    /// The Jobs of its hooks.
+    pub hooks: super::hooks::Known,
     /// The pods of workloads that are not settled.
     pub pods: super::pods::Pods,
     /// The watches that it needs, by kind: as whom, and in which namespaces.
@@ -234,6 +238,7 @@ impl Memory {
         self.pruned = None;
         self.drift.corrected = None;
         self.reverting.forget_answer();
+        self.hooks.forget_what_was_shown();
         let Some(work) = &mut self.work else { return };
         match work.end {
             Some((ApplyEnd::Blocked(_), _)) => work.end = None,
