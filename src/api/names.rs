@@ -45,6 +45,10 @@ pub const RELEASE_REQUEST: &str = "windlass.dev/release";
 /// Annotation on a Delivery: a person asks to go back to the commit that it names.
 pub const ROLLBACK_REQUEST: &str = "windlass.dev/rollback-to";
 
+/// Annotation on a Delivery whose status was lost: a person says that the objects with its label are its own again. The
+/// value is the Delivery's uid, so that one from a backup, of a Delivery that is no more, says nothing.
+pub const ADOPT: &str = "windlass.dev/adopt";
+
 /// Annotation on a Repository: a person confirms that most of its directories are gone; the value is the commit.
 pub const CONFIRM_REMOVAL: &str = "windlass.dev/confirm-removal";
 

@@ -4,7 +4,7 @@
 use super::access::{Access, Answer};
 use super::discovery::Resource;
 use super::error::{ApplyError, Cause};
-use crate::api::names::FIELD_MANAGER;
+use crate::api::names::{DELIVERY_LABEL, FIELD_MANAGER};
 use crate::core::manifest::ObjectId;
 use crate::core::strategy;
 use http::{Method, Request, header};
@@ -188,7 +188,7 @@ pub async fn list(access: &Access, resource: &Resource, namespace: &str) -> Resu
     list_all(access, resource, namespace, "").await
 }
 
-/// The same for those that a label selector matches.
+/// The same for those that a label selector, escaped as in a URL, matches.
 pub async fn list_where(
     access: &Access,
     resource: &Resource,
@@ -196,6 +196,18 @@ pub async fn list_where(
     labels: &str,
 ) -> Result<Vec<Value>, ApplyError> {
     list_all(access, resource, namespace, &format!("?labelSelector={labels}")).await
+}
+
+/// The same for those that carry this value of our label.
+pub async fn list_labelled(
+    access: &Access,
+    resource: &Resource,
+    namespace: &str,
+    label: &str,
+) -> Result<Vec<Value>, ApplyError> {
+    // Label values need no escaping; the slash of the name does.
+    let name = DELIVERY_LABEL.replace('/', "%2F");
+    list_where(access, resource, namespace, &format!("{name}%3D{label}")).await
 }
 
 /// A subresource of an object that is plain text, such as the log of a pod.

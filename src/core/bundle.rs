@@ -165,12 +165,17 @@ impl Bundle {
     }
 }
 
+/// The number of a wave, as the annotation says it.
+pub fn wave_of(text: &str) -> Option<i32> {
+    text.trim().parse().ok()
+}
+
 /// The wave of an object.
 pub fn wave(object: &Manifest) -> Result<Wave, BundleError> {
     let gvk = object.gvk();
     let number = match object.annotation(names::WAVE) {
         None => 0,
-        Some(text) => text.trim().parse().map_err(|_| BundleError::Wave {
+        Some(text) => wave_of(text).ok_or_else(|| BundleError::Wave {
             id: object.id(),
             origin: object.origin.to_string(),
             value: text.into(),

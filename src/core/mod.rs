@@ -10,6 +10,7 @@ pub mod expression;
 pub mod fields;
 pub mod health;
 pub mod hook;
+pub mod lost;
 pub mod manifest;
 pub mod plan;
 pub mod removal;

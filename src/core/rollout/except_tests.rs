@@ -20,6 +20,7 @@ fn precious(name: &str) -> InventoryEntry {
             applied: String::new(),
             digest: String::new(),
             prune: None,
+            kept: false,
             stale: true,
             replicas: None,
             wave: 0,

@@ -27,6 +27,7 @@ use crate::api::{Delivery, DeliveryStatus, names};
 use crate::cluster::Access;
 use crate::cluster::watch::{Entry, Filter};
 use crate::core::bundle::Bundle;
+use crate::core::lost;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
 use crate::core::rollout::{Action, ApplyEnd, Refusal, Spec, State, dependencies, next, status};
@@ -140,12 +141,19 @@ impl<'a> Scope<'a> {
             now: self.daemon.now(),
             previous,
             owner,
+            knows: prepare::Knows::All,
         }
     }
 
     /// Which Delivery a value of our label stands for.
     pub fn owner_fn(&self) -> impl Fn(&str) -> Option<String> + Sync + use<'_, 'a> {
         |label| self.daemon.owner(label)
+    }
+
+    /// Whether a person said that what carries the label is this Delivery's, whatever its status knows.
+    pub fn is_adopted_again(&self) -> bool {
+        let uid = self.delivery.annotations().get(names::ADOPT);
+        uid.is_some() && uid == self.delivery.metadata.uid.as_ref()
     }
 
     /// Tells people, by an event on the Delivery.
@@ -220,16 +228,28 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             .map_err(|e| Error::Inventory(Box::new(e)))?;
         delivery = Arc::new(whole);
     }
+    if !deleting
+        && delivery.annotations().contains_key(names::ADOPT)
+        && delivery.status.as_ref().is_some_and(|s| !lost::is_blank(s))
+    {
+        // It was said about that one loss; another one is asked about again.
+        delivery =
+            finish::forget_adoption(&daemon, &delivery).await.map_err(|e| Error::Finalizer(Box::new(e)))?;
+        memory.latest = Some(delivery.clone());
+    }
     let mut logged = String::new();
     for _ in 0..ROUNDS {
         // Told to end, or not the one who works any more: what was begun is finished, and nothing is decided.
         if daemon.is_stopping() {
-            return Ok(controller::Action::await_change());
+            return Ok(None);
         }
         log_revision(&daemon, &delivery, &mut logged);
         let access = daemon.access(&delivery, &mut memory);
         let before = delivery.status.clone().unwrap_or_default();
         daemon.note_owned(&delivery, before.inventory.len());
+        if lost::is_blank(&before) {
+            memory.forget_what_was_written();
+        }
         let now = daemon.now();
         let decision;
         let standing;
@@ -551,7 +571,6 @@ async fn prepare(
     crate::core::plan::guard_empty(&bundle, &revision.path, &status.inventory)
         .map_err(|problem| Refusal { problem, transient: false })?;
     finish::ensure_namespace(scope).await?;
-    hooks::try_out(scope, &bundle, revision, goal).await?;
     let mut kinds: BTreeMap<Gvk, BTreeSet<String>> = BTreeMap::new();
     for object in bundle.objects() {
         kinds.entry(object.gvk()).or_default().insert(object.namespace().to_owned());
@@ -560,11 +579,25 @@ async fn prepare(
     if goal == Goal::Rollback {
         admission::first(scope, &bundle, &status.inventory).await?;
     }
+    hooks::try_out(scope, &bundle, revision, goal).await?;
     let previous = previous(scope, memory, status).await;
     let live = scope.live_fn();
     let owner = scope.owner_fn();
-    let planner = scope.planner(&live, &owner, previous);
-    planner.plan(revision, goal, bundle, &status.inventory).await
+    let mut planner = scope.planner(&live, &owner, previous);
+    let name = scope.delivery.name_any();
+    planner.knows = match lost::is_blank(status) {
+        false => prepare::Knows::All,
+        true if scope.is_adopted_again() => prepare::Knows::Adopting,
+        true => prepare::Knows::Nothing(&name),
+    };
+    let work = planner.plan(revision, goal, bundle, &status.inventory).await?;
+    let again = work.plan.values().filter(|p| p.lost).count();
+    if again > 0 {
+        let text =
+            format!("{again} objects that carry the label are this Delivery's again, as a person said");
+        scope.notify(false, "Adopted", "", &text);
+    }
+    Ok(work)
 }
 
 /// The bundle of a revision, from the cache or rendered.

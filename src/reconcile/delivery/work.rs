@@ -148,6 +148,8 @@ pub struct Planned {
     pub origin: Option<EntryOrigin>,
     /// Replicas that are applied although Git names none.
     pub replicas: Option<i64>,
+    /// It carries our label, and the status, which knows of nothing, was lost.
+    pub lost: bool,
     /// What is applied instead of the manifest, going back: as much of it as Kubernetes takes back.
     pub instead: Option<Arc<serde_json::Value>>,
     /// What is then left as it is, and why.
@@ -159,7 +161,7 @@ pub struct Planned {
 impl Planned {
     /// An act by the manifest itself.
     pub fn by_manifest(act: Act, digest: String, origin: Option<EntryOrigin>, replicas: Option<i64>) -> Self {
-        Planned { act, digest, origin, replicas, instead: None, except: None, found: None }
+        Planned { act, digest, origin, replicas, lost: false, instead: None, except: None, found: None }
     }
 }
 
@@ -229,6 +231,15 @@ impl Memory {
         refusal.problem.message = self.redact(&refusal.problem.message);
         refusal.problem.object = self.redact(&refusal.problem.object);
         refusal
+    }
+
+    /// Drops a revision of which something was written: the status, which knew of it before, was lost meanwhile, and what is
+    /// there now is found out again.
+    pub fn forget_what_was_written(&mut self) {
+        if self.work.as_ref().is_some_and(|w| w.end.is_some() || !w.written.is_empty()) {
+            self.work = None;
+        }
+        self.carried = None;
     }
 
     /// Drops what the machine is shown once. A plan whose apply failed goes too: what was written is in the inventory,
