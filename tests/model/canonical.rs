@@ -32,7 +32,9 @@ fn written(of: &Type, value: Value, at: &str, noticed: &mut Noticed) -> Option<V
     match (of, value) {
         (_, Value::Null) => None,
         (Type::Untyped, value) => Some(value),
-        (Type::Struct(s), Value::Object(fields)) => Some(Value::Object(struct_written(s, fields, at, noticed))),
+        (Type::Struct(s), Value::Object(fields)) => {
+            Some(Value::Object(struct_written(s, fields, at, noticed)))
+        }
         (Type::Map { of, .. }, Value::Object(fields)) => {
             let entry = |(name, value): (String, Value)| {
                 let at = format!("{at}.{name}");
@@ -84,7 +86,12 @@ fn written(of: &Type, value: Value, at: &str, noticed: &mut Noticed) -> Option<V
     }
 }
 
-fn struct_written(s: &Struct, mut fields: Map<String, Value>, at: &str, noticed: &mut Noticed) -> Map<String, Value> {
+fn struct_written(
+    s: &Struct,
+    mut fields: Map<String, Value>,
+    at: &str,
+    noticed: &mut Noticed,
+) -> Map<String, Value> {
     let mut out = Map::new();
     for (name, field) in &s.fields {
         let below = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };

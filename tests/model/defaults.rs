@@ -242,4 +242,3 @@ fn fill_volume(volume: &mut Value) {
         }
     }
 }
-

@@ -80,7 +80,8 @@ impl Kind {
         let spec = &definition["spec"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
         let version = &spec["versions"][0];
-        let (group, name, kind) = (text(&spec["group"]), text(&version["name"]), text(&spec["names"]["kind"]));
+        let (group, name, kind) =
+            (text(&spec["group"]), text(&version["name"]), text(&spec["names"]["kind"]));
         Kind {
             empty: json!({"apiVersion": format!("{group}/{name}"), "kind": kind}),
             plural: text(&spec["names"]["plural"]),

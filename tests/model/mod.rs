@@ -146,7 +146,8 @@ impl Cluster {
             (decoded(name, true), decoded(value, true))
         });
         let query: BTreeMap<String, String> = query.collect();
-        let parts: Vec<String> = path.split('/').filter(|p| !p.is_empty()).map(|p| decoded(p, false)).collect();
+        let parts: Vec<String> =
+            path.split('/').filter(|p| !p.is_empty()).map(|p| decoded(p, false)).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         if let Some(body) = discovery::answer(&self.kinds, &parts) {
             return Ok(Answer::Object { status: 200, body });
@@ -165,7 +166,9 @@ impl Cluster {
             }
             rest => ("", rest),
         };
-        let Some(at) = rest.first().and_then(|plural| find(plural)) else { return Err(refuse::no_such_path()) };
+        let Some(at) = rest.first().and_then(|plural| find(plural)) else {
+            return Err(refuse::no_such_path());
+        };
         let kind = self.kinds[at].clone();
         let part = |i: usize| rest.get(i).copied().unwrap_or_default().to_string();
         let (name, subresource) = (part(1), part(2));
@@ -178,8 +181,7 @@ impl Cluster {
         if !known || rest.len() > 3 || (!kind.namespaced && !namespace.is_empty()) {
             return Err(refuse::no_such_path());
         }
-        let target =
-            Target { kind, at, namespace: namespace.into(), name, subresource, query, request, now };
+        let target = Target { kind, at, namespace: namespace.into(), name, subresource, query, request, now };
         self.perform(&target)
     }
 
@@ -253,7 +255,8 @@ impl Cluster {
     pub fn collection_of(&self, object: &Value) -> String {
         let kind = self.kinds.iter().find(|k| k.kind == object["kind"].as_str().unwrap_or_default());
         let kind = kind.unwrap_or_else(|| panic!("no such kind: {object}"));
-        let root = if kind.group.is_empty() { "/api/v1".into() } else { format!("/apis/{}", kind.api_version()) };
+        let root =
+            if kind.group.is_empty() { "/api/v1".into() } else { format!("/apis/{}", kind.api_version()) };
         match object["metadata"]["namespace"].as_str() {
             Some(namespace) => format!("{root}/namespaces/{namespace}/{}", kind.plural),
             None => format!("{root}/{}", kind.plural),

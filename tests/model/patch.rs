@@ -36,7 +36,8 @@ pub fn json(value: &mut Value, patch: &Value) -> Result<(), Failed> {
         let text = |name: &str| operation[name].as_str().unwrap_or_default();
         let path = text("path");
         let missing = |verb: &str| {
-            let said = format!("{verb} operation does not apply: doc is missing path: {path:?}: missing value");
+            let said =
+                format!("{verb} operation does not apply: doc is missing path: {path:?}: missing value");
             Failed::Operation(said)
         };
         match text("op") {

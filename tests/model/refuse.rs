@@ -25,7 +25,11 @@ pub struct Wrong {
 impl Wrong {
     /// A value that is not valid.
     pub fn invalid(field: &str, value: &Value, said: &str) -> Wrong {
-        Wrong { reason: "FieldValueInvalid", field: field.into(), message: format!("Invalid value: {value}: {said}") }
+        Wrong {
+            reason: "FieldValueInvalid",
+            field: field.into(),
+            message: format!("Invalid value: {value}: {said}"),
+        }
     }
 
     /// A value that is missing.
@@ -104,7 +108,9 @@ impl About<'_> {
 
     /// 409 for an object that changed meanwhile.
     pub fn modified(&self) -> Refusal {
-        self.conflict("the object has been modified; please apply your changes to the latest version and try again")
+        self.conflict(
+            "the object has been modified; please apply your changes to the latest version and try again",
+        )
     }
 
     /// 403.
@@ -117,7 +123,8 @@ impl About<'_> {
     pub fn invalid(&self, kind: &str, wrongs: &[Wrong]) -> Refusal {
         let said: Vec<String> = wrongs.iter().map(|w| format!("{}: {}", w.field, w.message)).collect();
         let said = if said.len() == 1 { said[0].clone() } else { format!("[{}]", said.join(", ")) };
-        let qualified = if self.group.is_empty() { kind.to_string() } else { format!("{kind}.{}", self.group) };
+        let qualified =
+            if self.group.is_empty() { kind.to_string() } else { format!("{kind}.{}", self.group) };
         let mut details = self.details();
         details["kind"] = kind.into();
         details["causes"] = wrongs

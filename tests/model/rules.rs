@@ -12,7 +12,8 @@ use serde_json::{Map, Value, json};
 
 /// Kinds whose objects have a generation from the beginning.
 fn has_generation(kind: &Kind) -> bool {
-    kind.custom || ["Deployment", "ReplicaSet", "Job", "Pod", "HorizontalPodAutoscaler"].contains(&kind.kind.as_str())
+    kind.custom
+        || ["Deployment", "ReplicaSet", "Job", "Pod", "HorizontalPodAutoscaler"].contains(&kind.kind.as_str())
 }
 
 /// What the server sets on a new object.
@@ -21,7 +22,9 @@ pub fn before_create(kind: &Kind, object: &mut Value, uid: &str, now: Timestamp,
     meta["uid"] = uid.into();
     meta["creationTimestamp"] = managed::time(now).into();
     if let Some(fields) = meta.as_object_mut() {
-        for name in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation", "resourceVersion"] {
+        for name in
+            ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation", "resourceVersion"]
+        {
             fields.remove(name);
         }
     }
@@ -273,7 +276,8 @@ pub fn wrong_change(kind: &Kind, old: &Value, new: &Value) -> Vec<Wrong> {
                     to 1 if it was previously negative)";
         out.push(Wrong::forbidden("spec", said));
     }
-    let finalizers = |object: &Value| object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    let finalizers =
+        |object: &Value| object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
     if !old["metadata"]["deletionTimestamp"].is_null() {
         let before = finalizers(old);
         if finalizers(new).iter().any(|f| !before.contains(f)) {
@@ -318,7 +322,8 @@ pub fn wrong_in(kind: &Kind, object: &Value) -> Vec<Wrong> {
         "Deployment" | "ReplicaSet" => {
             let selector = &spec["selector"];
             let empty = |of: &str| selector[of].as_object().is_none_or(Map::is_empty);
-            let nothing = empty("matchLabels") && selector["matchExpressions"].as_array().is_none_or(Vec::is_empty);
+            let nothing =
+                empty("matchLabels") && selector["matchExpressions"].as_array().is_none_or(Vec::is_empty);
             if selector.is_null() {
                 out.push(Wrong::required("spec.selector", ""));
             } else if nothing {
@@ -346,14 +351,16 @@ pub fn wrong_in(kind: &Kind, object: &Value) -> Vec<Wrong> {
                 for key in object[field].as_object().into_iter().flatten().map(|(key, _)| key) {
                     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
                     if key.is_empty() || !key.chars().all(valid) {
-                        let said = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'";
+                        let said =
+                            "a valid config key must consist of alphanumeric characters, '-', '_' or '.'";
                         out.push(Wrong::invalid(&format!("{field}[{key}]"), &key.as_str().into(), said));
                     }
                 }
             }
         }
         "HorizontalPodAutoscaler" => {
-            let (least, most) = (spec["minReplicas"].as_i64().unwrap_or(1), spec["maxReplicas"].as_i64().unwrap_or(0));
+            let (least, most) =
+                (spec["minReplicas"].as_i64().unwrap_or(1), spec["maxReplicas"].as_i64().unwrap_or(0));
             if most < 1 {
                 out.push(Wrong::invalid("spec.maxReplicas", &most.into(), "must be greater than 0"));
             } else if most < least {
@@ -398,9 +405,11 @@ fn template(spec: &Value, at: &str, policies: &[&str], out: &mut Vec<Wrong>) {
                 out.push(Wrong::required(&format!("{at}.{list}[{i}].image"), ""));
             }
             for mount in container["volumeMounts"].as_array().into_iter().flatten() {
-                let known = spec["volumes"].as_array().into_iter().flatten().any(|v| v["name"] == mount["name"]);
+                let known =
+                    spec["volumes"].as_array().into_iter().flatten().any(|v| v["name"] == mount["name"]);
                 if !known {
-                    let (reason, field) = ("FieldValueNotFound", format!("{at}.{list}[{i}].volumeMounts[0].name"));
+                    let (reason, field) =
+                        ("FieldValueNotFound", format!("{at}.{list}[{i}].volumeMounts[0].name"));
                     out.push(Wrong { reason, field, message: format!("Not found: {}", mount["name"]) });
                 }
             }

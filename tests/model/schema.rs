@@ -197,7 +197,10 @@ impl<'a> Reader<'a> {
             return Arc::new(self.expression(inner).atomic());
         }
         if let Some(inner) = text.strip_prefix('{') {
-            return Arc::new(Type::Map { of: self.expression(inner.strip_suffix('}').unwrap()), atomic: false });
+            return Arc::new(Type::Map {
+                of: self.expression(inner.strip_suffix('}').unwrap()),
+                atomic: false,
+            });
         }
         if let Some(inner) = text.strip_prefix('[') {
             let inner = inner.strip_suffix(']').unwrap();

@@ -95,7 +95,12 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
 
 fn requirement(part: &str) -> Result<(String, Test), String> {
     let values = |text: &str| -> Vec<String> {
-        text.trim().trim_start_matches('(').trim_end_matches(')').split(',').map(|v| v.trim().into()).collect()
+        text.trim()
+            .trim_start_matches('(')
+            .trim_end_matches(')')
+            .split(',')
+            .map(|v| v.trim().into())
+            .collect()
     };
     if let Some((key, list)) = part.split_once(" notin ") {
         return Ok((key.trim().into(), Test::NotIn(values(list))));

@@ -70,7 +70,11 @@ impl Store {
     }
 
     /// The objects of a kind in a namespace (`""`: in all) that come after `after`.
-    pub fn list<'a>(&'a self, at: usize, namespace: &'a str) -> impl Iterator<Item = (&'a Key, &'a Arc<Value>)> {
+    pub fn list<'a>(
+        &'a self,
+        at: usize,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = (&'a Key, &'a Arc<Value>)> {
         let first: Key = (at, namespace.to_string(), String::new());
         let range = self.objects.range(first..);
         range.take_while(move |(key, _)| key.0 == at && (namespace.is_empty() || key.1 == namespace))
@@ -98,8 +102,13 @@ impl Store {
         let mut last = old.as_ref().clone();
         last["metadata"]["resourceVersion"] = self.version.to_string().into();
         let new = Arc::new(last);
-        let change =
-            Change { version: self.version, key: key.clone(), old: Some(old), new: new.clone(), deleted: true };
+        let change = Change {
+            version: self.version,
+            key: key.clone(),
+            old: Some(old),
+            new: new.clone(),
+            deleted: true,
+        };
         self.changes.push(change);
         Some(new)
     }

@@ -197,7 +197,8 @@ pub fn compare(of: &Type, old: Option<&Value>, new: Option<&Value>) -> Differenc
         return out;
     }
     // Where there is no schema, what it is now decides; where both are there and unlike, the value changed.
-    let unlike = matches!((of, old, new), (Type::Untyped, Some(a), Some(b)) if a.is_object() != b.is_object());
+    let unlike =
+        matches!((of, old, new), (Type::Untyped, Some(a), Some(b)) if a.is_object() != b.is_object());
     let Some(sample) = new.filter(|v| !v.is_null()).or(old).or(new) else { return out };
     match if unlike { Shape::Leaf } else { shape(of, sample) } {
         Shape::Leaf => leaf(&mut out, old, new),

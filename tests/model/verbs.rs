@@ -377,8 +377,7 @@ impl Cluster {
         let body = target.body()?;
         let live = self.store.get(target.at, &target.namespace, &target.name).cloned();
         let live = live.ok_or_else(|| target.not_found())?;
-        let mut object =
-            if target.subresource == "scale" { scale_of(&live) } else { live.as_ref().clone() };
+        let mut object = if target.subresource == "scale" { scale_of(&live) } else { live.as_ref().clone() };
         match target.request.content_type.split(';').next().unwrap_or_default() {
             "application/json-patch+json" => match patch::json(&mut object, &body) {
                 Ok(()) => {}
@@ -712,7 +711,8 @@ fn is_reset(entries: &Value) -> bool {
 
 /// A write that changes nothing but times of managed fields changes nothing.
 fn keep_times_of_nothing(live: &Value, object: &mut Value) {
-    let entries = |object: &Value| object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+    let entries =
+        |object: &Value| object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
     let timeless = |entries: &[Value]| {
         let mut out: Vec<String> = entries
             .iter()
