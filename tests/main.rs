@@ -1,6 +1,7 @@
 //! The promises, one file each, linked once: linking is what takes the time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod model;
 mod support;
 
 mod a_bad_commit_is_rolled_back_and_held;
@@ -41,4 +42,5 @@ mod source_over_https_and_ssh;
 mod source_references_and_history;
 mod source_remote_that_hangs;
 mod source_trees_without_checkout;
+mod the_model_controls_as_the_controllers_do;
 mod yaml_reads_as_kubectl;

@@ -217,6 +217,11 @@ impl Cluster {
         self.store.get(at, namespace, name).map(|object| object.as_ref())
     }
 
+    /// How many of a Deployment's Pods may be missing at most while it is rolled out (`maxUnavailable`, as a number).
+    pub fn may_be_missing(deployment: &Value) -> i64 {
+        controllers::may_be_missing(deployment)
+    }
+
     /// The last version that was given.
     pub fn version(&self) -> u64 {
         self.store.version()

@@ -12,8 +12,7 @@ use serde_json::{Map, Value, json};
 
 /// Kinds whose objects have a generation from the beginning.
 fn has_generation(kind: &Kind) -> bool {
-    kind.custom
-        || ["Deployment", "ReplicaSet", "Job", "Pod", "HorizontalPodAutoscaler"].contains(&kind.kind.as_str())
+    kind.custom || ["Deployment", "ReplicaSet", "Job", "Pod"].contains(&kind.kind.as_str())
 }
 
 /// What the server sets on a new object.

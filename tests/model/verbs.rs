@@ -620,6 +620,10 @@ impl Cluster {
             if !dry {
                 self.store.remove(&target.key());
             }
+            let answers_object = ["ServiceAccount", "PersistentVolumeClaim", "Namespace", "Pod", "Service"];
+            if answers_object.contains(&kind.kind.as_str()) && !kind.custom {
+                return ok(200, &live);
+            }
             let mut details = json!({"name": target.name, "kind": kind.plural, "uid": text(&live, "uid")});
             if !kind.group.is_empty() {
                 details["group"] = kind.group.clone().into();
