@@ -13,17 +13,23 @@
 //!              (nothing touched)
 //! ```
 
+pub mod dependencies;
+pub mod hooks;
 mod next;
 pub mod status;
 #[cfg(test)]
 mod tests;
 
+pub use dependencies::Dependencies;
+pub use hooks::{Hooks, JobSeen};
 pub use next::next;
 
 use crate::api::delivery::{
     Attempt, DeletionPolicy, DeliverySpec, DeliveryStatus, DriftMode, Failure, Goal, Held, HistoryEntry,
     InventoryEntry, Problem, Revision, RollbackMode,
 };
+use crate::api::dependency::Waiting;
+use crate::api::hook::HookRun;
 use jiff::{SignedDuration, Timestamp};
 
 /// How many entries of history are kept.
@@ -77,6 +83,10 @@ pub struct State {
     pub held: Option<Held>,
     /// Why the wanted revision could not be begun.
     pub failure: Option<Failure>,
+    /// The revision that waits for what the Delivery depends on.
+    pub waiting: Option<Waiting>,
+    /// The hooks of the attempt, and those whose Jobs are still there.
+    pub hooks: Vec<HookRun>,
     /// The objects that the Delivery owns.
     pub inventory: Vec<InventoryEntry>,
     /// The last revisions, newest first.
@@ -96,6 +106,8 @@ impl From<&DeliveryStatus> for State {
             attempt: status.attempt.clone(),
             held: status.held.clone(),
             failure: status.failure.clone(),
+            waiting: status.waiting.clone(),
+            hooks: status.hooks.clone(),
             inventory: status.inventory.clone(),
             history: status.history.clone(),
             handled_request: status.handled_request.clone(),
@@ -114,6 +126,10 @@ pub struct Observation {
     pub deleting: bool,
     /// What Git wants.
     pub target: Target,
+    /// What the Delivery's dependencies say.
+    pub dependencies: Dependencies,
+    /// What is seen of hooks.
+    pub hooks: Hooks,
     /// What became of preparing a revision.
     pub prepared: Option<Prepared>,
     /// What became of the last apply of the attempt.
@@ -235,6 +251,10 @@ pub enum Action {
     Prepare(Revision, Goal),
     /// Write what differs, in waves; answer with [`Applied`].
     Apply(Revision, Goal),
+    /// Make sure that the Job of a hook runs; what becomes of it is seen in [`Hooks`].
+    RunHook(HookRun),
+    /// Delete the Jobs of hooks; answer in [`Hooks`].
+    RemoveHooks(Vec<HookRun>),
     /// Remove the stale objects of the inventory (release those that were adopted); answer with [`Pruned`].
     Prune,
     /// Remove all objects of the inventory; answer with [`Pruned`].

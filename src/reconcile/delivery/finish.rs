@@ -47,6 +47,18 @@ pub async fn add_finalizer(daemon: &Daemon, delivery: &Delivery) -> Result<Arc<D
     patch_finalizers(daemon, delivery, &finalizers).await.map(Arc::new)
 }
 
+/// Takes off what a person said about a lost status, once that is settled. The inventory stays as it is known here.
+pub async fn forget_adoption(daemon: &Daemon, delivery: &Delivery) -> Result<Arc<Delivery>, kube::Error> {
+    let patch = json!({"metadata": {
+        "resourceVersion": delivery.resource_version(),
+        "annotations": {names::ADOPT: null},
+    }});
+    let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+    let mut new = api(daemon, delivery).patch(&delivery.name_any(), &params, &Patch::Merge(patch)).await?;
+    new.status = delivery.status.clone();
+    Ok(Arc::new(new))
+}
+
 /// Lets the Delivery go.
 pub async fn remove_finalizer(daemon: &Daemon, delivery: &Delivery) -> Result<(), kube::Error> {
     let finalizers: Vec<String> =

@@ -3,26 +3,30 @@
 
 pub mod apply;
 pub mod bundle;
+pub mod depends;
 pub mod drift;
 mod finish;
+pub mod hooks;
 pub mod inventory;
 mod observe;
 mod pods;
 pub mod prepare;
 pub mod prune;
 pub mod settings;
+mod words;
 pub mod work;
 
 use super::daemon::{Daemon, lock};
 use super::live::Kept;
-use crate::api::delivery::{Goal, InventoryEntry, Revision, Step};
+use crate::api::delivery::{Goal, InventoryEntry, Revision};
 use crate::api::{Delivery, DeliveryStatus, names};
 use crate::cluster::Access;
 use crate::cluster::watch::{Entry, Filter};
 use crate::core::bundle::Bundle;
+use crate::core::lost;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
-use crate::core::rollout::{Action, ApplyEnd, Refusal, Spec, State, next, status};
+use crate::core::rollout::{Action, ApplyEnd, Refusal, Spec, State, dependencies, next, status};
 use bundle::refusal;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -36,9 +40,6 @@ use work::Memory;
 
 /// Rounds of observe, decide and act within one reconcile. A Delivery that needs more goes on in the next one.
 const ROUNDS: usize = 24;
-
-/// Words of a condition are brought up to date this often at most while nothing else changes.
-const WORDS: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 
 /// How soon drift that could not be looked at, or told, is looked at again.
 const DRIFT_RETRY: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
@@ -124,6 +125,7 @@ impl<'a> Scope<'a> {
     pub fn planner<'p>(
         &'p self,
         live: &'p (dyn Fn(&Manifest) -> Option<Live> + Sync),
+        owner: &'p (dyn Fn(&str) -> Option<String> + Sync),
         previous: Option<Arc<Bundle>>,
     ) -> Planner<'p> {
         Planner {
@@ -134,7 +136,20 @@ impl<'a> Scope<'a> {
             live,
             now: self.daemon.now(),
             previous,
+            owner,
+            knows: prepare::Knows::All,
         }
+    }
+
+    /// Which Delivery a value of our label stands for.
+    pub fn owner_fn(&self) -> impl Fn(&str) -> Option<String> + Sync + use<'_, 'a> {
+        |label| self.daemon.owner(label)
+    }
+
+    /// Whether a person said that what carries the label is this Delivery's, whatever its status knows.
+    pub fn is_adopted_again(&self) -> bool {
+        let uid = self.delivery.annotations().get(names::ADOPT);
+        uid.is_some() && uid == self.delivery.metadata.uid.as_ref()
     }
 
     /// Tells people, by an event on the Delivery.
@@ -209,14 +224,31 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             .map_err(|e| Error::Inventory(Box::new(e)))?;
         delivery = Arc::new(whole);
     }
+    if !deleting
+        && delivery.annotations().contains_key(names::ADOPT)
+        && delivery.status.as_ref().is_some_and(|s| !lost::is_blank(s))
+    {
+        // It was said about that one loss; another one is asked about again.
+        delivery =
+            finish::forget_adoption(&daemon, &delivery).await.map_err(|e| Error::Finalizer(Box::new(e)))?;
+        memory.latest = Some(delivery.clone());
+    }
     let mut logged = String::new();
     for _ in 0..ROUNDS {
+        // Told to end, or not the one who works any more: what was begun is finished, and nothing is decided.
+        if daemon.is_stopping() {
+            return Ok(None);
+        }
         log_revision(&daemon, &delivery, &mut logged);
         let access = daemon.access(&delivery, &mut memory);
         let before = delivery.status.clone().unwrap_or_default();
         daemon.note_owned(&delivery, before.inventory.len());
+        if lost::is_blank(&before) {
+            memory.forget_what_was_written();
+        }
         let now = daemon.now();
         let decision;
+        let standing;
         let written;
         let mut wake: Option<Timestamp> = None;
         {
@@ -234,7 +266,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             decision = next(&spec, &State::from(&before), &seen, now);
             let status =
                 status::status(&spec, &decision.state, &seen, &before, delivery.metadata.generation, now);
-            let worded = memory.worded_at.is_none_or(|at| at + WORDS <= now);
+            // A clock that was set back must not silence it.
+            let words_at = memory.worded_at.filter(|at| *at <= now).map_or(now, |at| words::due(&status, at));
+            let generation = delivery.metadata.generation.unwrap_or_default();
+            standing = dependencies::standing(&spec, &decision.state, &seen, generation);
             // What is about to be found out is written together with what it led to. A failure that was cleared is lost
             // without harm; one that is new must be written, or it would be found out again and again.
             let begun = |state: &State| (state.attempt.clone(), state.held.clone(), state.effective.clone());
@@ -242,11 +277,11 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             let finding_out = told
                 && begun(&decision.state) == begun(&State::from(&before))
                 && decision.actions.iter().any(|a| matches!(a, Action::Prepare(..)));
-            written = (!finding_out && must_write(&before, &status, worded)).then_some(status.clone());
+            written = (!finding_out && words::must_write(&before, &status, words_at <= now))
+                .then_some(status.clone());
             // Words that wait a little are written then, also if nothing else happens.
             if written.is_none() && !finding_out && status != before {
-                let at = memory.worded_at.map_or(now, |at| at + WORDS);
-                wake = Some(wake.map_or(at, |w| w.min(at)));
+                wake = Some(wake.map_or(words_at, |w| w.min(words_at)));
             }
         }
         if let Some(status) = written {
@@ -266,6 +301,8 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             }
         }
         memory.latest = Some(delivery.clone());
+        let key = (delivery.namespace().unwrap_or_default(), delivery.name_any());
+        daemon.wake_keys(daemon.dependencies.note(&key, standing));
         memory.forget_what_was_shown();
         let scope = Scope::new(&daemon, &delivery, access);
         let mut again = false;
@@ -281,7 +318,8 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             }
         }
         if !again {
-            if let Some(at) = observe::looks_again(&memory) {
+            for at in [observe::looks_again(&memory), hooks::looks_again(&memory, now)].into_iter().flatten()
+            {
                 wake = Some(wake.map_or(at, |w| w.min(at)));
             }
             if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none() && s.failure.is_none()) {
@@ -314,37 +352,15 @@ fn newer(shown: Arc<Delivery>, ours: Option<Arc<Delivery>>) -> Arc<Delivery> {
     }
 }
 
-/// Whether a status says more than the one that stands: what only changed its words waits a little. While objects are
-/// being applied their health comes and goes; that waits too, for what becomes of it is written anyway.
-fn must_write(before: &DeliveryStatus, after: &DeliveryStatus, worded: bool) -> bool {
-    if before == after {
-        return false;
-    }
-    if worded {
-        return true;
-    }
-    let applying = after.attempt.as_ref().is_some_and(|a| a.step == Step::Applying);
-    let bare = |status: &DeliveryStatus| {
-        let mut status = status.clone();
-        status.observed_generation = None;
-        for condition in &mut status.conditions {
-            condition.message.clear();
-            condition.observed_generation = None;
-        }
-        if applying {
-            status.conditions.clear();
-        }
-        status
-    };
-    bare(before) != bare(after)
-}
-
 /// Watches what the Delivery has, and what it is about to have; ends the watches that it needs no more.
 fn watch(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
     let work = memory.work.iter().flat_map(|w| w.inventory.iter());
     let mut kinds: BTreeMap<Gvk, BTreeSet<String>> = BTreeMap::new();
     for entry in status.inventory.iter().chain(work) {
         kinds.entry(entry.gvk()).or_default().insert(entry.namespace.clone());
+    }
+    for (kind, namespace) in hooks::watched(status) {
+        kinds.entry(kind).or_default().insert(namespace);
     }
     memory.interests.retain(|kind, (of, _)| kinds.contains_key(kind) && *of == scope.account());
     ensure_watches(scope, memory, kinds);
@@ -435,7 +451,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 true => remove(scope, &work.inventory, prune::What::Before, previous.as_deref()).await,
                 false => crate::core::rollout::Pruned { inventory: work.inventory.clone(), refusal: None },
             };
-            let planner = scope.planner(&live, previous);
+            let owner = scope.owner_fn();
+            let planner = scope.planner(&live, &owner, previous);
             work.inventory = before.inventory;
             let end = match before.refusal {
                 Some(refusal) => ApplyEnd::Failed(refusal),
@@ -447,7 +464,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                         observe::health(scope, &some, Some(work), pods)
                     };
                     let superseded = || scope.daemon.commit_moved(scope.delivery, memory);
-                    apply::run(&planner, &mut work, healthy, superseded).await
+                    apply::run(&planner, &mut work, healthy, superseded, || scope.daemon.is_stopping()).await
                 }
             };
             let end = match end {
@@ -466,6 +483,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             let pruned = remove(scope, &status.inventory, what, good.as_deref()).await;
             memory.pruned = Some(pruned);
         }
+        Action::RunHook(run) => return hooks::run(scope, memory, &run).await,
+        Action::RemoveHooks(runs) => return hooks::remove(scope, memory, &runs).await,
         Action::Evict(pods) => {
             prune::evict(scope, &pods).await;
             return Next::Done;
@@ -499,7 +518,7 @@ async fn remove(
     what: prune::What,
     good: Option<&Bundle>,
 ) -> crate::core::rollout::Pruned {
-    let never_good = |entry: &InventoryEntry| good.is_none_or(|b| b.get(&entry.id()).is_none());
+    let never_good = |e: &InventoryEntry| !e.kept && good.is_none_or(|b| b.get(&e.id()).is_none());
     prune::run(&scope.access, &scope.daemon.discovery, &scope.label, inventory, what, never_good).await
 }
 
@@ -521,6 +540,7 @@ async fn prepare(
     crate::core::plan::guard_empty(&bundle, &revision.path, &status.inventory)
         .map_err(|problem| Refusal { problem, transient: false })?;
     finish::ensure_namespace(scope).await?;
+    hooks::try_out(scope, &bundle, revision, goal).await?;
     let mut kinds: BTreeMap<Gvk, BTreeSet<String>> = BTreeMap::new();
     for object in bundle.objects() {
         kinds.entry(object.gvk()).or_default().insert(object.namespace().to_owned());
@@ -528,8 +548,22 @@ async fn prepare(
     ensure_watches(scope, memory, kinds);
     let previous = previous(scope, memory, status).await;
     let live = scope.live_fn();
-    let planner = scope.planner(&live, previous);
-    planner.plan(revision, goal, bundle, &status.inventory).await
+    let owner = scope.owner_fn();
+    let mut planner = scope.planner(&live, &owner, previous);
+    let name = scope.delivery.name_any();
+    planner.knows = match lost::is_blank(status) {
+        false => prepare::Knows::All,
+        true if scope.is_adopted_again() => prepare::Knows::Adopting,
+        true => prepare::Knows::Nothing(&name),
+    };
+    let work = planner.plan(revision, goal, bundle, &status.inventory).await?;
+    let again = work.plan.values().filter(|p| p.lost).count();
+    if again > 0 {
+        let text =
+            format!("{again} objects that carry the label are this Delivery's again, as a person said");
+        scope.notify(false, "Adopted", "", &text);
+    }
+    Ok(work)
 }
 
 /// The bundle of a revision, from the cache or rendered.
