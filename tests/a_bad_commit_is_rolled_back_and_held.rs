@@ -129,6 +129,36 @@ async fn a_release_tries_it_once_more() {
 }
 
 #[tokio::test]
+async fn a_release_of_another_commit_is_refused() {
+    let (world, good) = deployed("other-release").await;
+    let bad = world.commit("Broken", &[("shop/web.yaml", &deployment("web", "denied", 2))]);
+    let before = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
+    for meant in [good.as_str(), "", "/1", "ffffffff"] {
+        world.annotate("shop", names::RELEASE_REQUEST, meant).await;
+        let delivery = world
+            .wait("shop", &format!("\"{meant}\" is answered"), |d| {
+                d.status.as_ref().is_some_and(|s| s.handled_release.as_deref() == Some(meant))
+            })
+            .await;
+        let status = delivery.status.unwrap();
+        assert_eq!((status.phase, &status.held), (Phase::Held, &before.held), "{meant}");
+        assert_eq!(status.history, before.history, "{meant}");
+    }
+    let event = world.wait_event("shop", "ReleaseRefused").await;
+    assert!(event.contains("no revision is held whose commit begins with"), "{event}");
+
+    world.annotate("shop", names::RELEASE_REQUEST, &bad[..8]).await;
+    world
+        .wait("shop", "tried once more", |d| {
+            let history = d.status.as_ref().map(|s| s.history.as_slice()).unwrap_or_default();
+            history.iter().filter(|h| h.outcome == Outcome::RolledBack).count() == 2
+        })
+        .await;
+    let event = world.wait_event("shop", "Released").await;
+    assert!(event.contains(&bad), "{event}");
+}
+
+#[tokio::test]
 async fn a_newer_commit_gets_through_in_the_middle_of_a_wait() {
     let (world, _) = deployed("preempt").await;
     let stuck = world.commit("Never ready", &[("shop/web.yaml", &deployment("web", "unready", 2))]);

@@ -1,6 +1,7 @@
 //! `Delivery`: one directory of a Repository kept running in one namespace.
 
 use super::dependency::{Dependency, Waiting};
+use super::hook::HookRun;
 use super::{Condition, Duration};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -272,6 +273,9 @@ pub struct DeliveryStatus {
     /// The objects that this Delivery owns: the only source for pruning.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inventory: Vec<InventoryEntry>,
+    /// The hooks of the attempt that is under way, and those that ran and whose Jobs are still there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookRun>,
     /// The InventoryShards that hold the inventory instead, when it is large.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inventory_shards: Vec<String>,
@@ -468,6 +472,9 @@ pub struct InventoryEntry {
     /// Not in the bundle that is being put in place: removed once that is healthy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
+    /// It left Git with a revision that became healthy while nothing was pruned: a rollback leaves it alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
     /// Replicas that are applied although Git names none: an autoscaler was added and has not taken over yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i64>,

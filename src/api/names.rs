@@ -26,6 +26,13 @@ pub const WAVE: &str = "windlass.dev/wave";
 /// immutable field changed.
 pub const RECREATE: &str = "windlass.dev/recreate";
 
+/// Annotation on a Job in Git: the points at which it runs as a hook, such as `before-apply`. Label on the Jobs that are
+/// made of it: the point.
+pub const HOOK: &str = "windlass.dev/hook";
+
+/// Annotation on a hook: when its Jobs are deleted.
+pub const HOOK_DELETE_POLICY: &str = "windlass.dev/hook-delete-policy";
+
 /// Annotation on an object in Git: `disabled` leaves `${NAME}` in it alone.
 pub const SUBSTITUTE: &str = "windlass.dev/substitute";
 

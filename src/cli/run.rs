@@ -5,7 +5,7 @@ use super::{ERROR, NOT_WELL, WELL};
 use crate::api::delivery::DeliveryTemplate;
 use crate::api::repository::{DeliverySet, LocalRef, RepositoryRef, RepositorySpec};
 use crate::api::{Repository, names};
-use crate::cluster::lease::{Candidate, LeaseError, LeaseOptions};
+use crate::cluster::lease::{Candidate, Leadership, LeaseError, LeaseOptions};
 use crate::cluster::{Connection, Discovery, crds};
 use crate::reconcile::daemon::Options;
 use crate::reconcile::delivery::bundle::Renderer;
@@ -24,6 +24,9 @@ use serde_json::json;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// How soon the Lease is asked for again after the API server did not answer.
+const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 
 /// Run the daemon.
 #[derive(Args, Debug)]
@@ -115,10 +118,18 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
         tracing::info!(%address, "health and metrics are served");
     }
     let discovery = Discovery::new(connection.client.clone());
-    discovery
-        .refresh()
-        .await
-        .with_context(|| format!("the API server {} does not answer", connection.server))?;
+    while let Err(error) = discovery.refresh().await {
+        // In a pod nobody looks at an exit code: it would only be begun again, later each time.
+        if !in_cluster && !args.standby {
+            return Err(error)
+                .with_context(|| format!("the API server {} does not answer", connection.server));
+        }
+        tracing::warn!(%error, "the API server does not answer");
+        tokio::select! {
+            () = tokio::time::sleep(BEGIN_AGAIN) => {}
+            () = stop_asked() => return Ok(WELL),
+        }
+    }
     let cache_dir = args.cache_dir.clone().unwrap_or_else(default_cache_dir);
     std::fs::create_dir_all(&cache_dir)
         .with_context(|| format!("the cache directory {} cannot be made", cache_dir.display()))?;
@@ -176,46 +187,101 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
     if wanted.is_some() {
         install_what_is_missing(&connection, &discovery, &args.namespace).await?;
     }
-    let candidate = Candidate::new(&connection, lease);
-    let leadership = if in_cluster || args.standby {
-        tokio::select! {
-            leadership = candidate.acquire() => leadership,
-            () = stop_asked() => return Ok(WELL),
-        }
-    } else {
-        match candidate.acquire_unless_held().await {
-            Ok(leadership) => leadership,
-            Err(error @ LeaseError::Held { .. }) => {
-                bail!("{error}; end it first, or run another installation with --installation NAME")
-            }
-            Err(error) => return Err(error.into()),
-        }
-    };
+    let (asked, stop) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        stop_asked().await;
+        asked.send_replace(true);
+    });
+    let patient = in_cluster || args.standby;
+    let Some(first) = lead(&connection, &lease, patient, false, stop.clone()).await? else { return Ok(WELL) };
     if let Some(wanted) = &wanted {
         write_repository(&connection, &args.namespace, wanted).await?;
     }
-    let (daemon, inboxes) = daemon::prepare(connection, discovery, options, &args.namespace).await?;
-    status.lead(daemon.clone());
-    let leadership = std::sync::Arc::new(leadership);
-    let held = leadership.clone();
-    let shutdown = async move {
-        tokio::select! {
-            () = stop_asked() => tracing::info!("stopping: what is being written is finished"),
-            () = held.lost() => tracing::error!("the Lease was lost: another daemon may work now; stopping"),
+    let mut leadership = Some(first);
+    // Once for each time that the Lease is got: one that was lost, for the API server was away, is waited for again.
+    while let Some(held) = leadership.take() {
+        let prepared =
+            daemon::prepare(connection.clone(), discovery.clone(), options.clone(), &args.namespace).await;
+        let (daemon, inboxes) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) if status.has_led() => {
+                tracing::warn!(%error, "cannot go on yet");
+                drop(held);
+                tokio::time::sleep(BEGIN_AGAIN).await;
+                leadership = lead(&connection, &lease, patient, true, stop.clone()).await?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        status.lead(daemon.clone());
+        let held = std::sync::Arc::new(held);
+        let (still, mut stop_now) = (held.clone(), stop.clone());
+        let shutdown = async move {
+            tokio::select! {
+                () = stopped(&mut stop_now) => tracing::info!("stopping: what is being written is finished"),
+                () = still.lost() => tracing::error!(
+                    "the Lease was lost: another daemon may work now; stopping until it is ours again"
+                ),
+            }
+        };
+        tracing::info!("running");
+        daemon::run(daemon, inboxes, shutdown).await;
+        status.rest();
+        let lost = !held.is_held();
+        if let Some(held) = std::sync::Arc::into_inner(held) {
+            held.release().await;
         }
-    };
-    tracing::info!("running");
-    daemon::run(daemon, inboxes, shutdown).await;
-    let lost = !leadership.is_held();
-    if let Some(leadership) = std::sync::Arc::into_inner(leadership) {
-        leadership.release().await;
+        if lost && !*stop.borrow() {
+            leadership = lead(&connection, &lease, patient, true, stop.clone()).await?;
+        }
     }
     if wanted.is_some() {
         say(
             "stopped. What was deployed stays as it is; `windlass uninstall` takes Windlass out of the cluster.",
         );
     }
-    Ok(if lost { ERROR } else { WELL })
+    Ok(WELL)
+}
+
+/// Gets the Lease: `patient` waits while another daemon holds it, `again` while the API server is away. `None` when it
+/// was asked to stop meanwhile.
+async fn lead(
+    connection: &Connection,
+    lease: &LeaseOptions,
+    patient: bool,
+    again: bool,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) -> anyhow::Result<Option<Leadership>> {
+    let got = async {
+        loop {
+            let candidate = Candidate::new(connection, lease.clone());
+            if patient {
+                return Ok(candidate.acquire().await);
+            }
+            match candidate.acquire_unless_held().await {
+                Err(error @ LeaseError::Held { .. }) => {
+                    bail!("{error}; end it first, or run another installation with --installation NAME")
+                }
+                Err(error) if again => {
+                    tracing::warn!(%error, "the API server is away");
+                    tokio::time::sleep(BEGIN_AGAIN).await;
+                }
+                got => return Ok(got?),
+            }
+        }
+    };
+    tokio::select! {
+        got = got => got.map(Some),
+        () = stopped(&mut stop) => Ok(None),
+    }
+}
+
+/// Returns when it was asked to stop.
+async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {
+    // Who would ask is gone only with the process.
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// What `--repo` and its companions ask for.

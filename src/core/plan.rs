@@ -72,6 +72,7 @@ impl InventoryEntry {
             digest: String::new(),
             prune: None,
             stale: false,
+            kept: false,
             replicas: None,
             wave: 0,
         }

@@ -131,12 +131,12 @@ impl State {
     /// `false` where there is no room.
     fn take(&mut self, note: Note, now: Instant) -> bool {
         self.sweep(now);
-        if let Some(series) = self.known.get_mut(&note) {
-            if series.under_way || now < series.last_noted + SERIES_END {
-                series.count = series.count.saturating_add(1);
-                series.last_noted = now;
-                return true;
-            }
+        if let Some(series) = self.known.get_mut(&note)
+            && (series.under_way || now < series.last_noted + SERIES_END)
+        {
+            series.count = series.count.saturating_add(1);
+            series.last_noted = now;
+            return true;
         }
         if self.waiting.len() >= LARGEST {
             return false;

@@ -95,6 +95,7 @@ impl RemovedEntry {
             stale: true,
             replicas: None,
             wave: 0,
+            kept: false,
         };
         Some(plan::removal(&entry, true))
     }

@@ -14,6 +14,7 @@
 //! ```
 
 pub mod dependencies;
+pub mod hooks;
 pub mod late;
 mod next;
 pub mod status;
@@ -21,6 +22,7 @@ pub mod status;
 mod tests;
 
 pub use dependencies::Dependencies;
+pub use hooks::{Hooks, JobSeen};
 pub use next::next;
 
 use crate::api::delivery::{
@@ -28,6 +30,7 @@ use crate::api::delivery::{
     InventoryEntry, Problem, RemovedEntry, Revision, RollbackMode,
 };
 use crate::api::dependency::Waiting;
+use crate::api::hook::HookRun;
 use jiff::{SignedDuration, Timestamp};
 
 /// How many entries of history are kept.
@@ -83,6 +86,8 @@ pub struct State {
     pub failure: Option<Failure>,
     /// The revision that waits for what the Delivery depends on.
     pub waiting: Option<Waiting>,
+    /// The hooks of the attempt, and those whose Jobs are still there.
+    pub hooks: Vec<HookRun>,
     /// The objects that the Delivery owns.
     pub inventory: Vec<InventoryEntry>,
     /// What left the inventory a short while ago.
@@ -105,6 +110,7 @@ impl From<&DeliveryStatus> for State {
             held: status.held.clone(),
             failure: status.failure.clone(),
             waiting: status.waiting.clone(),
+            hooks: status.hooks.clone(),
             inventory: status.inventory.clone(),
             removed: status.removed.clone(),
             history: status.history.clone(),
@@ -126,6 +132,8 @@ pub struct Observation {
     pub target: Target,
     /// What the Delivery's dependencies say.
     pub dependencies: Dependencies,
+    /// What is seen of hooks.
+    pub hooks: Hooks,
     /// What became of preparing a revision.
     pub prepared: Option<Prepared>,
     /// What became of the last apply of the attempt.
@@ -249,6 +257,10 @@ pub enum Action {
     Prepare(Revision, Goal),
     /// Write what differs, in waves; answer with [`Applied`].
     Apply(Revision, Goal),
+    /// Make sure that the Job of a hook runs; what becomes of it is seen in [`Hooks`].
+    RunHook(HookRun),
+    /// Delete the Jobs of hooks; answer in [`Hooks`].
+    RemoveHooks(Vec<HookRun>),
     /// Remove the stale objects of the inventory (release those that were adopted); answer with [`Pruned`].
     Prune,
     /// Remove all objects of the inventory; answer with [`Pruned`].

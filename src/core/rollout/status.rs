@@ -1,6 +1,6 @@
 //! From what the machine knows to what people read: phase and conditions.
 
-use super::{Dependencies, Health, Observation, Spec, State, Target, dependencies};
+use super::{Dependencies, Health, Observation, Spec, State, Target, dependencies, hooks};
 use crate::api::condition::{self, kind};
 use crate::api::delivery::{DeliveryStatus, Goal, Phase, Problem, RollbackMode, Step};
 use jiff::Timestamp;
@@ -39,6 +39,7 @@ pub fn status(
         held: state.held.clone(),
         failure: state.failure.clone(),
         waiting: state.waiting.clone(),
+        hooks: state.hooks.clone(),
         inventory: state.inventory.clone(),
         inventory_shards: before.inventory_shards.clone(),
         removed: state.removed.clone(),
@@ -202,7 +203,9 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
             let attempt = state.attempt.as_ref();
             let what = attempt.map_or_else(String::new, |a| a.revision.to_string());
             let problem = attempt.and_then(|a| a.problem.clone());
+            let hook = attempt.and_then(|a| hooks::running(&state.hooks, a));
             let waits = match (&problem, &seen.health) {
+                (None, _) if let Some(hook) = hook => format!(": {} ({}) runs", hook.object(), hook.point),
                 (Some(p), _) => format!(": {}", told(p)),
                 (None, Health::Progressing(p) | Health::Degraded(p)) => format!(": {}", told(p)),
                 _ => String::new(),

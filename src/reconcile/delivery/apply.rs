@@ -19,16 +19,18 @@ use serde_json::Value;
 const AT_ONCE: usize = 32;
 
 /// Writes what differs. `healthy` tells the health of some of the objects, `superseded` whether a newer revision makes
-/// going on pointless.
+/// going on pointless, `stopping` whether nothing more is to be begun.
 pub async fn run(
     planner: &Planner<'_>,
     work: &mut Work,
     healthy: impl Fn(&Work, &[ObjectId]) -> Health,
     superseded: impl Fn() -> bool,
+    stopping: impl Fn() -> bool + Sync,
 ) -> ApplyEnd {
     let bundle = work.bundle.clone();
     let waves = plan::waves(&bundle);
     let brings = plan::brings(bundle.objects());
+    let stopping = &stopping;
     let mut before: Vec<ObjectId> = Vec::new();
     let mut last = None;
     for (wave, objects) in &waves {
@@ -77,12 +79,17 @@ pub async fn run(
         let mut writes = Vec::new();
         for manifest in objects.iter().copied().filter(|o| to_do(work, o)) {
             if let Some(planned) = work.plan.get(&manifest.id()).cloned() {
-                writes.push(async move { (manifest, write(planner, manifest, &planned).await) });
+                writes.push(async move {
+                    match stopping() {
+                        true => None,
+                        false => Some((manifest, write(planner, manifest, &planned).await)),
+                    }
+                });
             }
         }
         let results: Vec<_> = stream::iter(writes).buffer_unordered(AT_ONCE).collect().await;
         let mut failed = None;
-        for (manifest, result) in results {
+        for (manifest, result) in results.into_iter().flatten() {
             match result {
                 Ok(done) => record(work, manifest, done),
                 Err(refusal) => {
@@ -96,6 +103,9 @@ pub async fn run(
         }
         if let Some(refusal) = failed {
             return ApplyEnd::Failed(refusal);
+        }
+        if stopping() {
+            return ApplyEnd::Blocked("the daemon is stopping".into());
         }
         before.extend(objects.iter().map(|o| o.id()));
         last = Some(*wave);

@@ -6,6 +6,7 @@ pub mod bundle;
 pub mod depends;
 pub mod drift;
 mod finish;
+pub mod hooks;
 pub mod inventory;
 mod late;
 mod observe;
@@ -235,6 +236,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
     }
     let mut logged = String::new();
     for _ in 0..ROUNDS {
+        // Told to end, or not the one who works any more: what was begun is finished, and nothing is decided.
+        if daemon.is_stopping() {
+            return Ok(None);
+        }
         log_revision(&daemon, &delivery, &mut logged);
         let access = daemon.access(&delivery, &mut memory);
         let before = delivery.status.clone().unwrap_or_default();
@@ -314,7 +319,8 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             }
         }
         if !again {
-            if let Some(at) = observe::looks_again(&memory) {
+            for at in [observe::looks_again(&memory), hooks::looks_again(&memory, now)].into_iter().flatten()
+            {
                 wake = Some(wake.map_or(at, |w| w.min(at)));
             }
             if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none() && s.failure.is_none()) {
@@ -353,6 +359,9 @@ fn watch(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
     let mut kinds: BTreeMap<Gvk, BTreeSet<String>> = BTreeMap::new();
     for entry in status.inventory.iter().chain(work) {
         kinds.entry(entry.gvk()).or_default().insert(entry.namespace.clone());
+    }
+    for (kind, namespace) in hooks::watched(status) {
+        kinds.entry(kind).or_default().insert(namespace);
     }
     // A late request may still bring these back.
     let now = scope.daemon.now();
@@ -463,7 +472,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                         observe::health(scope, &some, Some(work), pods)
                     };
                     let superseded = || scope.daemon.commit_moved(scope.delivery, memory);
-                    apply::run(&planner, &mut work, healthy, superseded).await
+                    apply::run(&planner, &mut work, healthy, superseded, || scope.daemon.is_stopping()).await
                 }
             };
             let end = match end {
@@ -488,6 +497,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 None => Next::Done,
             };
         }
+        Action::RunHook(run) => return hooks::run(scope, memory, &run).await,
+        Action::RemoveHooks(runs) => return hooks::remove(scope, memory, &runs).await,
         Action::Evict(pods) => {
             prune::evict(scope, &pods).await;
             return Next::Done;
@@ -521,7 +532,7 @@ async fn remove(
     what: prune::What,
     good: Option<&Bundle>,
 ) -> crate::core::rollout::Pruned {
-    let never_good = |entry: &InventoryEntry| good.is_none_or(|b| b.get(&entry.id()).is_none());
+    let never_good = |e: &InventoryEntry| !e.kept && good.is_none_or(|b| b.get(&e.id()).is_none());
     prune::run(&scope.access, &scope.daemon.discovery, &scope.label, inventory, what, never_good).await
 }
 
@@ -543,6 +554,7 @@ async fn prepare(
     crate::core::plan::guard_empty(&bundle, &revision.path, &status.inventory)
         .map_err(|problem| Refusal { problem, transient: false })?;
     finish::ensure_namespace(scope).await?;
+    hooks::try_out(scope, &bundle, revision, goal).await?;
     let mut kinds: BTreeMap<Gvk, BTreeSet<String>> = BTreeMap::new();
     for object in bundle.objects() {
         kinds.entry(object.gvk()).or_default().insert(object.namespace().to_owned());

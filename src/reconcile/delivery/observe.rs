@@ -22,6 +22,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
     let target = if deleting { Target::Unknown } else { target(scope, memory).await };
     let dependencies = super::depends::look(scope, memory);
     note_shown(scope, memory);
+    let hooks = super::hooks::observe(scope, memory, status).await;
     let annotations = scope.delivery.annotations();
     let work = memory.work.as_ref();
     let inventory = work.map_or(status.inventory.as_slice(), |w| w.inventory.as_slice());
@@ -38,6 +39,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         deleting,
         target,
         dependencies,
+        hooks,
         prepared: prepared(memory),
         applied: memory.work.as_ref().and_then(applied),
         pruned: memory.pruned.clone(),

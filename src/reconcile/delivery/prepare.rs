@@ -4,7 +4,7 @@ use super::work::{Act, Planned, Work};
 use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Problem, Revision};
 use crate::api::names;
 use crate::cluster::apply::{Guard, dry_run, get, list, list_labelled};
-use crate::cluster::{Access, ApplyError, Cause, Discovery};
+use crate::cluster::{Access, ApplyError, Cause, Discovery, Resource};
 use crate::core::autoscale;
 use crate::core::bundle::Bundle;
 use crate::core::lost;
@@ -58,10 +58,11 @@ pub fn refused(manifest: &Manifest, error: &ApplyError) -> Refusal {
     let place = manifest.origin.to_string();
     let message =
         if place.is_empty() { error.cause.to_string() } else { format!("{} ({place})", error.cause) };
+    // A plan that is out of date is made anew, and a namespace is often made by somebody else a little later.
+    let passes = error.cause.needs_new_plan() || matches!(error.cause, Cause::NamespaceMissing { .. });
     Refusal {
         problem: Problem { reason: error.cause.reason().into(), object: manifest.id().to_string(), message },
-        // A plan that is out of date is made anew.
-        transient: error.is_transient() || error.cause.needs_new_plan(),
+        transient: error.is_transient() || passes,
     }
 }
 
@@ -276,13 +277,17 @@ impl Planner<'_> {
                         Ok(Planned { act, digest: digest_, origin, replicas, lost })
                     }
                     // It may be what the new definition in the same bundle allows.
-                    Cause::Invalid { .. } | Cause::UnknownField { .. } if comes_later => act(Act::Later),
+                    Cause::Invalid { .. } | Cause::UnknownField { .. } if comes_later => {
+                        self.later(manifest, &resource, act(Act::Later)?).await
+                    }
                     Cause::RoleMissing { .. } | Cause::Escalates { .. } if brings.role_of(manifest) => {
-                        act(Act::Later)
+                        self.later(manifest, &resource, act(Act::Later)?).await
                     }
                     // It cannot be tried; whatever is wrong with it shows while applying.
-                    Cause::WebhookNoDryRun { .. } => act(Act::Later),
-                    Cause::Invalid { .. } | Cause::QuotaExceeded { .. } if clears => act(Act::Later),
+                    Cause::WebhookNoDryRun { .. } => self.later(manifest, &resource, act(Act::Later)?).await,
+                    Cause::Invalid { .. } | Cause::QuotaExceeded { .. } if clears => {
+                        self.later(manifest, &resource, act(Act::Later)?).await
+                    }
                     _ => Err(refuse(&error)),
                 };
             }
@@ -324,6 +329,25 @@ impl Planner<'_> {
             && live.as_ref().is_some_and(|l| !l.digest.is_empty() && l.digest == after);
         let act = if same { Act::Record { uid, digest: after } } else { Act::Update { uid, release } };
         Ok(Planned { act, digest: digest_, origin, replicas, lost })
+    }
+
+    /// An object that cannot be tried yet. Where the status knows of nothing it is looked at all the same: it may be one that was
+    /// lost.
+    async fn later(
+        &self,
+        manifest: &Manifest,
+        resource: &Resource,
+        planned: Planned,
+    ) -> Result<Planned, Refusal> {
+        if self.knows == Knows::All {
+            return Ok(planned);
+        }
+        let there = get(self.access, resource, manifest.namespace(), manifest.name())
+            .await
+            .map_err(|e| refused(manifest, &e))?;
+        let label = there.as_ref().and_then(|o| o["metadata"]["labels"][names::DELIVERY_LABEL].as_str());
+        let lost = label == Some(self.label);
+        Ok(Planned { lost, origin: lost.then_some(EntryOrigin::Adopted), ..planned })
     }
 
     fn conflict(&self, manifest: &Manifest, label: &str) -> Refusal {

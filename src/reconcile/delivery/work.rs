@@ -48,6 +48,8 @@ pub struct Memory {
     pub followed: BTreeMap<NamedObject, Named>,
     /// Watches of the objects that it depends on.
     pub depended: super::depends::Depended,
+    /// The Jobs of its hooks.
+    pub hooks: super::hooks::Known,
     /// The pods of workloads that are not settled.
     pub pods: super::pods::Pods,
     /// The watches that it needs, by kind: as whom, and in which namespaces.
@@ -231,6 +233,7 @@ impl Memory {
         self.refused = None;
         self.pruned = None;
         self.drift.corrected = None;
+        self.hooks.forget_what_was_shown();
         let Some(work) = &mut self.work else { return };
         match work.end {
             Some((ApplyEnd::Blocked(_), _)) => work.end = None,
