@@ -1,14 +1,18 @@
 //! The promises, one file each, linked once: linking is what takes the time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod model;
 mod support;
 
 mod a_bad_commit_is_rolled_back_and_held;
 mod a_crash_anywhere_loses_nothing;
 mod a_deleted_delivery_takes_its_objects_along;
+mod a_failed_commit_is_reverted_in_git;
 mod a_large_delivery_keeps_its_inventory;
 mod a_lost_status_touches_nothing;
 mod a_remote_repository_is_delivered;
+mod a_revision_is_watched_on;
+mod a_rollback_deletes_no_data;
 mod a_rollback_is_complete;
 mod a_strategy_changes_over_defaults;
 mod an_autoscaler_takes_over;
@@ -47,4 +51,6 @@ mod source_over_https_and_ssh;
 mod source_references_and_history;
 mod source_remote_that_hangs;
 mod source_trees_without_checkout;
+mod the_model_answers_as_the_server_does;
+mod the_model_controls_as_the_controllers_do;
 mod yaml_reads_as_kubectl;

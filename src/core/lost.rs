@@ -123,6 +123,7 @@ mod tests {
             outcome: Outcome::Failed,
             at: String::new(),
             problem: None,
+            except: Vec::new(),
         }];
         assert!(!is_blank(&DeliveryStatus { history, ..Default::default() }));
         let shards = DeliveryStatus { inventory_shards: vec!["a".into()], ..Default::default() };

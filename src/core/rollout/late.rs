@@ -93,9 +93,9 @@ impl RemovedEntry {
             digest: String::new(),
             prune: self.prune.clone(),
             stale: true,
+            kept: false,
             replicas: None,
             wave: 0,
-            kept: false,
         };
         Some(plan::removal(&entry, true))
     }

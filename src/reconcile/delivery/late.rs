@@ -55,7 +55,7 @@ pub async fn remove(scope: &Scope<'_>, memory: &mut Memory, late: &[RemovedEntry
             memory.left_alone.insert(id, version);
             continue;
         };
-        match put_away(&scope.access, &resource, &id, &there, how).await {
+        match put_away(&scope.access, &resource, &id, &there, how, None).await {
             Ok(PutAway::Done | PutAway::Deleting) => {
                 let what = match how {
                     Removal::Delete => {
