@@ -91,8 +91,7 @@ fn normal(object: &Value) -> Value {
             labels["controller-uid"] = "some".into();
         }
         "PersistentVolumeClaim" => {
-            let spec = object["spec"].as_object_mut();
-            spec.map(|spec| spec.retain(|f, _| f != "storageClassName"));
+            object["spec"].as_object_mut().unwrap().remove("storageClassName");
             // A controller sets this one again whenever it is missing.
             object["metadata"].as_object_mut().unwrap().remove("finalizers");
         }
