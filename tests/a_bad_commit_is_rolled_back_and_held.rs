@@ -1,6 +1,7 @@
 //! A commit that does not become healthy is taken back whole, and stays away until somebody changes something.
 
-use crate::support::daemon::{World, config_map, deployment};
+use crate::support::cli::windlass_with;
+use crate::support::daemon::{World, condition, config_map, deployment};
 use serde_json::json;
 use windlass::api::condition::{self, kind};
 use windlass::api::delivery::{Outcome, Phase};
@@ -84,6 +85,34 @@ async fn a_held_revision_is_not_tried_again_and_a_newer_one_is() {
 }
 
 #[tokio::test]
+async fn while_one_is_held_people_are_told_why_a_newer_one_was_refused() {
+    let (world, good) = deployed("refused").await;
+    let bad = world.commit("Broken", &[("shop/web.yaml", &deployment("web", "missing", 2))]);
+    world.wait_for("shop", Phase::Held, &bad).await;
+    let misspelt = deployment("web", "ok", 2).replace("replicas:", "replica:");
+    let newer = world.commit("Misspelt", &[("shop/web.yaml", &misspelt)]);
+    let delivery = world.wait_refused("shop", "UnknownField").await;
+    assert_eq!(delivery.status.as_ref().unwrap().phase, Phase::Held);
+    let (_, reason, message) = condition(&delivery, kind::READY);
+    assert_eq!(reason, "RevisionHeld");
+    for word in [bad.as_str(), &good, &newer, "Misspelt", "was not begun", "replica", "shop/web.yaml:1"] {
+        assert!(message.contains(word), "{word}: {message}");
+    }
+    // As on the command line.
+    let kubeconfig = &world.space.cluster.kubeconfig;
+    let status = windlass_with(kubeconfig, &["status", "shop", "--namespace", &world.space.name]);
+    let told = status.out.split_once("refused").map(|(_, rest)| rest).unwrap_or_default();
+    assert_eq!(status.code, 1, "{status:?}");
+    for word in [&newer[..7], "Misspelt", "replica", "shop/web.yaml:1"] {
+        assert!(told.contains(word), "{word}: {status:?}");
+    }
+    // What is told goes with the cause.
+    let fixed = world.commit("Fixed", &[("shop/web.yaml", &deployment("web", "fixed", 2))]);
+    let delivery = world.wait_for("shop", Phase::Ready, &fixed).await;
+    assert!(delivery.status.unwrap().failure.is_none());
+}
+
+#[tokio::test]
 async fn a_release_tries_it_once_more() {
     let (world, good) = deployed("release").await;
     let bad = world.commit("Broken", &[("shop/web.yaml", &deployment("web", "denied", 2))]);
@@ -97,6 +126,36 @@ async fn a_release_tries_it_once_more() {
         })
         .await;
     assert_eq!(delivery.status.unwrap().effective.unwrap().commit, good);
+}
+
+#[tokio::test]
+async fn a_release_of_another_commit_is_refused() {
+    let (world, good) = deployed("other-release").await;
+    let bad = world.commit("Broken", &[("shop/web.yaml", &deployment("web", "denied", 2))]);
+    let before = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
+    for meant in [good.as_str(), "", "/1", "ffffffff"] {
+        world.annotate("shop", names::RELEASE_REQUEST, meant).await;
+        let delivery = world
+            .wait("shop", &format!("\"{meant}\" is answered"), |d| {
+                d.status.as_ref().is_some_and(|s| s.handled_release.as_deref() == Some(meant))
+            })
+            .await;
+        let status = delivery.status.unwrap();
+        assert_eq!((status.phase, &status.held), (Phase::Held, &before.held), "{meant}");
+        assert_eq!(status.history, before.history, "{meant}");
+    }
+    let event = world.wait_event("shop", "ReleaseRefused").await;
+    assert!(event.contains("no revision is held whose commit begins with"), "{event}");
+
+    world.annotate("shop", names::RELEASE_REQUEST, &bad[..8]).await;
+    world
+        .wait("shop", "tried once more", |d| {
+            let history = d.status.as_ref().map(|s| s.history.as_slice()).unwrap_or_default();
+            history.iter().filter(|h| h.outcome == Outcome::RolledBack).count() == 2
+        })
+        .await;
+    let event = world.wait_event("shop", "Released").await;
+    assert!(event.contains(&bad), "{event}");
 }
 
 #[tokio::test]

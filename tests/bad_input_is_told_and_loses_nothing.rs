@@ -363,6 +363,49 @@ async fn an_api_server_that_is_away_in_the_middle_of_a_deployment_delays_it() {
 }
 
 #[tokio::test]
+async fn stalled_is_only_what_does_not_pass_by_itself() {
+    let (world, faults) = behind_faults("stalled").await;
+    let stalled = |reason: &'static str| {
+        let world = &world;
+        async move {
+            let delivery = world.wait_refused("shop", reason).await;
+            assert_eq!(delivery.status.as_ref().unwrap().phase, Phase::Failed);
+            condition(&delivery, "Stalled")
+        }
+    };
+
+    // The API server cannot do anything for what is delivered; what the daemon says about itself gets through.
+    faults.set(|request| {
+        let path = request.uri().path();
+        let write = request.method() == "PATCH" && is_object(request) && !path.contains("/events");
+        write.then_some(Fault::Status(503, None))
+    });
+    world.commit("While it is away", &[("shop/settings.yaml", &config_map("settings", "good-1"))]);
+    assert_eq!(stalled("Unavailable").await, ("False".into(), "NotStalled".into(), String::new()));
+    faults.set(|_| None);
+    let far = format!("{}-far", world.space.name);
+    let there = config_map("far", "1").replace("{name: far}", &format!("{{name: far, namespace: {far}}}"));
+    let commit = world.commit("Somewhere else", &[("shop/far.yaml", &there)]);
+    assert_eq!(stalled("NamespaceMissing").await, ("False".into(), "NotStalled".into(), String::new()));
+    // Somebody makes it, and nobody has to ask for anything.
+    let namespace = json!({"metadata": {"name": far}});
+    world.space.send("POST", "/api/v1/namespaces", &namespace).await;
+    let delivery = world.wait_for("shop", Phase::Ready, &commit).await;
+    assert_eq!(condition(&delivery, "Stalled").0, "False");
+
+    let gadget = "apiVersion: example.com/v1\nkind: Gadget\nmetadata: {name: it}\n";
+    world.commit("Nobody knows it", &[("shop/gadget.yaml", gadget)]);
+    let (status, reason, message) = stalled("KindUnknown").await;
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "KindUnknown"));
+    assert!(message.contains("Gadget"), "{message}");
+    let files = [("shop/gadget.yaml", ""), ("shop/settings.yaml", &*config_map("settings", "good-2"))];
+    let mended = world.commit("Without it", &files);
+    let delivery = world.wait_for("shop", Phase::Ready, &mended).await;
+    assert_eq!(condition(&delivery, "Stalled").0, "False");
+    world.space.send("DELETE", &format!("/api/v1/namespaces/{far}"), &Value::Null).await;
+}
+
+#[tokio::test]
 async fn an_api_server_short_of_breath_is_left_time_and_the_commit_gets_through() {
     let (world, faults) = behind_faults("breath").await;
     for (number, fault) in

@@ -119,7 +119,9 @@ async fn each_mistake_is_told_with_its_place_and_nothing_is_written() {
         for word in words.iter().chain(&[bad.as_str(), last.as_str()]) {
             assert!(message.contains(word), "{name}: \"{word}\" is not in: {message}");
         }
-        assert_eq!(condition(&delivery, kind::STALLED).0, "True", "{name}");
+        // A namespace may be made by somebody else any time.
+        let stalled = if reason == "NamespaceMissing" { "False" } else { "True" };
+        assert_eq!(condition(&delivery, kind::STALLED).0, stalled, "{name}");
         let text = world.wait_event("shop", reason).await;
         assert!(!text.is_empty());
         let writes = world.writes(&audit);

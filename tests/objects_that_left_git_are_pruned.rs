@@ -289,3 +289,46 @@ async fn a_directory_sets_what_it_may_and_nothing_that_decides_what_a_tenant_may
     assert_eq!(delivery.spec.template.target_namespace.as_deref(), Some(world.space.name.as_str()));
     assert!(delivery.spec.template.service_account_name.is_none());
 }
+
+#[tokio::test]
+async fn without_pruning_a_rollback_takes_only_what_the_bad_commit_brought() {
+    let world = World::new("no-prune").await;
+    let web = |tag: &str| deployment("web", tag, 1);
+    let first = world.commit(
+        "First",
+        &[
+            ("shop/web.yaml", &web("ok")),
+            ("shop/left.yaml", &config_map("left", "1")),
+            ("shop/stays.yaml", &config_map("stays", "1")),
+        ],
+    );
+    world.deliver("shop", json!({"prune": false})).await;
+    world.wait_for("shop", Phase::Ready, &first).await;
+    let second = world.commit("It left Git on purpose", &[("shop/left.yaml", "")]);
+    world.wait_for("shop", Phase::Ready, &second).await;
+    assert_eq!(world.names("v1", "configmaps").await, ["left", "stays"]);
+
+    // An object that was there already is only adopted.
+    let path = world.space.path("v1", "configmaps");
+    world.space.send("POST", &path, &json!({"metadata": {"name": "theirs"}, "data": {"own": "1"}})).await;
+    let bad = world.commit(
+        "Bad",
+        &[
+            ("shop/web.yaml", &web("missing")),
+            ("shop/stays.yaml", ""),
+            ("shop/new.yaml", &config_map("new", "1")),
+            ("shop/theirs.yaml", &config_map("theirs", "1")),
+        ],
+    );
+    let delivery = world.wait_for("shop", Phase::Held, &bad).await;
+    assert_eq!(delivery.status.unwrap().effective.unwrap().commit, second);
+    assert_eq!(world.names("v1", "configmaps").await, ["left", "stays", "theirs"]);
+    let theirs = world.get("v1", "configmaps", "theirs").await;
+    assert_eq!(theirs["data"]["own"], "1");
+    assert!(theirs["metadata"]["labels"][names::DELIVERY_LABEL].is_null(), "released: {theirs}");
+
+    // And it is no accident that the next good one leaves them alone as well.
+    let fixed = world.commit("Fixed", &[("shop/web.yaml", &web("fixed")), ("shop/theirs.yaml", "")]);
+    world.wait_for("shop", Phase::Ready, &fixed).await;
+    assert_eq!(world.names("v1", "configmaps").await, ["left", "new", "stays", "theirs"]);
+}

@@ -2,9 +2,10 @@
 
 use super::connect::{ClusterArgs, HOME};
 use super::{ERROR, NOT_WELL, WELL};
+use crate::api::delivery::DeliveryTemplate;
 use crate::api::repository::{DeliverySet, LocalRef, RepositoryRef, RepositorySpec};
 use crate::api::{Repository, names};
-use crate::cluster::lease::{Candidate, LeaseError, LeaseOptions};
+use crate::cluster::lease::{Candidate, Leadership, LeaseError, LeaseOptions};
 use crate::cluster::{Connection, Discovery, crds};
 use crate::reconcile::daemon::Options;
 use crate::reconcile::delivery::bundle::Renderer;
@@ -24,6 +25,9 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// How soon the Lease is asked for again after the API server did not answer.
+const BEGIN_AGAIN: Duration = Duration::from_secs(1);
+
 /// Run the daemon.
 #[derive(Args, Debug)]
 pub struct RunArgs {
@@ -34,9 +38,9 @@ pub struct RunArgs {
     /// The branch to follow; the remote's default branch when not given
     #[arg(long, requires = "repo", value_name = "NAME")]
     branch: Option<String>,
-    /// The directories to deliver, each to the namespace of its name; `*` does not cross `/`
+    /// The directories to deliver, each to the namespace of its name; `*` does not cross `/`. May be given several times
     #[arg(long, requires = "repo", default_value = "*", value_name = "PATTERN")]
-    path: String,
+    path: Vec<String>,
     /// Private key for an ssh repository; the host must be in known_hosts
     #[arg(long, requires = "repo", value_name = "FILE")]
     ssh_key: Option<PathBuf>,
@@ -114,10 +118,18 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
         tracing::info!(%address, "health and metrics are served");
     }
     let discovery = Discovery::new(connection.client.clone());
-    discovery
-        .refresh()
-        .await
-        .with_context(|| format!("the API server {} does not answer", connection.server))?;
+    while let Err(error) = discovery.refresh().await {
+        // In a pod nobody looks at an exit code: it would only be begun again, later each time.
+        if !in_cluster && !args.standby {
+            return Err(error)
+                .with_context(|| format!("the API server {} does not answer", connection.server));
+        }
+        tracing::warn!(%error, "the API server does not answer");
+        tokio::select! {
+            () = tokio::time::sleep(BEGIN_AGAIN) => {}
+            () = stop_asked() => return Ok(WELL),
+        }
+    }
     let cache_dir = args.cache_dir.clone().unwrap_or_else(default_cache_dir);
     std::fs::create_dir_all(&cache_dir)
         .with_context(|| format!("the cache directory {} cannot be made", cache_dir.display()))?;
@@ -154,7 +166,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
         if preview.directories.is_empty() {
             bail!(
                 "no directory matches \"{}\"; there are: {}",
-                args.path,
+                args.path.join("\", \""),
                 if preview.others.is_empty() { "none".into() } else { preview.others.join(", ") }
             );
         }
@@ -175,46 +187,101 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
     if wanted.is_some() {
         install_what_is_missing(&connection, &discovery, &args.namespace).await?;
     }
-    let candidate = Candidate::new(&connection, lease);
-    let leadership = if in_cluster || args.standby {
-        tokio::select! {
-            leadership = candidate.acquire() => leadership,
-            () = stop_asked() => return Ok(WELL),
-        }
-    } else {
-        match candidate.acquire_unless_held().await {
-            Ok(leadership) => leadership,
-            Err(error @ LeaseError::Held { .. }) => {
-                bail!("{error}; end it first, or run another installation with --installation NAME")
-            }
-            Err(error) => return Err(error.into()),
-        }
-    };
+    let (asked, stop) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        stop_asked().await;
+        asked.send_replace(true);
+    });
+    let patient = in_cluster || args.standby;
+    let Some(first) = lead(&connection, &lease, patient, false, stop.clone()).await? else { return Ok(WELL) };
     if let Some(wanted) = &wanted {
         write_repository(&connection, &args.namespace, wanted).await?;
     }
-    let (daemon, inboxes) = daemon::prepare(connection, discovery, options, &args.namespace).await?;
-    status.lead(daemon.clone());
-    let leadership = std::sync::Arc::new(leadership);
-    let held = leadership.clone();
-    let shutdown = async move {
-        tokio::select! {
-            () = stop_asked() => tracing::info!("stopping: what is being written is finished"),
-            () = held.lost() => tracing::error!("the Lease was lost: another daemon may work now; stopping"),
+    let mut leadership = Some(first);
+    // Once for each time that the Lease is got: one that was lost, for the API server was away, is waited for again.
+    while let Some(held) = leadership.take() {
+        let prepared =
+            daemon::prepare(connection.clone(), discovery.clone(), options.clone(), &args.namespace).await;
+        let (daemon, inboxes) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) if status.has_led() => {
+                tracing::warn!(%error, "cannot go on yet");
+                drop(held);
+                tokio::time::sleep(BEGIN_AGAIN).await;
+                leadership = lead(&connection, &lease, patient, true, stop.clone()).await?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        status.lead(daemon.clone());
+        let held = std::sync::Arc::new(held);
+        let (still, mut stop_now) = (held.clone(), stop.clone());
+        let shutdown = async move {
+            tokio::select! {
+                () = stopped(&mut stop_now) => tracing::info!("stopping: what is being written is finished"),
+                () = still.lost() => tracing::error!(
+                    "the Lease was lost: another daemon may work now; stopping until it is ours again"
+                ),
+            }
+        };
+        tracing::info!("running");
+        daemon::run(daemon, inboxes, shutdown).await;
+        status.rest();
+        let lost = !held.is_held();
+        if let Some(held) = std::sync::Arc::into_inner(held) {
+            held.release().await;
         }
-    };
-    tracing::info!("running");
-    daemon::run(daemon, inboxes, shutdown).await;
-    let lost = !leadership.is_held();
-    if let Some(leadership) = std::sync::Arc::into_inner(leadership) {
-        leadership.release().await;
+        if lost && !*stop.borrow() {
+            leadership = lead(&connection, &lease, patient, true, stop.clone()).await?;
+        }
     }
     if wanted.is_some() {
         say(
             "stopped. What was deployed stays as it is; `windlass uninstall` takes Windlass out of the cluster.",
         );
     }
-    Ok(if lost { ERROR } else { WELL })
+    Ok(WELL)
+}
+
+/// Gets the Lease: `patient` waits while another daemon holds it, `again` while the API server is away. `None` when it
+/// was asked to stop meanwhile.
+async fn lead(
+    connection: &Connection,
+    lease: &LeaseOptions,
+    patient: bool,
+    again: bool,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) -> anyhow::Result<Option<Leadership>> {
+    let got = async {
+        loop {
+            let candidate = Candidate::new(connection, lease.clone());
+            if patient {
+                return Ok(candidate.acquire().await);
+            }
+            match candidate.acquire_unless_held().await {
+                Err(error @ LeaseError::Held { .. }) => {
+                    bail!("{error}; end it first, or run another installation with --installation NAME")
+                }
+                Err(error) if again => {
+                    tracing::warn!(%error, "the API server is away");
+                    tokio::time::sleep(BEGIN_AGAIN).await;
+                }
+                got => return Ok(got?),
+            }
+        }
+    };
+    tokio::select! {
+        got = got => got.map(Some),
+        () = stopped(&mut stop) => Ok(None),
+    }
+}
+
+/// Returns when it was asked to stop.
+async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {
+    // Who would ask is gone only with the process.
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// What `--repo` and its companions ask for.
@@ -264,7 +331,7 @@ fn repository(args: &RunArgs, repo: &str) -> anyhow::Result<Wanted> {
     if let Some(file) = &args.ca_file {
         secret.insert("ca.crt".to_owned(), read(file)?);
     }
-    let template = serde_json::from_value(json!({
+    let template: DeliveryTemplate = serde_json::from_value(json!({
         "targetNamespace": "{{ directory }}",
         "createNamespace": args.create_namespaces,
     }))?;
@@ -277,7 +344,11 @@ fn repository(args: &RunArgs, repo: &str) -> anyhow::Result<Wanted> {
         interval: crate::api::Duration::from_secs(15),
         timeout: crate::api::Duration::from_secs(60),
         secret_ref: (!secret.is_empty()).then(|| LocalRef { name: format!("{name}-credentials") }),
-        deliveries: vec![DeliverySet { path: args.path.clone(), template }],
+        deliveries: args
+            .path
+            .iter()
+            .map(|path| DeliverySet { path: path.clone(), template: template.clone() })
+            .collect(),
         suspend: false,
     };
     Ok(Wanted { name, spec, secret })
@@ -373,15 +444,26 @@ fn print_preview(preview: &Preview, create_namespaces: bool) {
             ("adopt", &directory.adopt),
             ("update", &directory.update),
             ("keep", &directory.keep),
+            ("remove", &directory.remove),
         ] {
             for object in objects {
                 say(&format!("  {what:<7}{object}"));
             }
         }
     }
-    let count = |f: fn(&preview::Directory) -> usize| preview.directories.iter().map(f).sum::<usize>();
+    for directory in &preview.leaving {
+        say(&format!(
+            "\n{} is not delivered any more, and what it brought to namespace {} goes",
+            directory.path, directory.namespace
+        ));
+        for object in &directory.remove {
+            say(&format!("  remove {object}"));
+        }
+    }
+    let all = || preview.directories.iter().chain(&preview.leaving);
+    let count = |f: fn(&preview::Directory) -> usize| all().map(f).sum::<usize>();
     say(&format!(
-        "\n{}: {} objects to create, {} to adopt, {} to update, {} as they should be",
+        "\n{}: {} objects to create, {} to adopt, {} to update, {} to remove, {} as they should be",
         match preview.directories.len() {
             1 => "1 directory".to_owned(),
             n => format!("{n} directories"),
@@ -389,6 +471,7 @@ fn print_preview(preview: &Preview, create_namespaces: bool) {
         count(|d| d.create.len()),
         count(|d| d.adopt.len()),
         count(|d| d.update.len()),
+        count(|d| d.remove.len()),
         count(|d| d.keep.len())
     ));
 }

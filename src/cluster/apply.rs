@@ -1,10 +1,12 @@
-//! The verbs on one object: try, apply, read, patch, delete. One request each (a 429 apart).
+//! The verbs on one object: try, apply, read, patch, delete. One request each (a 429 apart, and a strategy that the object's
+//! defaults are in the way of: see [`strategy`]).
 
 use super::access::{Access, Answer};
 use super::discovery::Resource;
 use super::error::{ApplyError, Cause};
-use crate::api::names::FIELD_MANAGER;
+use crate::api::names::{DELIVERY_LABEL, FIELD_MANAGER};
 use crate::core::manifest::ObjectId;
+use crate::core::strategy;
 use http::{Method, Request, header};
 use serde_json::{Value, json};
 
@@ -74,7 +76,27 @@ pub async fn dry_run(
     manifest: &Value,
     guard: Guard<'_>,
 ) -> Result<Applied, ApplyError> {
-    send_apply(access, resource, manifest, guard, "&dryRun=All").await
+    match send_apply(access, resource, manifest, guard, DRY_RUN).await {
+        Err(error) if is_in_the_way(manifest, &error) => {
+            let rest = strategy::without(manifest);
+            let mut applied = send_apply(access, resource, &rest, guard, DRY_RUN).await?;
+            strategy::put_back(manifest, &mut applied.object);
+            Ok(applied)
+        }
+        answer => answer,
+    }
+}
+
+const DRY_RUN: &str = "&dryRun=All";
+
+/// Whether only the defaults of another strategy keep an object from being applied.
+fn is_in_the_way(manifest: &Value, error: &ApplyError) -> bool {
+    match &error.cause {
+        Cause::Invalid { problems } => {
+            strategy::is_in_the_way(manifest, problems.iter().map(|p| p.field.as_str()))
+        }
+        _ => false,
+    }
 }
 
 /// Server-side apply with strict field validation.
@@ -84,6 +106,26 @@ pub async fn apply(
     manifest: &Value,
     guard: Guard<'_>,
 ) -> Result<Applied, ApplyError> {
+    let refused = match send_apply(access, resource, manifest, guard, "").await {
+        Err(error) if is_in_the_way(manifest, &error) => error,
+        answer => return answer,
+    };
+    let id = id_of(resource, manifest);
+    let Some(live) = get(access, resource, &id.namespace, &id.name).await? else { return Err(refused) };
+    let version = live["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+    match guard {
+        Guard::Uid(uid) if live["metadata"]["uid"] != uid => {
+            return Err(ApplyError::new(id, Cause::UidChanged));
+        }
+        // What stands there was not expected: nothing of it is changed without a new plan.
+        Guard::Absent => return Err(ApplyError::new(id, Cause::Conflict)),
+        Guard::Any | Guard::Uid(_) => {}
+    }
+    let operations = strategy::patch(manifest, &live);
+    if operations.is_empty() {
+        return Err(refused);
+    }
+    patch_json(access, resource, &id.namespace, &id.name, version, &operations).await?;
     send_apply(access, resource, manifest, guard, "").await
 }
 
@@ -105,8 +147,23 @@ async fn send_apply(
     let path = resource.path(&id.namespace, Some(&id.name));
     let query = format!("fieldManager={FIELD_MANAGER}&force={force}&fieldValidation=Strict{more}");
     let request = build(&id, Method::PATCH, &format!("{path}?{query}"), APPLY, Some(&manifest))?;
-    let answer = access.call(&id, &resource.gvk.to_string(), &request).await?;
+    let answer =
+        access.call(&id, &resource.gvk.to_string(), &request).await.map_err(|e| named(&manifest, e))?;
     Ok(Applied { created: answer.code == 201, object: object(&id, answer)? })
+}
+
+/// An apply makes what is not there: of a binding, "not found" is said about the role that it names.
+fn named(manifest: &Value, error: ApplyError) -> ApplyError {
+    let role = &manifest["roleRef"];
+    if error.cause != Cause::NotFound || !role.is_object() {
+        return error;
+    }
+    let text = |field: &str| role[field].as_str().unwrap_or_default();
+    let role = match text("kind") {
+        "Role" => format!("Role {}/{}", error.object.namespace, text("name")),
+        kind => format!("{kind} {}", text("name")),
+    };
+    ApplyError { object: error.object, cause: Cause::RoleMissing { role } }
 }
 
 /// Reads one object; `None` if it is not there, or its namespace is not.
@@ -128,8 +185,56 @@ pub async fn get(
 /// All objects of a kind in a namespace (`""`: all of a cluster-scoped kind), without pages: for kinds of which there
 /// are few. Items carry `apiVersion` and `kind`, which the server leaves out of lists.
 pub async fn list(access: &Access, resource: &Resource, namespace: &str) -> Result<Vec<Value>, ApplyError> {
+    list_all(access, resource, namespace, "").await
+}
+
+/// The same for those that a label selector, escaped as in a URL, matches.
+pub async fn list_where(
+    access: &Access,
+    resource: &Resource,
+    namespace: &str,
+    labels: &str,
+) -> Result<Vec<Value>, ApplyError> {
+    list_all(access, resource, namespace, &format!("?labelSelector={labels}")).await
+}
+
+/// The same for those that carry this value of our label.
+pub async fn list_labelled(
+    access: &Access,
+    resource: &Resource,
+    namespace: &str,
+    label: &str,
+) -> Result<Vec<Value>, ApplyError> {
+    // Label values need no escaping; the slash of the name does.
+    let name = DELIVERY_LABEL.replace('/', "%2F");
+    list_where(access, resource, namespace, &format!("{name}%3D{label}")).await
+}
+
+/// A subresource of an object that is plain text, such as the log of a pod.
+pub async fn read_text(
+    access: &Access,
+    resource: &Resource,
+    namespace: &str,
+    name: &str,
+    subresource: &str,
+    query: &str,
+) -> Result<String, ApplyError> {
+    let id = resource.id(namespace, name);
+    let path = format!("{}/{subresource}?{query}", resource.path(namespace, Some(name)));
+    let request = build(&id, Method::GET, &path, JSON, None)?;
+    let answer = access.call(&id, &resource.gvk.to_string(), &request).await?;
+    Ok(String::from_utf8_lossy(&answer.body).into_owned())
+}
+
+async fn list_all(
+    access: &Access,
+    resource: &Resource,
+    namespace: &str,
+    query: &str,
+) -> Result<Vec<Value>, ApplyError> {
     let id = resource.id(namespace, "");
-    let request = build(&id, Method::GET, &resource.path(namespace, None), JSON, None)?;
+    let path = format!("{}{query}", resource.path(namespace, None));
+    let request = build(&id, Method::GET, &path, JSON, None)?;
     let answer = access.call(&id, &resource.gvk.to_string(), &request).await?;
     let mut list = object(&id, answer)?;
     let items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();

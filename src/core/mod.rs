@@ -2,13 +2,19 @@
 
 pub mod autoscale;
 pub mod bundle;
+pub mod closest;
 pub mod diff;
 pub mod digest;
 pub mod drift;
+pub mod expression;
 pub mod fields;
 pub mod health;
+pub mod hook;
+pub mod lost;
 pub mod manifest;
 pub mod plan;
 pub mod removal;
+pub mod restore;
 pub mod rollout;
+pub mod strategy;
 pub mod tree;

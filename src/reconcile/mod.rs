@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod daemon;
 pub mod delivery;
+pub mod dependencies;
 pub mod directories;
 pub mod key;
 pub mod live;

@@ -197,6 +197,8 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
         return Ok(controller::Action::await_change());
     }
     if repository.spec.suspend {
+        let generation = repository.metadata.generation.unwrap_or_default();
+        daemon.wake_keys(daemon.dependencies.note_repository(&key, (generation, false)));
         // Nothing is fetched, but what was can be brought back.
         if let Err(failure) = open(&context, &repository, &key) {
             tracing::warn!(repository = %format!("{}/{}", key.0, key.1), "{}", failure.problem.message);
@@ -291,6 +293,8 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
         }
     }
     // Before anything that may fail: the next round does not see any more that it moved.
+    let polled_as = (generation.unwrap_or_default(), problem.is_none());
+    daemon.wake_keys(daemon.dependencies.note_repository(&key, polled_as));
     if moved {
         daemon.wake_deliveries_of(&key);
     }
@@ -350,7 +354,11 @@ fn open(
     let limits = Limits { fetch, listing: fetch.min(Limits::default().listing), ..Limits::default() };
     // What was fetched before is of use without credentials too.
     daemon.sources.update(key, |known| {
-        if !known.store.as_ref().is_some_and(|s| Arc::ptr_eq(&s.mirror, &mirror)) {
+        if !known
+            .store
+            .as_ref()
+            .is_some_and(|s| std::ptr::addr_eq(Arc::as_ptr(&s.mirror), Arc::as_ptr(&mirror)))
+        {
             let (mirror, limits) = (mirror.clone(), limits.clone());
             known.store = Some(Store { mirror, credentials: Credentials::default(), limits });
         }

@@ -10,7 +10,7 @@ use super::sources::Sources;
 use crate::api::{Delivery, Repository};
 use crate::cluster::events::Recorder;
 use crate::cluster::watch::{Event, Watches};
-use crate::cluster::{Connection, Discovery, NamedWatches};
+use crate::cluster::{Connection, Discovery, NamedWatches, ObjectWatches, PodWatches};
 use futures::StreamExt;
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector::ObjectRef;
@@ -53,11 +53,16 @@ pub async fn prepare(
     let (wake, deliveries) = mpsc::unbounded_channel();
     let events = Recorder::start(&connection, &options.installation);
     let named = NamedWatches::new(&connection, &discovery);
+    let pods = PodWatches::new(&connection, &discovery);
+    let objects = ObjectWatches::new(&connection, &discovery);
     let daemon = Arc::new(Daemon {
         connection,
         discovery,
         watches,
         named,
+        pods,
+        objects,
+        dependencies: super::dependencies::Dependencies::default(),
         sources: Sources::default(),
         bundles: BundleCache::default(),
         options,
@@ -80,8 +85,10 @@ pub async fn prepare(
 
 /// What the controllers are woken by.
 pub struct Inboxes {
-    deliveries: mpsc::UnboundedReceiver<ObjectRef<Delivery>>,
-    changes: mpsc::UnboundedReceiver<crate::cluster::watch::Change<super::live::Kept>>,
+    /// Deliveries to look at.
+    pub deliveries: mpsc::UnboundedReceiver<ObjectRef<Delivery>>,
+    /// What the watches of their objects show.
+    pub changes: mpsc::UnboundedReceiver<crate::cluster::watch::Change<super::live::Kept>>,
 }
 
 /// Runs all controllers until `shutdown` resolves; then what is being written is finished, and nothing new is begun.
@@ -176,7 +183,7 @@ fn shared(
 }
 
 /// Wakes the Delivery that a change concerns.
-async fn relay(
+pub async fn relay(
     daemon: Arc<Daemon>,
     mut changes: mpsc::UnboundedReceiver<crate::cluster::watch::Change<super::live::Kept>>,
 ) {
@@ -214,6 +221,7 @@ async fn follow_repositories(daemon: Arc<Daemon>, repositories: Arc<Repositories
                 lock(&daemon.directories).remove(&key);
                 repositories.retain(|k| *k != key);
                 daemon.wake_deliveries_of(&key);
+                daemon.wake_keys(daemon.dependencies.forget_repository(&key));
             }
             Err(error) => tracing::debug!(%error, "watch of Repositories"),
         }

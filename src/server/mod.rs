@@ -14,7 +14,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use checks::{Stage, View};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 use tokio::net::TcpListener;
 
@@ -63,26 +64,46 @@ pub struct Status(Arc<Inner>);
 struct Inner {
     counters: Counters,
     started: Instant,
-    daemon: OnceLock<Arc<Daemon>>,
+    daemon: RwLock<Option<Arc<Daemon>>>,
+    led: AtomicBool,
 }
 
 impl Status {
     /// A replica that waits for the Lease.
     pub fn standby(counters: Counters) -> Self {
-        Status(Arc::new(Inner { counters, started: Instant::now(), daemon: OnceLock::new() }))
+        Status(Arc::new(Inner {
+            counters,
+            started: Instant::now(),
+            daemon: RwLock::default(),
+            led: AtomicBool::new(false),
+        }))
     }
 
     /// From now on it leads.
     pub fn lead(&self, daemon: Arc<Daemon>) {
-        // Who led once leads until it ends.
-        let _ = self.0.daemon.set(daemon);
+        self.0.led.store(true, Ordering::Relaxed);
+        *self.0.daemon.write().unwrap_or_else(PoisonError::into_inner) = Some(daemon);
+    }
+
+    /// It lost the Lease, and waits for it again or ends.
+    pub fn rest(&self) {
+        *self.0.daemon.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Whether it ever led.
+    pub fn has_led(&self) -> bool {
+        self.0.led.load(Ordering::Relaxed)
+    }
+
+    fn daemon(&self) -> Option<Arc<Daemon>> {
+        self.0.daemon.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the checks look at.
     fn view(&self) -> View {
-        let daemon = self.0.daemon.get();
+        let daemon = self.daemon();
         View {
-            stage: match daemon {
+            stage: match &daemon {
                 None => Stage::Standby,
                 Some(daemon) if daemon.is_stopping() => Stage::Stopping,
                 Some(_) => Stage::Leading,
@@ -153,15 +174,15 @@ fn told((code, text): (u16, String)) -> Response {
 }
 
 async fn scrape(State(status): State<Status>) -> Response {
-    let daemon = status.0.daemon.get();
-    let snapshot = match daemon {
+    let daemon = status.daemon();
+    let snapshot = match &daemon {
         Some(daemon) => daemon.snapshot(),
         None => crate::reconcile::snapshot::Snapshot {
             requests: status.0.counters.snapshot(),
             ..Default::default()
         },
     };
-    let counted = daemon.map(|daemon| daemon.metrics.gather()).unwrap_or_default();
+    let counted = daemon.as_ref().map(|daemon| daemon.metrics.gather()).unwrap_or_default();
     match metrics::text(&snapshot, daemon.is_some(), counted) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => told((500, format!("metrics: {error}\n"))),

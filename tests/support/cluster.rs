@@ -145,10 +145,21 @@ impl Cluster {
 
     /// Kills the API server. It stays away until the answer is used.
     pub fn kill_api_server(&self) -> Stopped {
-        let args = self.process("kube-apiserver")["args"].as_array().unwrap().clone();
-        self.signal("kube-apiserver", "KILL");
-        let log = self.dir.join("kube-apiserver-again.log");
-        Stopped { log, args: args.iter().map(|a| a.as_str().unwrap().to_string()).collect() }
+        self.kill("kube-apiserver", "Serving securely")
+    }
+
+    /// Kills what plays the pods. It goes on where it stopped, at once: one that only lost the server for a minute
+    /// tries again what failed after ever longer pauses.
+    pub fn kill_pod_player(&self) -> Stopped {
+        self.kill("kwok", "Watch nodes")
+    }
+
+    /// Kills a component; `runs` is what it logs when it runs.
+    fn kill(&self, component: &str, runs: &'static str) -> Stopped {
+        let args = self.process(component)["args"].as_array().unwrap().clone();
+        self.signal(component, "KILL");
+        let log = self.dir.join(format!("{component}-again.log"));
+        Stopped { log, runs, args: args.iter().map(|a| a.as_str().unwrap().to_string()).collect() }
     }
 
     /// The audit log from now on.
@@ -159,9 +170,11 @@ impl Cluster {
     }
 }
 
-/// An API server that was killed.
+/// A component that was killed.
+#[derive(Clone)]
 pub struct Stopped {
     args: Vec<String>,
+    runs: &'static str,
     log: PathBuf,
 }
 
@@ -180,8 +193,8 @@ impl Stopped {
             let child = command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log).spawn();
             let mut child = child.unwrap();
             while child.try_wait().unwrap().is_none() {
-                if fs::read_to_string(&self.log).unwrap_or_default().contains("Serving securely") {
-                    return Restarted { child };
+                if fs::read_to_string(&self.log).unwrap_or_default().contains(self.runs) {
+                    return Restarted { child: Some(child), again: self };
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
@@ -189,15 +202,30 @@ impl Stopped {
     }
 }
 
-/// An API server that was started again.
+/// A component that was started again.
 pub struct Restarted {
-    child: Child,
+    child: Option<Child>,
+    again: Stopped,
+}
+
+impl Restarted {
+    /// Kills it once more.
+    pub fn kill(mut self) -> Stopped {
+        self.end();
+        self.again.clone()
+    }
+
+    fn end(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.stdin.take());
+            let _ = child.wait();
+        }
+    }
 }
 
 impl Drop for Restarted {
     fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
+        self.end();
     }
 }
 
@@ -365,10 +393,11 @@ impl Drop for Space {
 pub const TEST_AGENT: &str = "windlass-test";
 
 fn request(method: &str, path: &str, body: &Value) -> http::Request<Vec<u8>> {
-    let kind = match method {
-        "PATCH" if body.is_array() => "application/json-patch+json",
-        "PATCH" => "application/merge-patch+json",
-        _ => "application/json",
+    let (method, kind) = match method {
+        "APPLY" => ("PATCH", "application/apply-patch+yaml"),
+        "PATCH" if body.is_array() => (method, "application/json-patch+json"),
+        "PATCH" => (method, "application/merge-patch+json"),
+        _ => (method, "application/json"),
     };
     let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
     http::Request::builder()
@@ -380,7 +409,7 @@ fn request(method: &str, path: &str, body: &Value) -> http::Request<Vec<u8>> {
         .unwrap()
 }
 
-/// A raw request (a PATCH with an array is a JSON patch, otherwise a merge patch); fails the test if refused.
+/// A raw request (a PATCH with an array is a JSON patch, otherwise a merge patch; APPLY is a server-side apply); fails the test if refused.
 pub async fn send(client: &kube::Client, method: &str, path: &str, body: &Value) -> Value {
     match try_send(client, method, path, body).await {
         Ok(value) => value,

@@ -2,7 +2,7 @@
 //! config repository on this machine. Its log is printed when the test fails.
 #![allow(dead_code)]
 
-use super::cluster::{Audit, Audited, Space, block_on, suffix, wait_until};
+use super::cluster::{Audit, Audited, Cluster, Space, block_on, suffix, wait_until};
 use super::git::{Repo, git};
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -27,6 +27,10 @@ pub struct World {
     pub repo: Repo,
     /// Arguments of `windlass run` besides those that separate the tests from each other.
     pub arguments: Vec<String>,
+    /// Its environment besides ours.
+    pub environment: Vec<(&'static str, String)>,
+    /// Whether it acts on all namespaces; only in a cluster of one's own.
+    pub everywhere: bool,
     /// The name of its installation.
     pub installation: String,
     scratch: tempfile::TempDir,
@@ -36,7 +40,15 @@ pub struct World {
 impl World {
     /// A namespace and an empty repository; the daemon is not started.
     pub async fn stopped(test: &str) -> Self {
-        let space = Space::new(test).await;
+        World::in_space(Space::new(test).await).await
+    }
+
+    /// The same in a cluster of one's own, for a test that makes it fail.
+    pub async fn stopped_in(cluster: &'static Cluster, test: &str) -> Self {
+        World::in_space(Space::of(cluster, test).await).await
+    }
+
+    async fn in_space(space: Space) -> Self {
         // Applied by each test: the same definitions, so only the first one changes anything.
         crds::install(&space.access, &space.discovery, &windlass::api::crds(), LIMIT).await.unwrap();
         let repo = Repo::empty();
@@ -45,6 +57,8 @@ impl World {
             space,
             repo,
             arguments: Vec::new(),
+            environment: Vec::new(),
+            everywhere: false,
             installation: suffix(),
             scratch: tempfile::tempdir().unwrap(),
             daemon: None,
@@ -62,8 +76,11 @@ impl World {
     pub fn start(&mut self) {
         assert!(self.daemon.is_none(), "the daemon runs already");
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
+        let watched = ["--watch-namespace", &self.space.name];
+        let watched = if self.everywhere { &[] } else { &watched[..] };
         let child = Command::new(env!("CARGO_BIN_EXE_windlass"))
-            .args(["run", "--namespace", &self.space.name, "--watch-namespace", &self.space.name])
+            .args(["run", "--namespace", &self.space.name])
+            .args(watched)
             .args([
                 "--installation",
                 &self.installation,
@@ -77,6 +94,7 @@ impl World {
             .args(&self.arguments)
             .env("KUBECONFIG", &self.space.cluster.kubeconfig)
             .env("WINDLASS_KUSTOMIZE", super::rendering::kustomize())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -105,6 +123,12 @@ impl World {
             format!("{}/windlass-{}", self.space.path("coordination.k8s.io/v1", "leases"), self.installation);
         let _ = super::cluster::try_send(&self.space.connection.client, "DELETE", &lease, &Value::Null).await;
         self.start();
+    }
+
+    /// Loses the daemon's cache, as a new machine would. The daemon must not run.
+    pub fn lose_cache(&self) {
+        assert!(self.daemon.is_none(), "the daemon runs");
+        let _ = fs::remove_dir_all(self.scratch.path().join("cache"));
     }
 
     /// Everything that the daemon said.

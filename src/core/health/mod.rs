@@ -7,6 +7,8 @@
 
 mod custom;
 mod definitions;
+mod disturbance;
+mod essence;
 mod gateway;
 mod jobs;
 mod live;
@@ -21,6 +23,8 @@ mod workloads;
 #[cfg(test)]
 mod tests;
 
+pub use disturbance::{disturbance, pod_disturbance};
+pub use essence::{essence, template_essence};
 pub use pod::{PodRules, pod_trouble, pod_waits_for};
 pub use summary::summarize;
 pub use workload_pods::{new_pods, pods_in_the_way, workload_trouble, workload_waits_for};

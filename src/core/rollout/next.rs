@@ -1,13 +1,15 @@
 //! The transitions.
 
+use super::hooks::Gate;
 use super::{
     Action, ApplyEnd, Decision, HISTORY, Health, Notice, Observation, Refusal, Spec, State, Target, back_off,
     read_stamp, stamp,
 };
 use crate::api::delivery::{
-    Attempt, DeletionPolicy, DriftMode, Failure, Goal, Held, HistoryEntry, Outcome, Problem, Revision,
-    RollbackMode, Step,
+    Attempt, DeletionPolicy, DriftMode, Failure, FirstRevision, Goal, Held, HistoryEntry, Outcome, Problem,
+    Revision, RollbackMode, Step,
 };
+use crate::api::hook::HookPoint;
 use jiff::{SignedDuration, Timestamp};
 
 /// How long a wait stays unrecorded: most revisions without pods to start are healthy within it, and a status write
@@ -28,23 +30,31 @@ const PATIENCE: u32 = 3;
 pub fn next(spec: &Spec, state: &State, seen: &Observation, now: Timestamp) -> Decision {
     let mut machine = Machine { spec, seen, now, state: state.clone(), actions: Vec::new() };
     machine.run();
+    if !seen.deleting {
+        machine.remember_removed(&state.inventory);
+    }
     Decision { state: machine.state, actions: machine.actions }
 }
 
-struct Machine<'a> {
-    spec: &'a Spec,
-    seen: &'a Observation,
-    now: Timestamp,
-    state: State,
-    actions: Vec<Action>,
+pub(super) struct Machine<'a> {
+    pub(super) spec: &'a Spec,
+    pub(super) seen: &'a Observation,
+    pub(super) now: Timestamp,
+    pub(super) state: State,
+    pub(super) actions: Vec<Action>,
 }
 
 impl Machine<'_> {
     fn run(&mut self) {
         if self.seen.deleting {
-            return self.delete();
+            self.state.waiting = None;
+            if self.seen.dependent.is_none() && self.delete_hooks() {
+                self.delete();
+            }
+            return;
         }
         if self.spec.suspend {
+            self.state.waiting = None;
             return;
         }
         if self.state.attempt.is_none()
@@ -52,9 +62,13 @@ impl Machine<'_> {
         {
             self.state.inventory = corrected.clone();
         }
+        self.note_hooks();
         self.requests();
-        if let Some((goal, revision)) = self.wanted() {
-            self.begin(goal, revision);
+        match self.wanted() {
+            Some((goal, revision)) => self.begin(goal, revision),
+            // Until Git was read, what was waited for stands.
+            None if self.seen.target != Target::Unknown => self.state.waiting = None,
+            None => {}
         }
         // What is under way rests for the moment in which a newer revision is prepared: only one is worked on.
         let preparing = self.prepares();
@@ -68,6 +82,13 @@ impl Machine<'_> {
         {
             self.actions.push(Action::Correct(effective.clone()));
         }
+        // Also in the moment in which a revision has come to its end.
+        if self.state.attempt.is_none() && !preparing {
+            self.bake();
+            self.revert();
+        }
+        self.settle_hooks();
+        self.late();
         // Who waits for a request reads the phase then: it must tell what the request led to.
         if !self.prepares() {
             self.state.handled_request = self.seen.reconcile.clone();
@@ -206,8 +227,9 @@ impl Machine<'_> {
                 },
             );
         }
+        self.state.bake = None;
         self.state.effective = Some(good.clone());
-        self.start(Goal::Rollback, good);
+        self.start_rollback(good);
     }
 
     /// The revision that should be put in place and is not under way, if there is one.
@@ -273,6 +295,9 @@ impl Machine<'_> {
 
     /// Begins a revision once it is prepared; until then whatever is under way goes on.
     fn begin(&mut self, goal: Goal, revision: Revision) {
+        if !self.may_begin(goal, &revision) {
+            return;
+        }
         if self.state.failure.as_ref().is_some_and(|f| f.revision.as_ref() != Some(&revision)) {
             self.state.failure = None;
         }
@@ -296,12 +321,13 @@ impl Machine<'_> {
                 }
                 self.state.failure = None;
                 self.state.inventory = inventory.clone();
+                self.end_bake_for_newer();
                 self.start(goal, revision);
             }
         }
     }
 
-    fn start(&mut self, goal: Goal, revision: Revision) {
+    pub(super) fn start(&mut self, goal: Goal, revision: Revision) {
         self.state.attempt = Some(Attempt {
             goal,
             revision,
@@ -326,6 +352,7 @@ impl Machine<'_> {
             Step::Applying => self.applying(attempt),
             Step::Waiting => self.waiting(attempt),
             Step::Pruning => self.pruning(attempt),
+            Step::Removing => self.removing(attempt),
             // What was refused is tried again when that is due, and what was only not healthy may become so.
             Step::Failed if attempt.retry_at.is_some() => {
                 let deadline = stamp(self.now + self.spec.timeout);
@@ -334,8 +361,10 @@ impl Machine<'_> {
                 self.applying(again);
             }
             Step::Failed => {
-                if self.seen.health == Health::Healthy {
-                    self.succeed(attempt);
+                if self.seen.health == Health::Healthy && !self.hook_failed(&attempt) {
+                    // What comes after the apply has its time still.
+                    let deadline = stamp(self.now + self.spec.timeout);
+                    self.waiting(Attempt { step: Step::Waiting, deadline, ..attempt });
                 }
             }
         }
@@ -345,7 +374,10 @@ impl Machine<'_> {
         // What is tried again is planned and applied again: what came of it before says nothing.
         let since = attempt.retry_at.as_deref().map(read_stamp);
         let fresh = |at: Timestamp| since.is_none_or(|since| at >= since);
-        let applied = self.seen.applied.as_ref().filter(|a| a.revision == attempt.revision && fresh(a.at));
+        // Nor does what came of an earlier attempt at the same revision: its hooks run again.
+        let begun = read_stamp(&attempt.started_at);
+        let of_attempt = |a: &&super::Applied| a.revision == attempt.revision && a.at >= begun && fresh(a.at);
+        let applied = self.seen.applied.as_ref().filter(of_attempt);
         let out_of_time = read_stamp(&attempt.deadline) <= self.now;
         if let Some(applied) = applied {
             match &applied.end {
@@ -381,7 +413,13 @@ impl Machine<'_> {
             None => self.actions.push(Action::Prepare(attempt.revision, attempt.goal)),
             Some(Ok(inventory)) => {
                 self.state.inventory = inventory.clone();
-                self.actions.push(Action::Apply(attempt.revision, attempt.goal));
+                self.note_exceptions(attempt.goal);
+                self.plan_hooks(&attempt);
+                match self.gate(HookPoint::BeforeApply, &attempt) {
+                    Gate::Open => self.actions.push(Action::Apply(attempt.revision, attempt.goal)),
+                    Gate::Closed => {}
+                    Gate::Failed(problem) => self.fail(attempt, problem),
+                }
             }
             Some(Err(refusal)) => self.refused(attempt, refusal),
         }
@@ -402,8 +440,20 @@ impl Machine<'_> {
     }
 
     fn waiting(&mut self, mut attempt: Attempt) {
+        self.note_exceptions(attempt.goal);
         match &self.seen.health {
             Health::Healthy => {
+                match self.gate(HookPoint::AfterApply, &attempt) {
+                    Gate::Open => {}
+                    Gate::Closed => {
+                        attempt.step = Step::Waiting;
+                        attempt.problem = None;
+                        attempt.retry_at = None;
+                        self.state.attempt = Some(attempt);
+                        return;
+                    }
+                    Gate::Failed(problem) => return self.fail(attempt, problem),
+                }
                 // A rollback takes away what the failed commit brought, whatever is otherwise left in place.
                 let prunes = self.spec.prune || attempt.goal == Goal::Rollback;
                 if prunes && self.state.inventory.iter().any(|e| e.stale) {
@@ -467,26 +517,8 @@ impl Machine<'_> {
             match &pruned.refusal {
                 Some(refusal) => {
                     self.state.inventory = pruned.inventory.clone();
-                    let interval = match refusal.transient {
-                        true => self.spec.retry_interval.min(SOON),
-                        false => self.spec.retry_interval,
-                    };
-                    let at = self.now + back_off(interval, attempt.retries);
-                    let tell = !refusal.transient || attempt.retries >= PATIENCE;
-                    if tell && attempt.problem.as_ref() != Some(&refusal.problem) {
-                        self.notify(
-                            true,
-                            "PruneFailed",
-                            &refusal.problem.object,
-                            refusal.problem.message.clone(),
-                        );
-                        attempt.problem = Some(refusal.problem.clone());
-                    }
-                    attempt.retries += 1;
-                    attempt.retry_at = Some(stamp(at));
                     attempt.step = Step::Pruning;
-                    self.state.attempt = Some(attempt);
-                    return self.actions.push(Action::Wake(at));
+                    return self.prune_again(attempt, refusal);
                 }
                 // Without pruning, what a rollback leaves is what good revisions had.
                 None if !left || !self.spec.prune => {
@@ -504,22 +536,50 @@ impl Machine<'_> {
         self.actions.push(Action::Prune);
     }
 
+    /// An object could not be removed, or a finalizer holds it: tried again, more and more seldom.
+    pub(super) fn prune_again(&mut self, mut attempt: Attempt, refusal: &Refusal) {
+        let interval = match refusal.transient {
+            true => self.spec.retry_interval.min(SOON),
+            false => self.spec.retry_interval,
+        };
+        let at = self.now + back_off(interval, attempt.retries);
+        let tell = !refusal.transient || attempt.retries >= PATIENCE;
+        if tell && attempt.problem.as_ref() != Some(&refusal.problem) {
+            self.notify(true, "PruneFailed", &refusal.problem.object, refusal.problem.message.clone());
+            attempt.problem = Some(refusal.problem.clone());
+        }
+        attempt.retries += 1;
+        attempt.retry_at = Some(stamp(at));
+        self.state.attempt = Some(attempt);
+        self.actions.push(Action::Wake(at));
+    }
+
     fn succeed(&mut self, attempt: Attempt) {
+        self.hooks_after_success(&attempt);
         self.state.attempt = None;
+        let before = self.state.effective.clone();
+        self.begin_bake(&attempt, before);
+        for entry in &mut self.state.inventory {
+            entry.kept = entry.stale && !self.spec.prune;
+        }
         let revision = attempt.revision;
         if self.state.failure.as_ref().is_some_and(|f| f.revision.as_ref().is_none_or(|r| *r == revision)) {
             self.state.failure = None;
         }
         match attempt.goal {
             Goal::Deploy | Goal::Refresh => {
+                if attempt.goal == Goal::Deploy {
+                    self.state.except.clear();
+                }
                 self.notify(false, "Deployed", "", format!("{revision} is deployed and healthy"));
+                self.remember(revision.clone(), Outcome::Deployed, None);
             }
             Goal::Rollback => {
                 self.notify(false, "RolledBack", "", format!("{revision} is back and healthy"));
+                self.remember(revision.clone(), Outcome::Restored, None);
+                self.tell_exceptions();
             }
         }
-        let outcome = if attempt.goal == Goal::Rollback { Outcome::Restored } else { Outcome::Deployed };
-        self.remember(revision.clone(), outcome, None);
         self.actions.push(Action::Keep(revision.clone()));
         self.state.effective = Some(revision);
     }
@@ -530,6 +590,7 @@ impl Machine<'_> {
             .applied
             .as_ref()
             .is_some_and(|a| a.revision == attempt.revision && a.end == ApplyEnd::Done);
+        self.hooks_after_failure(&attempt);
         match attempt.goal {
             Goal::Rollback => {
                 // Never in silence, and never given up: the last good bundle is tried again, more and more seldom.
@@ -551,8 +612,12 @@ impl Machine<'_> {
             Goal::Deploy | Goal::Refresh => {
                 let revision = attempt.revision.clone();
                 let back_to = match (&self.state.effective, self.spec.rollback) {
-                    (Some(effective), RollbackMode::Hold) => Some(effective.clone()),
-                    _ => None,
+                    (_, RollbackMode::Off) => None,
+                    (Some(effective), RollbackMode::Hold | RollbackMode::Revert) => Some(effective.clone()),
+                    (None, _) if self.spec.first_revision == FirstRevision::Remove => {
+                        return self.remove_first(attempt, problem);
+                    }
+                    (None, _) => None,
                 };
                 let Some(effective) = back_to else {
                     // Told once, however often it is tried again.
@@ -574,7 +639,7 @@ impl Machine<'_> {
                         self.remember(revision, Outcome::Failed, Some(problem.clone()));
                     }
                     // Not all of it is in place: it cannot become healthy by waiting.
-                    let refused = attempt.step == Step::Applying && !complete;
+                    let refused = attempt.step == Step::Applying && !complete && !self.hook_failed(&attempt);
                     attempt.retry_at = refused.then(|| {
                         let at = self.now + back_off(self.spec.retry_interval, attempt.retries);
                         self.actions.push(Action::Wake(at));
@@ -586,32 +651,41 @@ impl Machine<'_> {
                     self.state.attempt = Some(attempt);
                     return;
                 };
-                self.notify(
-                    true,
-                    "RollingBack",
-                    &problem.object,
-                    format!(
-                        "{revision} by {} ({}) failed: {}; going back to {effective}",
-                        revision.author, revision.subject, problem.message
-                    ),
-                );
-                self.remember(revision.clone(), Outcome::RolledBack, Some(problem.clone()));
-                if attempt.goal == Goal::Deploy {
-                    self.hold(revision, problem);
-                } else {
-                    // The held revision stays the one that failed; the new settings are not tried again, as the
-                    // history says.
-                    let refusal = Refusal { problem, transient: true };
-                    self.set_failure(Some(revision), &refusal, 1);
-                }
-                self.start(Goal::Rollback, effective.clone());
-                self.actions.push(Action::Prepare(effective, Goal::Rollback));
+                self.go_back(attempt.goal, revision, effective, problem);
             }
         }
     }
 
-    fn hold(&mut self, revision: Revision, problem: Problem) {
-        self.state.held = Some(Held { revision, problem, since: stamp(self.now) });
+    /// A revision failed, and the last good one is brought back.
+    pub(super) fn go_back(&mut self, goal: Goal, revision: Revision, good: Revision, problem: Problem) {
+        self.notify(
+            true,
+            "RollingBack",
+            &problem.object,
+            format!(
+                "{revision} by {} ({}) failed: {}; going back to {good}",
+                revision.author, revision.subject, problem.message
+            ),
+        );
+        self.remember(revision.clone(), Outcome::RolledBack, Some(problem.clone()));
+        if goal == Goal::Deploy {
+            self.hold(revision, problem);
+        } else {
+            // The held revision stays the one that failed; the new settings are not tried again, as the history says.
+            let refusal = Refusal { problem, transient: true };
+            self.set_failure(Some(revision), &refusal, 1);
+        }
+        self.start_rollback(good.clone());
+        self.actions.push(Action::Prepare(good, Goal::Rollback));
+    }
+
+    pub(super) fn start_rollback(&mut self, good: Revision) {
+        self.state.except.clear();
+        self.start(Goal::Rollback, good);
+    }
+
+    pub(super) fn hold(&mut self, revision: Revision, problem: Problem) {
+        self.state.held = Some(Held { revision, problem, since: stamp(self.now), revert: None });
     }
 
     fn fail_to_begin(&mut self, revision: Option<Revision>, refusal: &Refusal) {
@@ -657,12 +731,13 @@ impl Machine<'_> {
         }
     }
 
-    fn remember(&mut self, revision: Revision, outcome: Outcome, problem: Option<Problem>) {
-        self.state.history.insert(0, HistoryEntry { revision, outcome, at: stamp(self.now), problem });
+    pub(super) fn remember(&mut self, revision: Revision, outcome: Outcome, problem: Option<Problem>) {
+        let at = stamp(self.now);
+        self.state.history.insert(0, HistoryEntry { revision, outcome, at, problem, except: Vec::new() });
         self.state.history.truncate(HISTORY);
     }
 
-    fn notify(&mut self, warning: bool, reason: &str, object: &str, message: String) {
+    pub(super) fn notify(&mut self, warning: bool, reason: &str, object: &str, message: String) {
         self.actions.push(Action::Notify(Notice {
             warning,
             reason: reason.into(),

@@ -1,8 +1,9 @@
 //! From what the machine knows to what people read: phase and conditions.
 
-use super::{Health, Observation, Spec, State, Target};
+use super::except::in_words;
+use super::{Dependencies, Health, Observation, Spec, State, Target, dependencies, hooks};
 use crate::api::condition::{self, kind};
-use crate::api::delivery::{DeliveryStatus, Goal, Phase, Problem, RollbackMode, Step};
+use crate::api::delivery::{DeliveryStatus, FirstRevision, Goal, Held, Phase, Problem, RollbackMode, Step};
 use jiff::Timestamp;
 
 /// The status to write for a state. `before` is what stands there now: its conditions keep their times.
@@ -37,9 +38,14 @@ pub fn status(
         effective: state.effective.clone(),
         attempt: state.attempt.clone(),
         held: state.held.clone(),
+        bake: state.bake.clone(),
+        rolled_back_except: state.except.clone(),
         failure: state.failure.clone(),
+        waiting: state.waiting.clone(),
+        hooks: state.hooks.clone(),
         inventory: state.inventory.clone(),
         inventory_shards: before.inventory_shards.clone(),
+        removed: state.removed.clone(),
         history: state.history.clone(),
         handled_request: state.handled_request.clone(),
         handled_release: state.handled_release.clone(),
@@ -52,12 +58,13 @@ pub fn status(
     let (ready, reason, message) = ready(spec, state, seen, phase);
     say(kind::READY, ready, &reason, &message);
     let working = matches!(phase, Phase::Applying | Phase::Waiting | Phase::RollingBack | Phase::Deleting);
-    say(
-        kind::RECONCILING,
-        if working { "True" } else { "False" },
-        if working { "Progressing" } else { "Idle" },
-        "",
-    );
+    match &state.waiting {
+        Some(waiting) if phase == Phase::Pending => {
+            say(kind::RECONCILING, "True", &waiting.problem.reason, &told(&waiting.problem));
+        }
+        _ if working => say(kind::RECONCILING, "True", "Progressing", ""),
+        _ => say(kind::RECONCILING, "False", "Idle", ""),
+    }
     let (healthy, reason, message) = healthy(seen, &state.attempt.is_some());
     // While nothing was seen yet, what was known before stands.
     if healthy != "Unknown" || condition::get(&before.conditions, kind::HEALTHY).is_none() {
@@ -69,11 +76,13 @@ pub fn status(
             "True",
             "RevisionHeld",
             &format!(
-                "{} by {} ({}): {}",
+                "{} by {} ({}): {}{}{}",
                 held.revision,
                 held.revision.author,
                 held.revision.subject,
-                told(&held.problem)
+                told(&held.problem),
+                except(state),
+                reverted(held)
             ),
         ),
         None => say(kind::HELD, "False", "NothingHeld", ""),
@@ -96,6 +105,7 @@ pub fn status(
     }
     // A person has to act: nothing changes by itself any more.
     let stalled = match (&state.attempt, &state.failure) {
+        _ if let Dependencies::Refused(problem) = &seen.dependencies => Some(problem),
         (Some(a), _) if a.step == Step::Failed => a.problem.as_ref(),
         (None, Some(f)) if f.revision.is_some() && !f.transient => Some(&f.problem),
         _ => None,
@@ -117,11 +127,16 @@ pub fn phase(spec: &Spec, state: &State, seen: &Observation) -> Phase {
     }
     match &state.attempt {
         Some(a) => match (a.goal, a.step) {
+            (_, Step::Removing) => Phase::RollingBack,
             (Goal::Rollback, _) if a.problem.is_some() => Phase::RollbackFailed,
             (Goal::Rollback, _) => Phase::RollingBack,
             (_, Step::Applying) => Phase::Applying,
             (_, Step::Waiting | Step::Pruning) => Phase::Waiting,
             (_, Step::Failed) => Phase::Failed,
+        },
+        None if let Some(waiting) = &state.waiting => match waiting.problem.reason.as_str() {
+            dependencies::NOT_READY => Phase::Pending,
+            _ => Phase::Failed,
         },
         None if state.held.is_some() => Phase::Held,
         None if state.failure.is_some() => Phase::Failed,
@@ -133,19 +148,28 @@ pub fn phase(spec: &Spec, state: &State, seen: &Observation) -> Phase {
 fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'static str, String, String) {
     let because = |p: &Problem| (p.reason.clone(), told(p));
     match phase {
+        Phase::Deleting if let Some(dependent) = &seen.dependent => {
+            let message = format!("is being deleted, after {dependent}, which depends on it");
+            ("False", "Deleting".into(), message)
+        }
         Phase::Deleting => ("False", "Deleting".into(), "is being deleted".into()),
         Phase::Suspended => ("False", "Suspended".into(), "spec.suspend is set".into()),
         Phase::Held => {
             let held = state.held.as_ref();
             let message = held.map_or_else(String::new, |h| {
-                let effective =
-                    state.effective.as_ref().map_or_else(String::new, |e| format!("; {e} is running"));
+                let (done, effective) = match &state.effective {
+                    Some(effective) => ("rolled back", format!("; {effective} is running")),
+                    None => ("removed", "; it was the first revision".into()),
+                };
                 format!(
-                    "{} by {} ({}) was rolled back and is held: {}{effective}",
+                    "{} by {} ({}) was {done} and is held: {}{effective}{}{}{}",
                     h.revision,
                     h.revision.author,
                     h.revision.subject,
-                    told(&h.problem)
+                    told(&h.problem),
+                    except(state),
+                    reverted(h),
+                    refused(state)
                 )
             });
             ("False", "RevisionHeld".into(), message)
@@ -153,6 +177,7 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
         Phase::Failed | Phase::RollbackFailed => {
             let problem = match (&state.attempt, &state.failure) {
                 (Some(a), _) => a.problem.as_ref(),
+                (None, _) if state.waiting.is_some() => state.waiting.as_ref().map(|w| &w.problem),
                 (None, Some(f)) => Some(&f.problem),
                 _ => None,
             };
@@ -163,13 +188,14 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
                 return ("False", "RollbackFailed".into(), message);
             }
             if state.attempt.is_none() {
-                if let Some(revision) = state.failure.as_ref().and_then(|f| f.revision.as_ref()) {
+                let waits = state.waiting.as_ref().map(|w| &w.revision);
+                if let Some(revision) = waits.or(state.failure.as_ref().and_then(|f| f.revision.as_ref())) {
                     message = format!("{revision} was not begun: {message}");
                 }
                 if let Some(effective) = &state.effective {
                     message = format!("{message}; {effective} goes on running");
                 }
-            } else if spec.rollback == RollbackMode::Hold {
+            } else if spec.rollback != RollbackMode::Off && spec.first_revision == FirstRevision::Keep {
                 message.push_str(
                     "; it was the first revision, so there is nothing to go back to and it stays in place",
                 );
@@ -182,8 +208,11 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
                 ("False", reason, message)
             }
             Health::Healthy | Health::Unknown => {
-                let message =
+                let mut message =
                     state.effective.as_ref().map_or_else(String::new, |e| format!("{e} is deployed"));
+                if let Some(bake) = &state.bake {
+                    message.push_str(&format!(", and watched until {} (rollback.bake)", bake.until));
+                }
                 ("True", "Deployed".into(), message)
             }
         },
@@ -191,17 +220,28 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
             let attempt = state.attempt.as_ref();
             let what = attempt.map_or_else(String::new, |a| a.revision.to_string());
             let problem = attempt.and_then(|a| a.problem.clone());
+            let hook = attempt.and_then(|a| hooks::running(&state.hooks, a));
             let waits = match (&problem, &seen.health) {
+                (None, _) if let Some(hook) = hook => format!(": {} ({}) runs", hook.object(), hook.point),
                 (Some(p), _) => format!(": {}", told(p)),
                 (None, Health::Progressing(p) | Health::Degraded(p)) => format!(": {}", told(p)),
                 _ => String::new(),
             };
             let (reason, verb) = match phase {
+                Phase::RollingBack if attempt.is_some_and(|a| a.step == Step::Removing) => {
+                    ("RollingBack", "is being removed")
+                }
                 Phase::RollingBack => ("RollingBack", "is being brought back"),
                 Phase::Waiting => ("WaitingForHealth", "is applied and not healthy yet"),
                 _ => ("Applying", "is being applied"),
             };
             ("False", reason.into(), format!("{what} {verb}{waits}"))
+        }
+        Phase::Pending if let Some(waiting) = &state.waiting => {
+            let (reason, why) = because(&waiting.problem);
+            let runs =
+                state.effective.as_ref().map_or_else(String::new, |e| format!("; {e} goes on running"));
+            ("False", reason, format!("{} waits: {why}{runs}", waiting.revision))
         }
         Phase::Pending => match &seen.target {
             Target::Failed(problem) => {
@@ -213,6 +253,21 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
     }
 }
 
+/// While a revision is held: why what came after it could not be begun, if that is so. Empty otherwise.
+fn refused(state: &State) -> String {
+    let Some(failure) = &state.failure else { return String::new() };
+    let why = told(&failure.problem);
+    match (&failure.revision, &state.effective) {
+        (None, _) => format!("; what Git wants now cannot be told: {why}"),
+        (Some(new), Some(effective)) if new.commit == effective.commit => {
+            format!("; the new settings for {effective} were not taken: {why}")
+        }
+        (Some(new), _) => {
+            format!("; the newer {new} by {} ({}) was not begun: {why}", new.author, new.subject)
+        }
+    }
+}
+
 fn healthy(seen: &Observation, working: &bool) -> (&'static str, &'static str, String) {
     match &seen.health {
         Health::Healthy => ("True", "Healthy", String::new()),
@@ -220,6 +275,25 @@ fn healthy(seen: &Observation, working: &bool) -> (&'static str, &'static str, S
         Health::Progressing(p) => (if *working { "Unknown" } else { "False" }, "Progressing", told(p)),
         Health::Degraded(p) => ("False", "Degraded", told(p)),
         Health::Broken(p) => ("False", "Broken", told(p)),
+    }
+}
+
+/// What the rollback did not undo.
+fn except(state: &State) -> String {
+    match state.except.as_slice() {
+        [] => String::new(),
+        some => format!("; not undone: {}", in_words(some)),
+    }
+}
+
+/// What became of the revert of a held revision.
+fn reverted(held: &Held) -> String {
+    match &held.revert {
+        Some(revert) => match &revert.problem {
+            Some(problem) => format!("; Git still has it: {}", problem.message),
+            None => format!("; taken back in Git on branch {}", revert.branch),
+        },
+        None => String::new(),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::api::delivery::{EntryOrigin, Outcome, Phase, Step};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-fn revision(name: &str) -> Revision {
+pub(super) fn revision(name: &str) -> Revision {
     Revision {
         branch: "main".into(),
         commit: format!("{name:0<40}"),
@@ -31,12 +31,13 @@ fn entry(name: &str) -> InventoryEntry {
         digest: String::new(),
         prune: None,
         stale: false,
+        kept: false,
         replicas: None,
         wave: 0,
     }
 }
 
-fn problem(reason: &str) -> Problem {
+pub(super) fn problem(reason: &str) -> Problem {
     Problem {
         reason: reason.into(),
         object: "Deployment shop/web".into(),
@@ -45,37 +46,46 @@ fn problem(reason: &str) -> Problem {
 }
 
 /// A world around the machine: what a reconciler, an API server and Git do.
-struct World {
-    spec: Spec,
-    state: State,
-    seen: Observation,
-    now: Timestamp,
+pub(super) struct World {
+    pub(super) spec: Spec,
+    pub(super) state: State,
+    pub(super) seen: Observation,
+    pub(super) now: Timestamp,
     /// What is in the cluster, and of which revision.
-    cluster: BTreeMap<String, String>,
+    pub(super) cluster: BTreeMap<String, String>,
     /// The objects of each revision.
-    bundles: BTreeMap<String, BTreeSet<String>>,
+    pub(super) bundles: BTreeMap<String, BTreeSet<String>>,
     /// Revisions whose pods break.
-    broken: BTreeSet<String>,
+    pub(super) broken: BTreeSet<String>,
     /// Revisions that never become healthy.
-    slow: BTreeSet<String>,
+    pub(super) slow: BTreeSet<String>,
     /// Revisions that a dry-run refuses, and whether trying again may help.
-    refused: BTreeMap<String, bool>,
+    pub(super) refused: BTreeMap<String, bool>,
     /// Revisions that fail while they are applied.
-    fails_applying: BTreeSet<String>,
-    notices: Vec<Notice>,
-    applied: Vec<String>,
-    wake: Option<Timestamp>,
-    gone: bool,
+    pub(super) fails_applying: BTreeSet<String>,
+    pub(super) notices: Vec<Notice>,
+    /// What comes of reverting a commit, and which were.
+    pub(super) revert: Result<(String, String), Refusal>,
+    pub(super) reverts: Vec<String>,
+    pub(super) applied: Vec<String>,
+    /// The hooks of all revisions.
+    pub(super) hooks: Vec<crate::core::hook::Hook>,
+    /// Jobs of hooks that were made, in order.
+    pub(super) started: Vec<String>,
+    pub(super) wake: Option<Timestamp>,
+    pub(super) gone: bool,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         World {
             spec: Spec {
                 timeout: SignedDuration::from_secs(300),
                 retry_interval: SignedDuration::from_secs(60),
                 prune: true,
                 rollback: RollbackMode::Hold,
+                bake: SignedDuration::ZERO,
+                first_revision: FirstRevision::Keep,
                 suspend: false,
                 deletion: DeletionPolicy::Prune,
                 drift: DriftMode::Correct,
@@ -90,19 +100,23 @@ impl World {
             refused: BTreeMap::new(),
             fails_applying: BTreeSet::new(),
             notices: Vec::new(),
+            revert: Ok(("main".into(), "f".repeat(40))),
+            reverts: Vec::new(),
             applied: Vec::new(),
+            hooks: Vec::new(),
+            started: Vec::new(),
             wake: None,
             gone: false,
         }
     }
 
-    fn push(&mut self, name: &str, objects: &[&str]) {
+    pub(super) fn push(&mut self, name: &str, objects: &[&str]) {
         self.bundles.insert(name.into(), objects.iter().map(|o| (*o).to_owned()).collect());
         self.seen.target = Target::Known(revision(name));
     }
 
     /// One round: observe, decide, act.
-    fn round(&mut self) -> bool {
+    pub(super) fn round(&mut self) -> bool {
         self.seen.health = self.health();
         let decision = next(&self.spec, &self.state, &self.seen, self.now);
         self.state = decision.state;
@@ -115,7 +129,7 @@ impl World {
         acted
     }
 
-    fn forget_what_was_shown(&mut self) {
+    pub(super) fn forget_what_was_shown(&mut self) {
         if self.seen.prepared.as_ref().is_some_and(|p| p.outcome.is_err()) {
             self.seen.prepared = None;
         }
@@ -129,10 +143,12 @@ impl World {
         }
         self.seen.pruned = None;
         self.seen.corrected = None;
+        self.seen.reverted = None;
+        self.seen.hooks.removed.clear();
     }
 
     /// Rounds until nothing is to be done but wait.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for _ in 0..50 {
             if !self.round() {
                 return;
@@ -142,7 +158,7 @@ impl World {
     }
 
     /// Lets time pass, as far as the machine asked to be woken, for so long.
-    fn pass(&mut self, secs: i64) {
+    pub(super) fn pass(&mut self, secs: i64) {
         let until = self.now + SignedDuration::from_secs(secs);
         for _ in 0..1000 {
             match self.wake.filter(|at| *at <= until) {
@@ -158,14 +174,15 @@ impl World {
     }
 
     /// The process dies: all that was only remembered is lost.
-    fn crash(&mut self) {
+    pub(super) fn crash(&mut self) {
         self.seen.prepared = None;
+        self.seen.hooks.planned.clear();
         self.seen.applied = None;
         self.seen.pruned = None;
         self.seen.corrected = None;
     }
 
-    fn act(&mut self, action: Action) -> bool {
+    pub(super) fn act(&mut self, action: Action) -> bool {
         match action {
             Action::Wake(at) => {
                 self.wake = Some(self.wake.map_or(at, |w| w.min(at)));
@@ -175,7 +192,26 @@ impl World {
                 self.notices.push(notice);
                 return false;
             }
-            Action::Keep(_) | Action::Evict(_) => return false,
+            Action::Keep(_) | Action::Evict(_) | Action::RemoveLate(_) => return false,
+            Action::Revert(held) => {
+                self.reverts.push(held.revision.inputs.clone());
+                self.seen.reverted =
+                    Some(Reverted { commit: held.revision.commit, outcome: self.revert.clone() });
+            }
+            Action::RunHook(run) => {
+                let job = (run.namespace, run.job);
+                if self.seen.hooks.jobs.contains_key(&job) {
+                    return false;
+                }
+                self.started.push(format!("{} {} {}", run.point, run.name, run.revision.inputs));
+                self.seen.hooks.jobs.insert(job, JobSeen::Running("u".into()));
+            }
+            Action::RemoveHooks(runs) => {
+                for job in runs.into_iter().map(|run| (run.namespace, run.job)) {
+                    self.seen.hooks.jobs.remove(&job);
+                    self.seen.hooks.removed.push(job);
+                }
+            }
             Action::RemoveFinalizer => {
                 self.gone = true;
                 return false;
@@ -191,6 +227,7 @@ impl World {
                     None => Ok(self.inventory_for(&revision)),
                 };
                 self.seen.applied = None;
+                self.seen.hooks.planned = self.hooks.clone();
                 self.seen.prepared = Some(Prepared { revision, outcome, at: self.now });
             }
             Action::Apply(revision, _) => {
@@ -235,7 +272,7 @@ impl World {
         true
     }
 
-    fn inventory_for(&self, revision: &Revision) -> Vec<InventoryEntry> {
+    pub(super) fn inventory_for(&self, revision: &Revision) -> Vec<InventoryEntry> {
         let objects = &self.bundles[&revision.inputs];
         let mut all: BTreeMap<String, InventoryEntry> =
             self.state.inventory.iter().map(|e| (e.name.clone(), e.clone())).collect();
@@ -245,7 +282,7 @@ impl World {
         all.into_values().map(|e| InventoryEntry { stale: !objects.contains(&e.name), ..e }).collect()
     }
 
-    fn health(&self) -> Health {
+    pub(super) fn health(&self) -> Health {
         let counts: BTreeSet<&String> =
             self.state.inventory.iter().filter(|e| !e.stale).map(|e| &e.name).collect();
         let running = |set: &BTreeSet<String>| {
@@ -260,16 +297,24 @@ impl World {
         }
     }
 
-    fn phase(&self) -> Phase {
+    /// Status, reason and message of a condition.
+    pub(super) fn condition(&self, kind: &str) -> (String, String, String) {
+        let before = crate::api::DeliveryStatus::default();
+        let status = status::status(&self.spec, &self.state, &self.seen, &before, Some(1), self.now);
+        let found = crate::api::condition::get(&status.conditions, kind).unwrap().clone();
+        (found.status, found.reason, found.message)
+    }
+
+    pub(super) fn phase(&self) -> Phase {
         status::phase(&self.spec, &self.state, &self.seen)
     }
 
     /// What runs, as `object=revision`.
-    fn runs(&self) -> Vec<String> {
+    pub(super) fn runs(&self) -> Vec<String> {
         self.cluster.iter().map(|(o, r)| format!("{o}={r}")).collect()
     }
 
-    fn deployed(objects: &[&str]) -> Self {
+    pub(super) fn deployed(objects: &[&str]) -> Self {
         let mut world = World::new();
         world.push("a", objects);
         world.settle();
@@ -534,8 +579,12 @@ fn new_settings_render_the_effective_revision_and_do_not_retry_the_held_one() {
 fn settings_that_broke_the_same_commit_are_held_and_others_are_tried() {
     let with = |settings: &str| Revision { settings: settings.into(), ..revision("a") };
     let mut world = World::deployed(&["web"]);
-    world.state.held =
-        Some(Held { revision: with("s2"), problem: problem("CrashLoopBackOff"), since: stamp(world.now) });
+    world.state.held = Some(Held {
+        revision: with("s2"),
+        problem: problem("CrashLoopBackOff"),
+        since: stamp(world.now),
+        revert: None,
+    });
     world.seen.target = Target::Known(with("s2"));
     world.settle();
     assert_eq!((world.phase(), world.applied.len()), (Phase::Held, 1));
@@ -629,6 +678,7 @@ fn a_person_who_asks_has_a_failed_first_revision_tried_again() {
     assert_eq!(world.phase(), Phase::Failed);
     world.seen.reconcile = Some("now".into());
     world.settle();
+    world.pass(10);
     assert_eq!(world.phase(), Phase::Waiting);
 }
 
@@ -652,12 +702,22 @@ fn settings_that_broke_the_effective_revision_are_not_tried_over_and_over() {
 /// What may happen between two rounds.
 #[derive(Clone, Debug)]
 enum Happening {
-    Push { broken: bool, slow: bool, refused: bool, fails: bool, objects: u8 },
+    Push {
+        broken: bool,
+        slow: bool,
+        refused: bool,
+        fails: bool,
+        objects: u8,
+    },
     Crash,
     Pass(i64),
     Rounds(u8),
     Heal,
     Release,
+    /// What is watched on loses its health, beyond doubt or not.
+    Sicken {
+        broken: bool,
+    },
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -672,6 +732,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         5 => (1u8..6).prop_map(Happening::Rounds),
         1 => Just(Happening::Heal),
         1 => Just(Happening::Release),
+        3 => any::<bool>().prop_map(|broken| Happening::Sicken { broken }),
     ]
 }
 
@@ -681,8 +742,12 @@ proptest! {
     /// Whatever happens in whatever order, with the process dying between any two rounds: once a good commit is there and
     /// all is quiet, exactly its objects run; and before that, once quiet, what runs is one revision as a whole.
     #[test]
-    fn whatever_happens_it_ends_as_one_whole_revision(happenings in prop::collection::vec(happening(), 1..40)) {
+    fn whatever_happens_it_ends_as_one_whole_revision(
+        happenings in prop::collection::vec(happening(), 1..40),
+        bake in prop_oneof![Just(0i64), 1i64..2000],
+    ) {
         let mut world = World::deployed(&["web"]);
+        world.spec.bake = SignedDuration::from_secs(bake);
         let names = ["web", "x", "y", "z"];
         let mut count = 0;
         for happening in happenings {
@@ -702,6 +767,11 @@ proptest! {
                 Happening::Pass(secs) => world.pass(secs),
                 Happening::Rounds(n) => for _ in 0..n { world.round(); },
                 Happening::Heal => { world.slow.clear(); world.broken.clear(); }
+                // After its time nobody goes back for that, and before there is a later revision it cannot be gone back to.
+                Happening::Sicken { broken } => if world.state.bake.is_some() && world.state.attempt.is_none() {
+                    let name = world.state.effective.as_ref().unwrap().inputs.clone();
+                    if broken { world.broken.insert(name); } else { world.slow.insert(name); }
+                },
                 Happening::Release => { world.seen.release = Some(format!("r{count}")); }
             }
         }

@@ -19,16 +19,18 @@ use serde_json::Value;
 const AT_ONCE: usize = 32;
 
 /// Writes what differs. `healthy` tells the health of some of the objects, `superseded` whether a newer revision makes
-/// going on pointless.
+/// going on pointless, `stopping` whether nothing more is to be begun.
 pub async fn run(
     planner: &Planner<'_>,
     work: &mut Work,
     healthy: impl Fn(&Work, &[ObjectId]) -> Health,
     superseded: impl Fn() -> bool,
+    stopping: impl Fn() -> bool + Sync,
 ) -> ApplyEnd {
     let bundle = work.bundle.clone();
     let waves = plan::waves(&bundle);
     let brings = plan::brings(bundle.objects());
+    let stopping = &stopping;
     let mut before: Vec<ObjectId> = Vec::new();
     let mut last = None;
     for (wave, objects) in &waves {
@@ -54,7 +56,10 @@ pub async fn run(
         for manifest in later {
             let id = manifest.id();
             let entry = work.inventory.iter().find(|e| e.is(&id)).filter(|e| e.uid.is_some()).cloned();
-            match planner.plan_object(manifest, entry.as_ref(), &plan::Brings::default(), false).await {
+            match planner
+                .plan_object(manifest, entry.as_ref(), &plan::Brings::default(), false, work.goal)
+                .await
+            {
                 Ok(planned) => {
                     if let (Some(origin), Some(entry)) = (planned.origin, work.entry_mut(&manifest.id())) {
                         entry.origin = origin;
@@ -77,12 +82,17 @@ pub async fn run(
         let mut writes = Vec::new();
         for manifest in objects.iter().copied().filter(|o| to_do(work, o)) {
             if let Some(planned) = work.plan.get(&manifest.id()).cloned() {
-                writes.push(async move { (manifest, write(planner, manifest, &planned).await) });
+                writes.push(async move {
+                    match stopping() {
+                        true => None,
+                        false => Some((manifest, write(planner, manifest, &planned).await)),
+                    }
+                });
             }
         }
         let results: Vec<_> = stream::iter(writes).buffer_unordered(AT_ONCE).collect().await;
         let mut failed = None;
-        for (manifest, result) in results {
+        for (manifest, result) in results.into_iter().flatten() {
             match result {
                 Ok(done) => record(work, manifest, done),
                 Err(refusal) => {
@@ -96,6 +106,9 @@ pub async fn run(
         }
         if let Some(refusal) = failed {
             return ApplyEnd::Failed(refusal);
+        }
+        if stopping() {
+            return ApplyEnd::Blocked("the daemon is stopping".into());
         }
         before.extend(objects.iter().map(|o| o.id()));
         last = Some(*wave);
@@ -124,7 +137,10 @@ async fn write(planner: &Planner<'_>, manifest: &Manifest, planned: &Planned) ->
     let missing = || ApplyError::new(manifest.id(), Cause::KindUnknown { kind: manifest.gvk().to_string() });
     let resource = planner.discovery.resource(&manifest.gvk()).ok_or_else(|| refuse(missing()))?;
     let (namespace, name) = (manifest.namespace(), manifest.name());
-    let value = with_replicas(manifest.to_value(), planned.replicas);
+    let value = match &planned.instead {
+        Some(value) => (**value).clone(),
+        None => with_replicas(manifest.to_value(), planned.replicas),
+    };
     let guard = match &planned.act {
         Act::Unchanged | Act::Later => Guard::Any,
         Act::Record { uid, digest } => {

@@ -1,6 +1,6 @@
 //! Drift of a Delivery's objects: seen by the digest that the watch keeps, looked at once, reported and mended.
 
-use super::work::Act;
+use super::work::{Act, Work};
 use super::{Scope, bundle_of};
 use crate::api::delivery::{DriftMode, InventoryEntry, Revision};
 use crate::api::drift_report::{DriftEpisode, DriftReport, DriftReportSpec, DriftedField, DriftedObject};
@@ -9,7 +9,7 @@ use crate::core::autoscale::with_replicas;
 use crate::core::bundle::Bundle;
 use crate::core::drift::{ObjectDrift, drift};
 use crate::core::manifest::{Manifest, ObjectId};
-use crate::core::rollout::{back_off, stamp};
+use crate::core::rollout::{ApplyEnd, Health, back_off, stamp};
 use crate::reconcile::live::version;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
@@ -54,6 +54,11 @@ impl Seen {
     /// How many objects differ.
     pub fn count(&self) -> usize {
         self.looked.values().filter(|(_, d)| d.is_some()).count()
+    }
+
+    /// Whether an object is known to differ.
+    pub fn differs(&self, id: &ObjectId) -> bool {
+        self.looked.get(id).is_some_and(|(_, drifted)| drifted.is_some())
     }
 
     fn objects(&self) -> Vec<DriftedObject> {
@@ -221,7 +226,8 @@ pub async fn correct(
     let objects: Vec<Manifest> = ids.iter().filter_map(|id| bundle.get(id).cloned()).collect();
     let Ok(partial) = Bundle::new(objects) else { return None };
     let live = scope.live_fn();
-    let planner = scope.planner(&live, None);
+    let owner = scope.owner_fn();
+    let planner = scope.planner(&live, &owner, None);
     let entries: Vec<InventoryEntry> = inventory.iter().filter(|e| ids.contains(&e.id())).cloned().collect();
     let result = async {
         let mut work =
@@ -232,10 +238,10 @@ pub async fn correct(
                 planned.act = Act::Update { uid: uid.clone(), release: Vec::new() };
             }
         }
-        match super::apply::run(&planner, &mut work, |_, _| crate::core::rollout::Health::Healthy, || false)
-            .await
-        {
-            crate::core::rollout::ApplyEnd::Failed(refusal) => Err(refusal),
+        let stopping = || scope.daemon.is_stopping();
+        let healthy = |_: &Work, _: &[ObjectId]| Health::Healthy;
+        match super::apply::run(&planner, &mut work, healthy, || false, stopping).await {
+            ApplyEnd::Failed(refusal) => Err(refusal),
             _ => Ok(work),
         }
     }

@@ -1,28 +1,37 @@
 //! The controller of Deliveries: observe, ask the state machine, write the state, act. Each round may be the last one
 //! of this process; the next one goes on from what stands in status.
 
+mod admission;
+pub mod adopted;
 pub mod apply;
 pub mod bundle;
+pub mod depends;
 pub mod drift;
+mod except;
 mod finish;
+pub mod hooks;
 pub mod inventory;
+mod late;
 mod observe;
 mod pods;
 pub mod prepare;
 pub mod prune;
+mod revert;
 pub mod settings;
+mod words;
 pub mod work;
 
 use super::daemon::{Daemon, lock};
 use super::live::Kept;
-use crate::api::delivery::{Goal, InventoryEntry, Revision, Step};
+use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Revision};
 use crate::api::{Delivery, DeliveryStatus, names};
 use crate::cluster::Access;
 use crate::cluster::watch::{Entry, Filter};
 use crate::core::bundle::Bundle;
+use crate::core::lost;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
-use crate::core::rollout::{Action, ApplyEnd, Refusal, Spec, State, next, status};
+use crate::core::rollout::{Action, ApplyEnd, Refusal, Spec, State, dependencies, next, status};
 use bundle::refusal;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -36,9 +45,6 @@ use work::Memory;
 
 /// Rounds of observe, decide and act within one reconcile. A Delivery that needs more goes on in the next one.
 const ROUNDS: usize = 24;
-
-/// Words of a condition are brought up to date this often at most while nothing else changes.
-const WORDS: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 
 /// How soon drift that could not be looked at, or told, is looked at again.
 const DRIFT_RETRY: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
@@ -124,6 +130,7 @@ impl<'a> Scope<'a> {
     pub fn planner<'p>(
         &'p self,
         live: &'p (dyn Fn(&Manifest) -> Option<Live> + Sync),
+        owner: &'p (dyn Fn(&str) -> Option<String> + Sync),
         previous: Option<Arc<Bundle>>,
     ) -> Planner<'p> {
         Planner {
@@ -134,7 +141,20 @@ impl<'a> Scope<'a> {
             live,
             now: self.daemon.now(),
             previous,
+            owner,
+            knows: prepare::Knows::All,
         }
+    }
+
+    /// Which Delivery a value of our label stands for.
+    pub fn owner_fn(&self) -> impl Fn(&str) -> Option<String> + Sync + use<'_, 'a> {
+        |label| self.daemon.owner(label)
+    }
+
+    /// Whether a person said that what carries the label is this Delivery's, whatever its status knows.
+    pub fn is_adopted_again(&self) -> bool {
+        let uid = self.delivery.annotations().get(names::ADOPT);
+        uid.is_some() && uid == self.delivery.metadata.uid.as_ref()
     }
 
     /// Tells people, by an event on the Delivery.
@@ -143,8 +163,15 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// One reconcile of a Delivery, counted, with its name and the revision that it is about on every line of the log.
+/// One reconcile of a Delivery, as kube's controller asks for it.
 pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controller::Action, Error> {
+    let again = look(delivery, daemon).await?;
+    Ok(again.map_or_else(controller::Action::await_change, controller::Action::requeue))
+}
+
+/// One reconcile of a Delivery, counted, with its name and the revision that it is about on every line of the log.
+/// Answers how soon it is to be looked at again if nothing happens before.
+pub async fn look(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<Duration>, Error> {
     let span = tracing::info_span!(
         "delivery",
         delivery = %daemon.name(&delivery),
@@ -176,20 +203,20 @@ fn log_revision(daemon: &Daemon, delivery: &Delivery, logged: &mut String) {
     }
 }
 
-async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controller::Action, Error> {
+async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<Duration>, Error> {
     let memory = daemon.memory(&delivery);
     let mut memory = memory.lock().await;
     let mut delivery = newer(delivery, memory.latest.take());
     // Kept whatever becomes of this round: the watch may show an older one for a while.
     memory.latest = Some(delivery.clone());
     if daemon.is_stopping() {
-        return Ok(controller::Action::await_change());
+        return Ok(None);
     }
     let deleting = delivery.metadata.deletion_timestamp.is_some();
     let ours = delivery.finalizers().iter().any(|f| f == names::FINALIZER);
     if deleting && !ours {
         daemon.forget(&delivery);
-        return Ok(controller::Action::await_change());
+        return Ok(None);
     }
     if !ours {
         delivery =
@@ -202,14 +229,31 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
             .map_err(|e| Error::Inventory(Box::new(e)))?;
         delivery = Arc::new(whole);
     }
+    if !deleting
+        && delivery.annotations().contains_key(names::ADOPT)
+        && delivery.status.as_ref().is_some_and(|s| !lost::is_blank(s))
+    {
+        // It was said about that one loss; another one is asked about again.
+        delivery =
+            finish::forget_adoption(&daemon, &delivery).await.map_err(|e| Error::Finalizer(Box::new(e)))?;
+        memory.latest = Some(delivery.clone());
+    }
     let mut logged = String::new();
     for _ in 0..ROUNDS {
+        // Told to end, or not the one who works any more: what was begun is finished, and nothing is decided.
+        if daemon.is_stopping() {
+            return Ok(None);
+        }
         log_revision(&daemon, &delivery, &mut logged);
         let access = daemon.access(&delivery, &mut memory);
         let before = delivery.status.clone().unwrap_or_default();
         daemon.note_owned(&delivery, before.inventory.len());
+        if lost::is_blank(&before) {
+            memory.forget_what_was_written();
+        }
         let now = daemon.now();
         let decision;
+        let standing;
         let written;
         let mut wake: Option<Timestamp> = None;
         {
@@ -229,17 +273,20 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
             decision = next(&spec, &State::from(&before), &seen, now);
             let status =
                 status::status(&spec, &decision.state, &seen, &before, delivery.metadata.generation, now);
-            let worded = memory.worded_at.is_none_or(|at| at + WORDS <= now);
+            // A clock that was set back must not silence it.
+            let words_at = memory.worded_at.filter(|at| *at <= now).map_or(now, |at| words::due(&status, at));
+            let generation = delivery.metadata.generation.unwrap_or_default();
+            standing = dependencies::standing(&spec, &decision.state, &seen, generation);
             // What is about to be found out is written together with what it led to. A failure that was cleared is lost
             // without harm.
             let begun = |state: &State| (state.attempt.clone(), state.held.clone(), state.effective.clone());
             let finding_out = begun(&decision.state) == begun(&State::from(&before))
                 && decision.actions.iter().any(|a| matches!(a, Action::Prepare(..)));
-            written = (!finding_out && must_write(&before, &status, worded)).then_some(status.clone());
+            written = (!finding_out && words::must_write(&before, &status, words_at <= now))
+                .then_some(status.clone());
             // Words that wait a little are written then, also if nothing else happens.
             if written.is_none() && !finding_out && status != before {
-                let at = memory.worded_at.map_or(now, |at| at + WORDS);
-                wake = Some(wake.map_or(at, |w| w.min(at)));
+                wake = Some(wake.map_or(words_at, |w| w.min(words_at)));
             }
         }
         if let Some(status) = written {
@@ -253,12 +300,14 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
                 }
                 // Somebody else wrote it: what we decided was decided on something old.
                 Err(kube::Error::Api(e)) if e.code == 409 || e.code == 404 => {
-                    return Ok(controller::Action::requeue(Duration::from_millis(200)));
+                    return Ok(Some(Duration::from_millis(200)));
                 }
                 Err(error) => return Err(Error::Status(Box::new(error))),
             }
         }
         memory.latest = Some(delivery.clone());
+        let key = (delivery.namespace().unwrap_or_default(), delivery.name_any());
+        daemon.wake_keys(daemon.dependencies.note(&key, standing));
         memory.forget_what_was_shown();
         let scope = Scope::new(&daemon, &delivery, access);
         let mut again = false;
@@ -269,17 +318,23 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
                 Next::Wake(at) => wake = Some(wake.map_or(at, |w| w.min(at))),
                 Next::Gone => {
                     daemon.forget(&delivery);
-                    return Ok(controller::Action::await_change());
+                    return Ok(None);
                 }
             }
         }
         if !again {
-            if let Some(at) = observe::looks_again(&memory) {
+            for at in [observe::looks_again(&memory), hooks::looks_again(&memory, now)].into_iter().flatten()
+            {
                 wake = Some(wake.map_or(at, |w| w.min(at)));
+            }
+            if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none()) {
+                memory.previous = None;
             }
             if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none() && s.failure.is_none()) {
                 memory.work = None;
-                memory.pods.clear();
+                if delivery.status.as_ref().is_some_and(|s| s.bake.is_none()) {
+                    memory.pods.clear();
+                }
             }
             let mut rest = Duration::try_from(scope.interval()).unwrap_or(Duration::from_secs(600));
             if memory.settings_missing {
@@ -292,10 +347,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
                 }
                 None => rest,
             };
-            return Ok(controller::Action::requeue(rest));
+            return Ok(Some(rest));
         }
     }
-    Ok(controller::Action::requeue(Duration::from_millis(100)))
+    Ok(Some(Duration::from_millis(100)))
 }
 
 /// The newer of what the watch shows and what we wrote last. Versions of one kind of object can be compared as numbers.
@@ -307,37 +362,22 @@ fn newer(shown: Arc<Delivery>, ours: Option<Arc<Delivery>>) -> Arc<Delivery> {
     }
 }
 
-/// Whether a status says more than the one that stands: what only changed its words waits a little. While objects are
-/// being applied their health comes and goes; that waits too, for what becomes of it is written anyway.
-fn must_write(before: &DeliveryStatus, after: &DeliveryStatus, worded: bool) -> bool {
-    if before == after {
-        return false;
-    }
-    if worded {
-        return true;
-    }
-    let applying = after.attempt.as_ref().is_some_and(|a| a.step == Step::Applying);
-    let bare = |status: &DeliveryStatus| {
-        let mut status = status.clone();
-        status.observed_generation = None;
-        for condition in &mut status.conditions {
-            condition.message.clear();
-            condition.observed_generation = None;
-        }
-        if applying {
-            status.conditions.clear();
-        }
-        status
-    };
-    bare(before) != bare(after)
-}
-
 /// Watches what the Delivery has, and what it is about to have; ends the watches that it needs no more.
 fn watch(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
     let work = memory.work.iter().flat_map(|w| w.inventory.iter());
     let mut kinds: BTreeMap<Gvk, BTreeSet<String>> = BTreeMap::new();
     for entry in status.inventory.iter().chain(work) {
         kinds.entry(entry.gvk()).or_default().insert(entry.namespace.clone());
+    }
+    for (kind, namespace) in hooks::watched(status) {
+        kinds.entry(kind).or_default().insert(namespace);
+    }
+    // A late request may still bring these back.
+    let now = scope.daemon.now();
+    for entry in status.removed.iter().filter(|r| r.counts(now)) {
+        if kinds.contains_key(&entry.gvk()) || scope.daemon.discovery.resource(&entry.gvk()).is_some() {
+            kinds.entry(entry.gvk()).or_default().insert(entry.namespace.clone());
+        }
     }
     memory.interests.retain(|kind, (of, _)| kinds.contains_key(kind) && *of == scope.account());
     ensure_watches(scope, memory, kinds);
@@ -387,6 +427,11 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
         }
         Action::Keep(revision) => {
             finish::keep(scope, memory, status, &revision).await;
+            adopted::forget(scope, memory, status).await;
+            return Next::Done;
+        }
+        Action::Revert(held) => {
+            revert::begin(scope, memory, &held);
             return Next::Done;
         }
         Action::RemoveFinalizer => {
@@ -408,6 +453,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 {
                     work.written = written;
                 }
+                adopted::keep(scope, memory, &work).await;
                 finish::keep_ahead(scope, memory, status, &revision).await;
                 memory.work = Some(work);
             }
@@ -428,7 +474,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 true => remove(scope, &work.inventory, prune::What::Before, previous.as_deref()).await,
                 false => crate::core::rollout::Pruned { inventory: work.inventory.clone(), refusal: None },
             };
-            let planner = scope.planner(&live, previous);
+            let owner = scope.owner_fn();
+            let planner = scope.planner(&live, &owner, previous);
             work.inventory = before.inventory;
             let end = match before.refusal {
                 Some(refusal) => ApplyEnd::Failed(refusal),
@@ -440,7 +487,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                         observe::health(scope, &some, Some(work), pods)
                     };
                     let superseded = || scope.daemon.commit_moved(scope.delivery, memory);
-                    apply::run(&planner, &mut work, healthy, superseded).await
+                    apply::run(&planner, &mut work, healthy, superseded, || scope.daemon.is_stopping()).await
                 }
             };
             let end = match end {
@@ -458,6 +505,14 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             let what = if scope.spec().prune { prune::What::Stale } else { prune::What::Failed };
             let pruned = remove(scope, &status.inventory, what, good.as_deref()).await;
             memory.pruned = Some(pruned);
+        }
+        Action::RunHook(run) => return hooks::run(scope, memory, &run).await,
+        Action::RemoveHooks(runs) => return hooks::remove(scope, memory, &runs).await,
+        Action::RemoveLate(late) => {
+            return match late::remove(scope, memory, &late).await {
+                Some(at) => Next::Wake(at),
+                None => Next::Done,
+            };
         }
         Action::Evict(pods) => {
             prune::evict(scope, &pods).await;
@@ -492,15 +547,42 @@ async fn remove(
     what: prune::What,
     good: Option<&Bundle>,
 ) -> crate::core::rollout::Pruned {
-    let never_good = |entry: &InventoryEntry| good.is_none_or(|b| b.get(&entry.id()).is_none());
-    prune::run(&scope.access, &scope.daemon.discovery, &scope.label, inventory, what, never_good).await
+    let never_good = |e: &InventoryEntry| !e.kept && good.is_none_or(|b| b.get(&e.id()).is_none());
+    let gives_back = |e: &InventoryEntry| e.stale && e.origin == EntryOrigin::Adopted && never_good(e);
+    let released = matches!(what, prune::What::Stale | prune::What::Failed | prune::What::Before);
+    let mut befores = adopted::Befores::new();
+    if released && inventory.iter().any(gives_back) {
+        match adopted::kept(scope.delivery, &scope.access).await {
+            Ok(kept) => befores = kept,
+            Err(error) => {
+                // The server's words about a Secret are not passed on.
+                let code = match &error {
+                    kube::Error::Api(status) => status.code.to_string(),
+                    _ => "no answer".into(),
+                };
+                let text = format!("what adopted objects were before could not be read ({code})");
+                let refusal = Some(refusal("AdoptedUnreadable", text, true));
+                return crate::core::rollout::Pruned { inventory: inventory.to_vec(), refusal };
+            }
+        }
+    }
+    prune::run(&scope.access, &scope.daemon.discovery, &scope.label, inventory, what, never_good, &befores)
+        .await
 }
 
 /// The bundle of the effective revision, to tell which fields left Git. Without it (its commit is lost) fields that
 /// somebody else co-owns stay.
-async fn previous(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> Option<Arc<Bundle>> {
-    let effective = status.effective.as_ref()?;
-    bundle_of(scope, memory, effective).await.ok()
+async fn previous(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) -> Option<Arc<Bundle>> {
+    let of = (scope.delivery.metadata.generation, status.effective.clone()?);
+    // Planning, applying and pruning each ask, and rendering may mean running kustomize.
+    if let Some((known, bundle)) = &memory.previous
+        && *known == of
+    {
+        return Some(bundle.clone());
+    }
+    let bundle = bundle_of(scope, memory, &of.1).await.ok()?;
+    memory.previous = Some((of, bundle.clone()));
+    Some(bundle)
 }
 
 async fn prepare(
@@ -519,10 +601,28 @@ async fn prepare(
         kinds.entry(object.gvk()).or_default().insert(object.namespace().to_owned());
     }
     ensure_watches(scope, memory, kinds);
+    if goal == Goal::Rollback {
+        admission::first(scope, &bundle, &status.inventory).await?;
+    }
+    hooks::try_out(scope, &bundle, revision, goal).await?;
     let previous = previous(scope, memory, status).await;
     let live = scope.live_fn();
-    let planner = scope.planner(&live, previous);
-    planner.plan(revision, goal, bundle, &status.inventory).await
+    let owner = scope.owner_fn();
+    let mut planner = scope.planner(&live, &owner, previous);
+    let name = scope.delivery.name_any();
+    planner.knows = match lost::is_blank(status) {
+        false => prepare::Knows::All,
+        true if scope.is_adopted_again() => prepare::Knows::Adopting,
+        true => prepare::Knows::Nothing(&name),
+    };
+    let work = planner.plan(revision, goal, bundle, &status.inventory).await?;
+    let again = work.plan.values().filter(|p| p.lost).count();
+    if again > 0 {
+        let text =
+            format!("{again} objects that carry the label are this Delivery's again, as a person said");
+        scope.notify(false, "Adopted", "", &text);
+    }
+    Ok(work)
 }
 
 /// The bundle of a revision, from the cache or rendered.

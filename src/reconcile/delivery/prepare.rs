@@ -3,10 +3,12 @@
 use super::work::{Act, Planned, Work};
 use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Problem, Revision};
 use crate::api::names;
-use crate::cluster::apply::{Guard, dry_run, get, list};
-use crate::cluster::{Access, ApplyError, Cause, Discovery};
+use crate::cluster::apply::{Guard, dry_run, get, list, list_labelled};
+use crate::cluster::{Access, ApplyError, Cause, Discovery, Resource};
 use crate::core::autoscale;
 use crate::core::bundle::Bundle;
+use crate::core::closest::closest;
+use crate::core::lost;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::{self, Brings, Known, Live};
 use crate::core::removal::removals;
@@ -35,6 +37,21 @@ pub struct Planner<'a> {
     pub now: jiff::Timestamp,
     /// The bundle that was applied before, to tell which fields left Git.
     pub previous: Option<Arc<Bundle>>,
+    /// Which Delivery (`namespace/name`) a value of our label stands for, if one that is known here.
+    pub owner: &'a (dyn Fn(&str) -> Option<String> + Sync),
+    /// What the Delivery's status knows.
+    pub knows: Knows<'a>,
+}
+
+/// What a Delivery's status knows of its objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knows<'a> {
+    /// All of them.
+    All,
+    /// Nothing: the Delivery (its name is here) is new, or its status was lost.
+    Nothing(&'a str),
+    /// Nothing, and a person said that what carries our label is the Delivery's.
+    Adopting,
 }
 
 /// A refusal about an object of the bundle: says where in Git it stands.
@@ -42,10 +59,11 @@ pub fn refused(manifest: &Manifest, error: &ApplyError) -> Refusal {
     let place = manifest.origin.to_string();
     let message =
         if place.is_empty() { error.cause.to_string() } else { format!("{} ({place})", error.cause) };
+    // A plan that is out of date is made anew, and a namespace is often made by somebody else a little later.
+    let passes = error.cause.needs_new_plan() || matches!(error.cause, Cause::NamespaceMissing { .. });
     Refusal {
         problem: Problem { reason: error.cause.reason().into(), object: manifest.id().to_string(), message },
-        // A plan that is out of date is made anew.
-        transient: error.is_transient() || error.cause.needs_new_plan(),
+        transient: error.is_transient() || passes,
     }
 }
 
@@ -89,15 +107,18 @@ impl Planner<'_> {
         for (manifest, entry, looked) in looked {
             let brings = &brings;
             asked.push(async move {
-                let planned = self.plan_looked(manifest, entry, looked, brings, clears).await?;
+                let planned = self.plan_looked(manifest, entry, looked, brings, clears, goal).await?;
                 Ok::<_, Refusal>((manifest.id(), planned))
             });
         }
         let planned: Vec<(ObjectId, Planned)> =
             stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await?;
         let plan: BTreeMap<ObjectId, Planned> = planned.into_iter().collect();
+        let lost: Vec<ObjectId> = plan.iter().filter(|(_, p)| p.lost).map(|(id, _)| id.clone()).collect();
+        let let_go = self.lost(&bundle, &lost).await?;
         let origins = plan.iter().filter_map(|(id, p)| Some((id.clone(), p.origin?))).collect();
-        let inventory = plan::inventory_for(&bundle, inventory, &origins);
+        let mut inventory = plan::inventory_for(&bundle, inventory, &origins);
+        inventory.extend(let_go);
         Ok(Work {
             revision: revision.clone(),
             goal,
@@ -112,6 +133,41 @@ impl Planner<'_> {
         })
     }
 
+    /// What a lost status leads to: a refusal that names the objects, or the entries of those that are not in Git once a person
+    /// said that all are the Delivery's. Nothing is asked where nothing was lost.
+    async fn lost(&self, bundle: &Bundle, lost: &[ObjectId]) -> Result<Vec<InventoryEntry>, Refusal> {
+        match self.knows {
+            Knows::All => Ok(Vec::new()),
+            Knows::Nothing(_) if lost.is_empty() => Ok(Vec::new()),
+            Knows::Nothing(delivery) => {
+                // What cannot be listed is not named; that something was lost is known without.
+                let others = self.labelled_besides(bundle).await.unwrap_or_default();
+                let others: Vec<ObjectId> = others.iter().map(InventoryEntry::id).collect();
+                Err(Refusal { problem: lost::problem(delivery, lost, &others), transient: false })
+            }
+            Knows::Adopting => self.labelled_besides(bundle).await,
+        }
+    }
+
+    /// Objects of the kinds that a bundle names, where it names them, that carry our label and are not in it.
+    async fn labelled_besides(&self, bundle: &Bundle) -> Result<Vec<InventoryEntry>, Refusal> {
+        let mut kinds: BTreeMap<(Gvk, String), &Manifest> = BTreeMap::new();
+        for manifest in bundle.objects() {
+            kinds.entry((manifest.gvk(), manifest.namespace().to_owned())).or_insert(manifest);
+        }
+        let mut found = Vec::new();
+        for ((gvk, namespace), manifest) in kinds {
+            let Some(resource) = self.discovery.resource(&gvk) else { continue };
+            let all = list_labelled(self.access, &resource, &namespace, self.label)
+                .await
+                .map_err(|e| refused(manifest, &e))?;
+            let entries =
+                all.iter().filter(|o| !lost::is_made_by_controller(o)).map(|o| lost::entry(&gvk, o));
+            found.extend(entries.filter(|e| bundle.get(&e.id()).is_none()));
+        }
+        Ok(found)
+    }
+
     /// What is to be done with an object.
     pub async fn plan_object(
         &self,
@@ -119,8 +175,9 @@ impl Planner<'_> {
         entry: Option<&InventoryEntry>,
         brings: &Brings,
         clears: bool,
+        goal: Goal,
     ) -> Result<Planned, Refusal> {
-        self.plan_looked(manifest, entry, self.look(manifest, entry), brings, clears).await
+        self.plan_looked(manifest, entry, self.look(manifest, entry), brings, clears, goal).await
     }
 
     /// What is known of an object without asking.
@@ -138,19 +195,17 @@ impl Planner<'_> {
         looked: Looked,
         brings: &Brings,
         clears: bool,
+        goal: Goal,
     ) -> Result<Planned, Refusal> {
         let Looked { digest, live, known } = looked;
         if known == Known::Unchanged {
-            return Ok(Planned {
-                act: Act::Unchanged,
-                digest,
-                origin: None,
-                replicas: entry.and_then(|e| e.replicas),
-            });
+            let replicas = entry.and_then(|e| e.replicas);
+            return Ok(Planned::by_manifest(Act::Unchanged, digest, None, replicas));
         }
-        self.ask(manifest, digest, entry, live, brings, clears).await
+        self.ask(manifest, digest, entry, live, brings, clears, goal).await
     }
 
+    #[allow(clippy::too_many_arguments)]
     async fn ask(
         &self,
         manifest: &Manifest,
@@ -159,11 +214,12 @@ impl Planner<'_> {
         live: Option<Live>,
         brings: &Brings,
         clears: bool,
+        goal: Goal,
     ) -> Result<Planned, Refusal> {
         let gvk = manifest.gvk();
         let refuse = |error: &ApplyError| refused(manifest, error);
         let mut replicas = None;
-        let act = |act| Ok(Planned { act, digest: digest_.clone(), origin: None, replicas: None });
+        let act = |act| Ok(Planned::by_manifest(act, digest_.clone(), None, None));
         let unknown_kind = || ApplyError::new(manifest.id(), Cause::KindUnknown { kind: gvk.to_string() });
         let comes_later = brings.kinds.contains(&(gvk.group.clone(), gvk.kind.clone()));
         let found = self.discovery.find(&gvk).await.map_err(|e| Refusal {
@@ -194,6 +250,12 @@ impl Planner<'_> {
         let applied = match answer {
             Ok(applied) => applied,
             Err(error) => {
+                if goal == Goal::Rollback
+                    && let Some(planned) =
+                        self.as_close_as_it_goes(&resource, manifest, &digest_, &error).await?
+                {
+                    return Ok(planned);
+                }
                 return match &error.cause {
                     Cause::NamespaceMissing { namespace } if brings.namespaces.contains(namespace) => {
                         act(Act::Later)
@@ -205,8 +267,8 @@ impl Planner<'_> {
                             .map_err(|e| refuse(&e))?;
                         let Some(there) = there else { return act(Act::Create) };
                         let label = there["metadata"]["labels"][names::DELIVERY_LABEL].as_str();
-                        if label.is_some_and(|l| l != self.label) {
-                            return Err(conflict(manifest));
+                        if let Some(label) = label.filter(|l| *l != self.label) {
+                            return Err(self.conflict(manifest, label));
                         }
                         // Also where what stands there said so: a rollback gets back the way that the failed commit
                         // came.
@@ -214,12 +276,27 @@ impl Planner<'_> {
                         if !may_recreate(manifest) && !said_so {
                             return Err(refuse(&error));
                         }
-                        let origin = label.is_none().then_some(EntryOrigin::Adopted);
+                        let lost = label.is_some() && self.knows != Knows::All;
+                        let origin = (label.is_none() || lost).then_some(EntryOrigin::Adopted);
+                        let unlabelled = label.is_none();
                         let act = Act::Recreate { uid: text(&there, "uid") };
-                        Ok(Planned { act, digest: digest_, origin, replicas })
+                        let mut planned = Planned::by_manifest(act, digest_, origin, replicas);
+                        planned.found = unlabelled.then(|| Arc::new(there));
+                        planned.lost = lost;
+                        if goal == Goal::Rollback && manifest.gvk().kind == "Job" {
+                            planned.except = Some(
+                                "is run again as the last good revision has it; what it did in the failed one, if it ran, \
+                                 is not undone"
+                                    .into(),
+                            );
+                        }
+                        Ok(planned)
                     }
                     // It may be what the new definition in the same bundle allows.
                     Cause::Invalid { .. } | Cause::UnknownField { .. } if comes_later => act(Act::Later),
+                    Cause::RoleMissing { .. } | Cause::Escalates { .. } if brings.role_of(manifest) => {
+                        act(Act::Later)
+                    }
                     // It cannot be tried; whatever is wrong with it shows while applying.
                     Cause::WebhookNoDryRun { .. } => act(Act::Later),
                     Cause::Invalid { .. } | Cause::QuotaExceeded { .. } if clears => act(Act::Later),
@@ -228,17 +305,13 @@ impl Planner<'_> {
             }
         };
         if applied.created {
-            return Ok(Planned {
-                act: Act::Create,
-                digest: digest_,
-                origin: Some(EntryOrigin::Created),
-                replicas,
-            });
+            let origin = Some(EntryOrigin::Created);
+            return Ok(Planned::by_manifest(Act::Create, digest_, origin, replicas));
         }
         let uid = text(&applied.object, "uid");
         let ours = live.as_ref().is_some_and(|l| l.uid == uid && l.label == self.label)
             || entry.is_some_and(|e| e.uid.as_deref() == Some(&uid));
-        let mut origin = None;
+        let (mut origin, mut found) = (None, None);
         if !ours {
             let there = get(self.access, &resource, manifest.namespace(), manifest.name())
                 .await
@@ -246,11 +319,16 @@ impl Planner<'_> {
             let label = there.as_ref().and_then(|o| o["metadata"]["labels"][names::DELIVERY_LABEL].as_str());
             origin = Some(match label {
                 Some(label) if label == self.label => EntryOrigin::Created,
-                Some(_) => return Err(conflict(manifest)),
+                Some(label) => return Err(self.conflict(manifest, label)),
                 None => EntryOrigin::Adopted,
             });
+            found = there.filter(|_| origin == Some(EntryOrigin::Adopted)).map(Arc::new);
         }
         let adopting = origin == Some(EntryOrigin::Adopted);
+        let lost = !adopting && self.knows != Knows::All;
+        if lost {
+            origin = Some(EntryOrigin::Adopted);
+        }
         let previous = before.map(Manifest::to_value);
         let release = removals(previous.as_ref(), &value, &applied.object, adopting);
         let after = digest(&applied.object, self.key);
@@ -258,7 +336,62 @@ impl Planner<'_> {
             && release.is_empty()
             && live.as_ref().is_some_and(|l| !l.digest.is_empty() && l.digest == after);
         let act = if same { Act::Record { uid, digest: after } } else { Act::Update { uid, release } };
-        Ok(Planned { act, digest: digest_, origin, replicas })
+        Ok(Planned { found, lost, ..Planned::by_manifest(act, digest_, origin, replicas) })
+    }
+
+    /// Going back, an object that holds data is neither deleted nor in the way of all others when it cannot be changed
+    /// back: what Kubernetes takes is applied, and the rest is listed.
+    async fn as_close_as_it_goes(
+        &self,
+        resource: &Resource,
+        manifest: &Manifest,
+        digest_: &str,
+        error: &ApplyError,
+    ) -> Result<Option<Planned>, Refusal> {
+        let refuses = matches!(error.cause, Cause::Invalid { .. } | Cause::Immutable { .. })
+            || matches!(error.cause, Cause::Refused { code: 422 | 403, .. });
+        let gvk = manifest.gvk();
+        if !refuses || !plan::is_precious(&gvk.group, &gvk.kind) {
+            return Ok(None);
+        }
+        let there = get(self.access, resource, manifest.namespace(), manifest.name())
+            .await
+            .map_err(|e| refused(manifest, &e))?;
+        // One that is another Delivery's, or nobody's, is refused like any other.
+        let Some(there) =
+            there.filter(|o| o["metadata"]["labels"][names::DELIVERY_LABEL].as_str() == Some(self.label))
+        else {
+            return Ok(None);
+        };
+        let uid = text(&there, "uid");
+        if let Some((value, except)) = closest(&manifest.to_value(), &there)
+            && let Ok(answer) = dry_run(self.access, resource, &value, Guard::Uid(&uid)).await
+        {
+            let after = digest(&answer.object, self.key);
+            let act = match after == digest(&there, self.key) {
+                true => Act::Record { uid, digest: after },
+                false => Act::Update { uid, release: Vec::new() },
+            };
+            let mut planned = Planned::by_manifest(act, digest_.to_owned(), None, None);
+            planned.instead = Some(Arc::new(value));
+            planned.except = Some(except);
+            return Ok(Some(planned));
+        }
+        let mut planned = Planned::by_manifest(Act::Unchanged, digest_.to_owned(), None, None);
+        planned.except = Some(format!("stays as the failed revision made it: {}", error.cause));
+        Ok(Some(planned))
+    }
+
+    fn conflict(&self, manifest: &Manifest, label: &str) -> Refusal {
+        let whose = plan::whose(label, (self.owner)(label).as_deref());
+        Refusal {
+            problem: Problem {
+                reason: "Conflict".into(),
+                object: manifest.id().to_string(),
+                message: format!("{whose} ({})", manifest.origin),
+            },
+            transient: false,
+        }
     }
 
     /// Whether an autoscaler scales a workload: one of the bundle's, or one that is in its namespace.
@@ -285,20 +418,6 @@ impl Planner<'_> {
 pub fn may_recreate(manifest: &Manifest) -> bool {
     let gvk = manifest.gvk();
     (gvk.group == "batch" && gvk.kind == "Job") || manifest.annotation(names::RECREATE) == Some("enabled")
-}
-
-fn conflict(manifest: &Manifest) -> Refusal {
-    Refusal {
-        problem: Problem {
-            reason: "Conflict".into(),
-            object: manifest.id().to_string(),
-            message: format!(
-                "belongs to another Delivery already, which keeps it ({}); remove it from one of the two",
-                manifest.origin
-            ),
-        },
-        transient: false,
-    }
 }
 
 fn text(object: &serde_json::Value, field: &str) -> String {

@@ -22,12 +22,15 @@ pub type InNamespaces = (BTreeSet<String>, Interest);
 pub struct Memory {
     /// The Delivery as we last wrote it: the watch may still show an older one.
     pub latest: Option<Arc<Delivery>>,
-    /// When status was last written for its words only.
+    /// When status was last written.
     pub worded_at: Option<Timestamp>,
     /// What Git wants, and what that was computed from.
     pub target: Option<(TargetKey, Target)>,
     /// The revision being worked on.
     pub work: Option<Work>,
+    /// The bundle of the last good revision while another one is put in place, with the generation of the spec that it was
+    /// rendered by.
+    pub previous: Option<((Option<i64>, Revision), Arc<Bundle>)>,
     /// Why preparing failed; shown to the machine once.
     pub refused: Option<(Revision, Refusal, Timestamp)>,
     /// What was written for a revision whose plan met something unexpected and is made anew.
@@ -46,12 +49,22 @@ pub struct Memory {
     pub settings_missing: bool,
     /// Watches of the objects that they come from.
     pub followed: BTreeMap<NamedObject, Named>,
+    /// Watches of the objects that it depends on.
+    pub depended: super::depends::Depended,
+    /// The Jobs of its hooks.
+    pub hooks: super::hooks::Known,
     /// The pods of workloads that are not settled.
     pub pods: super::pods::Pods,
     /// The watches that it needs, by kind: as whom, and in which namespaces.
     pub interests: BTreeMap<Gvk, (Option<ServiceAccount>, Vec<InNamespaces>)>,
     /// The account that acts, and its share of what the cluster takes.
     pub access: Option<(Option<ServiceAccount>, Access)>,
+    /// What looked as if a late request had left it, was looked at in this version, and is none of ours.
+    pub left_alone: BTreeMap<ObjectId, String>,
+    /// Nothing is kept of what adopted objects were before.
+    pub nothing_adopted: bool,
+    /// The revert of the held commit that is being pushed.
+    pub reverting: super::revert::Reverting,
     /// Objects that differ, as the watch told, with the digest that was looked at.
     pub drift: super::drift::Seen,
 }
@@ -140,6 +153,21 @@ pub struct Planned {
     pub origin: Option<EntryOrigin>,
     /// Replicas that are applied although Git names none.
     pub replicas: Option<i64>,
+    /// It carries our label, and the status, which knows of nothing, was lost.
+    pub lost: bool,
+    /// What is applied instead of the manifest, going back: as much of it as Kubernetes takes back.
+    pub instead: Option<Arc<serde_json::Value>>,
+    /// What is then left as it is, and why.
+    pub except: Option<String>,
+    /// What an object that is about to be adopted is now.
+    pub found: Option<Arc<serde_json::Value>>,
+}
+
+impl Planned {
+    /// An act by the manifest itself.
+    pub fn by_manifest(act: Act, digest: String, origin: Option<EntryOrigin>, replicas: Option<i64>) -> Self {
+        Planned { act, digest, origin, replicas, lost: false, instead: None, except: None, found: None }
+    }
 }
 
 /// What is to be done with an object.
@@ -210,12 +238,23 @@ impl Memory {
         refusal
     }
 
+    /// Drops a revision of which something was written: the status, which knew of it before, was lost meanwhile, and what is
+    /// there now is found out again.
+    pub fn forget_what_was_written(&mut self) {
+        if self.work.as_ref().is_some_and(|w| w.end.is_some() || !w.written.is_empty()) {
+            self.work = None;
+        }
+        self.carried = None;
+    }
+
     /// Drops what the machine is shown once. A plan whose apply failed goes too: what was written is in the inventory,
     /// and what comes next is planned against the cluster as it is then.
     pub fn forget_what_was_shown(&mut self) {
         self.refused = None;
         self.pruned = None;
         self.drift.corrected = None;
+        self.reverting.forget_answer();
+        self.hooks.forget_what_was_shown();
         let Some(work) = &mut self.work else { return };
         match work.end {
             Some((ApplyEnd::Blocked(_), _)) => work.end = None,
