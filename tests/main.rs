@@ -53,4 +53,5 @@ mod source_remote_that_hangs;
 mod source_trees_without_checkout;
 mod the_model_answers_as_the_server_does;
 mod the_model_controls_as_the_controllers_do;
+mod the_model_watches_as_the_server_does;
 mod yaml_reads_as_kubectl;
