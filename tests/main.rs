@@ -48,5 +48,6 @@ mod source_local_commits_are_seen_at_once;
 mod source_over_https_and_ssh;
 mod source_references_and_history;
 mod source_remote_that_hangs;
+mod source_reverts_are_pushed_once;
 mod source_trees_without_checkout;
 mod yaml_reads_as_kubectl;

@@ -59,13 +59,18 @@ pub fn pod_disturbance(pod: &Value) -> Option<String> {
 pub fn disturbance<V: Borrow<Value>>(workload: &Value, replica_sets: &[V], pods: &[V]) -> Option<String> {
     let live = Live::new(workload);
     let owners: Vec<Live<'_>> = match live.text("/kind") {
-        "Deployment" => {
-            replica_sets.iter().map(|set| Live::new(set.borrow())).filter(|set| set.is_controlled_by(&live)).collect()
-        }
+        "Deployment" => replica_sets
+            .iter()
+            .map(|set| Live::new(set.borrow()))
+            .filter(|set| set.is_controlled_by(&live))
+            .collect(),
         _ => vec![live],
     };
     let itself = (live.text("/kind") == "Pod").then_some(workload);
-    let owned = pods.iter().map(Borrow::borrow).filter(|pod| owners.iter().any(|owner| Live::new(pod).is_controlled_by(owner)));
+    let owned = pods
+        .iter()
+        .map(Borrow::borrow)
+        .filter(|pod| owners.iter().any(|owner| Live::new(pod).is_controlled_by(owner)));
     let mut words = None;
     for pod in owned.chain(itself) {
         let seen = Live::new(pod);
