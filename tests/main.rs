@@ -1,6 +1,7 @@
 //! The promises, one file each, linked once: linking is what takes the time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod model;
 mod support;
 
 mod a_bad_commit_is_rolled_back_and_held;
@@ -32,6 +33,7 @@ mod install_runs_with_exactly_its_rights;
 mod knowing_costs_nothing;
 mod kustomize_and_settings_are_delivered;
 mod kustomize_stays_inside_the_repository;
+mod late_requests_leave_nothing_behind;
 mod manifests_are_current;
 mod nothing_is_half_applied;
 mod objects_are_adopted_cleanly;
@@ -50,4 +52,6 @@ mod source_references_and_history;
 mod source_remote_that_hangs;
 mod source_reverts_are_pushed_once;
 mod source_trees_without_checkout;
+mod the_model_answers_as_the_server_does;
+mod the_model_controls_as_the_controllers_do;
 mod yaml_reads_as_kubectl;

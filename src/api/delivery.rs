@@ -308,6 +308,10 @@ pub struct DeliveryStatus {
     /// The InventoryShards that hold the inventory instead, when it is large.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inventory_shards: Vec<String>,
+    /// What left the inventory a short while ago: should one of these stand there again as our own apply makes it, a
+    /// late request of a daemon that works no more left it behind, and it is removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<RemovedEntry>,
     /// The last revisions, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,
@@ -565,6 +569,34 @@ pub struct InventoryEntry {
 
 fn is_zero_wave(n: &i32) -> bool {
     *n == 0
+}
+
+/// An object that a Delivery owned until a short while ago.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RemovedEntry {
+    /// API group, empty for the core group.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub group: String,
+    /// Version that the bundle named.
+    pub version: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace, empty for a cluster-scoped object.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// The uid of the object that was removed or let go; absent when it was never written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// Whether Windlass had made it or found it.
+    pub origin: EntryOrigin,
+    /// `windlass.dev/prune` of the manifest that was applied last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<String>,
+    /// When it left the inventory.
+    pub at: String,
 }
 
 /// Whether Windlass made an object or found it.

@@ -22,6 +22,7 @@ pub fn is_blank(status: &DeliveryStatus) -> bool {
     status.inventory.is_empty()
         && status.inventory_shards.is_empty()
         && status.history.is_empty()
+        && status.removed.is_empty()
         && status.effective.is_none()
         && status.attempt.is_none()
         && status.held.is_none()

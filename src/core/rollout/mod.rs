@@ -22,6 +22,7 @@ mod except;
 mod except_tests;
 mod first;
 pub mod hooks;
+pub mod late;
 mod next;
 mod revert;
 pub mod status;
@@ -34,7 +35,7 @@ pub use next::next;
 
 use crate::api::delivery::{
     Attempt, Bake, DeletionPolicy, DeliverySpec, DeliveryStatus, DriftMode, Exception, Failure,
-    FirstRevision, Goal, Held, HistoryEntry, InventoryEntry, Problem, Revision, RollbackMode,
+    FirstRevision, Goal, Held, HistoryEntry, InventoryEntry, Problem, RemovedEntry, Revision, RollbackMode,
 };
 use crate::api::dependency::Waiting;
 use crate::api::hook::HookRun;
@@ -107,6 +108,8 @@ pub struct State {
     pub hooks: Vec<HookRun>,
     /// The objects that the Delivery owns.
     pub inventory: Vec<InventoryEntry>,
+    /// What left the inventory a short while ago.
+    pub removed: Vec<RemovedEntry>,
     /// The last revisions, newest first.
     pub history: Vec<HistoryEntry>,
     /// The request to look again that was acted on.
@@ -129,6 +132,7 @@ impl From<&DeliveryStatus> for State {
             waiting: status.waiting.clone(),
             hooks: status.hooks.clone(),
             inventory: status.inventory.clone(),
+            removed: status.removed.clone(),
             history: status.history.clone(),
             handled_request: status.handled_request.clone(),
             handled_release: status.handled_release.clone(),
@@ -148,6 +152,8 @@ pub struct Observation {
     pub target: Target,
     /// What the Delivery's dependencies say.
     pub dependencies: Dependencies,
+    /// A Delivery that depends on this one and is being deleted too: it goes first.
+    pub dependent: Option<String>,
     /// What is seen of hooks.
     pub hooks: Hooks,
     /// What became of preparing a revision.
@@ -162,6 +168,8 @@ pub struct Observation {
     pub drifted: usize,
     /// The inventory after what drifted was written back; shown once.
     pub corrected: Option<Vec<InventoryEntry>>,
+    /// What left the inventory a short while ago and stands there with our label.
+    pub late: Vec<RemovedEntry>,
     /// Broken pods of an older revision that keep the one under way from getting through.
     pub in_the_way: Vec<PodRef>,
     /// Why objects that are not healthy are not the revision's fault: their nodes are lost, they were evicted, or somebody
@@ -297,6 +305,8 @@ pub enum Action {
     PruneAll,
     /// Take our label from all objects and leave them.
     OrphanAll,
+    /// Remove what late requests of a daemon that works no more left behind.
+    RemoveLate(Vec<RemovedEntry>),
     /// Delete pods of an older revision that keep the one under way from getting through.
     Evict(Vec<PodRef>),
     /// Write back what drifted.

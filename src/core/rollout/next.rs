@@ -30,6 +30,9 @@ const PATIENCE: u32 = 3;
 pub fn next(spec: &Spec, state: &State, seen: &Observation, now: Timestamp) -> Decision {
     let mut machine = Machine { spec, seen, now, state: state.clone(), actions: Vec::new() };
     machine.run();
+    if !seen.deleting {
+        machine.remember_removed(&state.inventory);
+    }
     Decision { state: machine.state, actions: machine.actions }
 }
 
@@ -45,7 +48,7 @@ impl Machine<'_> {
     fn run(&mut self) {
         if self.seen.deleting {
             self.state.waiting = None;
-            if self.delete_hooks() {
+            if self.seen.dependent.is_none() && self.delete_hooks() {
                 self.delete();
             }
             return;
@@ -85,6 +88,7 @@ impl Machine<'_> {
             self.revert();
         }
         self.settle_hooks();
+        self.late();
         // Who waits for a request reads the phase then: it must tell what the request led to.
         if !self.prepares() {
             self.state.handled_request = self.seen.reconcile.clone();

@@ -45,6 +45,7 @@ pub fn status(
         hooks: state.hooks.clone(),
         inventory: state.inventory.clone(),
         inventory_shards: before.inventory_shards.clone(),
+        removed: state.removed.clone(),
         history: state.history.clone(),
         handled_request: state.handled_request.clone(),
         handled_release: state.handled_release.clone(),
@@ -147,6 +148,10 @@ pub fn phase(spec: &Spec, state: &State, seen: &Observation) -> Phase {
 fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'static str, String, String) {
     let because = |p: &Problem| (p.reason.clone(), told(p));
     match phase {
+        Phase::Deleting if let Some(dependent) = &seen.dependent => {
+            let message = format!("is being deleted, after {dependent}, which depends on it");
+            ("False", "Deleting".into(), message)
+        }
         Phase::Deleting => ("False", "Deleting".into(), "is being deleted".into()),
         Phase::Suspended => ("False", "Suspended".into(), "spec.suspend is set".into()),
         Phase::Held => {

@@ -192,7 +192,7 @@ impl World {
                 self.notices.push(notice);
                 return false;
             }
-            Action::Keep(_) | Action::Evict(_) => return false,
+            Action::Keep(_) | Action::Evict(_) | Action::RemoveLate(_) => return false,
             Action::Revert(held) => {
                 self.reverts.push(held.revision.inputs.clone());
                 self.seen.reverted =

@@ -11,6 +11,7 @@ mod except;
 mod finish;
 pub mod hooks;
 pub mod inventory;
+mod late;
 mod observe;
 mod pods;
 pub mod prepare;
@@ -326,6 +327,9 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             {
                 wake = Some(wake.map_or(at, |w| w.min(at)));
             }
+            if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none()) {
+                memory.previous = None;
+            }
             if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none() && s.failure.is_none()) {
                 memory.work = None;
                 if delivery.status.as_ref().is_some_and(|s| s.bake.is_none()) {
@@ -367,6 +371,13 @@ fn watch(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
     }
     for (kind, namespace) in hooks::watched(status) {
         kinds.entry(kind).or_default().insert(namespace);
+    }
+    // A late request may still bring these back.
+    let now = scope.daemon.now();
+    for entry in status.removed.iter().filter(|r| r.counts(now)) {
+        if kinds.contains_key(&entry.gvk()) || scope.daemon.discovery.resource(&entry.gvk()).is_some() {
+            kinds.entry(entry.gvk()).or_default().insert(entry.namespace.clone());
+        }
     }
     memory.interests.retain(|kind, (of, _)| kinds.contains_key(kind) && *of == scope.account());
     ensure_watches(scope, memory, kinds);
@@ -497,6 +508,12 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
         }
         Action::RunHook(run) => return hooks::run(scope, memory, &run).await,
         Action::RemoveHooks(runs) => return hooks::remove(scope, memory, &runs).await,
+        Action::RemoveLate(late) => {
+            return match late::remove(scope, memory, &late).await {
+                Some(at) => Next::Wake(at),
+                None => Next::Done,
+            };
+        }
         Action::Evict(pods) => {
             prune::evict(scope, &pods).await;
             return Next::Done;
@@ -555,9 +572,17 @@ async fn remove(
 
 /// The bundle of the effective revision, to tell which fields left Git. Without it (its commit is lost) fields that
 /// somebody else co-owns stay.
-async fn previous(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> Option<Arc<Bundle>> {
-    let effective = status.effective.as_ref()?;
-    bundle_of(scope, memory, effective).await.ok()
+async fn previous(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) -> Option<Arc<Bundle>> {
+    let of = (scope.delivery.metadata.generation, status.effective.clone()?);
+    // Planning, applying and pruning each ask, and rendering may mean running kustomize.
+    if let Some((known, bundle)) = &memory.previous
+        && *known == of
+    {
+        return Some(bundle.clone());
+    }
+    let bundle = bundle_of(scope, memory, &of.1).await.ok()?;
+    memory.previous = Some((of, bundle.clone()));
+    Some(bundle)
 }
 
 async fn prepare(

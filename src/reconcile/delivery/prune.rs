@@ -5,8 +5,8 @@ use super::adopted::{self, Before, Befores};
 use crate::api::delivery::{InventoryEntry, Problem};
 use crate::api::names;
 use crate::cluster::apply::{Deletion, Propagation, delete, get, patch_json};
-use crate::cluster::{Access, ApplyError, Discovery};
-use crate::core::manifest::Gvk;
+use crate::cluster::{Access, ApplyError, Discovery, Resource};
+use crate::core::manifest::{Gvk, ObjectId};
 use crate::core::plan::{self, Removal};
 use crate::core::restore::restored;
 use crate::core::rollout::{PodRef, Pruned, Refusal};
@@ -138,43 +138,68 @@ async fn remove_one(
         if !ours || entry.uid.as_deref().is_some_and(|uid| uid != text("uid")) {
             return Ok(());
         }
-        let version = text("resourceVersion");
-        match how {
-            Removal::Release => {
-                let mut operations = match before {
-                    Some(before) => given_back(&there, before),
-                    None => vec![json!({
-                        "op": "remove",
-                        "path": format!("/metadata/labels/{}", names::DELIVERY_LABEL.replace('/', "~1")),
-                    })],
-                };
-                // Our entry of ownership goes, the values stay.
-                let managers = there["metadata"]["managedFields"].as_array();
-                if let Some(at) = managers.and_then(|m| {
-                    m.iter().position(|e| e["manager"] == names::FIELD_MANAGER && e["operation"] == "Apply")
-                }) {
-                    operations.push(json!({"op": "remove", "path": format!("/metadata/managedFields/{at}")}));
-                }
-                return patch_json(access, &resource, &entry.namespace, &entry.name, version, &operations)
-                    .await
-                    .map(|_| ())
-                    .map_err(failed);
-            }
-            Removal::Delete => {
-                let how = Propagation::Background;
-                let uid = text("uid");
-                let gone = delete(access, &resource, &entry.namespace, &entry.name, uid, Some(version), how)
-                    .await
-                    .map_err(failed)?;
-                match gone {
-                    Deletion::Changed => {}
-                    Deletion::Deleting => return Err(being_deleted(entry, &there)),
-                    Deletion::Deleted | Deletion::AlreadyGone | Deletion::Replaced => return Ok(()),
-                }
-            }
+        match put_away(access, &resource, &entry.id(), &there, how, before).await.map_err(failed)? {
+            PutAway::Done => return Ok(()),
+            PutAway::Deleting => return Err(being_deleted(entry, &there)),
+            PutAway::Changed => {}
         }
     }
     Err(failed(ApplyError::new(entry.id(), crate::cluster::Cause::Conflict)))
+}
+
+/// What came of putting an object away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PutAway {
+    /// It is gone, or let go.
+    Done,
+    /// It is marked for deletion, and held.
+    Deleting,
+    /// It changed since it was looked at, and was left alone.
+    Changed,
+}
+
+/// Deletes or releases an object as it was when it was looked at (`there`). A released one gets the values back that
+/// it had `before` it was adopted, where these are known.
+pub(super) async fn put_away(
+    access: &Access,
+    resource: &Resource,
+    id: &ObjectId,
+    there: &Value,
+    how: Removal,
+    before: Option<&Before>,
+) -> Result<PutAway, ApplyError> {
+    let text = |field: &str| there["metadata"][field].as_str().unwrap_or_default();
+    let version = text("resourceVersion");
+    match how {
+        Removal::Release => {
+            let mut operations = match before {
+                Some(before) => given_back(there, before),
+                None => vec![json!({
+                    "op": "remove",
+                    "path": format!("/metadata/labels/{}", names::DELIVERY_LABEL.replace('/', "~1")),
+                })],
+            };
+            // Our entry of ownership goes, the values stay.
+            let managers = there["metadata"]["managedFields"].as_array();
+            if let Some(at) = managers.and_then(|m| {
+                m.iter().position(|e| e["manager"] == names::FIELD_MANAGER && e["operation"] == "Apply")
+            }) {
+                operations.push(json!({"op": "remove", "path": format!("/metadata/managedFields/{at}")}));
+            }
+            patch_json(access, resource, &id.namespace, &id.name, version, &operations).await?;
+            Ok(PutAway::Done)
+        }
+        Removal::Delete => {
+            let how = Propagation::Background;
+            let uid = text("uid");
+            let gone = delete(access, resource, &id.namespace, &id.name, uid, Some(version), how).await?;
+            Ok(match gone {
+                Deletion::Changed => PutAway::Changed,
+                Deletion::Deleting => PutAway::Deleting,
+                Deletion::Deleted | Deletion::AlreadyGone | Deletion::Replaced => PutAway::Done,
+            })
+        }
+    }
 }
 
 /// A JSON patch that gives an adopted object the values that it had.

@@ -28,6 +28,9 @@ pub struct Memory {
     pub target: Option<(TargetKey, Target)>,
     /// The revision being worked on.
     pub work: Option<Work>,
+    /// The bundle of the last good revision while another one is put in place, with the generation of the spec that it was
+    /// rendered by.
+    pub previous: Option<((Option<i64>, Revision), Arc<Bundle>)>,
     /// Why preparing failed; shown to the machine once.
     pub refused: Option<(Revision, Refusal, Timestamp)>,
     /// What was written for a revision whose plan met something unexpected and is made anew.
@@ -56,6 +59,8 @@ pub struct Memory {
     pub interests: BTreeMap<Gvk, (Option<ServiceAccount>, Vec<InNamespaces>)>,
     /// The account that acts, and its share of what the cluster takes.
     pub access: Option<(Option<ServiceAccount>, Access)>,
+    /// What looked as if a late request had left it, was looked at in this version, and is none of ours.
+    pub left_alone: BTreeMap<ObjectId, String>,
     /// Nothing is kept of what adopted objects were before.
     pub nothing_adopted: bool,
     /// The revert of the held commit that is being pushed.
