@@ -50,6 +50,7 @@ mod source_local_commits_are_seen_at_once;
 mod source_over_https_and_ssh;
 mod source_references_and_history;
 mod source_remote_that_hangs;
+mod source_reverts_are_pushed_once;
 mod source_trees_without_checkout;
 mod the_model_answers_as_the_server_does;
 mod the_model_controls_as_the_controllers_do;
