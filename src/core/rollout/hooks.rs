@@ -154,7 +154,7 @@ impl Machine<'_> {
             self.state.hooks.iter().filter(|run| {
                 run.step == HookStep::Running && run.state == HookJob::Kept && run.uid.is_none()
             });
-        let starts: Vec<Action> = starts.map(|run| Action::RunHook(run.clone())).collect();
+        let starts: Vec<Action> = starts.map(|run| Action::RunHook(Box::new(run.clone()))).collect();
         self.remove_hooks();
         self.actions.extend(starts);
     }

@@ -186,6 +186,7 @@ impl World {
             }
             Action::Keep(_) | Action::Evict(_) => return false,
             Action::RunHook(run) => {
+                let run = *run;
                 let job = (run.namespace, run.job);
                 if self.seen.hooks.jobs.contains_key(&job) {
                     return false;
