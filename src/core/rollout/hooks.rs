@@ -318,6 +318,7 @@ mod tests {
     use crate::api::delivery::Phase;
     use crate::core::manifest::Manifest;
     use crate::core::tree::Origin;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn hook(name: &str, points: &[HookPoint]) -> Hook {
@@ -540,6 +541,89 @@ mod tests {
         assert_eq!(world.started.len(), 3);
         end(&mut world, true);
         assert_eq!(world.phase(), Phase::Ready);
+    }
+
+    /// What may happen between two rounds.
+    #[derive(Clone, Debug)]
+    enum Happening {
+        Push { broken: bool, fails: bool },
+        Crash,
+        Pass(i64),
+        Rounds(u8),
+        JobsEnd(bool),
+        JobsVanish,
+        Ready(bool),
+        Heal,
+    }
+
+    fn happening() -> impl Strategy<Value = Happening> {
+        prop_oneof![
+            3 => (any::<bool>(), any::<bool>()).prop_map(|(broken, fails)| Happening::Push { broken, fails: broken && fails }),
+            3 => Just(Happening::Crash),
+            2 => (1i64..1000).prop_map(Happening::Pass),
+            5 => (1u8..6).prop_map(Happening::Rounds),
+            4 => any::<bool>().prop_map(Happening::JobsEnd),
+            1 => Just(Happening::JobsVanish),
+            2 => any::<bool>().prop_map(Happening::Ready),
+            1 => Just(Happening::Heal),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+        /// Whatever happens in whatever order, with the process dying between any two rounds: no Job is made twice,
+        /// nothing of a revision is applied before its hooks are done and its dependencies ready, and once all is well
+        /// again the newest revision runs, and only the Jobs of its own hooks are left.
+        #[test]
+        fn whatever_happens_hooks_run_once_and_it_ends_well(happenings in prop::collection::vec(happening(), 1..40)) {
+            let policy = |name, points: &[HookPoint], delete| Hook { delete: vec![delete], ..hook(name, points) };
+            let all = [HookPoint::BeforeApply, HookPoint::AfterApply, HookPoint::OnFailure, HookPoint::OnRollback];
+            let mut world = with(vec![
+                policy("every", &all, HookDelete::BeforeHookCreation),
+                policy("brief", &all[..2], HookDelete::HookSucceeded),
+                Hook { wave: 1, ..policy("late", &all[..1], HookDelete::HookFailed) },
+            ]);
+            let mut count = 0;
+            for happening in happenings {
+                // Two attempts never begin at the same instant.
+                world.now += jiff::SignedDuration::from_millis(1);
+                match happening {
+                    Happening::Push { broken, fails } => {
+                        count += 1;
+                        let name = format!("r{count}");
+                        if broken { world.broken.insert(name.clone()); }
+                        if fails { world.fails_applying.insert(name.clone()); }
+                        world.push(&name, &["web", "more"]);
+                    }
+                    Happening::Crash => world.crash(),
+                    Happening::Pass(secs) => world.pass(secs),
+                    Happening::Rounds(n) => for _ in 0..n { world.round(); },
+                    Happening::JobsEnd(well) => end(&mut world, well),
+                    Happening::JobsVanish => world.seen.hooks.jobs.values_mut().for_each(|job| *job = JobSeen::Absent),
+                    Happening::Ready(ready) => world.seen.dependencies = match ready {
+                        true => super::super::Dependencies::Ready,
+                        false => super::super::Dependencies::Waiting(Problem::default()),
+                    },
+                    Happening::Heal => world.broken.clear(),
+                }
+                for of in world.applied.iter().filter(|of| of.starts_with('r')) {
+                    let began = world.started.iter().filter(|s| s.ends_with(&format!(" {of}")) && s.starts_with("before-apply"));
+                    prop_assert!(began.count() >= 3, "{of} was applied before its hooks: {:?}", world.started);
+                }
+            }
+            world.now += jiff::SignedDuration::from_millis(1);
+            world.seen.dependencies = super::super::Dependencies::Ready;
+            world.push("good", &["web", "good"]);
+            world.settle();
+            for _ in 0..8 {
+                end(&mut world, true);
+                world.pass(10);
+            }
+            prop_assert_eq!(world.phase(), Phase::Ready);
+            prop_assert_eq!(world.runs(), ["good=good", "web=good"]);
+            prop_assert!(world.state.hooks.iter().all(|run| run.revision == revision("good")), "{:?}", world.state.hooks);
+        }
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub(super) struct World {
     pub(super) applied: Vec<String>,
     /// The hooks of all revisions.
     pub(super) hooks: Vec<crate::core::hook::Hook>,
+    /// Their names in the cluster: none is made twice.
+    pub(super) made: BTreeSet<(String, String)>,
     /// Jobs of hooks that were made, in order.
     pub(super) started: Vec<String>,
     pub(super) wake: Option<Timestamp>,
@@ -97,6 +99,7 @@ impl World {
             notices: Vec::new(),
             applied: Vec::new(),
             hooks: Vec::new(),
+            made: BTreeSet::new(),
             started: Vec::new(),
             wake: None,
             gone: false,
@@ -191,6 +194,7 @@ impl World {
                 if self.seen.hooks.jobs.contains_key(&job) {
                     return false;
                 }
+                assert!(self.made.insert(job.clone()), "a hook ran twice");
                 self.started.push(format!("{} {} {}", run.point, run.name, run.revision.inputs));
                 self.seen.hooks.jobs.insert(job, JobSeen::Running("u".into()));
             }
