@@ -1,14 +1,18 @@
 //! The promises, one file each, linked once: linking is what takes the time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod model;
 mod support;
 
 mod a_bad_commit_is_rolled_back_and_held;
 mod a_crash_anywhere_loses_nothing;
 mod a_deleted_delivery_takes_its_objects_along;
+mod a_failed_commit_is_reverted_in_git;
 mod a_large_delivery_keeps_its_inventory;
 mod a_lost_status_touches_nothing;
 mod a_remote_repository_is_delivered;
+mod a_revision_is_watched_on;
+mod a_rollback_deletes_no_data;
 mod a_rollback_is_complete;
 mod a_strategy_changes_over_defaults;
 mod an_autoscaler_takes_over;
@@ -29,6 +33,7 @@ mod install_runs_with_exactly_its_rights;
 mod knowing_costs_nothing;
 mod kustomize_and_settings_are_delivered;
 mod kustomize_stays_inside_the_repository;
+mod late_requests_leave_nothing_behind;
 mod manifests_are_current;
 mod nothing_is_half_applied;
 mod objects_are_adopted_cleanly;
@@ -46,4 +51,6 @@ mod source_over_https_and_ssh;
 mod source_references_and_history;
 mod source_remote_that_hangs;
 mod source_trees_without_checkout;
+mod the_model_answers_as_the_server_does;
+mod the_model_controls_as_the_controllers_do;
 mod yaml_reads_as_kubectl;
