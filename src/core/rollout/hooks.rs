@@ -6,7 +6,7 @@
 
 use super::next::Machine;
 use super::{Action, Refusal, read_stamp};
-use crate::api::delivery::{Attempt, Goal, Problem};
+use crate::api::delivery::{Attempt, Goal, Problem, Revision};
 use crate::api::hook::{HookDelete, HookJob, HookPoint, HookRun, HookStep};
 use crate::core::hook::{Hook, job_name};
 use std::collections::BTreeMap;
@@ -138,10 +138,14 @@ impl Machine<'_> {
                 run.state = HookJob::Removing;
             }
         }
+        // What runs and is watched on may fail yet.
+        let watched = self.state.effective.as_ref().filter(|_| self.state.bake.is_some());
+        let may_fail = |run: &HookRun| run.point == HookPoint::OnFailure && watched == Some(&run.revision);
         // While its attempt goes on, what ran is remembered, so that it does not run again.
-        self.state
-            .hooks
-            .retain(|run| is_current(run) || (run.step != HookStep::Planned && run.state != HookJob::Gone));
+        self.state.hooks.retain(|run| {
+            let over = run.step == HookStep::Planned || run.state == HookJob::Gone;
+            is_current(run) || may_fail(run) || !over
+        });
         // One that a newer revision overtook before it was made is not made any more.
         for run in &mut self.state.hooks {
             let decides = matches!(run.point, HookPoint::BeforeApply | HookPoint::AfterApply);
@@ -277,6 +281,11 @@ impl Machine<'_> {
             }
         }
         self.start_hooks(|run| is_of(run, attempt) && run.point == HookPoint::OnFailure);
+    }
+
+    /// A revision that was deployed has lost its health while it was watched on: its hooks for a failure run.
+    pub(super) fn hooks_after_loss(&mut self, revision: &Revision) {
+        self.start_hooks(|run| run.revision == *revision && run.point == HookPoint::OnFailure);
     }
 
     /// Deletes the Jobs of all hooks of a Delivery that is being deleted. Answers whether they are gone, or will never
@@ -441,6 +450,27 @@ mod tests {
         world.crash();
         world.pass(100_000);
         assert_eq!(world.started.len(), 2);
+    }
+
+    #[test]
+    fn a_revision_that_fails_while_it_is_watched_on_runs_its_hooks_for_that() {
+        let mut world = with(vec![hook("tell", &[HookPoint::OnFailure])]);
+        world.spec.bake = jiff::SignedDuration::from_secs(600);
+        world.push("b", &["web"]);
+        world.settle();
+        assert_eq!((world.phase(), world.started.len()), (Phase::Ready, 0));
+        world.crash();
+        world.broken.insert("b".into());
+        world.settle();
+        world.pass(10);
+        assert_eq!((world.phase(), world.runs()), (Phase::Held, vec!["web=a".to_owned()]));
+        assert_eq!(world.started, ["on-failure tell b"]);
+        // One that was good until the end has none left.
+        world.push("c", &["web"]);
+        world.settle();
+        world.pass(700);
+        assert_eq!(world.phase(), Phase::Ready);
+        assert!(world.state.hooks.iter().all(|run| run.step != HookStep::Planned), "{:?}", world.state.hooks);
     }
 
     #[test]
