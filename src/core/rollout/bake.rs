@@ -8,7 +8,7 @@
 
 use super::next::Machine;
 use super::{Action, Health, read_stamp, stamp};
-use crate::api::delivery::{Attempt, Bake, Goal, Outcome, Problem, Revision, RollbackMode, Step};
+use crate::api::delivery::{Attempt, Bake, Goal, Outcome, Problem, Revision, RollbackMode};
 use jiff::SignedDuration;
 
 impl Machine<'_> {
@@ -107,16 +107,7 @@ impl Machine<'_> {
     }
 
     fn lose(&mut self, bake: Bake, revision: Revision, problem: Problem) {
-        self.hooks_after_failure(&Attempt {
-            goal: bake.goal,
-            revision: revision.clone(),
-            step: Step::Failed,
-            started_at: bake.since.clone(),
-            deadline: bake.until.clone(),
-            retries: 0,
-            retry_at: None,
-            problem: None,
-        });
+        self.hooks_after_loss(&revision);
         self.state.effective = Some(bake.good.clone());
         self.go_back(bake.goal, revision, bake.good, problem);
     }
