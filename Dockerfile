@@ -2,9 +2,9 @@
 #
 #   docker build -t windlass:0.1.0 .
 #
-# The bases are pinned by tag. To pin what is behind a tag as well, add its digest, which
-# `docker buildx imagetools inspect debian:bookworm-slim` prints:
-#   FROM debian:bookworm-slim@sha256:...
+# The bases are pinned by the tag of a release. To pin what is behind a tag as well, add its digest, which
+# `docker buildx imagetools inspect debian:12.13-slim` prints:
+#   FROM debian:12.13-slim@sha256:...
 
 FROM rust:1.95.0-slim-bookworm AS build
 RUN apt-get update \
@@ -24,7 +24,7 @@ ARG KUSTOMIZE_VERSION=v5.8.2
 RUN CGO_ENABLED=0 GOBIN=/out go install -ldflags "-s -w" \
     "sigs.k8s.io/kustomize/kustomize/v5@${KUSTOMIZE_VERSION}"
 
-FROM debian:bookworm-slim
+FROM debian:12.13-slim
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="windlass" \

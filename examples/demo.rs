@@ -4,9 +4,13 @@
 //! `cargo run --release --example demo [-- --keep] [-- --use-current-cluster]`
 
 use anyhow::{Context, bail};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use windlass::api::Delivery;
 use windlass::api::delivery::Phase;
@@ -17,6 +21,9 @@ const ACT: &str = "WINDLASS_DEMO_ACTS_AS_WINDLASS";
 
 /// The namespace of the installation that the demo makes.
 const HOME: &str = "windlass-demo";
+
+/// The namespace that it delivers to: the name of the directory.
+const SHOP: &str = "shop";
 
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -40,11 +47,47 @@ fn main() -> anyhow::Result<()> {
     } else if has("--keep") {
         demo.keep()?;
     }
-    demo.stop();
-    result
+    let left = demo.stop();
+    result.and(left)
+}
+
+/// Says what will be touched in the cluster of the kubeconfig, and refuses where that is somebody's already.
+fn touched(runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
+    let kubectl = Command::new("kubectl").args(["version", "--client"]).stdout(Stdio::null()).status();
+    if !kubectl.is_ok_and(|s| s.success()) {
+        bail!("kubectl is not on the PATH; the demo shows what it finds with it");
+    }
+    runtime.block_on(async {
+        let connection = Connection::open(&ConnectOptions::default()).await?;
+        say(&format!(
+            "This uses the cluster of your kubeconfig:\n  context  {}\n  server   {}\n\
+             It will touch this, and nothing else:\n  \
+             CustomResourceDefinitions of windlass.dev, made and removed\n  \
+             namespace {HOME}: a Repository, a Delivery, a Lease, a Secret with a key; made and removed\n  \
+             namespace {SHOP}: a Deployment of two pods (registry.k8s.io/pause), a Service, two ConfigMaps; made and removed\n\
+             The daemon runs on this machine, as you.",
+            connection.context.as_deref().unwrap_or("(in cluster)"),
+            connection.server
+        ));
+        let spaces: kube::Api<Namespace> = kube::Api::all(connection.client.clone());
+        for name in [HOME, SHOP] {
+            if spaces.get_opt(name).await.context("the cluster cannot be asked")?.is_some() {
+                bail!("the namespace {name} is there already, and the demo would remove it; nothing was done");
+            }
+        }
+        let definitions: kube::Api<CustomResourceDefinition> = kube::Api::all(connection.client.clone());
+        if definitions.get_opt("deliveries.windlass.dev").await?.is_some() {
+            bail!(
+                "Windlass is in this cluster already, and the demo would get in its way; nothing was done. Take another \
+                 cluster, or none: without --use-current-cluster the demo starts its own"
+            );
+        }
+        Ok(())
+    })
 }
 
 struct Demo {
+    interrupted: Arc<AtomicBool>,
     scratch: tempfile::TempDir,
     kubeconfig: Option<PathBuf>,
     kubectl: Vec<String>,
@@ -60,11 +103,9 @@ impl Demo {
         let mut cluster = None;
         let mut kubeconfig = None;
         let mut kubectl = vec!["kubectl".to_owned()];
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         if current {
-            say(&format!(
-                "This uses the cluster of your kubeconfig. It installs CustomResourceDefinitions (windlass.dev) and makes the \
-                 namespaces {HOME} and shop, in which it deploys two pause containers; at the end it removes all of that."
-            ));
+            touched(&runtime)?;
             if !yes {
                 print!("Go on? [y/N] ");
                 std::io::stdout().flush()?;
@@ -105,8 +146,15 @@ impl Demo {
             kubectl = vec![binary.to_string_lossy().into_owned(), "kubectl".into()];
             cluster = Some(child);
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        Ok(Demo { scratch, kubeconfig, kubectl, cluster, daemon: None, runtime })
+        // What was begun is taken away also when somebody ends the demo early.
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let flag = interrupted.clone();
+        runtime.spawn(async move {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                flag.store(true, Ordering::Relaxed);
+            }
+        });
+        Ok(Demo { interrupted, scratch, kubeconfig, kubectl, cluster, daemon: None, runtime })
     }
 
     fn show(&mut self) -> anyhow::Result<()> {
@@ -228,32 +276,35 @@ impl Demo {
         }
         println!("{} get deliveries -A", self.kubectl.join(" "));
         println!("your clone: {}", self.scratch.path().join("work").display());
-        println!("Push to it and look. Enter ends it all.");
+        println!("Push to it and look. Enter ends it all, and takes it away again.");
         let mut line = String::new();
         std::io::stdin().lock().read_line(&mut line)?;
         Ok(())
     }
 
-    fn stop(&mut self) {
+    /// Takes everything away again.
+    fn stop(&mut self) -> anyhow::Result<()> {
         if let Some(mut daemon) = self.daemon.take() {
             let _ = Command::new("kill").args(["-TERM", &daemon.id().to_string()]).status();
             let _ = daemon.wait();
         }
-        match self.cluster.take() {
-            Some(mut cluster) => {
-                // It ends itself when its standard input closes.
-                drop(cluster.stdin.take());
-                let _ = cluster.wait();
-            }
-            None => {
-                let _ = self.windlass("uninstall --yes --delete-objects");
-                let _ = self.quietly(
-                    "kubectl",
-                    &["delete", "namespace", "shop", HOME, "--ignore-not-found"],
-                    ".",
-                );
-            }
+        if let Some(mut cluster) = self.cluster.take() {
+            // It ends itself when its standard input closes.
+            drop(cluster.stdin.take());
+            let _ = cluster.wait();
+            return Ok(());
         }
+        title("The end");
+        let again = format!("windlass uninstall --namespace {HOME} --yes --delete-objects");
+        let spaces = format!("delete namespace {SHOP} {HOME} --ignore-not-found");
+        let left =
+            || format!("something is left in the cluster; `{again}` and `kubectl {spaces}` take it away");
+        let uninstalled = self.windlass(&again["windlass ".len()..]);
+        self.kubectl_shown(&spaces).with_context(left)?;
+        if !uninstalled.with_context(left)?.success() {
+            bail!(left());
+        }
+        Ok(())
     }
 
     fn windlass_command(&self) -> anyhow::Result<Command> {
@@ -265,11 +316,11 @@ impl Demo {
         Ok(command)
     }
 
-    fn windlass(&self, arguments: &str) -> anyhow::Result<()> {
+    fn windlass(&self, arguments: &str) -> anyhow::Result<ExitStatus> {
         println!("\n$ windlass {arguments}");
         let output = self.windlass_command()?.args(arguments.split(' ')).output()?;
         print!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        Ok(())
+        Ok(output.status)
     }
 
     fn kubectl_shown(&self, arguments: &str) -> anyhow::Result<()> {
@@ -361,6 +412,9 @@ impl Demo {
             let api: kube::Api<Delivery> = kube::Api::namespaced(connection.client.clone(), HOME);
             let begin = Instant::now();
             while begin.elapsed() < LIMIT {
+                if self.interrupted.load(Ordering::Relaxed) {
+                    bail!("it was interrupted");
+                }
                 if api.get_opt("shop").await.ok().flatten().is_some_and(|d| is(&d)) {
                     return Ok(());
                 }

@@ -1,6 +1,7 @@
 //! A commit that does not become healthy is taken back whole, and stays away until somebody changes something.
 
-use crate::support::daemon::{World, config_map, deployment};
+use crate::support::cli::windlass_with;
+use crate::support::daemon::{World, condition, config_map, deployment};
 use serde_json::json;
 use windlass::api::condition::{self, kind};
 use windlass::api::delivery::{Outcome, Phase};
@@ -81,6 +82,34 @@ async fn a_held_revision_is_not_tried_again_and_a_newer_one_is() {
     let fixed = world.commit("Fixed", &[("shop/web.yaml", &deployment("web", "fixed", 2))]);
     let delivery = world.wait_for("shop", Phase::Ready, &fixed).await;
     assert!(delivery.status.unwrap().held.is_none());
+}
+
+#[tokio::test]
+async fn while_one_is_held_people_are_told_why_a_newer_one_was_refused() {
+    let (world, good) = deployed("refused").await;
+    let bad = world.commit("Broken", &[("shop/web.yaml", &deployment("web", "missing", 2))]);
+    world.wait_for("shop", Phase::Held, &bad).await;
+    let misspelt = deployment("web", "ok", 2).replace("replicas:", "replica:");
+    let newer = world.commit("Misspelt", &[("shop/web.yaml", &misspelt)]);
+    let delivery = world.wait_refused("shop", "UnknownField").await;
+    assert_eq!(delivery.status.as_ref().unwrap().phase, Phase::Held);
+    let (_, reason, message) = condition(&delivery, kind::READY);
+    assert_eq!(reason, "RevisionHeld");
+    for word in [bad.as_str(), &good, &newer, "Misspelt", "was not begun", "replica", "shop/web.yaml:1"] {
+        assert!(message.contains(word), "{word}: {message}");
+    }
+    // As on the command line.
+    let kubeconfig = &world.space.cluster.kubeconfig;
+    let status = windlass_with(kubeconfig, &["status", "shop", "--namespace", &world.space.name]);
+    let told = status.out.split_once("refused").map(|(_, rest)| rest).unwrap_or_default();
+    assert_eq!(status.code, 1, "{status:?}");
+    for word in [&newer[..7], "Misspelt", "replica", "shop/web.yaml:1"] {
+        assert!(told.contains(word), "{word}: {status:?}");
+    }
+    // What is told goes with the cause.
+    let fixed = world.commit("Fixed", &[("shop/web.yaml", &deployment("web", "fixed", 2))]);
+    let delivery = world.wait_for("shop", Phase::Ready, &fixed).await;
+    assert!(delivery.status.unwrap().failure.is_none());
 }
 
 #[tokio::test]

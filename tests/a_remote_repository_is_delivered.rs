@@ -295,6 +295,9 @@ async fn run_with_a_token_shows_asks_and_delivers() {
     let (code, text) = dry();
     assert!(text.contains(&format!("keep   ConfigMap {space}/settings")), "{text}");
     assert_eq!(code, 0, "{text}");
+    let (_, text) = run(with(&["--path", "docs", "--dry-run"]));
+    assert!(text.contains(&format!("{space} is not delivered any more")), "{text}");
+    assert!(text.contains(&format!("remove ConfigMap {space}/settings")), "what goes is told before: {text}");
     let begin = Instant::now();
     let (code, text) = run(yes);
     assert_eq!(code, 2, "{text}");

@@ -4,8 +4,10 @@ use crate::support::cli::{Answer, kubectl_with, windlass_with};
 use crate::support::cluster::{Cluster, wait_until};
 use crate::support::daemon::{LIMIT, config_map, deployment};
 use crate::support::git::Repo;
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
+use windlass::installation::DEPLOYER;
 
 /// A daemon on a desk. Stopped when dropped.
 struct Daemon(Child);
@@ -152,5 +154,97 @@ async fn nothing_of_ours_is_left_and_the_pods_run_on() {
     assert_eq!(all.code, 0, "{all:?}");
     assert_eq!(get(cluster, &["deployment", "web", "-n", "shop"]), Value::Null);
     assert_eq!(get(cluster, &["configmap", "settings", "-n", "blog"]), Value::Null);
+    cluster.stop();
+}
+
+/// Everything that a cluster holds: kind, namespace and name of each object, what comes and goes by itself apart.
+fn everything(cluster: &Cluster) -> BTreeSet<String> {
+    let kinds = kubectl_with(&cluster.kubeconfig, &["api-resources", "--verbs=list,delete", "-o", "name"]);
+    let kinds: Vec<&str> =
+        kinds.out.lines().filter(|k| !k.starts_with("events") && !k.starts_with("pods.")).collect();
+    let columns = "custom-columns=:.kind,:.metadata.namespace,:.metadata.name";
+    let arguments = ["get", &kinds.join(","), "-A", "--no-headers", "--ignore-not-found", "-o", columns];
+    let all = kubectl_with(&cluster.kubeconfig, &arguments);
+    assert_eq!(all.code, 0, "{}", all.err);
+    all.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[tokio::test]
+async fn what_install_made_is_gone_and_what_it_delivered_runs_on() {
+    let cluster = Cluster::own();
+    let before = everything(cluster);
+    let image = "registry.example.com/windlass:ok";
+    let more = ["install", "--daemon", "--deployer-role", "admin", "--image", image];
+    let installed = windlass_with(&cluster.kubeconfig, &more);
+    assert_eq!(installed.code, 0, "{installed:?}");
+    wait_until("the daemon's pod is ready", LIMIT, || async {
+        let there = get(cluster, &["deployment", "windlass", "-n", "windlass-system"]);
+        if there["status"]["readyReplicas"] == 1 { Ok(()) } else { Err(there["status"].to_string()) }
+    })
+    .await;
+
+    // The pod is a simulated one: what it would do is done from here, with its account's token.
+    let scratch = tempfile::tempdir().unwrap();
+    let token = kubectl_with(&cluster.kubeconfig, &["create", "token", "windlass", "-n", "windlass-system"]);
+    let mut config: Value =
+        serde_json::from_str(&std::fs::read_to_string(&cluster.kubeconfig).unwrap()).unwrap();
+    config["users"][0]["user"] = json!({"token": token.out.trim()});
+    let kubeconfig = scratch.path().join("kubeconfig");
+    std::fs::write(&kubeconfig, config.to_string()).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_windlass"))
+        .args(["run", "--default-service-account", DEPLOYER, "--cache-dir"])
+        .arg(scratch.path().join("cache"))
+        .env("KUBECONFIG", &kubeconfig)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut daemon = Daemon(child);
+    let repo = Repo::empty();
+    repo.git(&["config", "user.name", "Ada"]);
+    repo.commit(&[
+        ("shop/web.yaml", &deployment("web", "ok", 1)),
+        ("shop/settings.yaml", &config_map("settings", "blue")),
+    ]);
+    let repository = json!({
+        "apiVersion": "windlass.dev/v1alpha1", "kind": "Repository",
+        "metadata": {"name": "config", "namespace": "windlass-system"},
+        "spec": {"url": repo.path(), "deliveries": [
+            {"path": "shop", "template": {"targetNamespace": "shop"}},
+        ]},
+    });
+    let file = scratch.path().join("repository.yaml");
+    std::fs::write(&file, repository.to_string()).unwrap();
+    assert_eq!(kubectl_with(&cluster.kubeconfig, &["create", "namespace", "shop"]).code, 0);
+    assert_eq!(kubectl_with(&cluster.kubeconfig, &["apply", "-f", file.to_str().unwrap()]).code, 0);
+    ready(cluster, 1).await;
+    let pods = |cluster: &Cluster| {
+        let list = get(cluster, &["pods", "-n", "shop"]);
+        list["items"].as_array().unwrap().iter().map(|p| p["metadata"]["uid"].clone()).collect::<Vec<_>>()
+    };
+    let running = pods(cluster);
+    assert_eq!(running.len(), 1);
+
+    // Its node is gone without a word: the Lease still names it.
+    drop(daemon.0.kill());
+    daemon.0.wait().unwrap();
+    let answer = uninstall(cluster, &[]);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    for gone in ["Deployment windlass-system/windlass removed", "ClusterRole windlass removed", "runs on"] {
+        assert!(answer.out.contains(gone), "{gone}: {answer:?}");
+    }
+    wait_until("nothing of what install made is left", LIMIT, || async {
+        let mut left: Vec<String> = everything(cluster).difference(&before).cloned().collect();
+        left.retain(|line| !line.contains(" shop") && !line.starts_with("Namespace <none> shop"));
+        if left.is_empty() { Ok(()) } else { Err(left.join("\n")) }
+    })
+    .await;
+    assert_eq!(pods(cluster), running, "the pods are the same");
+    for (kind, name) in [("deployment", "web"), ("configmap", "settings")] {
+        let object = get(cluster, &[kind, name, "-n", "shop", "--show-managed-fields"]);
+        assert_eq!(object["metadata"]["name"], name);
+        assert!(!object.to_string().contains("windlass"), "{object:#}");
+    }
     cluster.stop();
 }

@@ -102,6 +102,92 @@ async fn events_tell_once_and_count() {
 }
 
 #[tokio::test]
+async fn five_hundred_notes_at_once_are_all_written() {
+    const NOTES: usize = 500;
+    let space = Space::new("events-burst").await;
+    let recorder = Recorder::start(&space.connection, "test-0");
+    let maps = space.resource("v1", "ConfigMap");
+    let note = |n: usize| Note {
+        regarding: Regarding { api_version: "v1".into(), id: maps.id(&space.name, "it"), uid: None },
+        related: None,
+        warning: false,
+        reason: "Deployed".into(),
+        action: "Reconcile".into(),
+        text: format!("commit {n}"),
+    };
+    let audit = space.cluster.audit();
+    for n in 0..NOTES {
+        recorder.note(note(n));
+        // Said again while the first one waits: no second Event.
+        recorder.note(note(n));
+    }
+    let path = format!("{}?limit={}", space.path("events.k8s.io/v1", "events"), 2 * NOTES);
+    let texts = wait_until("all events are there", SOON, async || {
+        let list = space.send("GET", &path, &Value::Null).await;
+        let items = list["items"].as_array().unwrap();
+        let texts: BTreeSet<String> =
+            items.iter().filter_map(|e| e["note"].as_str()).map(str::to_owned).collect();
+        if items.len() >= NOTES { Ok(texts) } else { Err(format!("{} of {NOTES}", items.len())) }
+    })
+    .await;
+    assert_eq!(texts.len(), NOTES, "each text once");
+    assert_eq!(recorder.dropped(), 0);
+    let written = audit.in_namespace(&space.name).into_iter().filter(|r| r.verb == "create").count();
+    assert_eq!(written, NOTES, "a repetition makes no Event of its own");
+}
+
+#[tokio::test]
+async fn an_event_waits_for_a_server_that_is_away_and_is_made_once() {
+    let space = Space::new("events-away").await;
+    let faults = Faults::before(space.cluster).await;
+    let recorder = Recorder::start(&faults.connect().await, "test-0");
+    let mut posts = 0;
+    faults.set(move |request| {
+        posts += usize::from(request.method() == "POST");
+        match (request.method().as_str(), posts) {
+            ("POST", 1 | 2) => Some(Fault::Status(503, None)),
+            // Carried out without an answer: tried again, it is there already.
+            ("POST", 3) => Some(Fault::LoseAnswer),
+            _ => None,
+        }
+    });
+    let note = |text: &str| Note {
+        regarding: Regarding {
+            api_version: "v1".into(),
+            id: space.resource("v1", "ConfigMap").id(&space.name, "it"),
+            uid: None,
+        },
+        related: None,
+        warning: false,
+        reason: "Deployed".into(),
+        action: "Reconcile".into(),
+        text: text.into(),
+    };
+    let posts = || faults.times("POST").len();
+    let posted = async |count: usize| {
+        wait_until("it is tried again", SOON, async || {
+            if posts() >= count {
+                Ok(())
+            } else {
+                Err(format!("{} times, {} lost", posts(), recorder.dropped()))
+            }
+        })
+        .await;
+    };
+    recorder.note(note("commit a"));
+    posted(4).await;
+    recorder.note(note("commit b"));
+    posted(5).await;
+    let events = wait_until("both are there", SOON, async || {
+        let list = space.send("GET", &space.path("events.k8s.io/v1", "events"), &Value::Null).await;
+        let events = list["items"].as_array().unwrap().clone();
+        if events.len() >= 2 { Ok(events) } else { Err(format!("{}", events.len())) }
+    })
+    .await;
+    assert_eq!((events.len(), posts(), recorder.dropped()), (2, 5, 0));
+}
+
+#[tokio::test]
 async fn definitions_are_installed_once() {
     let mut space = Space::new("install").await;
     let group = format!("{}.example.com", space.name);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use windlass::api::names::{DELIVERY_LABEL, delivery_label};
 use windlass::cluster::watch::WatchError;
-use windlass::cluster::{Cause, Change, Event, Filter, PodWatch, ServiceAccount, Watches};
+use windlass::cluster::{Cause, Change, Event, Filter, PodWatch, PodWatches, ServiceAccount, Watches};
 use windlass::core::manifest::Gvk;
 
 /// What these tests keep of an object: one value.
@@ -379,30 +379,33 @@ async fn nothing_is_missed_while_the_api_server_is_away() {
     cluster.stop();
 }
 
+fn web(name: &str, tag: &str) -> Value {
+    let labels = json!({"app": name});
+    json!({
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "app", "image": format!("example.com/app:{tag}")}]},
+            },
+        },
+    })
+}
+
 #[tokio::test]
 async fn pods_of_an_unsettled_workload_are_seen_by_its_selector() {
     let space = Space::new("pods").await;
     let (wake, mut woken) = tokio::sync::mpsc::unbounded_channel();
-    let selector = json!({"matchLabels": {"app": "web"}});
-    let watch =
-        PodWatch::start(&space.connection, &space.discovery, None, &space.name, &selector, move || {
+    let watches = PodWatches::new(&space.connection, &space.discovery);
+    let deployment = web("web", "crash");
+    let watch = watches
+        .watch(None, &space.name, &deployment["spec"]["selector"], move || {
             let _ = wake.send(());
         })
         .unwrap();
-    let deployment = |tag: &str| {
-        json!({
-            "metadata": {"name": "web"},
-            "spec": {
-                "replicas": 1,
-                "selector": selector,
-                "template": {
-                    "metadata": {"labels": {"app": "web"}},
-                    "spec": {"containers": [{"name": "app", "image": format!("example.com/app:{tag}")}]},
-                },
-            },
-        })
-    };
-    space.send("POST", &space.path("apps/v1", "deployments"), &deployment("crash")).await;
+    space.send("POST", &space.path("apps/v1", "deployments"), &deployment).await;
     let restarts = async {
         loop {
             woken.recv().await.unwrap();
@@ -417,7 +420,7 @@ async fn pods_of_an_unsettled_workload_are_seen_by_its_selector() {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), restarts).await.expect("the pod restarts three times");
-    assert!(watch.synced() && watch.failing().is_none());
+    assert!(watch.failing().is_none());
     let sets = watch.replica_sets();
     assert_eq!(sets.len(), 1);
     assert_eq!(sets[0]["metadata"]["annotations"]["deployment.kubernetes.io/revision"], "1");
@@ -425,6 +428,55 @@ async fn pods_of_an_unsettled_workload_are_seen_by_its_selector() {
     assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], sets[0]["metadata"]["uid"]);
     assert!(pod["metadata"]["managedFields"].is_null() && pod["spec"]["volumes"].is_null());
 
-    let empty = PodWatch::start(&space.connection, &space.discovery, None, &space.name, &json!({}), || ());
+    let empty = watches.watch(None, &space.name, &json!({}), || ());
     assert!(empty.is_err(), "a selector that selects everything is refused");
+}
+
+#[tokio::test]
+async fn workloads_of_one_namespace_share_the_watch_of_their_pods() {
+    const WORKLOADS: usize = 20;
+    let space = Space::new("pods-shared").await;
+    for n in 0..WORKLOADS {
+        space.send("POST", &space.path("apps/v1", "deployments"), &web(&format!("web-{n}"), "ok")).await;
+    }
+    let pods = async || {
+        let list = space.send("GET", &space.path("v1", "pods"), &Value::Null).await;
+        list["items"].as_array().unwrap().len()
+    };
+    wait_until("all pods are there", SOON, async || match pods().await {
+        WORKLOADS => Ok(()),
+        n => Err(format!("{n} pods")),
+    })
+    .await;
+    let audit = space.cluster.audit();
+    let watches = PodWatches::new(&space.connection, &space.discovery);
+    let begin = || {
+        let all = (0..WORKLOADS).map(|n| {
+            let selector = json!({"matchLabels": {"app": format!("web-{n}")}});
+            watches.watch(None, &space.name, &selector, || ()).unwrap()
+        });
+        all.collect::<Vec<_>>()
+    };
+    let seen = async |all: &[PodWatch]| {
+        wait_until("each workload's pod and ReplicaSet is seen, and no other", SOON, async || {
+            let found: Vec<_> = all.iter().map(|w| (w.pods().len(), w.replica_sets().len())).collect();
+            if found.iter().all(|f| *f == (1, 1)) { Ok(()) } else { Err(format!("{found:?}")) }
+        })
+        .await;
+        for (n, watch) in all.iter().enumerate() {
+            let name = format!("web-{n}-");
+            assert!(watch.pods()[0]["metadata"]["name"].as_str().unwrap().starts_with(&name));
+        }
+    };
+    let first = begin();
+    seen(&first).await;
+    drop(first);
+    // They are still open for those that come a moment later.
+    seen(&begin()).await;
+    let requests = audit.in_namespace(&space.name);
+    for resource in ["pods", "replicasets"] {
+        // The first workload's own, and one of all others; again for those that joined, and for those that came later.
+        let lists = requests.iter().filter(|r| r.verb == "list" && r.resource == resource).count();
+        assert!((2..=8).contains(&lists), "{lists} lists of {resource} for {WORKLOADS} workloads twice");
+    }
 }

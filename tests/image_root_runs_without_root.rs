@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use windlass::api::delivery::Phase;
@@ -25,13 +25,17 @@ struct Image {
     uid: u32,
     health: Vec<String>,
     kustomize: String,
+    /// What makes the user and the cache: commands, each with its arguments.
+    setup: Vec<Vec<String>>,
 }
 
 fn image() -> Image {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("Dockerfile")).unwrap();
     let last = &text[text.rfind("\nFROM ").unwrap()..];
-    let joined = last.replace("\\\n", " ");
+    // Comments between the lines of a command are no part of it.
+    let last: Vec<&str> = last.lines().filter(|l| !l.trim_start().starts_with('#')).collect();
+    let joined = last.join("\n").replace("\\\n", " ");
     let line = |start: &str| {
         joined
             .lines()
@@ -39,6 +43,8 @@ fn image() -> Image {
             .unwrap_or_else(|| panic!("no {start} in the Dockerfile's last stage"))
     };
     let install = line("RUN apt-get update").split("--no-install-recommends").nth(1).unwrap();
+    let steps = line("RUN apt-get update").split("&&").skip(2);
+    let setup = steps.map(|step| step.split_whitespace().map(str::to_owned).collect()).collect();
     let packages = install.split_whitespace().take_while(|w| *w != "&&").map(str::to_owned).collect();
     let pairs = line("ENV ").split_whitespace().map(|p| p.split_once('=').unwrap());
     let health = line("HEALTHCHECK ").split("CMD ").nth(1).unwrap();
@@ -49,6 +55,7 @@ fn image() -> Image {
         uid: line("USER ").split(':').next().unwrap().parse().unwrap(),
         health: serde_json::from_str(health).unwrap(),
         kustomize: version.to_owned(),
+        setup,
     }
 }
 
@@ -136,19 +143,43 @@ fn assemble(root: &Path, image: &Image) {
         }
     }
     copy(root, Path::new("/etc/ssl/certs/ca-certificates.crt"));
-    let uid = image.uid;
-    fs::write(root.join("etc/passwd"), format!("windlass:x:{uid}:{uid}::/nonexistent:/usr/sbin/nologin\n"))
-        .unwrap();
-    fs::write(root.join("etc/group"), format!("windlass:x:{uid}:\n")).unwrap();
     fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n").unwrap();
-    let cache = root.join("var/cache/windlass");
-    fs::create_dir_all(&cache).unwrap();
-    chown(&cache, Some(uid), Some(uid)).unwrap();
+    set_up(root, image);
     // What every container runtime puts there.
     for (device, minor) in [("null", "3"), ("zero", "5"), ("random", "8"), ("urandom", "9")] {
         let file = root.join("dev").join(device);
         output("mknod", &["-m", "666", file.to_str().unwrap(), "c", "1", minor]);
     }
+}
+
+/// Makes the user and the cache with the Dockerfile's own commands, in the root instead of here.
+fn set_up(root: &Path, image: &Image) {
+    for file in ["passwd", "group", "shadow", "gshadow"] {
+        fs::write(root.join("etc").join(file), "").unwrap();
+    }
+    let mut done = Vec::new();
+    for step in &image.setup {
+        let arguments: Vec<&str> = step[1..].iter().map(String::as_str).collect();
+        match step[0].as_str() {
+            "groupadd" | "useradd" => {
+                let arguments = [&["--prefix", root.to_str().unwrap()], &arguments[..]].concat();
+                output(&step[0], &arguments);
+            }
+            "install" => {
+                let (path, options) = arguments.split_last().unwrap();
+                let within = root.join(path.strip_prefix('/').unwrap());
+                fs::create_dir_all(within.parent().unwrap()).unwrap();
+                output("install", &[options, &[within.to_str().unwrap()]].concat());
+            }
+            // The lists of packages, which are not here.
+            "rm" => continue,
+            other => panic!("the Dockerfile runs {other}, which is not tried here"),
+        }
+        done.push(step[0].as_str());
+    }
+    assert_eq!(done, ["groupadd", "useradd", "install"]);
+    let user = fs::read_to_string(root.join("etc/passwd")).unwrap();
+    assert!(user.contains(&format!(":{0}:{0}:", image.uid)), "USER is the user that was made: {user}");
 }
 
 /// A command in the image, as its user, with its environment and no other.
@@ -190,6 +221,23 @@ fn why_not() -> Option<&'static str> {
     let made = Command::new("mknod").arg(&node).args(["c", "1", "3"]).status().is_ok_and(|s| s.success());
     let usable = made && File::options().write(true).open(&node).is_ok();
     (!usable).then_some("device files cannot be made here")
+}
+
+#[test]
+fn every_base_of_the_image_is_pinned() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("Dockerfile")).unwrap();
+    let bases: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("FROM ")).collect();
+    assert_eq!(bases.len(), 3);
+    for base in bases {
+        let image = base.split_whitespace().next().unwrap();
+        let tag = image.split_once(':').map(|(_, tag)| tag);
+        assert!(tag.is_some_and(|t| t != "latest" && t.contains(|c: char| c.is_ascii_digit())), "{base}");
+    }
+    // The compiler is the one that the manifest asks for, or newer.
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let wanted = manifest.lines().find_map(|l| l.strip_prefix("rust-version = ")).unwrap().trim_matches('"');
+    assert!(text.contains(&format!("FROM rust:{wanted}")), "{wanted}");
 }
 
 #[test]

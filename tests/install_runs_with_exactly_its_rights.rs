@@ -3,6 +3,8 @@
 
 use crate::support::cluster::{Audited, Space, suffix, try_send, wait_until};
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
+use crate::support::git::Repo;
+use crate::support::git_https::{Access, GitServer};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -315,6 +317,36 @@ async fn the_daemon_deploys_as_the_deployer_and_can_do_nothing_by_itself() {
         assert_eq!(line["delivery"], format!("{namespace}/shop"));
         assert!(line["revision"].as_str().is_some_and(|r| r.ends_with(&commit)), "{line}");
     }
+}
+
+#[tokio::test]
+async fn rotated_credentials_are_noticed_by_the_next_poll_where_secrets_may_not_be_watched() {
+    let mut world = World::stopped("rotated").await;
+    forget_later(&mut world);
+    install(&world, &["--deployer-role", "admin"]);
+    let scratch = tempfile::tempdir().unwrap();
+    let config = kubeconfig(&world, scratch.path()).await;
+    let itself = format!("system:serviceaccount:{}:{}", world.space.name, installation(&world).object_name());
+    for verb in ["list", "watch"] {
+        let asked = json!({"verb": verb, "group": "", "resource": "secrets", "namespace": world.space.name});
+        assert!(!may(&world, &itself, asked).await, "the daemon itself may {verb} Secrets");
+    }
+    let replica = Replica::start(&world, &config, scratch.path());
+    replica.wait_ready("leadership ok: leading").await;
+    let server = GitServer::start(world.repo.root(), Access::Basic("ada", "new+horse"));
+    let login = |password: &str| json!({"username": "ada", "password": password, "ca.crt": server.ca()});
+    let first = world.commit("First", &[("shop/settings.yaml", &config_map("settings", "blue"))]);
+    world.texts("Secret", "login", login("new+horse")).await;
+    world.remote("config", &server.url(Repo::NAME), Some("login"), json!({"interval": "1s"})).await;
+    world.delivery("config", "shop", json!({})).await;
+    world.wait_for("shop", Phase::Ready, &first).await;
+
+    // What worked a moment ago is not used on: the Secret is read for each poll.
+    world.texts("Secret", "login", login("old+horse")).await;
+    world.wait_remote("config", "Unauthorized").await;
+    let second = world.commit("Second", &[("shop/settings.yaml", &config_map("settings", "green"))]);
+    world.texts("Secret", "login", login("new+horse")).await;
+    world.wait_for("shop", Phase::Ready, &second).await;
 }
 
 #[tokio::test]

@@ -1,9 +1,29 @@
 //! The first Delivery that has an object keeps it; a second one that names it is told.
 
+use crate::support::cli::windlass_with;
 use crate::support::daemon::{World, condition, config_map};
 use serde_json::json;
 use windlass::api::condition::kind;
 use windlass::api::delivery::Phase;
+
+#[tokio::test]
+async fn an_owner_that_is_not_known_here_is_told_by_its_label() {
+    let world = World::new("owner-far").await;
+    let far = "0123456789abcdef0123456789abcdef";
+    let labels = json!({windlass::api::names::DELIVERY_LABEL: far});
+    let body = json!({"metadata": {"name": "it", "labels": labels}, "data": {"key": "far"}});
+    world.space.send("POST", &world.space.path("v1", "configmaps"), &body).await;
+    world.commit("Taken", &[("two/it.yaml", &config_map("it", "two"))]);
+    world.deliver("two", json!({})).await;
+    let delivery = world.wait_refused("two", "Conflict").await;
+    let (_, _, message) = condition(&delivery, kind::READY);
+    for word in [far, "another installation", "two/it.yaml:1"] {
+        assert!(message.contains(word), "{word}: {message}");
+    }
+    let event = world.wait_event("two", "Conflict").await;
+    assert!(event.contains(far), "{event}");
+    assert_eq!(world.get("v1", "configmaps", "it").await["data"]["key"], "far");
+}
 
 fn job(tag: &str) -> String {
     format!(
@@ -36,7 +56,17 @@ async fn the_second_is_told_and_touches_nothing() {
         let (_, reason, message) = condition(&delivery, kind::READY);
         assert_eq!(reason, "Conflict");
         assert!(message.contains(object) && message.contains(&format!("{name}/")), "{message}");
-        world.wait_event(name, "Conflict").await;
+        // Who has it is named, wherever people look.
+        let owner = format!("Delivery {}/one ", world.space.name);
+        assert!(message.contains(&owner), "{message}");
+        let event = world.wait_event(name, "Conflict").await;
+        assert!(event.contains(&owner), "{event}");
+        let directory = world.repo.path().join(name);
+        let arguments =
+            ["diff", directory.to_str().unwrap(), "--delivery", name, "--namespace", &world.space.name];
+        let arguments = [&arguments[..], &["--installation", world.installation()]].concat();
+        let diff = windlass_with(&world.space.cluster.kubeconfig, &arguments);
+        assert!(diff.code == 2 && (diff.out + &diff.err).contains(&owner), "{arguments:?}");
     }
     assert!(world.writes(&audit).is_empty(), "{:#?}", world.writes(&audit));
     assert_eq!(world.get("v1", "configmaps", "it").await["data"]["key"], "one");

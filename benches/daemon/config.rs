@@ -48,16 +48,72 @@ pub fn changes(object: &Value) -> bool {
     object["kind"] != "ServiceAccount"
 }
 
-/// Writes the directories into a working directory, a file for each object.
+/// Ways to fail: the name that stands in the names of Deliveries, and what it is.
+pub const FAILURES: [(&str, &str); 3] =
+    [("crash", "crash loop"), ("image", "missing image"), ("job", "failed Job")];
+
+/// A directory that fails in this way in each `round` but the first one, 0, whose pods are well.
+pub fn failing(namespace: &str, way: &str, round: u32) -> Vec<Value> {
+    let tag = match (round, way) {
+        (0, _) | (_, "job") => "ok",
+        (_, "image") => "missing",
+        _ => "crash",
+    };
+    let labels = json!({"app": "web", "round": round.to_string()});
+    let containers = |name: &str, tag: &str| json!([{"name": "app", "image": format!("registry.example.com/{name}:{tag}")}]);
+    let mut objects = vec![json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": namespace},
+        "spec": {
+            "replicas": 1, "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": containers("web", tag)}},
+        },
+    })];
+    if way == "job" && round > 0 {
+        objects.push(json!({
+            "apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {"name": format!("task-{round}"), "namespace": namespace, "labels": labels},
+            "spec": {"backoffLimit": 0, "template": {
+                "spec": {"restartPolicy": "Never", "containers": containers("task", "fail")}}},
+        }));
+    }
+    objects
+}
+
+/// A directory that fails for ever: in a crash loop, never ready, or refused by the API server, in turn.
+pub fn hopeless(namespace: &str, number: usize) -> Vec<Value> {
+    let deployment = |tag: &str, label: &str| {
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": namespace},
+            "spec": {
+                "replicas": 2, "selector": {"matchLabels": {"app": label}},
+                "template": {"metadata": {"labels": {"app": "web"}}, "spec": {
+                    "containers": [{"name": "app", "image": format!("registry.example.com/web:{tag}")}]}},
+            },
+        })
+    };
+    vec![match number % 3 {
+        0 => deployment("crash", "web"),
+        1 => deployment("unready", "web"),
+        _ => deployment("ok", "another"),
+    }]
+}
+
+/// Writes the directories of a round into a working directory.
 pub fn write(root: &Path, prefix: &str, count: usize, round: u32, more: usize) {
     for number in 1..=count {
         let name = name(prefix, number);
-        let directory = root.join("apps").join(&name);
-        fs::create_dir_all(&directory).unwrap();
-        for object in objects(&name, round, more) {
-            let text = |field: &Value| field.as_str().unwrap().to_lowercase();
-            let file = format!("{}-{}.yaml", text(&object["kind"]), text(&object["metadata"]["name"]));
-            fs::write(directory.join(file), serde_saphyr::to_string(&object).unwrap()).unwrap();
-        }
+        write_objects(root, &name, &objects(&name, round, more));
+    }
+}
+
+/// Writes a directory anew, a file for each object.
+pub fn write_objects(root: &Path, name: &str, objects: &[Value]) {
+    let directory = root.join("apps").join(name);
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).unwrap();
+    for object in objects {
+        let text = |field: &Value| field.as_str().unwrap().to_lowercase();
+        let file = format!("{}-{}.yaml", text(&object["kind"]), text(&object["metadata"]["name"]));
+        fs::write(directory.join(file), serde_saphyr::to_string(object).unwrap()).unwrap();
     }
 }

@@ -1,16 +1,21 @@
 //! What the daemon costs, on a real control plane: time against the bare limit, requests, memory.
 //!
-//! `cargo bench` (or `cargo bench -- --quick`: once and without the long rest). Linux only, for memory is read from
-//! `/proc`. The scenarios are whole processes that run for seconds against one server, and what counts is the ratio
-//! of two of them taken side by side; criterion measures functions many times over, so this is a harness of its own.
+//! `cargo bench` (or `cargo bench -- --quick`: once and without the long rest; with names of scenarios only those).
+//! Linux only, for memory is read from `/proc`. The scenarios are whole processes that run for seconds against one server,
+//! and what counts is the ratio of two of them taken side by side; criterion measures functions many times over, so this
+//! is a harness of its own. Each scenario starts a cluster of its own:
 //!
-//! One round starts a cluster of its own and takes, one after the other: the bare limit of a first deployment, the
-//! daemon's cold start with the same objects, the bare limit of a change, the daemon's answer to a push of the same
-//! change, a rest, one reconcile that finds nothing, and memory.
+//! - `cost`, a few rounds: the bare limit of a first deployment, the daemon's cold start with the same objects, the bare
+//!   limit of a change, the daemon's answer to a push of the same change, a rest, one reconcile that finds nothing, and
+//!   memory.
+//! - `detection`: how soon a rollback begins once the API server shows a failure.
+//! - `neighbours`: the daemon's answer to a push, with and without Deliveries beside it that fail for ever.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bare;
 mod config;
+mod detection;
+mod neighbours;
 mod process;
 mod report;
 
@@ -49,18 +54,36 @@ const HOME: &str = "windlass-system";
 const LIMIT: Duration = Duration::from_secs(180);
 
 fn main() {
-    let quick = std::env::args().any(|a| a == "--quick");
-    let rounds = if quick { 1 } else { 3 };
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let quick = arguments.iter().any(|a| a == "--quick");
+    let named: Vec<&str> = arguments.iter().map(String::as_str).filter(|a| !a.starts_with('-')).collect();
+    let is_wanted = |name: &str| named.is_empty() || named.contains(&name);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let mut all = Vec::new();
-    for number in 1..=rounds {
-        eprintln!("round {number} of {rounds}, load average {}", load());
-        // What takes long and hardly varies is taken once.
-        let rest =
-            if number == rounds { Duration::from_secs(if quick { 15 } else { 60 }) } else { Duration::ZERO };
-        all.push(runtime.block_on(round(rest)));
+    if is_wanted("cost") {
+        let rounds = if quick { 1 } else { 3 };
+        let mut all = Vec::new();
+        for number in 1..=rounds {
+            eprintln!("round {number} of {rounds}, load average {}", load());
+            // What takes long and hardly varies is taken once.
+            let rest = if number == rounds {
+                Duration::from_secs(if quick { 15 } else { 60 })
+            } else {
+                Duration::ZERO
+            };
+            all.push(runtime.block_on(round(rest)));
+        }
+        report::print(&all, DELIVERIES);
     }
-    report::print(&all, DELIVERIES);
+    if is_wanted("detection") {
+        eprintln!("detection, load average {}", load());
+        let (pushes, each) = if quick { (1, 2) } else { (3, 10) };
+        report::print_delays(&runtime.block_on(detection::run(pushes, each)));
+    }
+    if is_wanted("neighbours") {
+        eprintln!("neighbours, load average {}", load());
+        let (pairs, healthy, failing) = if quick { (1, 10, 3) } else { (4, DELIVERIES, 10) };
+        report::print_pushes(&runtime.block_on(neighbours::run(pairs, healthy, failing)), healthy, failing);
+    }
     std::process::exit(0);
 }
 
@@ -72,23 +95,10 @@ fn load() -> String {
 
 async fn round(rest: Duration) -> Round {
     let cluster = Cluster::own();
-    let connection = cluster.connect().await;
     let client = observer(cluster).await;
-    let discovery = Discovery::new(connection.client.clone());
-    discovery.refresh().await.unwrap();
-    crds::install(&connection.access(None), &discovery, &windlass::api::crds(), LIMIT).await.unwrap();
-    let mut namespaces = vec![HOME.to_owned()];
-    for prefix in ["warm", "bare", "app"] {
-        namespaces.extend((1..=DELIVERIES).map(|n| config::name(prefix, n)));
-    }
-    let made = namespaces.iter().map(|name| {
-        let client = client.clone();
-        async move {
-            send(&client, "POST", "/api/v1/namespaces", &json!({"metadata": {"name": name}})).await;
-        }
-    });
-    stream::iter(made).buffer_unordered(16).collect::<Vec<()>>().await;
-    quiet(cluster).await;
+    let prefixes = ["warm", "bare", "app"].into_iter();
+    let namespaces = prefixes.flat_map(|prefix| (1..=DELIVERIES).map(move |n| config::name(prefix, n)));
+    prepare(cluster, &client, namespaces.collect()).await;
     let mut round = Round { load: load(), ..Round::default() };
 
     // The server answers its first requests of each kind slowly; that is nobody's merit or fault.
@@ -107,12 +117,12 @@ async fn round(rest: Duration) -> Round {
     let repo = git::Repo::empty();
     config::write(&repo.path(), "app", DELIVERIES, 0, 0);
     let commit = repo.commit(&[]);
-    repository(&client, &repo.path()).await;
+    repository(&client, "config", &repo.path(), json!({"timeout": "3m"})).await;
     let audit = cluster.audit();
     let server = Server::new(cluster);
     let begin = Instant::now();
     let daemon = Process::start(cluster, HOME, scratch.path());
-    let marks = deployed(&client, &commit).await;
+    let marks = deployed(&client, &commit, DELIVERIES).await;
     round.cold = marks.last().unwrap().duration_since(begin);
     round.cold_first = marks.first().unwrap().duration_since(begin);
     round.cold_server = server.since();
@@ -125,7 +135,7 @@ async fn round(rest: Duration) -> Round {
     let audit = cluster.audit();
     let (before, begin) = (jiff::Timestamp::now(), Instant::now());
     repo.git(&["update-ref", "refs/heads/main", &commit]);
-    let marks = deployed(&client, &commit).await;
+    let marks = deployed(&client, &commit, DELIVERIES).await;
     round.push_ready = marks.last().unwrap().duration_since(begin);
     quiet(cluster).await;
     let requests = audit.by_agent("windlass/");
@@ -158,6 +168,22 @@ async fn round(rest: Duration) -> Round {
     }
     cluster.stop();
     round
+}
+
+/// Installs the definitions, makes the namespaces, and waits until that is over.
+async fn prepare(cluster: &Cluster, client: &kube::Client, namespaces: Vec<String>) {
+    let connection = cluster.connect().await;
+    let discovery = Discovery::new(connection.client.clone());
+    discovery.refresh().await.unwrap();
+    crds::install(&connection.access(None), &discovery, &windlass::api::crds(), LIMIT).await.unwrap();
+    let made = namespaces.into_iter().chain([HOME.to_owned()]).map(|name| {
+        let client = client.clone();
+        async move {
+            send(&client, "POST", "/api/v1/namespaces", &json!({"metadata": {"name": name}})).await;
+        }
+    });
+    stream::iter(made).buffer_unordered(16).collect::<Vec<()>>().await;
+    quiet(cluster).await;
 }
 
 /// A client that is not taken for the daemon's in the audit log.
@@ -196,7 +222,7 @@ async fn memory(
     round.restarted = daemon.memory("VmRSS");
     let commit = push(repo, 1, MORE);
     repo.git(&["update-ref", "refs/heads/main", &commit]);
-    deployed(client, &commit).await;
+    deployed(client, &commit, DELIVERIES).await;
     daemon.stop();
     let audit = cluster.audit();
     let daemon = Process::start(cluster, HOME, scratch);
@@ -205,27 +231,33 @@ async fn memory(
     daemon.stop();
 }
 
-/// Commits another round without moving the branch: the push itself is then one moment. Answers the commit.
+/// Commits another round without moving the branch. Answers the commit.
 fn push(repo: &git::Repo, round: u32, more: usize) -> String {
     config::write(&repo.path(), "app", DELIVERIES, round, more);
+    staged(repo)
+}
+
+/// Commits what stands in the working directory without moving the branch: the push itself is then one moment. Answers the
+/// commit.
+fn staged(repo: &git::Repo) -> String {
     repo.git(&["add", "--all"]);
     let tree = repo.git(&["write-tree"]);
     repo.git(&["commit-tree", &tree, "-p", "HEAD", "-m", "Another round"])
 }
 
-/// The Repository that makes a Delivery of each directory.
-async fn repository(client: &kube::Client, path: &Path) {
+/// A Repository that makes a Delivery of each directory. `template` adds to theirs.
+async fn repository(client: &kube::Client, name: &str, path: &Path, mut template: Value) {
+    template["targetNamespace"] = "{{ directory }}".into();
     let body = json!({
-        "apiVersion": "windlass.dev/v1alpha1", "kind": "Repository", "metadata": {"name": "config"},
-        "spec": {"url": path, "interval": "30s", "deliveries": [
-            {"path": "apps/*", "template": {"targetNamespace": "{{ directory }}", "timeout": "3m"}}]},
+        "apiVersion": "windlass.dev/v1alpha1", "kind": "Repository", "metadata": {"name": name},
+        "spec": {"url": path, "interval": "30s", "deliveries": [{"path": "apps/*", "template": template}]},
     });
     let path = format!("/apis/windlass.dev/v1alpha1/namespaces/{HOME}/repositories");
     send(client, "POST", &path, &body).await;
 }
 
-/// Waits until all Deliveries are Ready with a commit; when each was.
-async fn deployed(client: &kube::Client, commit: &str) -> Vec<Instant> {
+/// Waits until so many Deliveries are Ready with a commit; when each was.
+async fn deployed(client: &kube::Client, commit: &str, count: usize) -> Vec<Instant> {
     let api: Api<Delivery> = Api::namespaced(client.clone(), HOME);
     let mut seen = BTreeSet::new();
     let mut marks = Vec::new();
@@ -241,7 +273,7 @@ async fn deployed(client: &kube::Client, commit: &str) -> Vec<Instant> {
             if ready && seen.insert(delivery.name_any()) {
                 marks.push(Instant::now());
             }
-            if seen.len() == DELIVERIES {
+            if seen.len() == count {
                 return;
             }
         }
@@ -249,7 +281,7 @@ async fn deployed(client: &kube::Client, commit: &str) -> Vec<Instant> {
     if tokio::time::timeout(LIMIT, watch).await.is_err() {
         let all = api.list(&Default::default()).await.unwrap();
         let left = all.iter().find(|d| !seen.contains(&d.name_any())).map(|d| &d.status);
-        panic!("{} of {DELIVERIES} are Ready; another one: {left:#?}", seen.len());
+        panic!("{} of {count} are Ready; another one: {left:#?}", seen.len());
     }
     marks
 }

@@ -1,6 +1,9 @@
 //! The table: what was asked, and what was measured.
 
 use super::cluster::Audited;
+use super::config::FAILURES;
+use super::detection::Delays;
+use super::neighbours::Push;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -122,11 +125,12 @@ fn is_own(resource: &str) -> bool {
     OWN.contains(&resource) || ["leases", "repositories", "(discovery)"].contains(&resource)
 }
 
-/// The middle one.
+/// The middle one, or what lies between the two in the middle.
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let at = |n: usize| values.get(n).copied().unwrap_or(f64::NAN);
+    (at(values.len().saturating_sub(1) / 2) + at(values.len() / 2)) / 2.0
 }
 
 /// Prints everything.
@@ -205,4 +209,39 @@ pub fn print(all: &[Round], deliveries: usize) {
 
 fn ratio(of: Duration, to: Duration) -> f64 {
     of.as_secs_f64() / to.as_secs_f64()
+}
+
+/// Prints how soon rollbacks began, by way to fail.
+pub fn print_delays(delays: &Delays) {
+    println!("\nFrom the event that shows a failure to the start of the rollback, in milliseconds");
+    println!("{:<28} {:>6} {:>8} {:>8} {:>8}", "", "number", "median", "p90", "most");
+    let line = |what: &str, values: &[Duration]| {
+        let mut sorted: Vec<f64> = values.iter().map(|d| d.as_secs_f64() * 1000.0).collect();
+        sorted.sort_by(f64::total_cmp);
+        let last = sorted.len().saturating_sub(1);
+        let at = |part: usize| sorted.get((sorted.len() * part / 100).min(last)).copied().unwrap_or(f64::NAN);
+        println!("{what:<28} {:>6} {:>8.0} {:>8.0} {:>8.0}", sorted.len(), at(50), at(90), at(100));
+    };
+    let mut all = Vec::new();
+    for (way, what) in FAILURES {
+        let values = delays.get(way).map(Vec::as_slice).unwrap_or_default();
+        line(what, values);
+        all.extend_from_slice(values);
+    }
+    line("all (asked: median < 200)", &all);
+}
+
+/// Prints what neighbours that fail cost.
+pub fn print_pushes(pushes: &[Push], healthy: usize, failing: usize) {
+    println!("\nA push to {healthy} Deliveries beside {failing} that fail for ever, seconds");
+    println!("{:<28} {:>8} {:>8}", "", "without", "with");
+    let of = |with: bool, time: fn(&Push) -> Duration| {
+        median(pushes.iter().filter(|p| p.with == with).map(|p| time(p).as_secs_f64()))
+    };
+    let half = |with| of(with, |p| p.half);
+    let all = |with| of(with, |p| p.all);
+    println!("{:<28} {:>8.2} {:>8.2}", "half Ready (median)", half(false), half(true));
+    println!("{:<28} {:>8.2} {:>8.2}", "all Ready (median)", all(false), all(true));
+    println!("{:<28} {:>8} {:>8.2}", "ratio, half Ready", "", half(true) / half(false));
+    println!("{:<28} {:>8} {:>8.2}", "ratio, all (asked: < 1.1)", "", all(true) / all(false));
 }

@@ -1,5 +1,6 @@
 //! `Delivery`: one directory of a Repository kept running in one namespace.
 
+use super::dependency::{Dependency, Waiting};
 use super::{Condition, Duration};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -78,6 +79,16 @@ pub struct DeliveryTemplate {
     /// What becomes of the objects when the Delivery is deleted: `Prune` (default) or `Orphan`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
+    /// What must be ready before a new revision is begun. A rollback waits for nothing, and what becomes unready later
+    /// undoes nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub depends_on: Vec<Dependency>,
+    /// The namespaces whose Deliveries may depend on this one; `*` for all. They learn whether it is ready, and nothing
+    /// else. Deliveries of its own namespace always may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    pub allow_dependents_from: Vec<String>,
     /// How manifests are made; found by itself without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub render: Option<Render>,
@@ -204,7 +215,7 @@ pub enum RollbackMode {
 /// What a Delivery is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
-    /// Nothing was deployed yet.
+    /// Nothing was deployed yet, or the newest revision waits for what it depends on.
     #[default]
     Pending,
     /// Objects are being written.
@@ -255,6 +266,9 @@ pub struct DeliveryStatus {
     /// Why the wanted revision could not even be begun; nothing was touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// The wanted revision that waits for what the Delivery depends on; nothing of it was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
     /// The objects that this Delivery owns: the only source for pruning.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inventory: Vec<InventoryEntry>,

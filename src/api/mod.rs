@@ -2,6 +2,7 @@
 
 pub mod condition;
 pub mod delivery;
+pub mod dependency;
 pub mod drift_report;
 pub mod duration;
 pub mod inventory_shard;

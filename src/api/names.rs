@@ -1,5 +1,7 @@
 //! Names that Windlass writes onto objects: its API group, labels, annotations, finalizer, field manager.
 
+use kube::ResourceExt;
+
 /// The API group of our resources.
 pub const GROUP: &str = "windlass.dev";
 
@@ -51,6 +53,18 @@ pub fn delivery_label(installation: &str, namespace: &str, name: &str) -> String
         hash.update([0]);
     }
     hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The Delivery (`namespace/name`), among these, that a value of [`DELIVERY_LABEL`] stands for.
+pub fn owner<'a>(
+    installation: &str,
+    deliveries: impl IntoIterator<Item = &'a super::Delivery>,
+    label: &str,
+) -> Option<String> {
+    deliveries.into_iter().find_map(|delivery| {
+        let (namespace, name) = (delivery.namespace().unwrap_or_default(), delivery.name_any());
+        (delivery_label(installation, &namespace, &name) == label).then(|| format!("{namespace}/{name}"))
+    })
 }
 
 #[cfg(test)]

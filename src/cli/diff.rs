@@ -24,6 +24,7 @@ use crate::report::diff::{Act, DiffProblem, DiffReport, ObjectDiff, text};
 use anyhow::{anyhow, bail};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
+use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -114,7 +115,13 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
     if let (true, Some(target)) = (spec.template.create_namespace, &spec.template.target_namespace) {
         brings.namespaces.insert(target.clone());
     }
-    let comparison = Comparison { access: &access, discovery: &discovery, label: &label, brings: &brings };
+    let comparison = Comparison {
+        access: &access,
+        discovery: &discovery,
+        label: &label,
+        installation: &args.installation,
+        brings: &brings,
+    };
     let mut report = comparison.bundle(&bundle).await;
     if let Some(delivery) = &delivery {
         let mut delivery = delivery.clone();
@@ -223,6 +230,7 @@ struct Comparison<'a> {
     access: &'a Access,
     discovery: &'a Discovery,
     label: &'a str,
+    installation: &'a str,
     brings: &'a Brings,
 }
 
@@ -275,9 +283,10 @@ impl Comparison<'_> {
                     value = labelled.to_value();
                 }
                 Some(label) if label != self.label => {
-                    return Err(
-                        "belongs to another Delivery, which keeps it; remove it from one of the two".into()
-                    );
+                    let known = Api::<Delivery>::all(self.access.client().clone());
+                    let known = known.list(&ListParams::default()).await.map(|l| l.items);
+                    let owner = names::owner(self.installation, &known.unwrap_or_default(), label);
+                    return Err(plan::whose(label, owner.as_deref()));
                 }
                 Some(_) => {}
                 None if self.label.is_empty() => {}
@@ -297,6 +306,10 @@ impl Comparison<'_> {
                         if self.brings.kinds.contains(&(gvk.group.clone(), gvk.kind.clone())) =>
                     {
                         return made(&value);
+                    }
+                    Cause::RoleMissing { .. } | Cause::Escalates { .. } if self.brings.role_of(manifest) => {
+                        let before = projected(&before, &value);
+                        return Ok(ObjectDiff::new(&object, &file, act, &before, &value));
                     }
                     Cause::Immutable { .. } if may_recreate(manifest) => {
                         let before = projected(&before, &value);

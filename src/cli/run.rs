@@ -2,6 +2,7 @@
 
 use super::connect::{ClusterArgs, HOME};
 use super::{ERROR, NOT_WELL, WELL};
+use crate::api::delivery::DeliveryTemplate;
 use crate::api::repository::{DeliverySet, LocalRef, RepositoryRef, RepositorySpec};
 use crate::api::{Repository, names};
 use crate::cluster::lease::{Candidate, Leadership, LeaseError, LeaseOptions};
@@ -37,9 +38,9 @@ pub struct RunArgs {
     /// The branch to follow; the remote's default branch when not given
     #[arg(long, requires = "repo", value_name = "NAME")]
     branch: Option<String>,
-    /// The directories to deliver, each to the namespace of its name; `*` does not cross `/`
+    /// The directories to deliver, each to the namespace of its name; `*` does not cross `/`. May be given several times
     #[arg(long, requires = "repo", default_value = "*", value_name = "PATTERN")]
-    path: String,
+    path: Vec<String>,
     /// Private key for an ssh repository; the host must be in known_hosts
     #[arg(long, requires = "repo", value_name = "FILE")]
     ssh_key: Option<PathBuf>,
@@ -165,7 +166,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
         if preview.directories.is_empty() {
             bail!(
                 "no directory matches \"{}\"; there are: {}",
-                args.path,
+                args.path.join("\", \""),
                 if preview.others.is_empty() { "none".into() } else { preview.others.join(", ") }
             );
         }
@@ -330,7 +331,7 @@ fn repository(args: &RunArgs, repo: &str) -> anyhow::Result<Wanted> {
     if let Some(file) = &args.ca_file {
         secret.insert("ca.crt".to_owned(), read(file)?);
     }
-    let template = serde_json::from_value(json!({
+    let template: DeliveryTemplate = serde_json::from_value(json!({
         "targetNamespace": "{{ directory }}",
         "createNamespace": args.create_namespaces,
     }))?;
@@ -343,7 +344,11 @@ fn repository(args: &RunArgs, repo: &str) -> anyhow::Result<Wanted> {
         interval: crate::api::Duration::from_secs(15),
         timeout: crate::api::Duration::from_secs(60),
         secret_ref: (!secret.is_empty()).then(|| LocalRef { name: format!("{name}-credentials") }),
-        deliveries: vec![DeliverySet { path: args.path.clone(), template }],
+        deliveries: args
+            .path
+            .iter()
+            .map(|path| DeliverySet { path: path.clone(), template: template.clone() })
+            .collect(),
         suspend: false,
     };
     Ok(Wanted { name, spec, secret })
@@ -439,15 +444,26 @@ fn print_preview(preview: &Preview, create_namespaces: bool) {
             ("adopt", &directory.adopt),
             ("update", &directory.update),
             ("keep", &directory.keep),
+            ("remove", &directory.remove),
         ] {
             for object in objects {
                 say(&format!("  {what:<7}{object}"));
             }
         }
     }
-    let count = |f: fn(&preview::Directory) -> usize| preview.directories.iter().map(f).sum::<usize>();
+    for directory in &preview.leaving {
+        say(&format!(
+            "\n{} is not delivered any more, and what it brought to namespace {} goes",
+            directory.path, directory.namespace
+        ));
+        for object in &directory.remove {
+            say(&format!("  remove {object}"));
+        }
+    }
+    let all = || preview.directories.iter().chain(&preview.leaving);
+    let count = |f: fn(&preview::Directory) -> usize| all().map(f).sum::<usize>();
     say(&format!(
-        "\n{}: {} objects to create, {} to adopt, {} to update, {} as they should be",
+        "\n{}: {} objects to create, {} to adopt, {} to update, {} to remove, {} as they should be",
         match preview.directories.len() {
             1 => "1 directory".to_owned(),
             n => format!("{n} directories"),
@@ -455,6 +471,7 @@ fn print_preview(preview: &Preview, create_namespaces: bool) {
         count(|d| d.create.len()),
         count(|d| d.adopt.len()),
         count(|d| d.update.len()),
+        count(|d| d.remove.len()),
         count(|d| d.keep.len())
     ));
 }

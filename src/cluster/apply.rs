@@ -1,10 +1,12 @@
-//! The verbs on one object: try, apply, read, patch, delete. One request each (a 429 apart).
+//! The verbs on one object: try, apply, read, patch, delete. One request each (a 429 apart, and a strategy that the object's
+//! defaults are in the way of: see [`strategy`]).
 
 use super::access::{Access, Answer};
 use super::discovery::Resource;
 use super::error::{ApplyError, Cause};
 use crate::api::names::FIELD_MANAGER;
 use crate::core::manifest::ObjectId;
+use crate::core::strategy;
 use http::{Method, Request, header};
 use serde_json::{Value, json};
 
@@ -74,7 +76,27 @@ pub async fn dry_run(
     manifest: &Value,
     guard: Guard<'_>,
 ) -> Result<Applied, ApplyError> {
-    send_apply(access, resource, manifest, guard, "&dryRun=All").await
+    match send_apply(access, resource, manifest, guard, DRY_RUN).await {
+        Err(error) if is_in_the_way(manifest, &error) => {
+            let rest = strategy::without(manifest);
+            let mut applied = send_apply(access, resource, &rest, guard, DRY_RUN).await?;
+            strategy::put_back(manifest, &mut applied.object);
+            Ok(applied)
+        }
+        answer => answer,
+    }
+}
+
+const DRY_RUN: &str = "&dryRun=All";
+
+/// Whether only the defaults of another strategy keep an object from being applied.
+fn is_in_the_way(manifest: &Value, error: &ApplyError) -> bool {
+    match &error.cause {
+        Cause::Invalid { problems } => {
+            strategy::is_in_the_way(manifest, problems.iter().map(|p| p.field.as_str()))
+        }
+        _ => false,
+    }
 }
 
 /// Server-side apply with strict field validation.
@@ -84,6 +106,26 @@ pub async fn apply(
     manifest: &Value,
     guard: Guard<'_>,
 ) -> Result<Applied, ApplyError> {
+    let refused = match send_apply(access, resource, manifest, guard, "").await {
+        Err(error) if is_in_the_way(manifest, &error) => error,
+        answer => return answer,
+    };
+    let id = id_of(resource, manifest);
+    let Some(live) = get(access, resource, &id.namespace, &id.name).await? else { return Err(refused) };
+    let version = live["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+    match guard {
+        Guard::Uid(uid) if live["metadata"]["uid"] != uid => {
+            return Err(ApplyError::new(id, Cause::UidChanged));
+        }
+        // What stands there was not expected: nothing of it is changed without a new plan.
+        Guard::Absent => return Err(ApplyError::new(id, Cause::Conflict)),
+        Guard::Any | Guard::Uid(_) => {}
+    }
+    let operations = strategy::patch(manifest, &live);
+    if operations.is_empty() {
+        return Err(refused);
+    }
+    patch_json(access, resource, &id.namespace, &id.name, version, &operations).await?;
     send_apply(access, resource, manifest, guard, "").await
 }
 
@@ -105,8 +147,23 @@ async fn send_apply(
     let path = resource.path(&id.namespace, Some(&id.name));
     let query = format!("fieldManager={FIELD_MANAGER}&force={force}&fieldValidation=Strict{more}");
     let request = build(&id, Method::PATCH, &format!("{path}?{query}"), APPLY, Some(&manifest))?;
-    let answer = access.call(&id, &resource.gvk.to_string(), &request).await?;
+    let answer =
+        access.call(&id, &resource.gvk.to_string(), &request).await.map_err(|e| named(&manifest, e))?;
     Ok(Applied { created: answer.code == 201, object: object(&id, answer)? })
+}
+
+/// An apply makes what is not there: of a binding, "not found" is said about the role that it names.
+fn named(manifest: &Value, error: ApplyError) -> ApplyError {
+    let role = &manifest["roleRef"];
+    if error.cause != Cause::NotFound || !role.is_object() {
+        return error;
+    }
+    let text = |field: &str| role[field].as_str().unwrap_or_default();
+    let role = match text("kind") {
+        "Role" => format!("Role {}/{}", error.object.namespace, text("name")),
+        kind => format!("{kind} {}", text("name")),
+    };
+    ApplyError { object: error.object, cause: Cause::RoleMissing { role } }
 }
 
 /// Reads one object; `None` if it is not there, or its namespace is not.

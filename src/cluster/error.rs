@@ -79,6 +79,27 @@ pub enum Cause {
         /// In which namespace, `""` for the cluster.
         namespace: String,
     },
+    /// RBAC lets nobody grant rights that he does not have, unless he may `escalate` roles or `bind` them.
+    #[error(
+        "{user} may not grant what it does not have itself: {}; give it these rights, or the verb {verb} on {resource}",
+        .rights.join("; ")
+    )]
+    Escalates {
+        /// Who asked.
+        user: String,
+        /// The rights that it lacks, such as `get, list pods`.
+        rights: Vec<String>,
+        /// The verb that would do instead: `escalate` for a role, `bind` for a binding.
+        verb: &'static str,
+        /// On which resource.
+        resource: String,
+    },
+    /// A binding names a role that does not exist. Who may `bind` roles may bind that, too.
+    #[error("names {role}, which does not exist; put it into Git or create it")]
+    RoleMissing {
+        /// The role, such as `Role shop/reader`.
+        role: String,
+    },
     /// An admission webhook, policy or plugin refused it.
     #[error("was refused by {by}: {message}")]
     AdmissionDenied {
@@ -194,6 +215,8 @@ impl Cause {
             Cause::Invalid { .. } => "Invalid",
             Cause::UnknownField { .. } => "UnknownField",
             Cause::Forbidden { .. } => "Forbidden",
+            Cause::Escalates { .. } => "Escalates",
+            Cause::RoleMissing { .. } => "RoleMissing",
             Cause::AdmissionDenied { .. } => "AdmissionDenied",
             Cause::WebhookNoDryRun { .. } => "WebhookNoDryRun",
             Cause::WebhookUnavailable { .. } => "WebhookUnavailable",

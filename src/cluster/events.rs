@@ -1,39 +1,26 @@
 //! Kubernetes Events (`events.k8s.io/v1`) about Deliveries and the objects concerned.
 //!
-//! Best effort: noting never waits, and what cannot be written is dropped and counted. The same note about the same
-//! object becomes a series (one Event with a count), written at most every half minute. kube's recorder is not used:
-//! it leaves the text out of what makes two events the same, so a second held commit would show the first one's.
+//! Noting never waits. Notes stand in a queue and are written a few at once, within what the cluster takes; what the API
+//! server cannot take at the moment is tried again. The same note about the same object becomes a series (one Event with
+//! a count), written at most every half minute, and costs nothing while the first one waits. Events are an aid to
+//! people, no record: what finds no room, or no server for too long, is dropped, counted and told in the log. kube's
+//! recorder is not used: it leaves the text out of what makes two events the same, so a second held commit would show the
+//! first one's.
+
+mod queue;
+mod writer;
 
 use super::connect::Connection;
 use crate::core::manifest::ObjectId;
+use queue::Queue;
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 /// Who reports, in every Event.
 pub const CONTROLLER: &str = "windlass.dev/windlass";
 
-/// Events that wait to be written; more are dropped.
-const QUEUE: usize = 256;
-
-/// Notes that are remembered so that their repetitions become a series.
-const REMEMBERED: usize = 512;
-
-/// A series is over when nothing was added for so long.
-const SERIES_END: Duration = Duration::from_secs(6 * 60);
-
-/// A series is written at most this often.
-const SERIES_PAUSE: Duration = Duration::from_secs(30);
-
 /// The API server takes no longer text, in bytes.
 const LONGEST_NOTE: usize = 1024;
-
-/// A call may take this long; the next Event waits for it.
-const CALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// The object that an Event is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -63,112 +50,38 @@ pub struct Note {
     pub text: String,
 }
 
-/// Writes Events in the background. Cheap to clone.
+/// Has Events written in the background. Cheap to clone.
 #[derive(Clone)]
-pub struct Recorder {
-    queue: mpsc::Sender<Note>,
-    dropped: Arc<AtomicU64>,
+pub struct Recorder(Arc<Open>);
+
+/// The end of the queue that notes go into; the writer ends once this is gone and everything is written.
+struct Open(Arc<Queue>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl Recorder {
-    /// Starts the writer on this runtime; it ends when the last clone is dropped. `instance` says which replica
-    /// reports (at most 128 characters).
+    /// Starts the writer on this runtime; it ends when the last clone is dropped and what was noted is written.
+    /// `instance` says which replica reports (at most 128 characters).
     pub fn start(connection: &Connection, instance: &str) -> Self {
-        let (queue, notes) = mpsc::channel(QUEUE);
-        let dropped = Arc::new(AtomicU64::new(0));
+        let queue = Arc::new(Queue::default());
         let instance = instance.chars().take(128).collect();
-        tokio::spawn(write_all(connection.client.clone(), instance, notes, dropped.clone()));
-        Recorder { queue, dropped }
+        tokio::spawn(writer::run(connection.access(None), instance, queue.clone()));
+        Recorder(Arc::new(Open(queue)))
     }
 
     /// Has an Event written some time soon.
     pub fn note(&self, note: Note) {
-        if self.queue.try_send(note).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        self.0.0.note(note);
     }
 
-    /// How many Events were lost so far, for want of room or because the API server did not take them.
+    /// How many notes were lost so far, for want of room or because the API server did not take them.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.0.0.dropped()
     }
-}
-
-/// A note that was written.
-struct Written {
-    name: String,
-    count: u32,
-    unwritten: bool,
-    last_noted: Instant,
-    last_written: Instant,
-}
-
-async fn write_all(
-    client: kube::Client,
-    instance: String,
-    mut notes: mpsc::Receiver<Note>,
-    dropped: Arc<AtomicU64>,
-) {
-    let mut known: HashMap<Note, Written> = HashMap::new();
-    loop {
-        let due = known.values().filter(|w| w.unwritten).map(|w| w.last_written + SERIES_PAUSE).min();
-        let note = match due {
-            Some(at) => tokio::select! {
-                note = notes.recv() => note.map(Some),
-                () = tokio::time::sleep_until(at) => Some(None),
-            },
-            None => notes.recv().await.map(Some),
-        };
-        match note {
-            None => return,
-            Some(Some(note)) => take(&client, &instance, &mut known, note, &dropped).await,
-            Some(None) => {}
-        }
-        let now = Instant::now();
-        let ready = |w: &Written| w.unwritten && now >= w.last_written + SERIES_PAUSE;
-        let ready: Vec<Note> = known.iter().filter(|(_, w)| ready(w)).map(|(n, _)| n.clone()).collect();
-        for note in ready {
-            if let Some(written) = known.get_mut(&note) {
-                written.unwritten = false;
-                written.last_written = now;
-                let path = format!("{}/{}", collection(&note), written.name);
-                let series = json!({"series": {"count": written.count, "lastObservedTime": micro_time()}});
-                if !send(&client, "PATCH", &path, &series).await {
-                    // It is gone (Events live for an hour): the next one begins anew.
-                    known.remove(&note);
-                    dropped.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
-    }
-}
-
-async fn take(
-    client: &kube::Client,
-    instance: &str,
-    known: &mut HashMap<Note, Written>,
-    note: Note,
-    dropped: &AtomicU64,
-) {
-    let now = Instant::now();
-    known.retain(|_, written| written.unwritten || now < written.last_noted + SERIES_END);
-    if let Some(written) = known.get_mut(&note) {
-        written.count += 1;
-        written.unwritten = true;
-        written.last_noted = now;
-        return;
-    }
-    let name = event_name(&note.regarding.id.name);
-    if !send(client, "POST", &collection(&note), &event(&note, &name, instance)).await {
-        dropped.fetch_add(1, Ordering::Relaxed);
-        return;
-    }
-    if known.len() >= REMEMBERED
-        && let Some(oldest) = known.iter().min_by_key(|(_, w)| w.last_noted).map(|(n, _)| n.clone())
-    {
-        known.remove(&oldest);
-    }
-    known.insert(note, Written { name, count: 1, unwritten: false, last_noted: now, last_written: now });
 }
 
 fn event(note: &Note, name: &str, instance: &str) -> Value {
@@ -233,25 +146,6 @@ fn cut(text: &str, bytes: usize) -> String {
     let room = bytes - '…'.len_utf8();
     let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= room).last();
     format!("{}…", &text[..end.unwrap_or(0)])
-}
-
-async fn send(client: &kube::Client, method: &str, path: &str, body: &Value) -> bool {
-    let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
-    let request = http::Request::builder()
-        .method(method)
-        .uri(path)
-        .header(http::header::CONTENT_TYPE, kind)
-        .body(kube::client::Body::from(body.to_string().into_bytes()));
-    let Ok(request) = request else { return false };
-    match tokio::time::timeout(CALL_LIMIT, client.send(request)).await {
-        Ok(Ok(answer)) => {
-            if !answer.status().is_success() {
-                tracing::debug!(status = answer.status().as_u16(), path, "an event was not taken");
-            }
-            answer.status().is_success()
-        }
-        _ => false,
-    }
 }
 
 #[cfg(test)]

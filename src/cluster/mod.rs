@@ -16,6 +16,7 @@ mod kubeconfig;
 pub mod lease;
 pub mod limit;
 pub mod named;
+pub mod objects;
 pub mod pods;
 pub mod refusal;
 mod store;
@@ -27,5 +28,6 @@ pub use connect::{ConnectError, ConnectOptions, Connection, Counters, ServiceAcc
 pub use discovery::{Discovery, Resource};
 pub use error::{ApplyError, Cause};
 pub use named::{Named, NamedObject, NamedWatches};
-pub use pods::PodWatch;
+pub use objects::ObjectWatches;
+pub use pods::{PodWatch, PodWatches};
 pub use watch::{Change, Entry, Event, Filter, Interest, Watches};

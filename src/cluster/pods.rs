@@ -1,20 +1,41 @@
-//! The Pods and ReplicaSets of one workload, while its revision is unsettled.
+//! The Pods and ReplicaSets of workloads whose revision is unsettled.
 //!
-//! They carry only the labels of the workload's template, not ours, so they are watched by its selector. Small
-//! values are kept: what tells a new Pod from an old one and a broken one from a slow one.
+//! They carry only the labels of the workload's template, not ours. So that the number of requests does not grow with
+//! that of workloads, watches are shared within one account and namespace: the first unsettled workload there has its
+//! own, by its selector; all further ones share a second one, of the whole namespace. Both stay for a moment after the
+//! last workload is settled, since Deliveries are deployed in bursts.
+//!
+//! What is kept is what health reads of the objects that a watched workload selects, and nothing of the others, however
+//! many there are. So a workload that joins a watch has it list again, at most once a second for all that joined: its
+//! new pods are seen from the moment it joins, those that it had before with the next list.
+
+mod state;
 
 use super::connect::{Connection, ServiceAccount};
 use super::discovery::Discovery;
 use super::error::Cause;
-use super::follow::{Seen, Source, follow};
+use super::follow::{Source, follow};
 use crate::core::manifest::Gvk;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
-use serde_json::{Map, Value};
-use std::collections::{BTreeMap, HashSet};
+use serde_json::Value;
+use state::State;
+use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+/// Watches by selector in one account and namespace; further workloads share one of the whole namespace.
+const NARROW: usize = 1;
+
+/// How long a watch stays after the last workload that needed it.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// A watch lists again at most this often for those that join.
+const LIST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a workload's Pods cannot be watched.
 #[derive(Debug, thiserror::Error)]
@@ -24,24 +45,30 @@ pub enum PodWatchError {
     Selector(String),
 }
 
-/// Watches the Pods and ReplicaSets that a selector matches in one namespace, until it is dropped.
-#[must_use = "the watch ends when this is dropped"]
-pub struct PodWatch {
+/// Shared watches of Pods and ReplicaSets. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct PodWatches(Arc<Inner>);
+
+struct Inner {
+    connection: Connection,
+    discovery: Discovery,
+    feeds: Mutex<HashMap<Place, Vec<Weak<Feed>>>>,
+}
+
+type Place = (Option<ServiceAccount>, String);
+
+/// A watch of Pods and one of ReplicaSets, with the same selector.
+struct Feed {
+    // `None`: everything in the namespace.
+    labels: Option<String>,
     pods: Kind,
     replica_sets: Kind,
 }
 
 struct Kind {
     state: Arc<Mutex<State>>,
+    joined: Arc<Notify>,
     task: AbortHandle,
-}
-
-#[derive(Default)]
-struct State {
-    objects: BTreeMap<String, Arc<Value>>,
-    listing: Option<HashSet<String>>,
-    synced: bool,
-    failing: Option<Cause>,
 }
 
 impl Drop for Kind {
@@ -50,188 +77,157 @@ impl Drop for Kind {
     }
 }
 
-impl PodWatch {
-    /// Begins to watch as an account. `selector` is the workload's `spec.selector`. `changed` is called after
-    /// each change, on the runtime; it should only wake somebody.
-    pub fn start(
-        connection: &Connection,
-        discovery: &Discovery,
+/// The Pods and ReplicaSets that one workload selects, kept up to date until it is dropped.
+#[must_use = "the watch ends when this is dropped"]
+pub struct PodWatch {
+    feed: Arc<Feed>,
+    pods: u64,
+    replica_sets: u64,
+}
+
+impl PodWatches {
+    /// No watch yet.
+    pub fn new(connection: &Connection, discovery: &Discovery) -> Self {
+        PodWatches(Arc::new(Inner {
+            connection: connection.clone(),
+            discovery: discovery.clone(),
+            feeds: Mutex::default(),
+        }))
+    }
+
+    /// Has the Pods and ReplicaSets watched, as an account, that a workload selects in its namespace. `selector` is its
+    /// `spec.selector`. `changed` is called after each change of what is kept of them; it should only wake somebody.
+    /// Does not wait. Called on a runtime.
+    pub fn watch(
+        &self,
         account: Option<&ServiceAccount>,
         namespace: &str,
         selector: &Value,
         changed: impl Fn() + Send + Sync + 'static,
-    ) -> Result<Self, PodWatchError> {
-        let labels = label_selector(selector)?;
+    ) -> Result<PodWatch, PodWatchError> {
+        let selector = read_selector(selector)?;
+        let labels = selector.to_string();
         let changed: Arc<dyn Fn() + Send + Sync> = Arc::new(changed);
-        let client = match account {
-            Some(account) => connection.as_service_account(account),
-            None => connection.client.clone(),
+        let place = (account.cloned(), namespace.to_owned());
+        let mut feeds = lock(&self.0.feeds);
+        feeds.retain(|_, all| {
+            all.retain(|feed| feed.strong_count() > 0);
+            !all.is_empty()
+        });
+        let here = feeds.entry(place).or_default();
+        let known: Vec<Arc<Feed>> = here.iter().filter_map(Weak::upgrade).collect();
+        let fits = |feed: &&Arc<Feed>| feed.labels.as_ref().is_none_or(|l| *l == labels);
+        if let Some(feed) = known.iter().find(fits) {
+            return Ok(feed.clone().join(selector, changed));
+        }
+        let labels = (known.len() < NARROW).then_some(labels);
+        let source = |api_version, kind| Source {
+            client: match account {
+                Some(account) => self.0.connection.as_service_account(account),
+                None => self.0.connection.client.clone(),
+            },
+            discovery: self.0.discovery.clone(),
+            share: self.0.connection.share(),
+            gvk: Gvk::new(api_version, kind),
+            namespace: Some(namespace.to_owned()),
+            labels: labels.clone(),
+            fields: None,
         };
-        let share = connection.share();
-        let kind = |api_version, kind| {
-            let source = Source {
-                client: client.clone(),
-                discovery: discovery.clone(),
-                share: share.clone(),
-                gvk: Gvk::new(api_version, kind),
-                namespace: Some(namespace.to_string()),
-                labels: Some(labels.clone()),
-                fields: None,
-            };
-            Kind::start(source, changed.clone())
-        };
-        Ok(PodWatch { pods: kind("v1", "Pod"), replica_sets: kind("apps/v1", "ReplicaSet") })
+        let (pods, pod_reader) = Kind::start(source("v1", "Pod"), selector.clone(), changed.clone());
+        let (replica_sets, set_reader) = Kind::start(source("apps/v1", "ReplicaSet"), selector, changed);
+        let feed = Arc::new(Feed { labels, pods, replica_sets });
+        here.push(Arc::downgrade(&feed));
+        Ok(PodWatch { feed, pods: pod_reader, replica_sets: set_reader })
     }
+}
 
-    /// The Pods by name, trimmed (see [`trim`]).
-    pub fn pods(&self) -> Vec<Arc<Value>> {
-        self.pods.state().objects.values().cloned().collect()
-    }
-
-    /// The ReplicaSets by name, trimmed (see [`trim`]).
-    pub fn replica_sets(&self) -> Vec<Arc<Value>> {
-        self.replica_sets.state().objects.values().cloned().collect()
-    }
-
-    /// Whether both are known.
-    pub fn synced(&self) -> bool {
-        self.pods.state().synced && self.replica_sets.state().synced
-    }
-
-    /// Why one of them is not seen at the moment.
-    pub fn failing(&self) -> Option<Cause> {
-        let pods = self.pods.state().failing.clone();
-        pods.or_else(|| self.replica_sets.state().failing.clone())
+impl Feed {
+    fn join(self: Arc<Self>, selector: Selector, changed: Arc<dyn Fn() + Send + Sync>) -> PodWatch {
+        let pods = self.pods.join(selector.clone(), changed.clone());
+        let replica_sets = self.replica_sets.join(selector, changed);
+        PodWatch { feed: self, pods, replica_sets }
     }
 }
 
 impl Kind {
-    fn start(source: Source, changed: Arc<dyn Fn() + Send + Sync>) -> Self {
-        let state = Arc::new(Mutex::new(State::default()));
-        let seen = {
-            let state = state.clone();
-            move |seen| {
-                if state.lock().unwrap_or_else(|e| e.into_inner()).take(seen) {
-                    changed();
-                }
-                ControlFlow::Continue(())
-            }
+    fn start(source: Source, selector: Selector, changed: Arc<dyn Fn() + Send + Sync>) -> (Self, u64) {
+        let mut state = State::default();
+        let reader = state.join(selector, changed);
+        let state = Arc::new(Mutex::new(state));
+        let joined = Arc::new(Notify::new());
+        let task = tokio::spawn(keep(source, state.clone(), joined.clone())).abort_handle();
+        (Kind { state, joined, task }, reader)
+    }
+
+    fn join(&self, selector: Selector, changed: Arc<dyn Fn() + Send + Sync>) -> u64 {
+        let reader = lock(&self.state).join(selector, changed);
+        self.joined.notify_one();
+        reader
+    }
+}
+
+/// Watches for ever; begins again, with a list, a moment after somebody joined.
+async fn keep(source: Source, state: Arc<Mutex<State>>, joined: Arc<Notify>) {
+    loop {
+        let begun = Instant::now();
+        // Who joined until now is seen by the list that begins.
+        let _ = futures::FutureExt::now_or_never(joined.notified());
+        let again = async {
+            joined.notified().await;
+            tokio::time::sleep_until(begun + LIST_PAUSE).await;
         };
-        Kind { state, task: tokio::spawn(follow(source, seen)).abort_handle() }
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
-    }
-}
-
-impl State {
-    /// Whether something is different now.
-    fn take(&mut self, seen: Seen) -> bool {
-        let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_string();
-        let recovered = !matches!(seen, Seen::Failed(_) | Seen::Begin) && self.failing.take().is_some();
-        let changed = match seen {
-            Seen::Begin => {
-                self.listing = Some(HashSet::new());
-                false
-            }
-            Seen::Listed(object) | Seen::Applied(object) => {
-                let name = name(&object);
-                if let Some(listing) = &mut self.listing {
-                    listing.insert(name.clone());
-                }
-                let new = Arc::new(trim(object));
-                let old = self.objects.insert(name, new.clone());
-                old.is_none_or(|old| old != new)
-            }
-            Seen::Complete => {
-                let listed = self.listing.take().unwrap_or_default();
-                let before = self.objects.len();
-                self.objects.retain(|name, _| listed.contains(name));
-                let first = !std::mem::replace(&mut self.synced, true);
-                first || self.objects.len() != before
-            }
-            Seen::Calm => false,
-            Seen::Gone(object) => self.objects.remove(&name(&object)).is_some(),
-            Seen::Failed(cause) => {
-                let new = self.failing.as_ref() != Some(&cause);
-                self.failing = Some(cause);
-                new
-            }
+        let seen = |seen| {
+            lock(&state).take(seen);
+            ControlFlow::Continue(())
         };
-        changed || recovered
+        tokio::select! {
+            () = follow(source.clone(), seen) => {}
+            () = again => {}
+        }
     }
 }
 
-/// What is kept of a Pod or ReplicaSet: name, uid, labels, revision, owners, creation and deletion times; of the
-/// spec `nodeName`, `replicas` and the names of containers; the status but for what changes without meaning
-/// (probe times, IP addresses, image digests).
-pub fn trim(object: Value) -> Value {
-    let take = |from: &Value, fields: &[&str]| {
-        let kept = fields.iter().filter_map(|f| Some((f.to_string(), from.get(*f)?.clone())));
-        kept.collect::<Map<String, Value>>()
-    };
-    let mut metadata = take(
-        &object["metadata"],
-        &[
-            "name",
-            "namespace",
-            "uid",
-            "generation",
-            "labels",
-            "ownerReferences",
-            "creationTimestamp",
-            "deletionTimestamp",
-        ],
-    );
-    let annotations = take(&object["metadata"]["annotations"], &["deployment.kubernetes.io/revision"]);
-    if !annotations.is_empty() {
-        metadata.insert("annotations".into(), annotations.into());
+impl PodWatch {
+    /// The Pods by name, with what health reads of them ([`crate::core::health::essence`]).
+    pub fn pods(&self) -> Vec<Arc<Value>> {
+        lock(&self.feed.pods.state).objects(self.pods)
     }
-    let mut spec = take(&object["spec"], &["nodeName", "replicas"]);
-    for list in ["containers", "initContainers"] {
-        if let Some(containers) = object["spec"][list].as_array() {
-            // A sidecar is an init container that restarts; its status is read differently.
-            let named = |c: &Value| Value::Object(take(c, &["name", "image", "restartPolicy"]));
-            spec.insert(list.into(), containers.iter().map(named).collect());
-        }
+
+    /// The ReplicaSets by name, with what health reads of them.
+    pub fn replica_sets(&self) -> Vec<Arc<Value>> {
+        lock(&self.feed.replica_sets.state).objects(self.replica_sets)
     }
-    let mut status = match &object["status"] {
-        Value::Object(status) => status.clone(),
-        _ => Map::new(),
-    };
-    for field in ["podIP", "podIPs", "hostIP", "hostIPs", "qosClass", "resourceClaimStatuses"] {
-        status.remove(field);
+
+    /// Why Pods or ReplicaSets are not seen at the moment.
+    pub fn failing(&self) -> Option<Cause> {
+        let of = |kind: &Kind| lock(&kind.state).failing.clone();
+        of(&self.feed.pods).or_else(|| of(&self.feed.replica_sets))
     }
-    for condition in status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(condition) = condition.as_object_mut() {
-            condition.remove("lastProbeTime");
-            condition.remove("lastHeartbeatTime");
-        }
-    }
-    for list in ["containerStatuses", "initContainerStatuses"] {
-        for container in status.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            if let Some(container) = container.as_object_mut() {
-                for field in
-                    ["imageID", "containerID", "volumeMounts", "resources", "allocatedResources", "user"]
-                {
-                    container.remove(field);
-                }
-            }
-        }
-    }
-    let mut kept = take(&object, &["apiVersion", "kind"]);
-    kept.insert("metadata".into(), metadata.into());
-    kept.insert("spec".into(), spec.into());
-    kept.insert("status".into(), status.into());
-    Value::Object(kept)
 }
 
-fn label_selector(selector: &Value) -> Result<String, PodWatchError> {
+impl Drop for PodWatch {
+    fn drop(&mut self) {
+        lock(&self.feed.pods.state).leave(self.pods);
+        lock(&self.feed.replica_sets.state).leave(self.replica_sets);
+        let feed = self.feed.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::time::sleep(LINGER).await;
+                drop(feed);
+            });
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read_selector(selector: &Value) -> Result<Selector, PodWatchError> {
     let refuse = |e: &dyn std::fmt::Display| PodWatchError::Selector(e.to_string());
     let selector: LabelSelector = serde_json::from_value(selector.clone()).map_err(|e| refuse(&e))?;
-    let selector = Selector::try_from(selector).map_err(|e| refuse(&e))?.to_string();
-    if selector.is_empty() {
+    let selector = Selector::try_from(selector).map_err(|e| refuse(&e))?;
+    if selector.selects_all() {
         return Err(refuse(&"it is empty"));
     }
     Ok(selector)

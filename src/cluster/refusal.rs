@@ -81,7 +81,10 @@ pub fn classify(object: &ObjectId, kind: &str, refusal: Refusal<'_>) -> Cause {
         403 if status.details.causes.iter().any(|c| c.reason == "NamespaceTerminating") => {
             Cause::NamespaceTerminating { namespace: namespace() }
         }
-        403 => forbidden(message, secret),
+        403 => match escalation(object, message) {
+            Some(cause) => cause,
+            None => forbidden(message, secret),
+        },
         404 if status.details.kind == "namespaces" && object.kind != "Namespace" => {
             Cause::NamespaceMissing { namespace: status.details.name }
         }
@@ -210,6 +213,53 @@ fn forbidden(message: &str, secret: bool) -> Cause {
     }
 }
 
+/// `user "U" (groups=[...]) is attempting to grant RBAC permissions not currently held:` and a right on each line.
+fn escalation(object: &ObjectId, message: &str) -> Option<Cause> {
+    let (head, rights) =
+        message.split_once(" is attempting to grant RBAC permissions not currently held:")?;
+    let user = head.split_once("user \"")?.1.split_once('"')?.0;
+    // `; resolution errors: [...]` may follow.
+    let rights = rights.split("; resolution errors").next().unwrap_or_default();
+    let rights = rights.lines().map(str::trim).filter(|l| !l.is_empty()).map(right).collect();
+    let cluster = if object.namespace.is_empty() { "clusterroles" } else { "roles" };
+    let (verb, resource) = match object.kind.as_str() {
+        "RoleBinding" | "ClusterRoleBinding" => ("bind", "the role".to_string()),
+        _ => ("escalate", cluster.to_string()),
+    };
+    Some(Cause::Escalates { user: account(user), rights, verb, resource })
+}
+
+/// `{APIGroups:["apps"], Resources:["deployments"], Verbs:["get" "list"]}` as `get, list deployments.apps`; as it stands if
+/// it has another form.
+fn right(text: &str) -> String {
+    let list = |field: &str| -> Vec<String> {
+        let found = text.split_once(&format!("{field}:[")).and_then(|(_, rest)| rest.split_once(']'));
+        let items = found.map_or("", |(items, _)| items);
+        items.split('"').skip(1).step_by(2).map(str::to_string).collect()
+    };
+    let (verbs, groups) = (list("Verbs"), list("APIGroups"));
+    let in_group = |resource: &String| match groups.first().map(String::as_str) {
+        None | Some("") => resource.clone(),
+        Some(group) => format!("{resource}.{group}"),
+    };
+    let mut what: Vec<String> = list("Resources").iter().map(in_group).collect();
+    what.extend(list("NonResourceURLs"));
+    if verbs.is_empty() || what.is_empty() {
+        return shorten(text);
+    }
+    let names = list("ResourceNames");
+    let names = if names.is_empty() { String::new() } else { format!(" {}", names.join(", ")) };
+    format!("{} {}{names}", verbs.join(", "), what.join(", "))
+}
+
+/// A user as people know him.
+fn account(user: &str) -> String {
+    match user.strip_prefix("system:serviceaccount:").and_then(|u| u.split_once(':')) {
+        Some((namespace, name)) => format!("service account {namespace}/{name}"),
+        None => format!("user {user}"),
+    }
+}
+
 /// `User "U" cannot VERB resource "R" in API group "G" in the namespace "N"`
 fn rbac(message: &str) -> Option<Cause> {
     let rest = message.split_once("User \"")?.1;
@@ -219,10 +269,7 @@ fn rbac(message: &str) -> Option<Cause> {
     let resource = quoted("resource \"").unwrap_or("this");
     let group = quoted("in API group \"").unwrap_or_default();
     let namespace = quoted("in the namespace \"").unwrap_or_default();
-    let user = match user.strip_prefix("system:serviceaccount:").and_then(|u| u.split_once(':')) {
-        Some((namespace, name)) => format!("service account {namespace}/{name}"),
-        None => format!("user {user}"),
-    };
+    let user = account(user);
     let resource = if group.is_empty() { resource.to_string() } else { format!("{resource}.{group}") };
     Some(Cause::Forbidden { user, verb: verb.into(), resource, namespace: namespace.into() })
 }

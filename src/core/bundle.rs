@@ -55,6 +55,8 @@ pub enum Stage {
     Definitions,
     /// Accounts, roles, configuration, volumes, quotas, Services: pods cannot start, or reach each other, without.
     Prerequisites,
+    /// Bindings: who may not `bind` roles can bind only one that is there, with rights that he has.
+    Bindings,
     /// What runs pods.
     Workloads,
     /// Everything else, such as routes and custom resources.
@@ -73,6 +75,7 @@ pub fn stage(group: &str, kind: &str) -> Stage {
         | ("networking.k8s.io", "IngressClass")
         | ("gateway.networking.k8s.io", "GatewayClass")
         | ("node.k8s.io", "RuntimeClass") => Stage::Definitions,
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => Stage::Bindings,
         (
             "",
             "ServiceAccount"

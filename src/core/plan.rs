@@ -114,7 +114,7 @@ fn is_job(manifest: &Manifest) -> bool {
     gvk.group == "batch" && gvk.kind == "Job"
 }
 
-/// What the bundle itself brings: namespaces, and kinds by its CRDs.
+/// What the bundle itself brings: namespaces, kinds by its CRDs, roles.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Brings {
     /// Names of its Namespaces.
@@ -123,7 +123,26 @@ pub struct Brings {
     pub kinds: BTreeSet<(String, String)>,
     /// Workloads that its autoscalers scale.
     pub scaled: BTreeSet<ObjectId>,
+    /// Its Roles and ClusterRoles.
+    pub roles: BTreeSet<ObjectId>,
 }
+
+impl Brings {
+    /// Whether an object binds a role that the bundle brings: what the account may bind is known once that is applied.
+    pub fn role_of(&self, manifest: &Manifest) -> bool {
+        let gvk = manifest.gvk();
+        if gvk.group != RBAC || !["RoleBinding", "ClusterRoleBinding"].contains(&gvk.kind.as_str()) {
+            return false;
+        }
+        let named = &manifest.fields()["roleRef"];
+        let text = |field: &str| named[field].as_str().unwrap_or_default().to_owned();
+        let kind = text("kind");
+        let namespace = if kind == "Role" { manifest.namespace().to_owned() } else { String::new() };
+        self.roles.contains(&ObjectId { group: RBAC.into(), kind, namespace, name: text("name") })
+    }
+}
+
+const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// What objects bring.
 pub fn brings<'a>(objects: impl IntoIterator<Item = &'a Manifest>) -> Brings {
@@ -134,6 +153,9 @@ pub fn brings<'a>(objects: impl IntoIterator<Item = &'a Manifest>) -> Brings {
         match (gvk.group.as_str(), gvk.kind.as_str()) {
             ("", "Namespace") => {
                 brings.namespaces.insert(object.name().to_owned());
+            }
+            (RBAC, "Role" | "ClusterRole") => {
+                brings.roles.insert(object.id());
             }
             ("apiextensions.k8s.io", "CustomResourceDefinition") => {
                 let spec = &object.fields()["spec"];
@@ -231,6 +253,21 @@ pub fn removal_order(entries: &[InventoryEntry]) -> Vec<Vec<InventoryEntry>> {
         groups.entry(wave).or_default().push(entry.clone());
     }
     groups.into_values().rev().collect()
+}
+
+/// Whose an object is that carries a label of ours other than its own Delivery's, and what to do about it. `owner` is the
+/// Delivery (`namespace/name`) that the label stands for, where it is known.
+pub fn whose(label: &str, owner: Option<&str>) -> String {
+    match owner {
+        Some(owner) => {
+            format!("belongs to Delivery {owner} already, which keeps it; remove it from one of the two")
+        }
+        None => format!(
+            "belongs to a Delivery that this installation does not know ({} is {label}), which keeps it: of another \
+             installation, or one that is gone; remove it here or there, or take the label off if nobody has it any more",
+            names::DELIVERY_LABEL
+        ),
+    }
 }
 
 /// Refuses a bundle that would remove everything although nobody ordered that: an empty one after one that was not.

@@ -3,6 +3,7 @@
 use super::clock::Clock;
 use super::delivery::bundle::Renderer;
 use super::delivery::work::Memory;
+use super::dependencies::Dependencies;
 use super::live::Kept;
 use super::metrics::Metrics;
 use super::snapshot::Shown;
@@ -11,7 +12,9 @@ use crate::api::delivery::Revision;
 use crate::api::{Delivery, Repository};
 use crate::cluster::events::{Note, Recorder, Regarding};
 use crate::cluster::watch::Watches;
-use crate::cluster::{Access, Connection, Discovery, NamedWatches, ServiceAccount};
+use crate::cluster::{
+    Access, Connection, Discovery, NamedWatches, ObjectWatches, PodWatches, ServiceAccount,
+};
 use crate::core::bundle::Bundle;
 use crate::core::manifest::ObjectId;
 use jiff::Timestamp;
@@ -57,6 +60,12 @@ pub struct Daemon {
     pub watches: Watches<Kept>,
     /// Single objects that settings and credentials come from.
     pub named: NamedWatches,
+    /// The pods of workloads that are not settled.
+    pub pods: PodWatches,
+    /// Single objects that Deliveries depend on.
+    pub objects: ObjectWatches,
+    /// Who depends on which Deliveries and Repositories, and how these stand.
+    pub dependencies: Dependencies,
     /// What was fetched.
     pub sources: Sources,
     /// Bundles rendered last.
@@ -133,6 +142,7 @@ impl Daemon {
         lock(&self.deliveries).remove(&key);
         lock(&self.owned).remove(&key);
         lock(&self.memories).remove(&key);
+        self.wake_keys(self.dependencies.forget(&key));
         // Its directory may be there still, or again.
         if let Some(repository) = delivery.labels().get(crate::api::names::REPOSITORY_LABEL) {
             lock(&self.directories).remove(&(key.0.clone(), repository.clone()));
@@ -146,6 +156,12 @@ impl Daemon {
     pub fn note_owned(&self, delivery: &Delivery, objects: usize) {
         let key = (delivery.namespace().unwrap_or_default(), delivery.name_any());
         lock(&self.owned).insert(key, objects);
+    }
+
+    /// The Delivery (`namespace/name`) that a value of our label stands for, among those that are watched.
+    pub fn owner(&self, label: &str) -> Option<String> {
+        let shown = self.shown.get()?.deliveries.state();
+        crate::api::names::owner(&self.options.installation, shown.iter().map(AsRef::as_ref), label)
     }
 
     /// Called when something about the Delivery with this label changed.
@@ -163,6 +179,13 @@ impl Daemon {
     pub fn wake(&self, namespace: &str, name: &str) {
         // The receiver is gone only when the daemon stops.
         let _ = self.wake.send(ObjectRef::new(name).within(namespace));
+    }
+
+    /// Looks at some Deliveries soon.
+    pub fn wake_keys(&self, keys: Vec<(String, String)>) {
+        for (namespace, name) in keys {
+            self.wake(&namespace, &name);
+        }
     }
 
     /// Looks at the Deliveries of a Repository soon.

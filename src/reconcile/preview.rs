@@ -2,21 +2,25 @@
 
 use super::daemon::Options;
 use super::delivery::bundle::{ClusterScopes, options, render};
+use super::delivery::inventory;
 use super::delivery::prepare::Planner;
 use super::delivery::settings::read_from;
 use super::delivery::work::Act;
 use super::directories::wanted;
-use crate::api::delivery::{DeliverySpec, EntryOrigin};
-use crate::api::names;
+use crate::api::delivery::{DeletionPolicy, DeliverySpec, EntryOrigin, InventoryEntry};
 use crate::api::repository::RepositorySpec;
+use crate::api::{Delivery, names};
 use crate::cluster::apply::{Guard, dry_run, get};
 use crate::cluster::{Access, ApplyError, Connection, Discovery};
 use crate::core::diff::changes_between;
 use crate::core::manifest::Manifest;
+use crate::core::plan;
 use crate::core::tree::{EntryKind, Tree};
 use crate::source::{Credentials, Limits, Mirror, Reference, RemoteUrl};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::Api;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What delivering a repository would do.
@@ -26,6 +30,8 @@ pub struct Preview {
     pub revision: String,
     /// Each directory that would be delivered.
     pub directories: Vec<Directory>,
+    /// Directories that were delivered so far and are not any more: their Deliveries go, with these objects.
+    pub leaving: Vec<Directory>,
     /// Directories that do not match, when none does.
     pub others: Vec<String>,
 }
@@ -33,7 +39,10 @@ pub struct Preview {
 impl Preview {
     /// Whether something would be written.
     pub fn changes(&self) -> bool {
-        self.directories.iter().any(|d| !(d.create.is_empty() && d.adopt.is_empty() && d.update.is_empty()))
+        let changes = |d: &Directory| {
+            [&d.create, &d.adopt, &d.update, &d.remove].iter().any(|objects| !objects.is_empty())
+        };
+        !self.leaving.is_empty() || self.directories.iter().any(changes)
     }
 
     /// Whether something would not work.
@@ -59,6 +68,8 @@ pub struct Directory {
     pub update: Vec<String>,
     /// Objects that are delivered by this Delivery already, as they should be.
     pub keep: Vec<String>,
+    /// Objects that this Delivery has, and that are removed since they left Git.
+    pub remove: Vec<String>,
     /// Why it would not work.
     pub problem: Option<String>,
 }
@@ -88,12 +99,54 @@ pub async fn look(
         preview.others = directories(tree.as_ref());
         return Ok(preview);
     }
+    let place = Place { connection, discovery, choices, home };
+    let mut existing = delivered(connection, home, name).await?;
     for (delivery, spec) in found {
-        preview
-            .directories
-            .push(directory(connection, discovery, choices, home, &delivery, &spec, &tree).await);
+        let existing = existing.remove(&delivery);
+        preview.directories.push(directory(&place, &delivery, &spec, &tree, existing.as_ref()).await);
+    }
+    for delivery in existing.into_values() {
+        let template = &delivery.spec.template;
+        let orphan = template.deletion_policy == Some(DeletionPolicy::Orphan);
+        preview.leaving.push(Directory {
+            path: delivery.spec.source.path.clone(),
+            namespace: template.target_namespace.clone().unwrap_or_default(),
+            remove: if orphan { Vec::new() } else { removed(&delivery, |_| true) },
+            ..Directory::default()
+        });
     }
     Ok(preview)
+}
+
+/// The Deliveries that this Repository has made so far, by name.
+async fn delivered(
+    connection: &Connection,
+    home: &str,
+    repository: &str,
+) -> Result<BTreeMap<String, Delivery>, String> {
+    let api: Api<Delivery> = Api::namespaced(connection.client.clone(), home);
+    let made_by = ListParams::default().labels(&format!("{}={repository}", names::REPOSITORY_LABEL));
+    let found = match api.list(&made_by).await {
+        Ok(found) => found.items,
+        // Windlass was never here.
+        Err(kube::Error::Api(e)) if e.code == 404 => Vec::new(),
+        Err(error) => return Err(format!("the Deliveries of namespace {home} could not be read: {error}")),
+    };
+    let mut all = BTreeMap::new();
+    for mut delivery in found {
+        inventory::complete(&connection.client, &mut delivery, &mut inventory::Shards::new()).await.map_err(
+            |error| format!("the inventory of {} could not be read: {error}", delivery.name_any()),
+        )?;
+        all.insert(delivery.name_any(), delivery);
+    }
+    Ok(all)
+}
+
+/// The objects of a Delivery that would be deleted, of those that leave it.
+fn removed(delivery: &Delivery, leaves: impl Fn(&InventoryEntry) -> bool) -> Vec<String> {
+    let inventory = delivery.status.iter().flat_map(|s| &s.inventory);
+    let deleted = inventory.filter(|e| leaves(e) && plan::removal(e, false) == plan::Removal::Delete);
+    deleted.map(|e| e.id().to_string()).collect()
 }
 
 /// The directories of the first two levels.
@@ -116,15 +169,22 @@ fn directories(tree: &dyn Tree) -> Vec<String> {
     all
 }
 
+/// Where a repository would be delivered, and by whom.
+struct Place<'a> {
+    connection: &'a Connection,
+    discovery: &'a Discovery,
+    choices: &'a Options,
+    home: &'a str,
+}
+
 async fn directory(
-    connection: &Connection,
-    discovery: &Discovery,
-    choices: &Options,
-    home: &str,
+    place: &Place<'_>,
     delivery: &str,
     spec: &DeliverySpec,
     tree: &Arc<dyn Tree>,
+    existing: Option<&Delivery>,
 ) -> Directory {
+    let Place { connection, discovery, choices, home } = place;
     let namespace = spec.template.target_namespace.clone().unwrap_or_default();
     let mut answer = Directory { path: spec.source.path.clone(), namespace, ..Directory::default() };
     let label = names::delivery_label(&choices.installation, home, delivery);
@@ -147,13 +207,22 @@ async fn directory(
             return answer;
         }
     };
-    let brings = crate::core::plan::brings(bundle.objects());
+    if let Some(existing) = existing
+        && spec.template.prune.unwrap_or(true)
+    {
+        answer.remove = removed(existing, |entry| bundle.get(&entry.id()).is_none());
+    }
+    let brings = plan::brings(bundle.objects());
     let spaces: Api<Namespace> = Api::all(connection.client.clone());
     if !answer.namespace.is_empty() && !brings.namespaces.contains(&answer.namespace) {
         answer.namespace_missing = matches!(spaces.get_opt(&answer.namespace).await, Ok(None));
     }
     let access = connection.access(None);
     let nothing = |_: &crate::core::manifest::Manifest| None;
+    // Without the definitions there are none yet, and nothing can be in conflict with them.
+    let known = Api::<Delivery>::all(connection.client.clone()).list(&ListParams::default()).await;
+    let known = known.map(|list| list.items).unwrap_or_default();
+    let owner = |label: &str| names::owner(&choices.installation, &known, label);
     let planner = Planner {
         access: &access,
         discovery,
@@ -162,6 +231,7 @@ async fn directory(
         live: &nothing,
         now: jiff::Timestamp::now(),
         previous: None,
+        owner: &owner,
     };
     let mut later = brings.clone();
     later.namespaces.insert(answer.namespace.clone());

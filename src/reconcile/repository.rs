@@ -197,6 +197,8 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
         return Ok(controller::Action::await_change());
     }
     if repository.spec.suspend {
+        let generation = repository.metadata.generation.unwrap_or_default();
+        daemon.wake_keys(daemon.dependencies.note_repository(&key, (generation, false)));
         // Nothing is fetched, but what was can be brought back.
         if let Err(failure) = open(&context, &repository, &key) {
             tracing::warn!(repository = %format!("{}/{}", key.0, key.1), "{}", failure.problem.message);
@@ -291,6 +293,8 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
         }
     }
     // Before anything that may fail: the next round does not see any more that it moved.
+    let polled_as = (generation.unwrap_or_default(), problem.is_none());
+    daemon.wake_keys(daemon.dependencies.note_repository(&key, polled_as));
     if moved {
         daemon.wake_deliveries_of(&key);
     }

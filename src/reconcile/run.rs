@@ -10,7 +10,7 @@ use super::sources::Sources;
 use crate::api::{Delivery, Repository};
 use crate::cluster::events::Recorder;
 use crate::cluster::watch::{Event, Watches};
-use crate::cluster::{Connection, Discovery, NamedWatches};
+use crate::cluster::{Connection, Discovery, NamedWatches, ObjectWatches, PodWatches};
 use futures::StreamExt;
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector::ObjectRef;
@@ -53,11 +53,16 @@ pub async fn prepare(
     let (wake, deliveries) = mpsc::unbounded_channel();
     let events = Recorder::start(&connection, &options.installation);
     let named = NamedWatches::new(&connection, &discovery);
+    let pods = PodWatches::new(&connection, &discovery);
+    let objects = ObjectWatches::new(&connection, &discovery);
     let daemon = Arc::new(Daemon {
         connection,
         discovery,
         watches,
         named,
+        pods,
+        objects,
+        dependencies: super::dependencies::Dependencies::default(),
         sources: Sources::default(),
         bundles: BundleCache::default(),
         options,
@@ -214,6 +219,7 @@ async fn follow_repositories(daemon: Arc<Daemon>, repositories: Arc<Repositories
                 lock(&daemon.directories).remove(&key);
                 repositories.retain(|k| *k != key);
                 daemon.wake_deliveries_of(&key);
+                daemon.wake_keys(daemon.dependencies.forget_repository(&key));
             }
             Err(error) => tracing::debug!(%error, "watch of Repositories"),
         }

@@ -79,11 +79,28 @@ pub struct DeliveryRow {
     /// The newest revision of Git is held: it failed, and is not tried again. This is not drift.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<HeldRow>,
+    /// Why what is wanted could not be begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RefusedRow>,
     /// The revision being put in place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Revision>,
     /// When it was made (RFC 3339).
     pub created: String,
+}
+
+/// Why what is wanted could not be begun; nothing was touched for it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedRow {
+    /// The revision, when it is known.
+    pub revision: Option<Revision>,
+    /// The object that was refused, empty when it was not one.
+    pub object: String,
+    /// Why, for programs.
+    pub reason: String,
+    /// Why, for people.
+    pub message: String,
 }
 
 /// A revision that is held.
@@ -169,6 +186,12 @@ fn delivery(delivery: &Delivery) -> DeliveryRow {
             reason: held.problem.reason.clone(),
             message: held.problem.message.clone(),
             since: held.since.clone(),
+        }),
+        refused: status.failure.as_ref().map(|failure| RefusedRow {
+            revision: failure.revision.clone(),
+            object: failure.problem.object.clone(),
+            reason: failure.problem.reason.clone(),
+            message: failure.problem.message.clone(),
         }),
         attempt: status.attempt.as_ref().map(|a| a.revision.clone()),
         created: created(&delivery.metadata),
@@ -303,6 +326,15 @@ fn details(row: &DeliveryRow, now: Timestamp) -> Vec<String> {
         if row.phase == Phase::Held {
             let running = row.effective.as_ref().map_or_else(|| "nothing".to_owned(), by);
             lines.push(detail("running", &format!("{running}; Git is ahead and held, which is not drift")));
+            if let Some(refused) = &row.refused {
+                let what = refused.revision.as_ref().map_or_else(|| "what Git wants now".to_owned(), by);
+                lines.push(detail("refused", &what));
+                let why = match refused.object.is_empty() || refused.message.contains(&refused.object) {
+                    true => refused.message.clone(),
+                    false => format!("{}: {}", refused.object, refused.message),
+                };
+                lines.push(detail("because", &because(&refused.reason, &why)));
+            }
             lines.push(detail(
                 "next",
                 &format!("a new commit replaces it; `windlass release {}` tries it again", row.name),

@@ -121,6 +121,23 @@ fn status_tells_what_is_held_and_what_to_do() {
 }
 
 #[test]
+fn status_tells_why_a_newer_commit_was_refused_while_one_is_held() {
+    let mut delivery = held();
+    let status = delivery.status.as_mut().unwrap();
+    status.failure =
+        serde_json::from_value(json!({"revision": revision("c", "Mended"), "retries": 0, "retryAt": "",
+        "problem": {"reason": "UnknownField", "object": "Deployment shop/web",
+            "message": "unknown field spec.replica (shop/web.yaml:1)"}}))
+        .unwrap();
+    let text = plain(&super::status::text(&super::status::report(&[], &[delivery]), false, now()));
+    let after = text.split_once("refused").unwrap().1;
+    for word in ["ccccccc", "Mended", "Deployment shop/web", "spec.replica (shop/web.yaml:1)", "UnknownField"]
+    {
+        assert!(after.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
 fn all_is_ready_only_if_everything_is() {
     let (repositories, deliveries) = all();
     assert!(super::status::report(&repositories[..1], &deliveries[..1]).ready);

@@ -107,7 +107,10 @@ impl Cluster {
 
     /// Ready: the API server says so, and what every pod and every test needs is there.
     async fn ready(&self) -> Result<(), String> {
-        let client = self.connect().await.client;
+        // The kubeconfig may be half written.
+        let options =
+            ConnectOptions { kubeconfig: Some(self.kubeconfig.clone()), ..ConnectOptions::default() };
+        let client = Connection::open(&options).await.map_err(|e| e.to_string())?.client;
         let request = http::Request::get("/readyz").body(vec![]).unwrap();
         client.request_text(request).await.map_err(|e| e.to_string())?;
         let path = "/api/v1/namespaces/default/serviceaccounts/default";

@@ -7,6 +7,7 @@
 
 mod custom;
 mod definitions;
+mod essence;
 mod gateway;
 mod jobs;
 mod live;
@@ -21,6 +22,7 @@ mod workloads;
 #[cfg(test)]
 mod tests;
 
+pub use essence::essence;
 pub use pod::{PodRules, pod_trouble, pod_waits_for};
 pub use summary::summarize;
 pub use workload_pods::{new_pods, pods_in_the_way, workload_trouble, workload_waits_for};

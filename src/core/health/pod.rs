@@ -99,6 +99,11 @@ impl Container<'_> {
 /// Text that came from a container or its runtime: one bounded line, with the values of the pod's environment
 /// variables taken out, wherever an application may have printed them.
 fn words(pod: &Live<'_>, text: &str, limit: usize) -> String {
+    first_line(&without_environment(pod, text), limit)
+}
+
+/// The text without values of the pod's environment variables.
+pub(super) fn without_environment(pod: &Live<'_>, text: &str) -> String {
     let mut text = text.to_owned();
     for list in ["/spec/initContainers", "/spec/containers", "/spec/ephemeralContainers"] {
         for container in pod.items(list) {
@@ -112,7 +117,7 @@ fn words(pod: &Live<'_>, text: &str, limit: usize) -> String {
             }
         }
     }
-    first_line(&text, limit)
+    text
 }
 
 /// Whether what a registry said cannot be mended by asking again.

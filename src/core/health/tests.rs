@@ -101,6 +101,76 @@ fn each_workload_is_broken_where_the_table_says() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What is kept of watched pods says what the whole ones say.
+#[test]
+fn the_essence_of_pods_says_what_the_pods_say() {
+    let mut compared = 0;
+    for (file, case) in cases::<WorkloadCase>("workloads") {
+        let rules = PodRules { max_restarts: case.rules.max_restarts.unwrap_or(3), since: case.rules.since };
+        let small = |all: &[Value]| all.iter().map(essence).collect::<Vec<_>>();
+        let (sets, pods) = (small(&case.replica_sets), small(&case.pods));
+        let whole = (
+            workload_trouble(&case.workload, &case.replica_sets, &case.pods, &rules),
+            workload_waits_for(&case.workload, &case.replica_sets, &case.pods),
+        );
+        let kept = (
+            workload_trouble(&case.workload, &sets, &pods, &rules),
+            workload_waits_for(&case.workload, &sets, &pods),
+        );
+        assert_eq!(kept, whole, "{file}: {}", case.name);
+        let names = |all: Vec<&Value>| all.iter().map(|p| p["metadata"]["name"].clone()).collect::<Vec<_>>();
+        assert_eq!(
+            names(pods_in_the_way(&case.workload, &pods, &rules)),
+            names(pods_in_the_way(&case.workload, &case.pods, &rules)),
+            "{file}: {}",
+            case.name
+        );
+        compared += pods.len();
+    }
+    for (file, case) in cases::<ObjectCase>("objects") {
+        if case.object["kind"] == "Pod" {
+            let small = essence(&case.object);
+            assert_eq!(verdict(&small), verdict(&case.object), "{file}: {}", case.name);
+            assert_eq!(essence(&small), small, "{file}: {}", case.name);
+            compared += 1;
+        }
+    }
+    assert!(compared > 50, "only {compared} pods were compared");
+}
+
+#[test]
+fn the_essence_of_a_pod_is_small_and_holds_no_value_of_its_environment() {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "web", "namespace": "shop", "uid": "u", "labels": {"app": "web"},
+            "annotations": {"note": "x".repeat(1000)}, "managedFields": [{"manager": "kubelet"}],
+        },
+        "spec": {
+            "volumes": [{"name": "token"}],
+            "containers": [{"name": "app", "image": "web:1", "readinessProbe": {"exec": {"command": ["true"]}},
+                "env": [{"name": "PASSWORD", "value": "correct-horse"}]}],
+        },
+        "status": {"containerStatuses": [{
+            "name": "app", "image": "web:1", "ready": false, "restartCount": 4,
+            "lastState": {"terminated": {"exitCode": 1, "message": "cannot log in with correct-horse"}},
+            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}},
+        }]},
+    });
+    let small = essence(&pod);
+    let text = small.to_string();
+    assert!(!text.contains("correct-horse") && text.len() < 700, "{text}");
+    let told = |pod: &Value| pod_trouble(pod, &PodRules::default()).map(|b| b.message);
+    assert_eq!(told(&small), told(&pod));
+    // A probe that says "ready" is an answer to restarts; that it is there must not be lost.
+    let mut ready = pod;
+    ready["status"]["containerStatuses"][0]["ready"] = json!(true);
+    ready["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let rules = PodRules { since: Some("2025-01-01T00:00:00Z".parse().unwrap()), ..PodRules::default() };
+    assert_eq!(pod_trouble(&ready, &rules), None);
+    assert_eq!(pod_trouble(&essence(&ready), &rules), None);
+}
+
 fn id(name: &str) -> ObjectId {
     ObjectId { group: "apps".into(), kind: "Deployment".into(), namespace: "shop".into(), name: name.into() }
 }

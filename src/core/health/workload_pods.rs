@@ -8,6 +8,7 @@ use super::pod::{PodRules, pod_image_trouble, pod_trouble, pod_waits_for};
 use super::workloads::refusal;
 use super::{Broken, verdict};
 use serde_json::Value;
+use std::borrow::Borrow;
 
 /// The label by which StatefulSets and DaemonSets mark a pod with its revision.
 const REVISION_HASH: &str = "controller-revision-hash";
@@ -20,9 +21,9 @@ const POD_TEMPLATE_GENERATION: &str = "pod-template-generation";
 
 /// The newest ReplicaSet of a Deployment. A change of the template back to an older one gives that ReplicaSet
 /// the new number.
-fn new_replica_set<'a>(deployment: &Live<'_>, replica_sets: &'a [Value]) -> Option<Live<'a>> {
+fn new_replica_set<'a, V: Borrow<Value>>(deployment: &Live<'_>, replica_sets: &'a [V]) -> Option<Live<'a>> {
     let revision = deployment.keyed("/metadata/annotations", DEPLOYMENT_REVISION)?;
-    replica_sets.iter().map(Live::new).find(|set| {
+    replica_sets.iter().map(|set| Live::new(set.borrow())).find(|set| {
         set.is_controlled_by(deployment)
             && set.keyed("/metadata/annotations", DEPLOYMENT_REVISION) == Some(revision)
     })
@@ -39,7 +40,11 @@ fn new_replica_set<'a>(deployment: &Live<'_>, replica_sets: &'a [Value]) -> Opti
 ///   template of an earlier generation is left out, although the controller keeps it: doubt is never called
 ///   broken.
 /// - Job, ReplicaSet, ReplicationController: all that they control. Pod: itself.
-pub fn new_pods<'a>(workload: &'a Value, replica_sets: &[Value], pods: &'a [Value]) -> Vec<&'a Value> {
+pub fn new_pods<'a, V: Borrow<Value>>(
+    workload: &'a Value,
+    replica_sets: &[V],
+    pods: &'a [V],
+) -> Vec<&'a Value> {
     let live = Live::new(workload);
     let kind = live.text("/kind");
     if kind == "Pod" {
@@ -52,7 +57,7 @@ pub fn new_pods<'a>(workload: &'a Value, replica_sets: &[Value], pods: &'a [Valu
         let counts = |pod: &Live<'_>| {
             pod.is_controlled_by(owner) && pod.text("/metadata/deletionTimestamp").is_empty()
         };
-        pods.iter().filter(|pod| counts(&Live::new(pod))).collect()
+        pods.iter().map(V::borrow).filter(|pod| counts(&Live::new(pod))).collect()
     };
     let labelled =
         |label: &'static str, wanted: Option<&str>| match wanted.filter(|wanted| !wanted.is_empty()) {
@@ -79,7 +84,11 @@ pub fn new_pods<'a>(workload: &'a Value, replica_sets: &[Value], pods: &'a [Valu
 /// Pods of an older revision that stand in the way of the newest one: a StatefulSet that replaces its pods in order waits for
 /// each to become ready before it goes on, so one that is broken keeps it from ever getting the mended template
 /// (Kubernetes calls deleting it by hand a forced rollback). Pods that a partition keeps old are left out.
-pub fn pods_in_the_way<'a>(workload: &Value, pods: &'a [Value], rules: &PodRules) -> Vec<&'a Value> {
+pub fn pods_in_the_way<'a, V: Borrow<Value>>(
+    workload: &Value,
+    pods: &'a [V],
+    rules: &PodRules,
+) -> Vec<&'a Value> {
     let live = Live::new(workload);
     let in_order = live.text("/kind") == "StatefulSet"
         && live.text("/spec/podManagementPolicy") != "Parallel"
@@ -97,16 +106,17 @@ pub fn pods_in_the_way<'a>(workload: &Value, pods: &'a [Value], rules: &PodRules
             && pod.keyed("/metadata/labels", REVISION_HASH).is_some_and(|hash| hash != newest)
             && ordinal(pod).is_some_and(|n| n >= partition)
     };
-    pods.iter().filter(|pod| stuck(&Live::new(pod)) && pod_trouble(pod, rules).is_some()).collect()
+    let broken = |pod: &&Value| stuck(&Live::new(pod)) && pod_trouble(pod, rules).is_some();
+    pods.iter().map(V::borrow).filter(broken).collect()
 }
 
 /// Why a workload's newest revision will not become healthy however long one waits, from the workload itself,
 /// its ReplicaSets and its pods (more of both may be handed in: owners are compared). The Pods of the newest
 /// revision come first, since they know the cause where the workload knows only that time ran out.
-pub fn workload_trouble(
+pub fn workload_trouble<V: Borrow<Value>>(
     workload: &Value,
-    replica_sets: &[Value],
-    pods: &[Value],
+    replica_sets: &[V],
+    pods: &[V],
     rules: &PodRules,
 ) -> Option<Broken> {
     let live = Live::new(workload);
@@ -154,7 +164,11 @@ fn names_no_other(message: &str, name: &str) -> bool {
 
 /// What the first pod of the newest revision that is not ready waits for: the cause to show beside a verdict
 /// such as `0 of 3 pods are available`, also when nothing is beyond doubt broken.
-pub fn workload_waits_for(workload: &Value, replica_sets: &[Value], pods: &[Value]) -> Option<String> {
+pub fn workload_waits_for<V: Borrow<Value>>(
+    workload: &Value,
+    replica_sets: &[V],
+    pods: &[V],
+) -> Option<String> {
     let new = new_pods(workload, replica_sets, pods);
     let rules = PodRules::default();
     new.iter()

@@ -13,17 +13,21 @@
 //!              (nothing touched)
 //! ```
 
+mod deadline;
+pub mod dependencies;
 mod next;
 pub mod status;
 #[cfg(test)]
 mod tests;
 
+pub use dependencies::Dependencies;
 pub use next::next;
 
 use crate::api::delivery::{
     Attempt, DeletionPolicy, DeliverySpec, DeliveryStatus, DriftMode, Failure, Goal, Held, HistoryEntry,
     InventoryEntry, Problem, Revision, RollbackMode,
 };
+use crate::api::dependency::Waiting;
 use jiff::{SignedDuration, Timestamp};
 
 /// How many entries of history are kept.
@@ -77,6 +81,8 @@ pub struct State {
     pub held: Option<Held>,
     /// Why the wanted revision could not be begun.
     pub failure: Option<Failure>,
+    /// The revision that waits for what the Delivery depends on.
+    pub waiting: Option<Waiting>,
     /// The objects that the Delivery owns.
     pub inventory: Vec<InventoryEntry>,
     /// The last revisions, newest first.
@@ -96,6 +102,7 @@ impl From<&DeliveryStatus> for State {
             attempt: status.attempt.clone(),
             held: status.held.clone(),
             failure: status.failure.clone(),
+            waiting: status.waiting.clone(),
             inventory: status.inventory.clone(),
             history: status.history.clone(),
             handled_request: status.handled_request.clone(),
@@ -114,6 +121,8 @@ pub struct Observation {
     pub deleting: bool,
     /// What Git wants.
     pub target: Target,
+    /// What the Delivery's dependencies say.
+    pub dependencies: Dependencies,
     /// What became of preparing a revision.
     pub prepared: Option<Prepared>,
     /// What became of the last apply of the attempt.
@@ -122,6 +131,8 @@ pub struct Observation {
     pub pruned: Option<Pruned>,
     /// The health of the objects in the inventory that are not stale.
     pub health: Health,
+    /// Since when the objects are seen without a gap, where that is known.
+    pub seen_since: Option<Timestamp>,
     /// How many of these objects differ from what was applied.
     pub drifted: usize,
     /// The inventory after what drifted was written back; shown once.
@@ -253,6 +264,25 @@ pub enum Action {
     RemoveFinalizer,
     /// Look again at this time, if nothing happens before.
     Wake(Timestamp),
+}
+
+impl Action {
+    /// The action in two words at most, such as `Apply Rollback`.
+    pub fn name(&self) -> String {
+        match self {
+            Action::Prepare(_, goal) => format!("Prepare {goal:?}"),
+            Action::Apply(_, goal) => format!("Apply {goal:?}"),
+            Action::Prune => "Prune".into(),
+            Action::PruneAll => "PruneAll".into(),
+            Action::OrphanAll => "OrphanAll".into(),
+            Action::Evict(_) => "Evict".into(),
+            Action::Correct(_) => "Correct".into(),
+            Action::Keep(_) => "Keep".into(),
+            Action::Notify(notice) => format!("Notify {}", notice.reason),
+            Action::RemoveFinalizer => "RemoveFinalizer".into(),
+            Action::Wake(_) => "Wake".into(),
+        }
+    }
 }
 
 /// A Kubernetes event on the Delivery, and on the object concerned.

@@ -14,9 +14,6 @@ use jiff::{SignedDuration, Timestamp};
 /// is saved. A crash in between repeats the apply, which then finds nothing to write.
 const QUIET: SignedDuration = SignedDuration::from_secs(2);
 
-/// How long past its time a revision whose objects were not seen yet gets: the daemon was away, or the API server.
-const UNSEEN: SignedDuration = SignedDuration::from_secs(60);
-
 /// How soon what a finalizer holds is looked at again at first.
 const SOON: SignedDuration = SignedDuration::from_secs(1);
 
@@ -31,20 +28,22 @@ pub fn next(spec: &Spec, state: &State, seen: &Observation, now: Timestamp) -> D
     Decision { state: machine.state, actions: machine.actions }
 }
 
-struct Machine<'a> {
-    spec: &'a Spec,
-    seen: &'a Observation,
-    now: Timestamp,
-    state: State,
-    actions: Vec<Action>,
+pub(super) struct Machine<'a> {
+    pub(super) spec: &'a Spec,
+    pub(super) seen: &'a Observation,
+    pub(super) now: Timestamp,
+    pub(super) state: State,
+    pub(super) actions: Vec<Action>,
 }
 
 impl Machine<'_> {
     fn run(&mut self) {
         if self.seen.deleting {
+            self.state.waiting = None;
             return self.delete();
         }
         if self.spec.suspend {
+            self.state.waiting = None;
             return;
         }
         if self.state.attempt.is_none()
@@ -52,9 +51,13 @@ impl Machine<'_> {
         {
             self.state.inventory = corrected.clone();
         }
+        self.distrust_times();
         self.requests();
-        if let Some((goal, revision)) = self.wanted() {
-            self.begin(goal, revision);
+        match self.wanted() {
+            Some((goal, revision)) => self.begin(goal, revision),
+            // Until Git was read, what was waited for stands.
+            None if self.seen.target != Target::Unknown => self.state.waiting = None,
+            None => {}
         }
         // What is under way rests for the moment in which a newer revision is prepared: only one is worked on.
         let preparing = self.prepares();
@@ -273,6 +276,9 @@ impl Machine<'_> {
 
     /// Begins a revision once it is prepared; until then whatever is under way goes on.
     fn begin(&mut self, goal: Goal, revision: Revision) {
+        if !self.may_begin(goal, &revision) {
+            return;
+        }
         if self.state.failure.as_ref().is_some_and(|f| f.revision.as_ref() != Some(&revision)) {
             self.state.failure = None;
         }
@@ -341,12 +347,11 @@ impl Machine<'_> {
         }
     }
 
-    fn applying(&mut self, attempt: Attempt) {
+    fn applying(&mut self, mut attempt: Attempt) {
         // What is tried again is planned and applied again: what came of it before says nothing.
         let since = attempt.retry_at.as_deref().map(read_stamp);
         let fresh = |at: Timestamp| since.is_none_or(|since| at >= since);
         let applied = self.seen.applied.as_ref().filter(|a| a.revision == attempt.revision && fresh(a.at));
-        let out_of_time = read_stamp(&attempt.deadline) <= self.now;
         if let Some(applied) = applied {
             match &applied.end {
                 ApplyEnd::Done => {
@@ -363,11 +368,12 @@ impl Machine<'_> {
                     if let Health::Broken(problem) = &self.seen.health {
                         return self.fail(attempt, problem.clone());
                     }
-                    if out_of_time {
+                    if self.time_is_up(&mut attempt) {
                         let problem = self.timed_out(message.clone());
                         return self.fail(attempt, problem);
                     }
-                    self.actions.push(Action::Wake(read_stamp(&attempt.deadline)));
+                    self.actions.push(Action::Wake(self.due(&attempt)));
+                    self.state.attempt = Some(attempt);
                 }
                 ApplyEnd::Failed(refusal) => {
                     self.state.inventory = applied.inventory.clone();
@@ -417,17 +423,7 @@ impl Machine<'_> {
             }
             Health::Broken(problem) => self.fail(attempt, problem.clone()),
             health => {
-                let deadline = read_stamp(&attempt.deadline);
-                let unseen = *health == Health::Unknown && attempt.problem.is_none();
-                if deadline <= self.now && unseen {
-                    // The daemon or the API server was away: what became of the revision meanwhile is not known yet.
-                    attempt.deadline = stamp(self.now + UNSEEN);
-                    attempt.problem = Some(self.timed_out("its objects were not seen".into()));
-                    self.actions.push(Action::Wake(self.now + UNSEEN));
-                    self.state.attempt = Some(attempt);
-                    return;
-                }
-                if deadline <= self.now {
+                if self.time_is_up(&mut attempt) {
                     let problem = match health {
                         Health::Progressing(p) | Health::Degraded(p) => {
                             Problem { object: p.object.clone(), ..self.timed_out(p.message.clone()) }
@@ -436,6 +432,7 @@ impl Machine<'_> {
                     };
                     return self.fail(attempt, problem);
                 }
+                let due = self.due(&attempt);
                 attempt.step = Step::Waiting;
                 attempt.retry_at = None;
                 if *health != Health::Unknown {
@@ -445,19 +442,8 @@ impl Machine<'_> {
                     self.actions.push(Action::Evict(self.seen.in_the_way.clone()));
                 }
                 self.state.attempt = Some(attempt);
-                self.actions.push(Action::Wake(deadline));
+                self.actions.push(Action::Wake(due));
             }
-        }
-    }
-
-    fn timed_out(&self, what: String) -> Problem {
-        Problem {
-            reason: "Timeout".into(),
-            object: String::new(),
-            message: format!(
-                "not healthy within {}: {what}",
-                crate::api::Duration(self.spec.timeout.unsigned_abs())
-            ),
         }
     }
 

@@ -1,6 +1,6 @@
 //! From what the machine knows to what people read: phase and conditions.
 
-use super::{Health, Observation, Spec, State, Target};
+use super::{Dependencies, Health, Observation, Spec, State, Target, dependencies};
 use crate::api::condition::{self, kind};
 use crate::api::delivery::{DeliveryStatus, Goal, Phase, Problem, RollbackMode, Step};
 use jiff::Timestamp;
@@ -38,6 +38,7 @@ pub fn status(
         attempt: state.attempt.clone(),
         held: state.held.clone(),
         failure: state.failure.clone(),
+        waiting: state.waiting.clone(),
         inventory: state.inventory.clone(),
         inventory_shards: before.inventory_shards.clone(),
         history: state.history.clone(),
@@ -52,12 +53,13 @@ pub fn status(
     let (ready, reason, message) = ready(spec, state, seen, phase);
     say(kind::READY, ready, &reason, &message);
     let working = matches!(phase, Phase::Applying | Phase::Waiting | Phase::RollingBack | Phase::Deleting);
-    say(
-        kind::RECONCILING,
-        if working { "True" } else { "False" },
-        if working { "Progressing" } else { "Idle" },
-        "",
-    );
+    match &state.waiting {
+        Some(waiting) if phase == Phase::Pending => {
+            say(kind::RECONCILING, "True", &waiting.problem.reason, &told(&waiting.problem));
+        }
+        _ if working => say(kind::RECONCILING, "True", "Progressing", ""),
+        _ => say(kind::RECONCILING, "False", "Idle", ""),
+    }
     let (healthy, reason, message) = healthy(seen, &state.attempt.is_some());
     // While nothing was seen yet, what was known before stands.
     if healthy != "Unknown" || condition::get(&before.conditions, kind::HEALTHY).is_none() {
@@ -96,6 +98,7 @@ pub fn status(
     }
     // A person has to act: nothing changes by itself any more.
     let stalled = match (&state.attempt, &state.failure) {
+        _ if let Dependencies::Refused(problem) = &seen.dependencies => Some(problem),
         (Some(a), _) if a.step == Step::Failed => a.problem.as_ref(),
         (None, Some(f)) if f.revision.is_some() && !f.transient => Some(&f.problem),
         _ => None,
@@ -123,6 +126,10 @@ pub fn phase(spec: &Spec, state: &State, seen: &Observation) -> Phase {
             (_, Step::Waiting | Step::Pruning) => Phase::Waiting,
             (_, Step::Failed) => Phase::Failed,
         },
+        None if let Some(waiting) = &state.waiting => match waiting.problem.reason.as_str() {
+            dependencies::NOT_READY => Phase::Pending,
+            _ => Phase::Failed,
+        },
         None if state.held.is_some() => Phase::Held,
         None if state.failure.is_some() => Phase::Failed,
         None if state.effective.is_some() => Phase::Ready,
@@ -141,11 +148,12 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
                 let effective =
                     state.effective.as_ref().map_or_else(String::new, |e| format!("; {e} is running"));
                 format!(
-                    "{} by {} ({}) was rolled back and is held: {}{effective}",
+                    "{} by {} ({}) was rolled back and is held: {}{effective}{}",
                     h.revision,
                     h.revision.author,
                     h.revision.subject,
-                    told(&h.problem)
+                    told(&h.problem),
+                    refused(state)
                 )
             });
             ("False", "RevisionHeld".into(), message)
@@ -153,6 +161,7 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
         Phase::Failed | Phase::RollbackFailed => {
             let problem = match (&state.attempt, &state.failure) {
                 (Some(a), _) => a.problem.as_ref(),
+                (None, _) if state.waiting.is_some() => state.waiting.as_ref().map(|w| &w.problem),
                 (None, Some(f)) => Some(&f.problem),
                 _ => None,
             };
@@ -163,7 +172,8 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
                 return ("False", "RollbackFailed".into(), message);
             }
             if state.attempt.is_none() {
-                if let Some(revision) = state.failure.as_ref().and_then(|f| f.revision.as_ref()) {
+                let waits = state.waiting.as_ref().map(|w| &w.revision);
+                if let Some(revision) = waits.or(state.failure.as_ref().and_then(|f| f.revision.as_ref())) {
                     message = format!("{revision} was not begun: {message}");
                 }
                 if let Some(effective) = &state.effective {
@@ -203,6 +213,12 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
             };
             ("False", reason.into(), format!("{what} {verb}{waits}"))
         }
+        Phase::Pending if let Some(waiting) = &state.waiting => {
+            let (reason, why) = because(&waiting.problem);
+            let runs =
+                state.effective.as_ref().map_or_else(String::new, |e| format!("; {e} goes on running"));
+            ("False", reason, format!("{} waits: {why}{runs}", waiting.revision))
+        }
         Phase::Pending => match &seen.target {
             Target::Failed(problem) => {
                 let (reason, message) = because(problem);
@@ -210,6 +226,21 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
             }
             _ => ("Unknown", "Pending".into(), "the Repository was not read yet".into()),
         },
+    }
+}
+
+/// While a revision is held: why what came after it could not be begun, if that is so. Empty otherwise.
+fn refused(state: &State) -> String {
+    let Some(failure) = &state.failure else { return String::new() };
+    let why = told(&failure.problem);
+    match (&failure.revision, &state.effective) {
+        (None, _) => format!("; what Git wants now cannot be told: {why}"),
+        (Some(new), Some(effective)) if new.commit == effective.commit => {
+            format!("; the new settings for {effective} were not taken: {why}")
+        }
+        (Some(new), _) => {
+            format!("; the newer {new} by {} ({}) was not begun: {why}", new.author, new.subject)
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::api::delivery::{EntryOrigin, Outcome, Phase, Step};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-fn revision(name: &str) -> Revision {
+pub(super) fn revision(name: &str) -> Revision {
     Revision {
         branch: "main".into(),
         commit: format!("{name:0<40}"),
@@ -46,31 +46,31 @@ fn problem(reason: &str) -> Problem {
 }
 
 /// A world around the machine: what a reconciler, an API server and Git do.
-struct World {
-    spec: Spec,
-    state: State,
-    seen: Observation,
-    now: Timestamp,
+pub(super) struct World {
+    pub(super) spec: Spec,
+    pub(super) state: State,
+    pub(super) seen: Observation,
+    pub(super) now: Timestamp,
     /// What is in the cluster, and of which revision.
-    cluster: BTreeMap<String, String>,
+    pub(super) cluster: BTreeMap<String, String>,
     /// The objects of each revision.
-    bundles: BTreeMap<String, BTreeSet<String>>,
+    pub(super) bundles: BTreeMap<String, BTreeSet<String>>,
     /// Revisions whose pods break.
-    broken: BTreeSet<String>,
+    pub(super) broken: BTreeSet<String>,
     /// Revisions that never become healthy.
-    slow: BTreeSet<String>,
+    pub(super) slow: BTreeSet<String>,
     /// Revisions that a dry-run refuses, and whether trying again may help.
-    refused: BTreeMap<String, bool>,
+    pub(super) refused: BTreeMap<String, bool>,
     /// Revisions that fail while they are applied.
-    fails_applying: BTreeSet<String>,
-    notices: Vec<Notice>,
-    applied: Vec<String>,
-    wake: Option<Timestamp>,
-    gone: bool,
+    pub(super) fails_applying: BTreeSet<String>,
+    pub(super) notices: Vec<Notice>,
+    pub(super) applied: Vec<String>,
+    pub(super) wake: Option<Timestamp>,
+    pub(super) gone: bool,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         World {
             spec: Spec {
                 timeout: SignedDuration::from_secs(300),
@@ -97,13 +97,13 @@ impl World {
         }
     }
 
-    fn push(&mut self, name: &str, objects: &[&str]) {
+    pub(super) fn push(&mut self, name: &str, objects: &[&str]) {
         self.bundles.insert(name.into(), objects.iter().map(|o| (*o).to_owned()).collect());
         self.seen.target = Target::Known(revision(name));
     }
 
     /// One round: observe, decide, act.
-    fn round(&mut self) -> bool {
+    pub(super) fn round(&mut self) -> bool {
         self.seen.health = self.health();
         let decision = next(&self.spec, &self.state, &self.seen, self.now);
         self.state = decision.state;
@@ -116,7 +116,7 @@ impl World {
         acted
     }
 
-    fn forget_what_was_shown(&mut self) {
+    pub(super) fn forget_what_was_shown(&mut self) {
         if self.seen.prepared.as_ref().is_some_and(|p| p.outcome.is_err()) {
             self.seen.prepared = None;
         }
@@ -133,7 +133,7 @@ impl World {
     }
 
     /// Rounds until nothing is to be done but wait.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for _ in 0..50 {
             if !self.round() {
                 return;
@@ -143,7 +143,7 @@ impl World {
     }
 
     /// Lets time pass, as far as the machine asked to be woken, for so long.
-    fn pass(&mut self, secs: i64) {
+    pub(super) fn pass(&mut self, secs: i64) {
         let until = self.now + SignedDuration::from_secs(secs);
         for _ in 0..1000 {
             match self.wake.filter(|at| *at <= until) {
@@ -159,14 +159,14 @@ impl World {
     }
 
     /// The process dies: all that was only remembered is lost.
-    fn crash(&mut self) {
+    pub(super) fn crash(&mut self) {
         self.seen.prepared = None;
         self.seen.applied = None;
         self.seen.pruned = None;
         self.seen.corrected = None;
     }
 
-    fn act(&mut self, action: Action) -> bool {
+    pub(super) fn act(&mut self, action: Action) -> bool {
         match action {
             Action::Wake(at) => {
                 self.wake = Some(self.wake.map_or(at, |w| w.min(at)));
@@ -236,7 +236,7 @@ impl World {
         true
     }
 
-    fn inventory_for(&self, revision: &Revision) -> Vec<InventoryEntry> {
+    pub(super) fn inventory_for(&self, revision: &Revision) -> Vec<InventoryEntry> {
         let objects = &self.bundles[&revision.inputs];
         let mut all: BTreeMap<String, InventoryEntry> =
             self.state.inventory.iter().map(|e| (e.name.clone(), e.clone())).collect();
@@ -246,7 +246,7 @@ impl World {
         all.into_values().map(|e| InventoryEntry { stale: !objects.contains(&e.name), ..e }).collect()
     }
 
-    fn health(&self) -> Health {
+    pub(super) fn health(&self) -> Health {
         let counts: BTreeSet<&String> =
             self.state.inventory.iter().filter(|e| !e.stale).map(|e| &e.name).collect();
         let running = |set: &BTreeSet<String>| {
@@ -261,16 +261,24 @@ impl World {
         }
     }
 
-    fn phase(&self) -> Phase {
+    /// Status, reason and message of a condition.
+    pub(super) fn condition(&self, kind: &str) -> (String, String, String) {
+        let before = crate::api::DeliveryStatus::default();
+        let status = status::status(&self.spec, &self.state, &self.seen, &before, Some(1), self.now);
+        let found = crate::api::condition::get(&status.conditions, kind).unwrap().clone();
+        (found.status, found.reason, found.message)
+    }
+
+    pub(super) fn phase(&self) -> Phase {
         status::phase(&self.spec, &self.state, &self.seen)
     }
 
     /// What runs, as `object=revision`.
-    fn runs(&self) -> Vec<String> {
+    pub(super) fn runs(&self) -> Vec<String> {
         self.cluster.iter().map(|(o, r)| format!("{o}={r}")).collect()
     }
 
-    fn deployed(objects: &[&str]) -> Self {
+    pub(super) fn deployed(objects: &[&str]) -> Self {
         let mut world = World::new();
         world.push("a", objects);
         world.settle();

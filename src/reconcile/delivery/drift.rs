@@ -221,7 +221,8 @@ pub async fn correct(
     let objects: Vec<Manifest> = ids.iter().filter_map(|id| bundle.get(id).cloned()).collect();
     let Ok(partial) = Bundle::new(objects) else { return None };
     let live = scope.live_fn();
-    let planner = scope.planner(&live, None);
+    let owner = scope.owner_fn();
+    let planner = scope.planner(&live, &owner, None);
     let entries: Vec<InventoryEntry> = inventory.iter().filter(|e| ids.contains(&e.id())).cloned().collect();
     let result = async {
         let mut work =

@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod bundle;
+pub mod depends;
 pub mod drift;
 mod finish;
 pub mod inventory;
@@ -11,18 +12,21 @@ mod pods;
 pub mod prepare;
 pub mod prune;
 pub mod settings;
+mod sight;
+mod words;
 pub mod work;
 
 use super::daemon::{Daemon, lock};
+use super::fault;
 use super::live::Kept;
-use crate::api::delivery::{Goal, InventoryEntry, Revision, Step};
+use crate::api::delivery::{Goal, InventoryEntry, Revision};
 use crate::api::{Delivery, DeliveryStatus, names};
 use crate::cluster::Access;
 use crate::cluster::watch::{Entry, Filter};
 use crate::core::bundle::Bundle;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
-use crate::core::rollout::{Action, ApplyEnd, Refusal, Spec, State, next, status};
+use crate::core::rollout::{Action, ApplyEnd, Refusal, Spec, State, dependencies, next, status};
 use bundle::refusal;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -36,9 +40,6 @@ use work::Memory;
 
 /// Rounds of observe, decide and act within one reconcile. A Delivery that needs more goes on in the next one.
 const ROUNDS: usize = 24;
-
-/// Words of a condition are brought up to date this often at most while nothing else changes.
-const WORDS: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 
 /// How soon drift that could not be looked at, or told, is looked at again.
 const DRIFT_RETRY: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
@@ -124,6 +125,7 @@ impl<'a> Scope<'a> {
     pub fn planner<'p>(
         &'p self,
         live: &'p (dyn Fn(&Manifest) -> Option<Live> + Sync),
+        owner: &'p (dyn Fn(&str) -> Option<String> + Sync),
         previous: Option<Arc<Bundle>>,
     ) -> Planner<'p> {
         Planner {
@@ -134,7 +136,13 @@ impl<'a> Scope<'a> {
             live,
             now: self.daemon.now(),
             previous,
+            owner,
         }
+    }
+
+    /// Which Delivery a value of our label stands for.
+    pub fn owner_fn(&self) -> impl Fn(&str) -> Option<String> + Sync + use<'_, 'a> {
+        |label| self.daemon.owner(label)
     }
 
     /// Tells people, by an event on the Delivery.
@@ -214,6 +222,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
         daemon.note_owned(&delivery, before.inventory.len());
         let now = daemon.now();
         let decision;
+        let standing;
         let written;
         let mut wake: Option<Timestamp> = None;
         {
@@ -233,23 +242,29 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
             decision = next(&spec, &State::from(&before), &seen, now);
             let status =
                 status::status(&spec, &decision.state, &seen, &before, delivery.metadata.generation, now);
-            let worded = memory.worded_at.is_none_or(|at| at + WORDS <= now);
+            // A clock that was set back must not silence it.
+            let words_at = memory.worded_at.filter(|at| *at <= now).map_or(now, |at| words::due(&status, at));
+            let generation = delivery.metadata.generation.unwrap_or_default();
+            standing = dependencies::standing(&spec, &decision.state, &seen, generation);
             // What is about to be found out is written together with what it led to. A failure that was cleared is lost
             // without harm.
             let begun = |state: &State| (state.attempt.clone(), state.held.clone(), state.effective.clone());
             let finding_out = begun(&decision.state) == begun(&State::from(&before))
                 && decision.actions.iter().any(|a| matches!(a, Action::Prepare(..)));
-            written = (!finding_out && must_write(&before, &status, worded)).then_some(status.clone());
+            written = (!finding_out && words::must_write(&before, &status, words_at <= now))
+                .then_some(status.clone());
             // Words that wait a little are written then, also if nothing else happens.
             if written.is_none() && !finding_out && status != before {
-                let at = memory.worded_at.map_or(now, |at| at + WORDS);
-                wake = Some(wake.map_or(at, |w| w.min(at)));
+                wake = Some(wake.map_or(words_at, |w| w.min(words_at)));
             }
         }
         if let Some(status) = written {
             tracing::debug!(phase = ?status.phase, "status");
+            let place = place_of(&status);
+            fault::place(|| format!("before status {place}"));
             match finish::write_status(&daemon, &delivery, status, &mut memory).await {
                 Ok(new) => {
+                    fault::place(|| format!("after status {place}"));
                     memory.worded_at = Some(now);
                     daemon.count_deployment(&before, &new);
                     log_revision(&daemon, &new, &mut logged);
@@ -263,11 +278,17 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
             }
         }
         memory.latest = Some(delivery.clone());
+        let key = (delivery.namespace().unwrap_or_default(), delivery.name_any());
+        daemon.wake_keys(daemon.dependencies.note(&key, standing));
         memory.forget_what_was_shown();
         let scope = Scope::new(&daemon, &delivery, access);
         let mut again = false;
         for action in decision.actions {
-            match perform(&scope, &mut memory, action).await {
+            let place = action.name();
+            fault::place(|| format!("before {place}"));
+            let next = perform(&scope, &mut memory, action).await;
+            fault::place(|| format!("after {place}"));
+            match next {
                 Next::Done => {}
                 Next::Again => again = true,
                 Next::Wake(at) => wake = Some(wake.map_or(at, |w| w.min(at))),
@@ -302,6 +323,14 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
     Ok(controller::Action::requeue(Duration::from_millis(100)))
 }
 
+/// A status by what is under way, or by its phase.
+fn place_of(status: &DeliveryStatus) -> String {
+    match &status.attempt {
+        Some(attempt) => format!("{:?} {:?}", attempt.goal, attempt.step),
+        None => format!("{:?}", status.phase),
+    }
+}
+
 /// The newer of what the watch shows and what we wrote last. Versions of one kind of object can be compared as numbers.
 fn newer(shown: Arc<Delivery>, ours: Option<Arc<Delivery>>) -> Arc<Delivery> {
     let version = |d: &Delivery| d.resource_version().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
@@ -309,31 +338,6 @@ fn newer(shown: Arc<Delivery>, ours: Option<Arc<Delivery>>) -> Arc<Delivery> {
         Some(ours) if ours.uid() == shown.uid() && version(&ours) > version(&shown) => ours,
         _ => shown,
     }
-}
-
-/// Whether a status says more than the one that stands: what only changed its words waits a little. While objects are
-/// being applied their health comes and goes; that waits too, for what becomes of it is written anyway.
-fn must_write(before: &DeliveryStatus, after: &DeliveryStatus, worded: bool) -> bool {
-    if before == after {
-        return false;
-    }
-    if worded {
-        return true;
-    }
-    let applying = after.attempt.as_ref().is_some_and(|a| a.step == Step::Applying);
-    let bare = |status: &DeliveryStatus| {
-        let mut status = status.clone();
-        status.observed_generation = None;
-        for condition in &mut status.conditions {
-            condition.message.clear();
-            condition.observed_generation = None;
-        }
-        if applying {
-            status.conditions.clear();
-        }
-        status
-    };
-    bare(before) != bare(after)
 }
 
 /// Watches what the Delivery has, and what it is about to have; ends the watches that it needs no more.
@@ -432,7 +436,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 true => remove(scope, &work.inventory, prune::What::Before, previous.as_deref()).await,
                 false => crate::core::rollout::Pruned { inventory: work.inventory.clone(), refusal: None },
             };
-            let planner = scope.planner(&live, previous);
+            let owner = scope.owner_fn();
+            let planner = scope.planner(&live, &owner, previous);
             work.inventory = before.inventory;
             let end = match before.refusal {
                 Some(refusal) => ApplyEnd::Failed(refusal),
@@ -525,7 +530,8 @@ async fn prepare(
     ensure_watches(scope, memory, kinds);
     let previous = previous(scope, memory, status).await;
     let live = scope.live_fn();
-    let planner = scope.planner(&live, previous);
+    let owner = scope.owner_fn();
+    let planner = scope.planner(&live, &owner, previous);
     planner.plan(revision, goal, bundle, &status.inventory).await
 }
 

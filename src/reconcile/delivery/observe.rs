@@ -20,7 +20,9 @@ use serde_json::json;
 pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) -> Observation {
     let deleting = scope.delivery.metadata.deletion_timestamp.is_some();
     let target = if deleting { Target::Unknown } else { target(scope, memory).await };
+    let dependencies = super::depends::look(scope, memory);
     note_shown(scope, memory);
+    super::sight::note(scope, memory, &status.inventory);
     let annotations = scope.delivery.annotations();
     let work = memory.work.as_ref();
     let inventory = work.map_or(status.inventory.as_slice(), |w| w.inventory.as_slice());
@@ -32,14 +34,16 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
     } else {
         self::health(scope, &status.inventory, None, &memory.pods)
     };
-    let health = without_secrets(health, memory);
+    let health = super::sight::through(memory, without_secrets(health, memory));
     Observation {
         deleting,
         target,
+        dependencies,
         prepared: prepared(memory),
         applied: memory.work.as_ref().and_then(applied),
         pruned: memory.pruned.clone(),
         health,
+        seen_since: memory.seen_since,
         drifted: memory.drift.count(),
         corrected: memory.drift.corrected.clone(),
         in_the_way: memory.pods.in_the_way().to_vec(),

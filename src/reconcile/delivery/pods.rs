@@ -1,14 +1,15 @@
-//! The pods of workloads that are not healthy while a revision is being put in place: watched by the workload's
-//! selector, since they carry the template's labels and not ours.
+//! The pods of workloads that are not healthy while a revision is being put in place: watched from the moment in which
+//! the workload is seen, so that one event of the API server is all that lies between a pod that cannot start and what
+//! is done about it.
 
 use super::Scope;
 use super::work::Memory;
 use crate::api::DeliveryStatus;
 use crate::api::delivery::{Problem, Step};
-use crate::cluster::pods::PodWatch;
+use crate::cluster::PodWatch;
 use crate::core::health::{PodRules, pods_in_the_way, workload_trouble, workload_waits_for};
 use crate::core::manifest::ObjectId;
-use crate::core::rollout::{ApplyEnd, PodRef, read_stamp};
+use crate::core::rollout::{PodRef, read_stamp};
 use crate::reconcile::live::version;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -61,10 +62,6 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
         since: Some(read_stamp(&attempt.started_at)),
     };
     let work = memory.work.as_ref().filter(|w| w.revision == attempt.revision);
-    // Most workloads are healthy a moment after they were applied; four requests for each would be for nothing. What a
-    // later wave waits for is looked at all the same.
-    let blocked = work.is_some_and(|w| matches!(w.end, Some((ApplyEnd::Blocked(_), _))));
-    let settling = attempt.step == Step::Applying && !blocked;
     let inventory = work.map_or(status.inventory.as_slice(), |w| w.inventory.as_slice());
     let mut unsettled: BTreeMap<ObjectId, Arc<Value>> = BTreeMap::new();
     for entry in inventory.iter().filter(|e| !e.stale && e.uid.is_some()) {
@@ -90,15 +87,12 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
     pods.in_the_way.clear();
     let account = scope.account();
     for (id, workload) in unsettled {
-        if !pods.watches.contains_key(&id) && !settling {
-            let daemon = scope.daemon.waker(&scope.label);
-            let started = PodWatch::start(
-                &scope.daemon.connection,
-                &scope.daemon.discovery,
+        if !pods.watches.contains_key(&id) {
+            let started = scope.daemon.pods.watch(
                 account.as_ref(),
                 &id.namespace,
                 &workload["spec"]["selector"],
-                daemon,
+                scope.daemon.waker(&scope.label),
             );
             match started {
                 Ok(watch) => {
@@ -109,11 +103,8 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
             }
         }
         let Some((_, watch)) = pods.watches.get(&id) else { continue };
-        if !watch.synced() {
-            continue;
-        }
-        let plain = |values: Vec<Arc<Value>>| values.iter().map(|v| (**v).clone()).collect::<Vec<_>>();
-        let (sets, all) = (plain(watch.replica_sets()), plain(watch.pods()));
+        // What is not seen yet is missing: that can hide what is wrong, never make it up.
+        let (sets, all) = (watch.replica_sets(), watch.pods());
         // An older pod is what it is since before this attempt.
         let any_time = PodRules { since: None, ..rules.clone() };
         pods.in_the_way.extend(pods_in_the_way(&workload, &all, &any_time).into_iter().map(|pod| {
@@ -126,6 +117,8 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
             pods.troubles.insert(id.clone(), problem);
         } else if let Some(waits) = workload_waits_for(&workload, &sets, &all) {
             pods.waits.insert(id, waits);
+        } else if let Some(cause) = watch.failing().filter(|c| !c.is_transient()) {
+            pods.waits.insert(id, format!("its pods are not seen: {cause}"));
         }
     }
 }

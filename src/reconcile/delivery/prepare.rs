@@ -35,6 +35,8 @@ pub struct Planner<'a> {
     pub now: jiff::Timestamp,
     /// The bundle that was applied before, to tell which fields left Git.
     pub previous: Option<Arc<Bundle>>,
+    /// Which Delivery (`namespace/name`) a value of our label stands for, if one that is known here.
+    pub owner: &'a (dyn Fn(&str) -> Option<String> + Sync),
 }
 
 /// A refusal about an object of the bundle: says where in Git it stands.
@@ -206,8 +208,8 @@ impl Planner<'_> {
                             .map_err(|e| refuse(&e))?;
                         let Some(there) = there else { return act(Act::Create) };
                         let label = there["metadata"]["labels"][names::DELIVERY_LABEL].as_str();
-                        if label.is_some_and(|l| l != self.label) {
-                            return Err(conflict(manifest));
+                        if let Some(label) = label.filter(|l| *l != self.label) {
+                            return Err(self.conflict(manifest, label));
                         }
                         // Also where what stands there said so: a rollback gets back the way that the failed commit
                         // came.
@@ -221,6 +223,9 @@ impl Planner<'_> {
                     }
                     // It may be what the new definition in the same bundle allows.
                     Cause::Invalid { .. } | Cause::UnknownField { .. } if comes_later => act(Act::Later),
+                    Cause::RoleMissing { .. } | Cause::Escalates { .. } if brings.role_of(manifest) => {
+                        act(Act::Later)
+                    }
                     // It cannot be tried; whatever is wrong with it shows while applying.
                     Cause::WebhookNoDryRun { .. } => act(Act::Later),
                     Cause::Invalid { .. } | Cause::QuotaExceeded { .. } if clears => act(Act::Later),
@@ -247,7 +252,7 @@ impl Planner<'_> {
             let label = there.as_ref().and_then(|o| o["metadata"]["labels"][names::DELIVERY_LABEL].as_str());
             origin = Some(match label {
                 Some(label) if label == self.label => EntryOrigin::Created,
-                Some(_) => return Err(conflict(manifest)),
+                Some(label) => return Err(self.conflict(manifest, label)),
                 None => EntryOrigin::Adopted,
             });
         }
@@ -260,6 +265,18 @@ impl Planner<'_> {
             && live.as_ref().is_some_and(|l| !l.digest.is_empty() && l.digest == after);
         let act = if same { Act::Record { uid, digest: after } } else { Act::Update { uid, release } };
         Ok(Planned { act, digest: digest_, origin, replicas })
+    }
+
+    fn conflict(&self, manifest: &Manifest, label: &str) -> Refusal {
+        let whose = plan::whose(label, (self.owner)(label).as_deref());
+        Refusal {
+            problem: Problem {
+                reason: "Conflict".into(),
+                object: manifest.id().to_string(),
+                message: format!("{whose} ({})", manifest.origin),
+            },
+            transient: false,
+        }
     }
 
     /// Whether an autoscaler scales a workload: one of the bundle's, or one that is in its namespace.
@@ -286,20 +303,6 @@ impl Planner<'_> {
 pub fn may_recreate(manifest: &Manifest) -> bool {
     let gvk = manifest.gvk();
     (gvk.group == "batch" && gvk.kind == "Job") || manifest.annotation(names::RECREATE) == Some("enabled")
-}
-
-fn conflict(manifest: &Manifest) -> Refusal {
-    Refusal {
-        problem: Problem {
-            reason: "Conflict".into(),
-            object: manifest.id().to_string(),
-            message: format!(
-                "belongs to another Delivery already, which keeps it ({}); remove it from one of the two",
-                manifest.origin
-            ),
-        },
-        transient: false,
-    }
 }
 
 fn text(object: &serde_json::Value, field: &str) -> String {

@@ -8,6 +8,7 @@ use crate::cluster::{Access, ApplyError, Discovery};
 use crate::core::manifest::Gvk;
 use crate::core::plan::{self, Removal};
 use crate::core::rollout::{PodRef, Pruned, Refusal};
+use crate::reconcile::fault;
 use futures::{StreamExt, stream};
 use serde_json::json;
 
@@ -160,7 +161,10 @@ async fn remove_one(
                 match gone {
                     Deletion::Changed => {}
                     Deletion::Deleting => return Err(being_deleted(entry, &there)),
-                    Deletion::Deleted | Deletion::AlreadyGone | Deletion::Replaced => return Ok(()),
+                    Deletion::Deleted | Deletion::AlreadyGone | Deletion::Replaced => {
+                        fault::place(|| "amid removals".into());
+                        return Ok(());
+                    }
                 }
             }
         }

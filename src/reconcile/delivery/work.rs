@@ -22,7 +22,7 @@ pub type InNamespaces = (BTreeSet<String>, Interest);
 pub struct Memory {
     /// The Delivery as we last wrote it: the watch may still show an older one.
     pub latest: Option<Arc<Delivery>>,
-    /// When status was last written for its words only.
+    /// When status was last written.
     pub worded_at: Option<Timestamp>,
     /// What Git wants, and what that was computed from.
     pub target: Option<(TargetKey, Target)>,
@@ -34,6 +34,8 @@ pub struct Memory {
     pub carried: Option<(Revision, BTreeMap<ObjectId, Written>)>,
     /// What was written and the watch may not show yet: the version, and when.
     pub awaited: BTreeMap<ObjectId, (u64, Timestamp)>,
+    /// Since when the objects are seen without a gap.
+    pub seen_since: Option<Timestamp>,
     /// The shards of a large inventory.
     pub shards: super::inventory::Shards,
     /// What pruning came to; shown once.
@@ -46,6 +48,8 @@ pub struct Memory {
     pub settings_missing: bool,
     /// Watches of the objects that they come from.
     pub followed: BTreeMap<NamedObject, Named>,
+    /// Watches of the objects that it depends on.
+    pub depended: super::depends::Depended,
     /// The pods of workloads that are not settled.
     pub pods: super::pods::Pods,
     /// The watches that it needs, by kind: as whom, and in which namespaces.

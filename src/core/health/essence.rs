@@ -1,0 +1,126 @@
+//! What the rules read of a Pod or ReplicaSet, so that whoever watches many keeps no more of them than that.
+
+use super::live::Live;
+use super::pod::without_environment;
+use serde_json::{Map, Value};
+
+/// Longest text of a container or its runtime that is kept, in characters: the kubelet's own limit for last words.
+const LONGEST_TEXT: usize = 4096;
+
+/// A Pod or ReplicaSet without what no rule reads. Every rule of this module says the same about it as about the whole
+/// object, with one condition: what selects its pods must have been compared with the whole object's labels. Values of
+/// environment variables are taken out of what containers said, since the variables themselves are not kept.
+pub fn essence(object: &Value) -> Value {
+    let live = Live::new(object);
+    let mut metadata = take(
+        &object["metadata"],
+        &["name", "namespace", "uid", "generation", "creationTimestamp", "deletionTimestamp"],
+    );
+    let owners = live.items("/metadata/ownerReferences").map(|o| part(o.get(""), &["kind", "name", "uid"]));
+    metadata.insert("ownerReferences".into(), owners.collect());
+    for (map, keys) in [
+        ("labels", &["controller-revision-hash", "pod-template-generation"][..]),
+        ("annotations", &["deployment.kubernetes.io/revision"][..]),
+    ] {
+        let kept = take(&object["metadata"][map], keys);
+        if !kept.is_empty() {
+            metadata.insert(map.into(), kept.into());
+        }
+    }
+    let mut spec = take(&object["spec"], &["nodeName", "replicas"]);
+    for list in ["containers", "initContainers"] {
+        let named = |container: Live<'_>| {
+            let mut kept = take(container.get("").unwrap_or(&Value::Null), &["name"]);
+            if container.get("/readinessProbe").is_some() {
+                // That there is one is what counts.
+                kept.insert("readinessProbe".into(), Map::new().into());
+            }
+            Value::Object(kept)
+        };
+        let kept: Vec<Value> = live.items(&format!("/spec/{list}")).map(named).collect();
+        if !kept.is_empty() {
+            spec.insert(list.into(), kept.into());
+        }
+    }
+    let gates: Vec<Value> =
+        live.items("/spec/schedulingGates").map(|gate| part(gate.get(""), &["name"])).collect();
+    if !gates.is_empty() {
+        spec.insert("schedulingGates".into(), gates.into());
+    }
+    let mut kept = take(object, &["apiVersion", "kind"]);
+    kept.insert("metadata".into(), metadata.into());
+    kept.insert("spec".into(), spec.into());
+    kept.insert("status".into(), status(&live).into());
+    Value::Object(kept)
+}
+
+fn status(live: &Live<'_>) -> Map<String, Value> {
+    let none = Value::Null;
+    let of = live.get("/status").unwrap_or(&none);
+    let mut kept = take(of, &["phase", "reason", "replicas", "observedGeneration"]);
+    said(live, of, &mut kept);
+    let condition = |c: Live<'_>| {
+        part(
+            c.get(""),
+            &[
+                "type",
+                "status",
+                "reason",
+                "message",
+                "lastUpdateTime",
+                "lastTransitionTime",
+                "observedGeneration",
+            ],
+        )
+    };
+    let conditions: Vec<Value> = live.items("/status/conditions").map(condition).collect();
+    if !conditions.is_empty() {
+        kept.insert("conditions".into(), conditions.into());
+    }
+    for list in ["containerStatuses", "initContainerStatuses"] {
+        let container = |container: Live<'_>| {
+            let none = Value::Null;
+            let of = container.get("").unwrap_or(&none);
+            let mut kept = take(of, &["name", "image", "ready", "restartCount"]);
+            for state in ["state", "lastState"] {
+                let mut states = Map::new();
+                for (which, fields) in [
+                    ("running", &[][..]),
+                    ("waiting", &["reason"][..]),
+                    ("terminated", &["exitCode", "signal", "reason", "finishedAt"][..]),
+                ] {
+                    if let Some(of) = container.get(&format!("/{state}/{which}")) {
+                        let mut kept = take(of, fields);
+                        said(live, of, &mut kept);
+                        states.insert(which.into(), kept.into());
+                    }
+                }
+                if !states.is_empty() {
+                    kept.insert(state.into(), states.into());
+                }
+            }
+            Value::Object(kept)
+        };
+        let kept_list: Vec<Value> = live.items(&format!("/status/{list}")).map(container).collect();
+        if !kept_list.is_empty() {
+            kept.insert(list.into(), kept_list.into());
+        }
+    }
+    kept
+}
+
+/// Keeps a message, without the values of the pod's environment.
+fn said(pod: &Live<'_>, of: &Value, kept: &mut Map<String, Value>) {
+    if let Some(message) = of["message"].as_str() {
+        let message: String = without_environment(pod, message).chars().take(LONGEST_TEXT).collect();
+        kept.insert("message".into(), message.into());
+    }
+}
+
+fn take(from: &Value, fields: &[&str]) -> Map<String, Value> {
+    fields.iter().filter_map(|f| Some(((*f).to_owned(), from.get(*f)?.clone()))).collect()
+}
+
+fn part(from: Option<&Value>, fields: &[&str]) -> Value {
+    Value::Object(from.map(|from| take(from, fields)).unwrap_or_default())
+}

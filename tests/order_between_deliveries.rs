@@ -1,0 +1,265 @@
+//! A Delivery begins a revision when what it depends on is ready, the moment it is, and not before.
+
+use crate::support::cluster::{Audited, wait_until};
+use crate::support::daemon::{LIMIT, World, condition, config_map, deployment};
+use serde_json::{Value, json};
+use windlass::api::Delivery;
+use windlass::api::condition::kind;
+use windlass::api::delivery::Phase;
+
+fn version(object: &Value) -> u64 {
+    object["metadata"]["resourceVersion"].as_str().unwrap_or_default().parse().unwrap_or(0)
+}
+
+/// Whether a Delivery waits, and for what.
+fn waits_for(delivery: &Delivery) -> Option<String> {
+    let status = delivery.status.as_ref()?;
+    let waiting = status.waiting.as_ref().filter(|_| status.phase == Phase::Pending)?;
+    Some(format!("{}: {}", waiting.problem.object, waiting.problem.message))
+}
+
+async fn wait_cycle(world: &World, name: &str, way: &str) {
+    world
+        .wait(name, way, |d| {
+            let conditions = d.status.iter().flat_map(|s| &s.conditions);
+            conditions
+                .into_iter()
+                .any(|c| c.type_ == kind::STALLED && c.reason == "DependencyCycle" && c.message.contains(way))
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_dependent_starts_when_its_dependency_is_ready_also_with_the_same_commit() {
+    let world = World::new("dependent").await;
+    let first = world.commit(
+        "Both",
+        &[
+            ("apps/db/db.yaml", &deployment("db", "slow", 1)),
+            ("apps/web/web.yaml", &config_map("web", "1")),
+            ("apps/web/windlass.yaml", "dependsOn: [{name: db}]\nretryInterval: 1h\n"),
+        ],
+    );
+    world.deliver("apps/*", json!({})).await;
+    let waiting = world.wait("web", "waits", |d| waits_for(d).is_some()).await;
+    let (ready, reason, message) = condition(&waiting, kind::READY);
+    assert_eq!((ready.as_str(), reason.as_str()), ("False", "DependencyNotReady"));
+    assert!(message.contains(&format!("Delivery {}/db", world.space.name)), "{message}");
+    assert!(world.get("v1", "configmaps", "web").await.is_null(), "nothing of it is applied");
+    world.wait_for("web", Phase::Ready, &first).await;
+    let db = version(&world.get("apps/v1", "deployments", "db").await);
+    assert!(db < version(&world.get("v1", "configmaps", "web").await), "db was healthy before");
+
+    // Both change with one commit while db is ready by the old one.
+    let second = world.commit(
+        "Both again",
+        &[("apps/db/db.yaml", &deployment("db", "slow", 2)), ("apps/web/web.yaml", &config_map("web", "2"))],
+    );
+    world.wait_for("web", Phase::Ready, &second).await;
+    world.wait_for("db", Phase::Ready, &second).await;
+    let db = world.get("apps/v1", "deployments", "db").await;
+    assert_eq!(db["spec"]["replicas"], 2);
+    assert!(version(&db) < version(&world.get("v1", "configmaps", "web").await), "not against the old db");
+
+    // One that fails holds its dependents, and what runs of them goes on running.
+    let bad = world.commit(
+        "Both, and db is broken",
+        &[
+            ("apps/db/db.yaml", &deployment("db", "missing", 2)),
+            ("apps/web/web.yaml", &config_map("web", "3")),
+        ],
+    );
+    world.wait_for("db", Phase::Held, &bad).await;
+    let waiting =
+        world.wait("web", "waits for db", |d| waits_for(d).is_some_and(|w| w.contains("is held"))).await;
+    assert!(condition(&waiting, kind::READY).2.contains(&format!("{second} goes on running")));
+    assert_eq!(world.get("v1", "configmaps", "web").await["data"]["key"], "2");
+    // A commit that touches only the dependency lets both through.
+    let mended = world.commit("Mended", &[("apps/db/db.yaml", &deployment("db", "ok", 2))]);
+    world.wait_for("db", Phase::Ready, &mended).await;
+    world.wait_object("v1", "configmaps", "web", "the third", |o| o["data"]["key"] == "3").await;
+    let web =
+        world.wait("web", "Ready", |d| d.status.as_ref().is_some_and(|s| s.phase == Phase::Ready)).await;
+    assert!(web.status.unwrap().waiting.is_none());
+}
+
+#[tokio::test]
+async fn any_object_and_a_repository_can_be_waited_for() {
+    let world = World::new("objects").await;
+    world.commit(
+        "Three",
+        &[
+            ("plain/it.yaml", &config_map("plain", "1")),
+            ("ruled/it.yaml", &config_map("ruled", "1")),
+            ("late/it.yaml", &config_map("late", "1")),
+        ],
+    );
+    world.repository(json!({})).await;
+    let on = |on: Value| json!({"dependsOn": [on], "retryInterval": "1h"});
+    let web = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "base"});
+    world.deliver_by_hand("plain", "plain", on(web)).await;
+    let flag =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "flag", "ready": "object.data.go == 'yes'"});
+    world.deliver_by_hand("ruled", "ruled", on(flag)).await;
+    world.deliver_by_hand("late", "late", on(json!({"kind": "Repository", "name": "other"}))).await;
+    let say = |name: &'static str, what: &'static str| {
+        world.wait(name, what, move |d| waits_for(d).is_some_and(|w| w.contains(what)))
+    };
+    say("plain", "is not in the cluster").await;
+    say("ruled", "is not in the cluster").await;
+    say("late", "does not exist").await;
+
+    let flag = |go: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "flag"}, "data": {"go": go}});
+    let path = world.space.path("v1", "configmaps");
+    world.space.send("POST", &path, &flag("no")).await;
+    say("ruled", "is not ready by the expression").await;
+    world.patch("v1", "configmaps", "flag", json!({"data": {"go": "yes"}})).await;
+    world.wait_object("v1", "configmaps", "ruled", "applied", Value::is_object).await;
+
+    let base = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "base"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "base"}}, "template": {
+            "metadata": {"labels": {"app": "base"}},
+            "spec": {"containers": [{"name": "app", "image": "registry.example.com/base:slow"}]}}},
+    });
+    world.space.send("POST", &world.space.path("apps/v1", "deployments"), &base).await;
+    world.wait_object("v1", "configmaps", "plain", "applied", Value::is_object).await;
+    let base = world.get("apps/v1", "deployments", "base").await;
+    assert_eq!(base["status"]["availableReplicas"], 1, "by our own verdict");
+
+    world.apply("Repository", "other", json!({"spec": {"url": world.repo.path(), "interval": "1h"}})).await;
+    world.wait_object("v1", "configmaps", "late", "applied", Value::is_object).await;
+    // What is not ready any more undoes nothing.
+    world.patch("v1", "configmaps", "flag", json!({"data": {"go": "no"}})).await;
+    world.delete("apps/v1", "deployments", "base").await;
+    let commit = world.commit("Another", &[("ruled/it.yaml", &config_map("ruled", "2"))]);
+    world.wait_fetched(&commit).await;
+    say("ruled", "is not ready by the expression").await;
+    assert_eq!(world.get("v1", "configmaps", "ruled").await["data"]["key"], "1");
+    assert!(world.get("v1", "configmaps", "plain").await.is_object());
+}
+
+#[tokio::test]
+async fn a_mistake_in_an_expression_is_told_at_once() {
+    let world = World::new("expression").await;
+    let commit = world.commit("It", &[("shop/it.yaml", &config_map("it", "1"))]);
+    world.repository(json!({})).await;
+    let on = |ready: &str| json!({"dependsOn": [{"apiVersion": "v1", "kind": "Pod", "name": "it", "ready": ready}]});
+    world.deliver_by_hand("shop", "shop", on("status.phase == 'Running'")).await;
+    let told =
+        world.wait("shop", "refused", |d| d.status.as_ref().is_some_and(|s| s.phase == Phase::Failed)).await;
+    for about in [kind::STALLED, kind::READY] {
+        let (_, reason, message) = condition(&told, about);
+        assert_eq!(reason, "InvalidDependency");
+        assert!(
+            message.contains("spec.dependsOn[0] (it): ready: the expression names \"status\""),
+            "{message}"
+        );
+    }
+    world.wait_event("shop", "InvalidDependency").await;
+    assert!(world.get("v1", "configmaps", "it").await.is_null());
+    // Without it nothing is waited for.
+    world.deliver_by_hand("shop", "shop", json!({"dependsOn": []})).await;
+    let delivery = world.wait_for("shop", Phase::Ready, &commit).await;
+    assert_eq!(condition(&delivery, kind::STALLED).0, "False");
+}
+
+#[tokio::test]
+async fn deliveries_that_wait_for_each_other_are_all_told_the_cycle() {
+    let world = World::new("cycle").await;
+    let on = |name: &str| format!("dependsOn: [{{name: {name}}}]\n");
+    let mut files: Vec<(String, String)> = Vec::new();
+    for (name, dependency) in [("a", "b"), ("b", "c"), ("c", "a"), ("outside", "a")] {
+        files.push((format!("{name}/windlass.yaml"), on(dependency)));
+        files.push((format!("{name}/it.yaml"), config_map(name, "1")));
+    }
+    let files: Vec<(&str, &str)> = files.iter().map(|(p, t)| (p.as_str(), t.as_str())).collect();
+    world.commit("Round and round", &files);
+    world.deliver("*", json!({})).await;
+    wait_cycle(&world, "a", "a -> b -> c -> a").await;
+    wait_cycle(&world, "b", "b -> c -> a -> b").await;
+    wait_cycle(&world, "c", "c -> a -> b -> c").await;
+    let outside = world.wait("outside", "waits", |d| waits_for(d).is_some()).await;
+    assert_eq!(condition(&outside, kind::STALLED).0, "False", "it is no member");
+    let commit = world.commit("Straight", &[("c/windlass.yaml", "")]);
+    for name in ["a", "b", "c", "outside"] {
+        let delivery =
+            world.wait(name, "Ready", |d| d.status.as_ref().is_some_and(|s| s.phase == Phase::Ready)).await;
+        assert_eq!(condition(&delivery, kind::STALLED).0, "False");
+    }
+    world.wait_fetched(&commit).await;
+}
+
+/// Deliveries of the chain.
+const CHAIN: usize = 50;
+
+#[tokio::test]
+async fn a_chain_of_fifty_takes_the_time_of_its_own_work_and_no_request_for_waiting() {
+    let world = World::new("chain").await;
+    let files = |value: &str| -> Vec<(String, String)> {
+        let each = |n: usize| {
+            let name = format!("link-{n:02}");
+            let mut files = vec![(format!("apps/{name}/it.yaml"), config_map(&name, value))];
+            if n > 0 {
+                let on = format!("dependsOn: [{{name: link-{:02}}}]\n", n - 1);
+                files.push((format!("apps/{name}/windlass.yaml"), on));
+            }
+            files
+        };
+        (0..CHAIN).flat_map(each).collect()
+    };
+    let commit = |value: &str| {
+        let files = files(value);
+        let files: Vec<(&str, &str)> = files.iter().map(|(p, t)| (p.as_str(), t.as_str())).collect();
+        world.commit(value, &files)
+    };
+    // Were anything polled or tried again by the clock, the chain would take hours: the limit of the wait is the test.
+    let slow = json!({"retryInterval": "1h", "interval": "1h", "timeout": "5s"});
+    let settled = |commit: String| {
+        let world = &world;
+        async move {
+            wait_until("the chain is ready", LIMIT * 2, || async {
+                let all = world.deliveries().list(&Default::default()).await.map_err(|e| e.to_string())?;
+                let ready = |d: &&Delivery| {
+                    d.status.as_ref().is_some_and(|s| {
+                        s.phase == Phase::Ready && s.revision.as_ref().is_some_and(|r| r.ends_with(&commit))
+                    })
+                };
+                let count = all.items.iter().filter(ready).count();
+                if count == CHAIN { Ok(()) } else { Err(format!("{count} of {CHAIN}")) }
+            })
+            .await;
+            // The event about the last one is written behind its status.
+            world.wait_event(&format!("link-{:02}", CHAIN - 1), "Deployed").await;
+        }
+    };
+    let first = commit("one");
+    world.deliver("apps/*", slow).await;
+    settled(first).await;
+    let mut versions = Vec::new();
+    for n in 0..CHAIN {
+        versions.push(version(&world.get("v1", "configmaps", &format!("link-{n:02}")).await));
+    }
+    assert!(versions.is_sorted(), "one after the other: {versions:?}");
+
+    let audit = world.space.cluster.audit();
+    let second = commit("two");
+    settled(second).await;
+    let requests = audit.in_namespace(&world.space.name);
+    let mut versions = Vec::new();
+    for n in 0..CHAIN {
+        versions.push(version(&world.get("v1", "configmaps", &format!("link-{n:02}")).await));
+    }
+    assert!(versions.is_sorted(), "one after the other: {versions:?}");
+    let about = |r: &&Audited| r.resource == "deliveries" && !r.is_read();
+    let about_objects = |r: &&Audited| r.resource == "configmaps";
+    let objects: Vec<&Audited> =
+        requests.iter().filter(about_objects).filter(|r| r.verb == "patch").collect();
+    // A dry-run and an apply for each object; begun, done, and for all but the first that it waits. What it waits for may
+    // be worded anew while it waits long.
+    assert_eq!(objects.len(), 2 * CHAIN, "{objects:#?}");
+    let writes = requests.iter().filter(about).count();
+    assert!(writes <= 4 * CHAIN, "{writes} writes about {CHAIN} Deliveries");
+    let events = requests.iter().filter(|r| r.resource == "events").count();
+    assert!(events <= CHAIN, "{events} events");
+}
