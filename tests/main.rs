@@ -1,12 +1,14 @@
 //! The promises, one file each, linked once: linking is what takes the time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod model;
 mod support;
 
 mod a_bad_commit_is_rolled_back_and_held;
 mod a_crash_anywhere_loses_nothing;
 mod a_deleted_delivery_takes_its_objects_along;
 mod a_large_delivery_keeps_its_inventory;
+mod a_lost_status_touches_nothing;
 mod a_remote_repository_is_delivered;
 mod a_rollback_is_complete;
 mod a_strategy_changes_over_defaults;
@@ -22,6 +24,7 @@ mod cluster_apply;
 mod cluster_shared;
 mod cluster_watch;
 mod drift_is_seen_named_and_mended;
+mod hooks_run_once;
 mod image_root_runs_without_root;
 mod install_runs_with_exactly_its_rights;
 mod knowing_costs_nothing;
@@ -35,6 +38,7 @@ mod objects_that_left_git_are_pruned;
 mod one_object_one_owner;
 mod order_between_deliveries;
 mod ownership;
+mod real_faults_end_where_promised;
 mod real_manifests_render;
 mod requests_are_counted;
 mod roles_are_granted_within_bounds;
@@ -44,5 +48,8 @@ mod source_over_https_and_ssh;
 mod source_references_and_history;
 mod source_remote_that_hangs;
 mod source_trees_without_checkout;
+mod the_api_server_is_away;
 mod the_daemon_dies_at_every_step;
+mod the_model_answers_as_the_server_does;
+mod the_model_controls_as_the_controllers_do;
 mod yaml_reads_as_kubectl;

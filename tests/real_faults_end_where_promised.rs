@@ -35,8 +35,9 @@ async fn storage_that_hangs_costs_only_time() {
     let cluster = Cluster::own();
     let mut world = World::stopped_in(cluster, "etcd").await;
     world.start();
-    deployed(&world, json!({"timeout": "10s"})).await;
-    let slow = world.commit("Slow", &[("shop/web.yaml", &web("slow")), ("shop/new.yaml", &config_map("new", "1"))]);
+    deployed(&world, json!({"timeout": "12s"})).await;
+    let slow =
+        world.commit("Slow", &[("shop/web.yaml", &web("slow")), ("shop/new.yaml", &config_map("new", "1"))]);
     world.wait_for("shop", Phase::Waiting, &slow).await;
     cluster.signal("etcd", "STOP");
     let pods = cluster.kill_pod_player();
@@ -69,7 +70,11 @@ async fn a_git_server_that_dies_in_the_middle_of_a_poll_is_followed_when_it_is_b
     wait_until("it sends nothing", LIMIT, || async {
         let asked = server.requests().split_off(before);
         // The first of a poll asks for the refs, the second for the commit.
-        if asked.iter().filter(|r| r.starts_with("POST")).count() >= 2 { Ok(()) } else { Err(format!("{asked:?}")) }
+        if asked.iter().filter(|r| r.starts_with("POST")).count() >= 2 {
+            Ok(())
+        } else {
+            Err(format!("{asked:?}"))
+        }
     })
     .await;
     server.kill();
@@ -101,11 +106,15 @@ async fn a_clock_that_jumps_ends_no_wait_and_prolongs_none() {
     let mut expected = vec![Outcome::Deployed];
     deployed(&world, json!({"timeout": "8s"})).await;
     // While it runs, and between two lives; forward and back.
-    for (number, (hours, restart)) in [(5, false), (-5, false), (5, true), (-5, true)].into_iter().enumerate() {
-        let slow = world.commit(&format!("Slow {number}"), &[
-            ("shop/web.yaml", &web("slow")),
-            ("shop/number.yaml", &config_map("number", &number.to_string())),
-        ]);
+    for (number, (hours, restart)) in [(5, false), (-5, false), (5, true), (-5, true)].into_iter().enumerate()
+    {
+        let slow = world.commit(
+            &format!("Slow {number}"),
+            &[
+                ("shop/web.yaml", &web("slow")),
+                ("shop/number.yaml", &config_map("number", &number.to_string())),
+            ],
+        );
         world.wait_for("shop", Phase::Waiting, &slow).await;
         set_clock(&world, hours);
         if restart {
@@ -120,10 +129,13 @@ async fn a_clock_that_jumps_ends_no_wait_and_prolongs_none() {
     }
     // What never becomes ready is taken back in its time all the same.
     for (number, (hours, restart)) in [(0, false), (-5, true)].into_iter().enumerate() {
-        let never = world.commit("Never", &[
-            ("shop/web.yaml", &web("unready")),
-            ("shop/number.yaml", &config_map("number", &format!("never {number}"))),
-        ]);
+        let never = world.commit(
+            "Never",
+            &[
+                ("shop/web.yaml", &web("unready")),
+                ("shop/number.yaml", &config_map("number", &format!("never {number}"))),
+            ],
+        );
         world.wait_for("shop", Phase::Waiting, &never).await;
         set_clock(&world, hours);
         if restart {
@@ -153,7 +165,10 @@ async fn a_status_that_somebody_else_wrote_deletes_nothing_and_is_put_right() {
     let world = World::new("status").await;
     deployed(&world, json!({})).await;
     let old = world.get("windlass.dev/v1alpha1", "deliveries", "shop").await["status"].clone();
-    let files = [("shop/settings.yaml", &*config_map("settings", "green")), ("shop/new.yaml", &*config_map("new", "1"))];
+    let files = [
+        ("shop/settings.yaml", &*config_map("settings", "green")),
+        ("shop/new.yaml", &*config_map("new", "1")),
+    ];
     let second = world.commit("Second", &files);
     world.wait_for("shop", Phase::Ready, &second).await;
     let uid = world.get("v1", "configmaps", "new").await["metadata"]["uid"].clone();
@@ -174,7 +189,8 @@ async fn a_status_that_somebody_else_wrote_deletes_nothing_and_is_put_right() {
             })
             .await;
             let path = format!("{new}/new");
-            let object = crate::support::cluster::try_send(&client, "GET", &path, &Value::Null).await.unwrap();
+            let object =
+                crate::support::cluster::try_send(&client, "GET", &path, &Value::Null).await.unwrap();
             assert_eq!(object["metadata"]["uid"], uid, "it is the very object");
         }
     };
@@ -195,10 +211,13 @@ async fn a_status_that_somebody_else_wrote_deletes_nothing_and_is_put_right() {
     right(&world).await;
     // In the middle of a wait, times that passed long ago or never come.
     for deadline in ["", "1970-01-01T00:00:00Z", "9999-12-31T00:00:00Z"] {
-        let slow = world.commit(&format!("Slow, {deadline}"), &[
-            ("shop/web.yaml", &web("slow")),
-            ("shop/settings.yaml", &config_map("settings", &format!("until {deadline}"))),
-        ]);
+        let slow = world.commit(
+            &format!("Slow, {deadline}"),
+            &[
+                ("shop/web.yaml", &web("slow")),
+                ("shop/settings.yaml", &config_map("settings", &format!("until {deadline}"))),
+            ],
+        );
         world.wait_for("shop", Phase::Waiting, &slow).await;
         write_status(&world, |status| {
             if status["attempt"].is_object() {
@@ -208,10 +227,17 @@ async fn a_status_that_somebody_else_wrote_deletes_nothing_and_is_put_right() {
         .await;
         let delivery = world
             .wait("shop", "settled", |d| {
-                d.status.as_ref().is_some_and(|s| s.attempt.is_none() && s.revision.as_ref().is_some_and(|r| r.ends_with(&slow)))
+                d.status.as_ref().is_some_and(|s| {
+                    s.attempt.is_none() && s.revision.as_ref().is_some_and(|r| r.ends_with(&slow))
+                })
             })
             .await;
-        assert_eq!(delivery.status.as_ref().unwrap().phase, Phase::Ready, "{deadline}: {:?}", outcomes(&delivery));
+        assert_eq!(
+            delivery.status.as_ref().unwrap().phase,
+            Phase::Ready,
+            "{deadline}: {:?}",
+            outcomes(&delivery)
+        );
         let ok = world.commit("Back", &[("shop/web.yaml", &web("ok"))]);
         world.wait_for("shop", Phase::Ready, &ok).await;
     }
@@ -319,7 +345,11 @@ async fn a_daemon_that_slept_through_its_lease_breaks_nothing_when_it_wakes() {
         });
         let wrong = wrong.next().cloned();
         let after = uids(list.clone());
-        if after == before && wrong.is_none() { Ok(()) } else { Err(format!("{} objects, {wrong:?}", after.len())) }
+        if after == before && wrong.is_none() {
+            Ok(())
+        } else {
+            Err(format!("{} objects, {wrong:?}", after.len()))
+        }
     })
     .await;
     let delivery = world.wait_for("shop", Phase::Ready, &second).await;

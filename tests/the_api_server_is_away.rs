@@ -21,7 +21,12 @@ async fn started(cluster: &'static Cluster, test: &str) -> World {
 }
 
 /// A Delivery `shop` that runs a good commit.
-async fn deployed(cluster: &'static Cluster, test: &str, files: &[(&str, &str)], more: Value) -> (World, String) {
+async fn deployed(
+    cluster: &'static Cluster,
+    test: &str,
+    files: &[(&str, &str)],
+    more: Value,
+) -> (World, String) {
     let world = started(cluster, test).await;
     let good = world.commit("Good", files);
     world.deliver("shop", more).await;
@@ -88,7 +93,11 @@ async fn for_a_minute_in_the_middle_of_everything() {
 
     let bad = returning.commit(
         "Bad",
-        &[("shop/web.yaml", &recreated("missing")), ("shop/old.yaml", ""), ("shop/new.yaml", &config_map("new", "1"))],
+        &[
+            ("shop/web.yaml", &recreated("missing")),
+            ("shop/old.yaml", ""),
+            ("shop/new.yaml", &config_map("new", "1")),
+        ],
     );
     let goes_back = |d: &Delivery| d.status.iter().flat_map(|s| &s.attempt).any(|a| a.goal == Goal::Rollback);
     returning.wait("shop", "goes back", goes_back).await;
@@ -99,7 +108,10 @@ async fn for_a_minute_in_the_middle_of_everything() {
         deploying.commit("Two waves", &[("shop/web.yaml", &web("slow")), ("shop/later.yaml", &later("2"))]);
     let slow = waiting.commit("Slow", &[("shop/web.yaml", &web("slow"))]);
     let applying = |d: &Delivery| {
-        d.status.iter().flat_map(|s| &s.attempt).any(|a| a.step == Step::Applying && a.revision.commit == begun)
+        d.status
+            .iter()
+            .flat_map(|s| &s.attempt)
+            .any(|a| a.step == Step::Applying && a.revision.commit == begun)
     };
     deploying.wait("shop", "is being applied", applying).await;
     waiting.wait_for("shop", Phase::Waiting, &slow).await;

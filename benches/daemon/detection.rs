@@ -129,7 +129,11 @@ fn watch(client: &kube::Client, seen: &Arc<Mutex<Seen>>) -> Watching {
             let mut seen = seen.lock().unwrap();
             let this = job.labels().get("round").is_some_and(|r| *r == seen.round.to_string());
             let conditions = job.status.iter().flat_map(|s| s.conditions.iter().flatten());
-            if this && conditions.into_iter().any(|c| c.type_ == "Failed" && c.status == "True") {
+            // The first is said while its pods are still ending; nothing leads back from it.
+            let failed = ["FailureTarget", "Failed"];
+            if this
+                && conditions.into_iter().any(|c| failed.contains(&c.type_.as_str()) && c.status == "True")
+            {
                 seen.shown(&job.namespace().unwrap_or_default());
             }
         })

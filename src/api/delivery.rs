@@ -1,6 +1,7 @@
 //! `Delivery`: one directory of a Repository kept running in one namespace.
 
 use super::dependency::{Dependency, Waiting};
+use super::hook::HookRun;
 use super::{Condition, Duration};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -272,6 +273,9 @@ pub struct DeliveryStatus {
     /// The objects that this Delivery owns: the only source for pruning.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inventory: Vec<InventoryEntry>,
+    /// The hooks of the attempt that is under way, and those that ran and whose Jobs are still there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookRun>,
     /// The InventoryShards that hold the inventory instead, when it is large.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inventory_shards: Vec<String>,

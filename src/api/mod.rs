@@ -5,6 +5,7 @@ pub mod delivery;
 pub mod dependency;
 pub mod drift_report;
 pub mod duration;
+pub mod hook;
 pub mod inventory_shard;
 pub mod names;
 pub mod repository;

@@ -26,6 +26,13 @@ pub const WAVE: &str = "windlass.dev/wave";
 /// immutable field changed.
 pub const RECREATE: &str = "windlass.dev/recreate";
 
+/// Annotation on a Job in Git: the points at which it runs as a hook, such as `before-apply`. Label on the Jobs that are
+/// made of it: the point.
+pub const HOOK: &str = "windlass.dev/hook";
+
+/// Annotation on a hook: when its Jobs are deleted.
+pub const HOOK_DELETE_POLICY: &str = "windlass.dev/hook-delete-policy";
+
 /// Annotation on an object in Git: `disabled` leaves `${NAME}` in it alone.
 pub const SUBSTITUTE: &str = "windlass.dev/substitute";
 
@@ -37,6 +44,10 @@ pub const RELEASE_REQUEST: &str = "windlass.dev/release";
 
 /// Annotation on a Delivery: a person asks to go back to the commit that it names.
 pub const ROLLBACK_REQUEST: &str = "windlass.dev/rollback-to";
+
+/// Annotation on a Delivery whose status was lost: a person says that the objects with its label are its own again. The
+/// value is the Delivery's uid, so that one from a backup, of a Delivery that is no more, says nothing.
+pub const ADOPT: &str = "windlass.dev/adopt";
 
 /// Annotation on a Repository: a person confirms that most of its directories are gone; the value is the commit.
 pub const CONFIRM_REMOVAL: &str = "windlass.dev/confirm-removal";

@@ -1,5 +1,6 @@
 //! The command line: one file per command; prints, decides nothing.
 
+pub mod adopt;
 pub mod completion;
 pub mod connect;
 pub mod diff;
@@ -70,6 +71,8 @@ pub enum Command {
     Rollback(rollback::RollbackArgs),
     /// Try a held revision again
     Release(release::ReleaseArgs),
+    /// Give a Delivery whose status was lost its objects back
+    Adopt(adopt::AdoptArgs),
     /// Tell the health of objects given as YAML or JSON
     Health(health::HealthArgs),
     /// Take Windlass out of the cluster; what it deployed stays
@@ -102,6 +105,7 @@ pub fn main(cli: Cli) -> i32 {
         Command::Resume(args) => asynchronously(suspend::resume(args)),
         Command::Rollback(args) => asynchronously(rollback::run(args)),
         Command::Release(args) => asynchronously(release::run(args)),
+        Command::Adopt(args) => asynchronously(adopt::run(args)),
         Command::Uninstall(args) => asynchronously(uninstall::run(args)),
         Command::Completion(args) => completion::run(&args),
         Command::Health(args) => health::run(&args, &mut std::io::stdin(), &mut std::io::stdout()),

@@ -103,7 +103,8 @@ pub fn values(
 }
 
 fn print(bundle: &Bundle, output: RenderOutput, show_secrets: bool) -> anyhow::Result<String> {
-    let objects = bundle.objects().iter().map(|manifest| {
+    let hooks = bundle.hooks().iter().map(|hook| &hook.manifest);
+    let objects = bundle.objects().iter().chain(hooks).map(|manifest| {
         let mut value = manifest.to_value();
         if !show_secrets {
             hide_secrets(&mut Value::Null, &mut value);

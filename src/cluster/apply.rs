@@ -4,7 +4,7 @@
 use super::access::{Access, Answer};
 use super::discovery::Resource;
 use super::error::{ApplyError, Cause};
-use crate::api::names::FIELD_MANAGER;
+use crate::api::names::{DELIVERY_LABEL, FIELD_MANAGER};
 use crate::core::manifest::ObjectId;
 use crate::core::strategy;
 use http::{Method, Request, header};
@@ -185,8 +185,56 @@ pub async fn get(
 /// All objects of a kind in a namespace (`""`: all of a cluster-scoped kind), without pages: for kinds of which there
 /// are few. Items carry `apiVersion` and `kind`, which the server leaves out of lists.
 pub async fn list(access: &Access, resource: &Resource, namespace: &str) -> Result<Vec<Value>, ApplyError> {
+    list_all(access, resource, namespace, "").await
+}
+
+/// The same for those that a label selector, escaped as in a URL, matches.
+pub async fn list_where(
+    access: &Access,
+    resource: &Resource,
+    namespace: &str,
+    labels: &str,
+) -> Result<Vec<Value>, ApplyError> {
+    list_all(access, resource, namespace, &format!("?labelSelector={labels}")).await
+}
+
+/// The same for those that carry this value of our label.
+pub async fn list_labelled(
+    access: &Access,
+    resource: &Resource,
+    namespace: &str,
+    label: &str,
+) -> Result<Vec<Value>, ApplyError> {
+    // Label values need no escaping; the slash of the name does.
+    let name = DELIVERY_LABEL.replace('/', "%2F");
+    list_where(access, resource, namespace, &format!("{name}%3D{label}")).await
+}
+
+/// A subresource of an object that is plain text, such as the log of a pod.
+pub async fn read_text(
+    access: &Access,
+    resource: &Resource,
+    namespace: &str,
+    name: &str,
+    subresource: &str,
+    query: &str,
+) -> Result<String, ApplyError> {
+    let id = resource.id(namespace, name);
+    let path = format!("{}/{subresource}?{query}", resource.path(namespace, Some(name)));
+    let request = build(&id, Method::GET, &path, JSON, None)?;
+    let answer = access.call(&id, &resource.gvk.to_string(), &request).await?;
+    Ok(String::from_utf8_lossy(&answer.body).into_owned())
+}
+
+async fn list_all(
+    access: &Access,
+    resource: &Resource,
+    namespace: &str,
+    query: &str,
+) -> Result<Vec<Value>, ApplyError> {
     let id = resource.id(namespace, "");
-    let request = build(&id, Method::GET, &resource.path(namespace, None), JSON, None)?;
+    let path = format!("{}{query}", resource.path(namespace, None));
+    let request = build(&id, Method::GET, &path, JSON, None)?;
     let answer = access.call(&id, &resource.gvk.to_string(), &request).await?;
     let mut list = object(&id, answer)?;
     let items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();

@@ -203,15 +203,32 @@ impl Connection {
             .map_err(|source| ConnectError::Client { server: server.clone(), source: Box::new(source) })?
             .with_layer(&layer)
             .build();
-        Ok(Connection {
-            client,
-            server,
-            context,
-            namespace,
-            counters,
-            limit: Limit::new(concurrency.unwrap_or(CONCURRENCY)),
-            accounts: Arc::default(),
-        })
+        Ok(Self::new(client, server, context, namespace, counters, concurrency))
+    }
+
+    /// Talks to whatever answers requests as an API server does, instead of to a server. Called on a runtime.
+    pub fn from_service<S>(service: S, namespace: &str) -> Self
+    where
+        S: tower::Service<Request<Body>, Response = Response<axum::body::Body>, Error = tower::BoxError>
+            + Send
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        let counters = Counters::default();
+        let client = kube::Client::new(Watched { inner: service, counters: counters.clone() }, namespace);
+        Self::new(client, "in this process".into(), None, namespace.into(), counters, None)
+    }
+
+    fn new(
+        client: kube::Client,
+        server: String,
+        context: Option<String>,
+        namespace: String,
+        counters: Counters,
+        concurrency: Option<usize>,
+    ) -> Self {
+        let limit = Limit::new(concurrency.unwrap_or(CONCURRENCY));
+        Connection { client, server, context, namespace, counters, limit, accounts: Arc::default() }
     }
 
     /// A client that makes its requests as a service account, over the same connections. Made once per account.

@@ -23,7 +23,7 @@ pub const CONTROLLER: &str = "windlass.dev/windlass";
 const LONGEST_NOTE: usize = 1024;
 
 /// The object that an Event is about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Regarding {
     /// `apps/v1`.
     pub api_version: String,
@@ -34,7 +34,7 @@ pub struct Regarding {
 }
 
 /// Something worth telling.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Note {
     /// The object that it is about.
     pub regarding: Regarding,

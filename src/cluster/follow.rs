@@ -203,7 +203,7 @@ impl Wait {
         let wait = tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0));
         if matches!(cause, Cause::KindUnknown { .. }) {
             let came = discovery.changed();
-            tokio::select! { () = wait => (), () = came => () }
+            tokio::select! { biased; () = came => (), () = wait => () }
         } else {
             wait.await;
         }

@@ -15,6 +15,7 @@ mod follow;
 mod kubeconfig;
 pub mod lease;
 pub mod limit;
+pub mod logs;
 pub mod named;
 pub mod objects;
 pub mod pods;

@@ -181,6 +181,7 @@ async fn keep(source: Source, state: Arc<Mutex<State>>, joined: Arc<Notify>) {
             ControlFlow::Continue(())
         };
         tokio::select! {
+            biased;
             () = follow(source.clone(), seen) => {}
             () = again => {}
         }

@@ -143,10 +143,11 @@ impl<K: Clone + PartialEq> Store<K> {
             }
             Seen::Complete => {
                 let listed = listing.take().unwrap_or_default();
-                let missing: Vec<Place> = {
+                let mut missing: Vec<Place> = {
                     let objects = self.objects();
                     objects.iter().map(|(place, _)| place).filter(|p| !listed.contains(*p)).cloned().collect()
                 };
+                missing.sort();
                 for place in missing {
                     self.drop_out(&place, false, changes);
                 }

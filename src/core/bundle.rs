@@ -1,6 +1,7 @@
 //! A bundle: the rendered objects of one Delivery at one revision, in the order in which they are applied.
 
 use super::digest;
+use super::hook::{self, Hook, HookError};
 use super::manifest::{Manifest, ObjectId};
 use crate::api::names;
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ pub struct Bundle {
     objects: Vec<Manifest>,
     // Where in `objects` each stands: a plan asks for all of them, and there may be thousands.
     places: BTreeMap<ObjectId, usize>,
+    hooks: Vec<Hook>,
     digest: String,
 }
 
@@ -27,6 +29,9 @@ pub enum BundleError {
         /// And again.
         second: String,
     },
+    /// An annotation makes no hook.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// The wave of an object is not a whole number.
     #[error("{id} ({origin}): the annotation {} is \"{value}\", and must be a whole number", names::WAVE)]
     Wave {
@@ -100,6 +105,7 @@ pub fn stage(group: &str, kind: &str) -> Stage {
 impl Bundle {
     /// Sorts the objects into the order of their waves (equal ones by identity) and refuses an object defined twice.
     pub fn new(mut objects: Vec<Manifest>) -> Result<Self, BundleError> {
+        let mut hooks = Vec::new();
         let mut waves = Vec::with_capacity(objects.len());
         let mut seen: BTreeMap<ObjectId, String> = BTreeMap::new();
         for object in &objects {
@@ -111,26 +117,36 @@ impl Bundle {
                     second: object.origin.to_string(),
                 });
             }
-            waves.push(wave(object)?);
+            hooks.extend(hook::read(object, wave(object)?.number)?);
             seen.insert(id, object.origin.to_string());
         }
+        objects.retain(|object| object.annotation(names::HOOK).is_none());
+        for object in &objects {
+            waves.push(wave(object)?);
+        }
+        hooks.sort_by(|a, b| (a.wave, a.manifest.id()).cmp(&(b.wave, b.manifest.id())));
         let mut order: Vec<usize> = (0..objects.len()).collect();
         order.sort_by(|&a, &b| waves[a].cmp(&waves[b]).then_with(|| objects[a].id().cmp(&objects[b].id())));
         let mut slots: Vec<Option<Manifest>> = objects.drain(..).map(Some).collect();
         let objects: Vec<Manifest> = order.into_iter().filter_map(|i| slots[i].take()).collect();
         let mut bytes = Vec::new();
-        for object in &objects {
+        for object in objects.iter().chain(hooks.iter().map(|hook| &hook.manifest)) {
             digest::write_canonical(&object.to_value(), &mut bytes);
             bytes.push(0);
         }
         let digest = digest::of_bytes(&bytes);
         let places = objects.iter().enumerate().map(|(at, object)| (object.id(), at)).collect();
-        Ok(Bundle { objects, places, digest })
+        Ok(Bundle { objects, places, hooks, digest })
     }
 
     /// The objects, in the order in which they are applied.
     pub fn objects(&self) -> &[Manifest] {
         &self.objects
+    }
+
+    /// The Jobs that are no objects of it but run at points of its life, in the order of their waves.
+    pub fn hooks(&self) -> &[Hook] {
+        &self.hooks
     }
 
     /// Identity of the bundle: equal digests, equal objects.
@@ -149,12 +165,17 @@ impl Bundle {
     }
 }
 
+/// The number of a wave, as the annotation says it.
+pub fn wave_of(text: &str) -> Option<i32> {
+    text.trim().parse().ok()
+}
+
 /// The wave of an object.
 pub fn wave(object: &Manifest) -> Result<Wave, BundleError> {
     let gvk = object.gvk();
     let number = match object.annotation(names::WAVE) {
         None => 0,
-        Some(text) => text.trim().parse().map_err(|_| BundleError::Wave {
+        Some(text) => wave_of(text).ok_or_else(|| BundleError::Wave {
             id: object.id(),
             origin: object.origin.to_string(),
             value: text.into(),

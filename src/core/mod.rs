@@ -8,6 +8,8 @@ pub mod drift;
 pub mod expression;
 pub mod fields;
 pub mod health;
+pub mod hook;
+pub mod lost;
 pub mod manifest;
 pub mod plan;
 pub mod removal;

@@ -31,6 +31,10 @@ pub struct Entry {
 /// Read access to a tree. Paths are relative to the root of the repository, with `/` between segments, no leading
 /// or trailing `/`, no `.` and `..`; the root is `""`.
 pub trait Tree: Send + Sync {
+    /// Whether reading waits for a disk or a lock, and so belongs on a thread where that holds up nobody.
+    fn blocks(&self) -> bool {
+        true
+    }
     /// The entries of a directory, in order of their names.
     fn entries(&self, dir: &str) -> Result<Vec<Entry>, TreeError>;
     /// The entry at a path, or `None`. Links are not followed.

@@ -11,6 +11,7 @@ use super::sources::{RepositoryKey, Sources};
 use crate::api::delivery::Revision;
 use crate::api::{Delivery, Repository};
 use crate::cluster::events::{Note, Recorder, Regarding};
+use crate::cluster::lease::Contact;
 use crate::cluster::watch::Watches;
 use crate::cluster::{
     Access, Connection, Discovery, NamedWatches, ObjectWatches, PodWatches, ServiceAccount,
@@ -20,7 +21,7 @@ use crate::core::manifest::ObjectId;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -87,10 +88,12 @@ pub struct Daemon {
     pub(super) memories: Mutex<HashMap<(String, String), Remembered>>,
     pub(super) owned: Mutex<HashMap<(String, String), usize>>,
     pub(super) labels: Mutex<HashMap<String, (String, String)>>,
-    pub(super) deliveries: Mutex<HashMap<(String, String), RepositoryKey>>,
+    pub(super) deliveries: Mutex<BTreeMap<(String, String), RepositoryKey>>,
     pub(super) directories: Mutex<HashMap<RepositoryKey, String>>,
     pub(super) listed: AtomicBool,
     pub(super) stopping: AtomicBool,
+    /// What tells whether the Lease is ours; without it this is the only daemon.
+    pub contact: OnceLock<Contact>,
 }
 
 impl Daemon {
@@ -143,6 +146,9 @@ impl Daemon {
         lock(&self.owned).remove(&key);
         lock(&self.memories).remove(&key);
         self.wake_keys(self.dependencies.forget(&key));
+        // What it depended on may wait to be deleted after it.
+        let on = &delivery.spec.template.depends_on;
+        self.wake_keys(crate::core::rollout::dependencies::deliveries(on, &key.0));
         // Its directory may be there still, or again.
         if let Some(repository) = delivery.labels().get(crate::api::names::REPOSITORY_LABEL) {
             lock(&self.directories).remove(&(key.0.clone(), repository.clone()));
@@ -235,6 +241,16 @@ impl Daemon {
     /// Whether the daemon is to end: what is being written is finished, nothing new is begun.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether a write may be begun: it is not to end, and the Lease is ours for sure.
+    pub fn may_write(&self) -> bool {
+        !self.is_stopping() && self.contact.get().is_none_or(Contact::holds)
+    }
+
+    /// Whether the API server took our last write about the Lease when it was due: else nothing that is known is new.
+    pub fn in_contact(&self) -> bool {
+        self.contact.get().is_none_or(Contact::is_close)
     }
 
     /// Begins nothing new any more.

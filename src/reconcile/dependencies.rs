@@ -2,7 +2,7 @@
 
 use super::daemon::lock;
 use crate::core::rollout::dependencies::{Key, Standing};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 /// A Delivery or a Repository that others depend on.
@@ -24,9 +24,9 @@ pub struct Dependencies(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    deliveries: HashMap<Key, Standing>,
-    repositories: HashMap<Key, Polled>,
-    on: HashMap<Key, BTreeSet<Node>>,
+    deliveries: BTreeMap<Key, Standing>,
+    repositories: BTreeMap<Key, Polled>,
+    on: BTreeMap<Key, BTreeSet<Node>>,
     dependents: BTreeMap<Node, BTreeSet<Key>>,
 }
 

@@ -176,14 +176,11 @@ pub async fn apply(
     }
     let key = (namespace.clone(), name.clone());
     let Some(store) = daemon.sources.get(&key).and_then(|k| k.store) else { return Ok(before.deliveries) };
-    let (mirror, id) = (store.mirror, fetched.commit.id.clone());
     let (sets, of) = (repository.spec.deliveries.clone(), name.clone());
-    let wanted = tokio::task::spawn_blocking(move || {
-        let tree = mirror.tree(&id).map_err(|e| problem(e.reason(), e.to_string()))?;
-        wanted(&of, &sets, &tree)
-    })
-    .await
-    .map_err(|e| problem("Internal", e.to_string()))??;
+    let tree = store.mirror.tree(&fetched.commit.id).await.map_err(|e| problem(e.reason(), e.to_string()))?;
+    let wanted = crate::render::in_tree(tree, move |tree| wanted(&of, &sets, tree))
+        .await
+        .map_err(|e| problem("Internal", e.to_string()))??;
     let api: Api<Delivery> = Api::namespaced(daemon.connection.client.clone(), &namespace);
     let failed = |error: kube::Error| problem(NOT_WRITTEN, error.to_string());
     let selector = format!("{}={name}", names::REPOSITORY_LABEL);

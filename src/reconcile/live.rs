@@ -2,7 +2,7 @@
 
 use crate::cluster::watch::Entry;
 use crate::core::fields::owned_digest;
-use crate::core::health::{Verdict, verdict};
+use crate::core::health::{Verdict, template_essence, verdict};
 use crate::core::plan::is_secret;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub struct Kept {
     pub digest: Box<str>,
     /// Its health.
     pub verdict: Verdict,
-    /// A workload that is not healthy, without its template: what tells its new pods from its old ones.
+    /// A workload that is not healthy, of its template only a digest: what tells its new pods from its old ones.
     pub workload: Option<Arc<Value>>,
 }
 
@@ -48,6 +48,9 @@ fn trimmed(object: &Value) -> Value {
     let mut spec = object["spec"].clone();
     if let Some(spec) = spec.as_object_mut() {
         spec.remove("template");
+        if let Some(template) = template_essence(object) {
+            spec.insert("template".into(), template);
+        }
     }
     let mut small = json!({
         "apiVersion": object["apiVersion"], "kind": object["kind"], "spec": spec, "status": object["status"],

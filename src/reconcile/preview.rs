@@ -3,7 +3,7 @@
 use super::daemon::Options;
 use super::delivery::bundle::{ClusterScopes, options, render};
 use super::delivery::inventory;
-use super::delivery::prepare::Planner;
+use super::delivery::prepare::{Knows, Planner};
 use super::delivery::settings::read_from;
 use super::delivery::work::Act;
 use super::directories::wanted;
@@ -232,6 +232,7 @@ async fn directory(
         now: jiff::Timestamp::now(),
         previous: None,
         owner: &owner,
+        knows: Knows::All,
     };
     let mut later = brings.clone();
     later.namespaces.insert(answer.namespace.clone());

@@ -354,7 +354,11 @@ fn open(
     let limits = Limits { fetch, listing: fetch.min(Limits::default().listing), ..Limits::default() };
     // What was fetched before is of use without credentials too.
     daemon.sources.update(key, |known| {
-        if !known.store.as_ref().is_some_and(|s| Arc::ptr_eq(&s.mirror, &mirror)) {
+        if !known
+            .store
+            .as_ref()
+            .is_some_and(|s| std::ptr::addr_eq(Arc::as_ptr(&s.mirror), Arc::as_ptr(&mirror)))
+        {
             let (mirror, limits) = (mirror.clone(), limits.clone());
             known.store = Some(Store { mirror, credentials: Credentials::default(), limits });
         }

@@ -79,14 +79,17 @@ pub async fn prepare(
         directories: Mutex::default(),
         listed: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
+        contact: std::sync::OnceLock::new(),
     });
     Ok((daemon, Inboxes { deliveries, changes }))
 }
 
 /// What the controllers are woken by.
 pub struct Inboxes {
-    deliveries: mpsc::UnboundedReceiver<ObjectRef<Delivery>>,
-    changes: mpsc::UnboundedReceiver<crate::cluster::watch::Change<super::live::Kept>>,
+    /// Deliveries to look at.
+    pub deliveries: mpsc::UnboundedReceiver<ObjectRef<Delivery>>,
+    /// What the watches of their objects show.
+    pub changes: mpsc::UnboundedReceiver<crate::cluster::watch::Change<super::live::Kept>>,
 }
 
 /// Runs all controllers until `shutdown` resolves; then what is being written is finished, and nothing new is begun.
@@ -181,7 +184,7 @@ fn shared(
 }
 
 /// Wakes the Delivery that a change concerns.
-async fn relay(
+pub async fn relay(
     daemon: Arc<Daemon>,
     mut changes: mpsc::UnboundedReceiver<crate::cluster::watch::Change<super::live::Kept>>,
 ) {

@@ -1,7 +1,9 @@
 //! What is known of the Repositories: shared between their controller, which writes it, and the Deliveries, which read.
 
 use crate::api::delivery::Problem;
-use crate::source::{CommitInfo, Credentials, Limits, Mirror};
+use crate::core::tree::Tree;
+use crate::source::{CommitId, CommitInfo, Credentials, Limits, Mirror, SourceError};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -18,11 +20,76 @@ pub struct Fetched {
     pub commit: CommitInfo,
 }
 
+/// What Deliveries need of a Repository's commits: a [`Mirror`]'s, or a history in memory.
+pub trait Commits: Send + Sync {
+    /// The files of a commit that is here.
+    fn tree(&self, id: &CommitId) -> BoxFuture<'_, Result<Arc<dyn Tree>, SourceError>>;
+    /// Sees to it that a commit is here, from the remote where it is not.
+    fn fetch<'a>(
+        &'a self,
+        id: &'a CommitId,
+        credentials: &'a Credentials,
+        limits: &'a Limits,
+    ) -> BoxFuture<'a, Result<(), SourceError>>;
+    /// Keeps a commit under a name, whatever happens to its branch. A name that is kept already moves.
+    fn keep(&self, name: &str, id: &CommitId) -> BoxFuture<'_, Result<(), SourceError>>;
+    /// Keeps what stands under a name no longer.
+    fn forget(&self, name: &str) -> BoxFuture<'_, Result<(), SourceError>>;
+}
+
+/// Git's object store is read on threads of its own: it waits for the disk and for other readers.
+impl Commits for Mirror {
+    fn tree(&self, id: &CommitId) -> BoxFuture<'_, Result<Arc<dyn Tree>, SourceError>> {
+        let id = id.clone();
+        self.apart(move |mirror| Ok(Arc::new(mirror.tree(&id)?) as Arc<dyn Tree>))
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        id: &'a CommitId,
+        credentials: &'a Credentials,
+        limits: &'a Limits,
+    ) -> BoxFuture<'a, Result<(), SourceError>> {
+        Box::pin(async move { self.fetch_commit(id, credentials, limits).await.map(|_| ()) })
+    }
+
+    fn keep(&self, name: &str, id: &CommitId) -> BoxFuture<'_, Result<(), SourceError>> {
+        let (name, id) = (name.to_owned(), id.clone());
+        self.apart(move |mirror| mirror.keep(&name, &id))
+    }
+
+    fn forget(&self, name: &str) -> BoxFuture<'_, Result<(), SourceError>> {
+        let name = name.to_owned();
+        self.apart(move |mirror| mirror.forget(&name))
+    }
+}
+
+impl Mirror {
+    /// Does something with the mirror on a thread of its own.
+    fn apart<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Mirror) -> Result<T, SourceError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, SourceError>> {
+        let mirror = self.clone();
+        let ended = |url: String, e: &dyn std::fmt::Display| SourceError::Git {
+            url,
+            what: "reading the mirror",
+            detail: e.to_string(),
+        };
+        Box::pin(async move {
+            let url = mirror.url().to_string();
+            let done = tokio::task::spawn_blocking(move || act(&mirror)).await;
+            // It ends early only with the process.
+            done.unwrap_or_else(|e| Err(ended(url, &e)))
+        })
+    }
+}
+
 /// Where a Repository's objects are, and how to get more of them. There also while the remote is away.
 #[derive(Clone)]
 pub struct Store {
-    /// The mirror.
-    pub mirror: Arc<Mirror>,
+    /// Its commits.
+    pub mirror: Arc<dyn Commits>,
     /// For fetching a commit by its id.
     pub credentials: Credentials,
     /// Limits of a remote call.

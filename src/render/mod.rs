@@ -115,11 +115,12 @@ pub async fn render(
     scopes: &dyn Scopes,
 ) -> Result<Rendered, RenderError> {
     let path = files::normalise("", path).ok_or_else(|| RenderError::PathOutside(path.into()))?;
-    let read = tokio::task::spawn_blocking({
+    let (mut drafts, prepared, skipped) = in_tree(tree, {
         let (path, limits, kustomize) = (path.clone(), options.limits.clone(), options.kustomize);
-        move || read(tree.as_ref(), &path, kustomize, &limits)
-    });
-    let (mut drafts, prepared, skipped) = read.await.map_err(interrupted)??;
+        move |tree| read(tree, &path, kustomize, &limits)
+    })
+    .await
+    .map_err(interrupted)??;
     for one in prepared {
         drafts.extend(kustomize::build(one, options).await?);
     }
@@ -137,6 +138,18 @@ pub async fn render(
     }
     let warnings = namespace::assign(&mut objects, options.target_namespace.as_deref(), scopes);
     Ok(Rendered { objects, warnings })
+}
+
+/// Reads a tree, on a thread of its own where that may take a while. Errors: that thread ended early.
+pub async fn in_tree<T: Send + 'static>(
+    tree: Arc<dyn Tree>,
+    read: impl FnOnce(&dyn Tree) -> T + Send + 'static,
+) -> Result<T, tokio::task::JoinError> {
+    if tree.blocks() {
+        tokio::task::spawn_blocking(move || read(tree.as_ref())).await
+    } else {
+        Ok(read(tree.as_ref()))
+    }
 }
 
 type Parts = (Vec<Draft>, Vec<kustomize::Prepared>, Vec<String>);

@@ -29,6 +29,8 @@ pub struct World {
     pub arguments: Vec<String>,
     /// Its environment besides ours.
     pub environment: Vec<(&'static str, String)>,
+    /// Whether it acts on all namespaces; only in a cluster of one's own.
+    pub everywhere: bool,
     /// The name of its installation.
     pub installation: String,
     scratch: tempfile::TempDir,
@@ -56,6 +58,7 @@ impl World {
             repo,
             arguments: Vec::new(),
             environment: Vec::new(),
+            everywhere: false,
             installation: suffix(),
             scratch: tempfile::tempdir().unwrap(),
             daemon: None,
@@ -78,8 +81,11 @@ impl World {
     /// Another daemon with the same log, for whoever starts it to end.
     pub fn spawn(&self, installation: &str, cache: &str) -> Child {
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
+        let watched = ["--watch-namespace", &self.space.name];
+        let watched = if self.everywhere { &[] } else { &watched[..] };
         Command::new(env!("CARGO_BIN_EXE_windlass"))
-            .args(["run", "--namespace", &self.space.name, "--watch-namespace", &self.space.name])
+            .args(["run", "--namespace", &self.space.name])
+            .args(watched)
             .args([
                 "--installation",
                 installation,

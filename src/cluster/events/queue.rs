@@ -1,7 +1,7 @@
 //! Notes that wait to be written, and those that were written lately: repetitions of both only raise a count.
 
 use super::{Note, event_name};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -32,7 +32,7 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    known: HashMap<Arc<Note>, Series>,
+    known: BTreeMap<Arc<Note>, Series>,
     waiting: VecDeque<Arc<Note>>,
     swept: Option<Instant>,
     closed: bool,
@@ -131,12 +131,12 @@ impl State {
     /// `false` where there is no room.
     fn take(&mut self, note: Note, now: Instant) -> bool {
         self.sweep(now);
-        if let Some(series) = self.known.get_mut(&note) {
-            if series.under_way || now < series.last_noted + SERIES_END {
-                series.count = series.count.saturating_add(1);
-                series.last_noted = now;
-                return true;
-            }
+        if let Some(series) = self.known.get_mut(&note)
+            && (series.under_way || now < series.last_noted + SERIES_END)
+        {
+            series.count = series.count.saturating_add(1);
+            series.last_noted = now;
+            return true;
         }
         if self.waiting.len() >= LARGEST {
             return false;

@@ -50,6 +50,7 @@ pub(super) async fn run(access: Access, instance: String, queue: Arc<Queue>) {
             }
         };
         tokio::select! {
+            biased;
             Some((end, write)) = writes.next(), if !writes.is_empty() => match end {
                 Ok(()) => queue.written(&write, Instant::now()),
                 Err(cause) => queue.lost(&write, &cause.to_string(), Instant::now()),

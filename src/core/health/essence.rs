@@ -2,10 +2,38 @@
 
 use super::live::Live;
 use super::pod::without_environment;
-use serde_json::{Map, Value};
+use crate::core::digest;
+use serde_json::{Map, Value, json};
 
 /// Longest text of a container or its runtime that is kept, in characters: the kubelet's own limit for last words.
 const LONGEST_TEXT: usize = 4096;
+
+/// The label that tells the pods of one ReplicaSet from those of another; the only difference between the template of a
+/// Deployment and that of the ReplicaSet made for it.
+const TEMPLATE_HASH: &str = "pod-template-hash";
+
+/// What is kept of the pod template of a Deployment or ReplicaSet: a digest, by which the one made for the other is found.
+/// `None` where there is no template.
+pub fn template_essence(object: &Value) -> Option<Value> {
+    Some(json!({"digest": template_digest(&Live::new(object))?}))
+}
+
+/// The digest of the pod template, of the whole object or of its essence.
+pub(super) fn template_digest(live: &Live<'_>) -> Option<String> {
+    let kept = live.text("/spec/template/digest");
+    if !kept.is_empty() {
+        return Some(kept.to_owned());
+    }
+    let mut template = live.get("/spec/template")?.clone();
+    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
+        // Typed clients write it although it is not set.
+        metadata.remove("creationTimestamp");
+        if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
+            labels.remove(TEMPLATE_HASH);
+        }
+    }
+    Some(digest::of_value(&template))
+}
 
 /// A Pod or ReplicaSet without what no rule reads. Every rule of this module says the same about it as about the whole
 /// object, with one condition: what selects its pods must have been compared with the whole object's labels. Values of
@@ -28,6 +56,9 @@ pub fn essence(object: &Value) -> Value {
         }
     }
     let mut spec = take(&object["spec"], &["nodeName", "replicas"]);
+    if let Some(template) = template_essence(object) {
+        spec.insert("template".into(), template);
+    }
     for list in ["containers", "initContainers"] {
         let named = |container: Live<'_>| {
             let mut kept = take(container.get("").unwrap_or(&Value::Null), &["name"]);

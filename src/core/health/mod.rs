@@ -22,7 +22,7 @@ mod workloads;
 #[cfg(test)]
 mod tests;
 
-pub use essence::essence;
+pub use essence::{essence, template_essence};
 pub use pod::{PodRules, pod_trouble, pod_waits_for};
 pub use summary::summarize;
 pub use workload_pods::{new_pods, pods_in_the_way, workload_trouble, workload_waits_for};

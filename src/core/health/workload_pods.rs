@@ -3,6 +3,7 @@
 //!
 //! Old pods do not count: that the last revision crashes is often why there is a new one.
 
+use super::essence::template_digest;
 use super::live::{Condition, Live};
 use super::pod::{PodRules, pod_image_trouble, pod_trouble, pod_waits_for};
 use super::workloads::refusal;
@@ -20,26 +21,30 @@ const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 const POD_TEMPLATE_GENERATION: &str = "pod-template-generation";
 
 /// The newest ReplicaSet of a Deployment. A change of the template back to an older one gives that ReplicaSet
-/// the new number.
+/// the new number. Until the controller has said that it looked, it is the one with the Deployment's template: that is how
+/// the controller itself finds it, and a busy one says so seconds after the pods were made.
 fn new_replica_set<'a, V: Borrow<Value>>(deployment: &Live<'_>, replica_sets: &'a [V]) -> Option<Live<'a>> {
+    let mut own =
+        replica_sets.iter().map(|set| Live::new(set.borrow())).filter(|set| set.is_controlled_by(deployment));
+    if deployment.is_unobserved() {
+        let template = template_digest(deployment)?;
+        return own.find(|set| template_digest(set).as_ref() == Some(&template));
+    }
     let revision = deployment.keyed("/metadata/annotations", DEPLOYMENT_REVISION)?;
-    replica_sets.iter().map(|set| Live::new(set.borrow())).find(|set| {
-        set.is_controlled_by(deployment)
-            && set.keyed("/metadata/annotations", DEPLOYMENT_REVISION) == Some(revision)
-    })
+    own.find(|set| set.keyed("/metadata/annotations", DEPLOYMENT_REVISION) == Some(revision))
 }
 
-/// The pods of a workload's newest revision. None while the controller has not observed the current
-/// generation, since until then the newest revision it knows is the last one. Pods that are being deleted are
-/// left out.
+/// The pods of a workload's newest revision. Pods that are being deleted are left out.
 ///
-/// - Deployment: those of the ReplicaSet whose revision annotation is the Deployment's.
+/// - Deployment: those of the ReplicaSet whose revision annotation is the Deployment's, or, while the controller has not
+///   observed the current generation, whose template is.
 /// - StatefulSet: those with the label of `status.updateRevision`; a partition keeps the others old on
-///   purpose.
+///   purpose. None while the controller has not observed the current generation, since until then the newest
+///   revision it knows is the last one.
 /// - DaemonSet: those with the template generation of the DaemonSet's annotation. A pod made from an equal
 ///   template of an earlier generation is left out, although the controller keeps it: doubt is never called
 ///   broken.
-/// - Job, ReplicaSet, ReplicationController: all that they control. Pod: itself.
+/// - Job: all that it controls. ReplicaSet, ReplicationController: the same, once they are observed. Pod: itself.
 pub fn new_pods<'a, V: Borrow<Value>>(
     workload: &'a Value,
     replica_sets: &[V],
@@ -49,9 +54,6 @@ pub fn new_pods<'a, V: Borrow<Value>>(
     let kind = live.text("/kind");
     if kind == "Pod" {
         return vec![workload];
-    }
-    if kind != "Job" && live.is_unobserved() {
-        return Vec::new();
     }
     let controlled_by = |owner: &Live<'_>| -> Vec<&'a Value> {
         let counts = |pod: &Live<'_>| {
@@ -72,6 +74,7 @@ pub fn new_pods<'a, V: Borrow<Value>>(
             Some(set) => controlled_by(&set),
             None => Vec::new(),
         },
+        "StatefulSet" | "ReplicaSet" | "ReplicationController" if live.is_unobserved() => Vec::new(),
         "StatefulSet" => labelled(REVISION_HASH, Some(live.text("/status/updateRevision"))),
         "DaemonSet" => {
             labelled(POD_TEMPLATE_GENERATION, live.keyed("/metadata/annotations", TEMPLATE_GENERATION))

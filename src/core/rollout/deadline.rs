@@ -25,6 +25,9 @@ impl Machine<'_> {
         let latest_retry = self.now.saturating_add(pause).unwrap_or(Timestamp::MAX);
         let (now, longest) = (self.now, self.spec.timeout.max(UNSEEN));
         if let Some(attempt) = &mut self.state.attempt {
+            if read_stamp(&attempt.started_at) > now {
+                attempt.started_at = stamp(now);
+            }
             if attempt.retry_at.as_deref().is_some_and(|at| read_stamp(at) > latest_retry) {
                 attempt.retry_at = Some(stamp(now));
             }

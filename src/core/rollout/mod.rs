@@ -15,12 +15,14 @@
 
 mod deadline;
 pub mod dependencies;
+pub mod hooks;
 mod next;
 pub mod status;
 #[cfg(test)]
 mod tests;
 
 pub use dependencies::Dependencies;
+pub use hooks::{Hooks, JobSeen};
 pub use next::next;
 
 use crate::api::delivery::{
@@ -28,6 +30,7 @@ use crate::api::delivery::{
     InventoryEntry, Problem, Revision, RollbackMode,
 };
 use crate::api::dependency::Waiting;
+use crate::api::hook::HookRun;
 use jiff::{SignedDuration, Timestamp};
 
 /// How many entries of history are kept.
@@ -83,6 +86,8 @@ pub struct State {
     pub failure: Option<Failure>,
     /// The revision that waits for what the Delivery depends on.
     pub waiting: Option<Waiting>,
+    /// The hooks of the attempt, and those whose Jobs are still there.
+    pub hooks: Vec<HookRun>,
     /// The objects that the Delivery owns.
     pub inventory: Vec<InventoryEntry>,
     /// The last revisions, newest first.
@@ -103,6 +108,7 @@ impl From<&DeliveryStatus> for State {
             held: status.held.clone(),
             failure: status.failure.clone(),
             waiting: status.waiting.clone(),
+            hooks: status.hooks.clone(),
             inventory: status.inventory.clone(),
             history: status.history.clone(),
             handled_request: status.handled_request.clone(),
@@ -123,6 +129,10 @@ pub struct Observation {
     pub target: Target,
     /// What the Delivery's dependencies say.
     pub dependencies: Dependencies,
+    /// A Delivery that depends on this one and is being deleted too: it goes first.
+    pub dependent: Option<String>,
+    /// What is seen of hooks.
+    pub hooks: Hooks,
     /// What became of preparing a revision.
     pub prepared: Option<Prepared>,
     /// What became of the last apply of the attempt.
@@ -246,6 +256,10 @@ pub enum Action {
     Prepare(Revision, Goal),
     /// Write what differs, in waves; answer with [`Applied`].
     Apply(Revision, Goal),
+    /// Make sure that the Job of a hook runs; what becomes of it is seen in [`Hooks`].
+    RunHook(HookRun),
+    /// Delete the Jobs of hooks; answer in [`Hooks`].
+    RemoveHooks(Vec<HookRun>),
     /// Remove the stale objects of the inventory (release those that were adopted); answer with [`Pruned`].
     Prune,
     /// Remove all objects of the inventory; answer with [`Pruned`].
@@ -275,6 +289,8 @@ impl Action {
             Action::Prune => "Prune".into(),
             Action::PruneAll => "PruneAll".into(),
             Action::OrphanAll => "OrphanAll".into(),
+            Action::RunHook(_) => "RunHook".into(),
+            Action::RemoveHooks(_) => "RemoveHooks".into(),
             Action::Evict(_) => "Evict".into(),
             Action::Correct(_) => "Correct".into(),
             Action::Keep(_) => "Keep".into(),

@@ -1,5 +1,6 @@
 //! The transitions.
 
+use super::hooks::Gate;
 use super::{
     Action, ApplyEnd, Decision, HISTORY, Health, Notice, Observation, Refusal, Spec, State, Target, back_off,
     read_stamp, stamp,
@@ -8,6 +9,7 @@ use crate::api::delivery::{
     Attempt, DeletionPolicy, DriftMode, Failure, Goal, Held, HistoryEntry, Outcome, Problem, Revision,
     RollbackMode, Step,
 };
+use crate::api::hook::HookPoint;
 use jiff::{SignedDuration, Timestamp};
 
 /// How long a wait stays unrecorded: most revisions without pods to start are healthy within it, and a status write
@@ -40,7 +42,10 @@ impl Machine<'_> {
     fn run(&mut self) {
         if self.seen.deleting {
             self.state.waiting = None;
-            return self.delete();
+            if self.seen.dependent.is_none() && self.delete_hooks() {
+                self.delete();
+            }
+            return;
         }
         if self.spec.suspend {
             self.state.waiting = None;
@@ -52,6 +57,7 @@ impl Machine<'_> {
             self.state.inventory = corrected.clone();
         }
         self.distrust_times();
+        self.note_hooks();
         self.requests();
         match self.wanted() {
             Some((goal, revision)) => self.begin(goal, revision),
@@ -71,6 +77,7 @@ impl Machine<'_> {
         {
             self.actions.push(Action::Correct(effective.clone()));
         }
+        self.settle_hooks();
         // Who waits for a request reads the phase then: it must tell what the request led to.
         if !self.prepares() {
             self.state.handled_request = self.seen.reconcile.clone();
@@ -340,8 +347,10 @@ impl Machine<'_> {
                 self.applying(again);
             }
             Step::Failed => {
-                if self.seen.health == Health::Healthy {
-                    self.succeed(attempt);
+                if self.seen.health == Health::Healthy && !self.hook_failed(&attempt) {
+                    // What comes after the apply has its time still.
+                    let deadline = stamp(self.now + self.spec.timeout);
+                    self.waiting(Attempt { step: Step::Waiting, deadline, ..attempt });
                 }
             }
         }
@@ -351,7 +360,10 @@ impl Machine<'_> {
         // What is tried again is planned and applied again: what came of it before says nothing.
         let since = attempt.retry_at.as_deref().map(read_stamp);
         let fresh = |at: Timestamp| since.is_none_or(|since| at >= since);
-        let applied = self.seen.applied.as_ref().filter(|a| a.revision == attempt.revision && fresh(a.at));
+        // Nor does what came of an earlier attempt at the same revision: its hooks run again.
+        let begun = read_stamp(&attempt.started_at);
+        let of_attempt = |a: &&super::Applied| a.revision == attempt.revision && a.at >= begun && fresh(a.at);
+        let applied = self.seen.applied.as_ref().filter(of_attempt);
         if let Some(applied) = applied {
             match &applied.end {
                 ApplyEnd::Done => {
@@ -387,7 +399,12 @@ impl Machine<'_> {
             None => self.actions.push(Action::Prepare(attempt.revision, attempt.goal)),
             Some(Ok(inventory)) => {
                 self.state.inventory = inventory.clone();
-                self.actions.push(Action::Apply(attempt.revision, attempt.goal));
+                self.plan_hooks(&attempt);
+                match self.gate(HookPoint::BeforeApply, &attempt) {
+                    Gate::Open => self.actions.push(Action::Apply(attempt.revision, attempt.goal)),
+                    Gate::Closed => {}
+                    Gate::Failed(problem) => self.fail(attempt, problem),
+                }
             }
             Some(Err(refusal)) => self.refused(attempt, refusal),
         }
@@ -395,7 +412,7 @@ impl Machine<'_> {
 
     /// The attempt cannot go on: it is tried again if that may help and there is time, and fails otherwise.
     fn refused(&mut self, mut attempt: Attempt, refusal: &Refusal) {
-        if !refusal.transient || read_stamp(&attempt.deadline) <= self.now {
+        if !refusal.transient || self.due(&attempt) <= self.now {
             return self.fail(attempt, refusal.problem.clone());
         }
         let at =
@@ -410,6 +427,17 @@ impl Machine<'_> {
     fn waiting(&mut self, mut attempt: Attempt) {
         match &self.seen.health {
             Health::Healthy => {
+                match self.gate(HookPoint::AfterApply, &attempt) {
+                    Gate::Open => {}
+                    Gate::Closed => {
+                        attempt.step = Step::Waiting;
+                        attempt.problem = None;
+                        attempt.retry_at = None;
+                        self.state.attempt = Some(attempt);
+                        return;
+                    }
+                    Gate::Failed(problem) => return self.fail(attempt, problem),
+                }
                 // A rollback takes away what the failed commit brought, whatever is otherwise left in place.
                 let prunes = self.spec.prune || attempt.goal == Goal::Rollback;
                 if prunes && self.state.inventory.iter().any(|e| e.stale) {
@@ -491,6 +519,7 @@ impl Machine<'_> {
     }
 
     fn succeed(&mut self, attempt: Attempt) {
+        self.hooks_after_success(&attempt);
         self.state.attempt = None;
         for entry in &mut self.state.inventory {
             entry.kept = entry.stale && !self.spec.prune;
@@ -519,6 +548,7 @@ impl Machine<'_> {
             .applied
             .as_ref()
             .is_some_and(|a| a.revision == attempt.revision && a.end == ApplyEnd::Done);
+        self.hooks_after_failure(&attempt);
         match attempt.goal {
             Goal::Rollback => {
                 // Never in silence, and never given up: the last good bundle is tried again, more and more seldom.
@@ -563,7 +593,7 @@ impl Machine<'_> {
                         self.remember(revision, Outcome::Failed, Some(problem.clone()));
                     }
                     // Not all of it is in place: it cannot become healthy by waiting.
-                    let refused = attempt.step == Step::Applying && !complete;
+                    let refused = attempt.step == Step::Applying && !complete && !self.hook_failed(&attempt);
                     attempt.retry_at = refused.then(|| {
                         let at = self.now + back_off(self.spec.retry_interval, attempt.retries);
                         self.actions.push(Action::Wake(at));
@@ -651,7 +681,7 @@ impl Machine<'_> {
         self.state.history.truncate(HISTORY);
     }
 
-    fn notify(&mut self, warning: bool, reason: &str, object: &str, message: String) {
+    pub(super) fn notify(&mut self, warning: bool, reason: &str, object: &str, message: String) {
         self.actions.push(Action::Notify(Notice {
             warning,
             reason: reason.into(),

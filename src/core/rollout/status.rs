@@ -1,6 +1,6 @@
 //! From what the machine knows to what people read: phase and conditions.
 
-use super::{Dependencies, Health, Observation, Spec, State, Target, dependencies};
+use super::{Dependencies, Health, Observation, Spec, State, Target, dependencies, hooks};
 use crate::api::condition::{self, kind};
 use crate::api::delivery::{DeliveryStatus, Goal, Phase, Problem, RollbackMode, Step};
 use jiff::Timestamp;
@@ -39,6 +39,7 @@ pub fn status(
         held: state.held.clone(),
         failure: state.failure.clone(),
         waiting: state.waiting.clone(),
+        hooks: state.hooks.clone(),
         inventory: state.inventory.clone(),
         inventory_shards: before.inventory_shards.clone(),
         history: state.history.clone(),
@@ -140,6 +141,10 @@ pub fn phase(spec: &Spec, state: &State, seen: &Observation) -> Phase {
 fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'static str, String, String) {
     let because = |p: &Problem| (p.reason.clone(), told(p));
     match phase {
+        Phase::Deleting if let Some(dependent) = &seen.dependent => {
+            let message = format!("is being deleted, after {dependent}, which depends on it");
+            ("False", "Deleting".into(), message)
+        }
         Phase::Deleting => ("False", "Deleting".into(), "is being deleted".into()),
         Phase::Suspended => ("False", "Suspended".into(), "spec.suspend is set".into()),
         Phase::Held => {
@@ -201,7 +206,9 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
             let attempt = state.attempt.as_ref();
             let what = attempt.map_or_else(String::new, |a| a.revision.to_string());
             let problem = attempt.and_then(|a| a.problem.clone());
+            let hook = attempt.and_then(|a| hooks::running(&state.hooks, a));
             let waits = match (&problem, &seen.health) {
+                (None, _) if let Some(hook) = hook => format!(": {} ({}) runs", hook.object(), hook.point),
                 (Some(p), _) => format!(": {}", told(p)),
                 (None, Health::Progressing(p) | Health::Degraded(p)) => format!(": {}", told(p)),
                 _ => String::new(),

@@ -65,6 +65,10 @@ pub(super) struct World {
     pub(super) fails_applying: BTreeSet<String>,
     pub(super) notices: Vec<Notice>,
     pub(super) applied: Vec<String>,
+    /// The hooks of all revisions.
+    pub(super) hooks: Vec<crate::core::hook::Hook>,
+    /// Jobs of hooks that were made, in order.
+    pub(super) started: Vec<String>,
     pub(super) wake: Option<Timestamp>,
     pub(super) gone: bool,
 }
@@ -92,6 +96,8 @@ impl World {
             fails_applying: BTreeSet::new(),
             notices: Vec::new(),
             applied: Vec::new(),
+            hooks: Vec::new(),
+            started: Vec::new(),
             wake: None,
             gone: false,
         }
@@ -130,6 +136,7 @@ impl World {
         }
         self.seen.pruned = None;
         self.seen.corrected = None;
+        self.seen.hooks.removed.clear();
     }
 
     /// Rounds until nothing is to be done but wait.
@@ -161,6 +168,7 @@ impl World {
     /// The process dies: all that was only remembered is lost.
     pub(super) fn crash(&mut self) {
         self.seen.prepared = None;
+        self.seen.hooks.planned.clear();
         self.seen.applied = None;
         self.seen.pruned = None;
         self.seen.corrected = None;
@@ -177,6 +185,20 @@ impl World {
                 return false;
             }
             Action::Keep(_) | Action::Evict(_) => return false,
+            Action::RunHook(run) => {
+                let job = (run.namespace, run.job);
+                if self.seen.hooks.jobs.contains_key(&job) {
+                    return false;
+                }
+                self.started.push(format!("{} {} {}", run.point, run.name, run.revision.inputs));
+                self.seen.hooks.jobs.insert(job, JobSeen::Running("u".into()));
+            }
+            Action::RemoveHooks(runs) => {
+                for job in runs.into_iter().map(|run| (run.namespace, run.job)) {
+                    self.seen.hooks.jobs.remove(&job);
+                    self.seen.hooks.removed.push(job);
+                }
+            }
             Action::RemoveFinalizer => {
                 self.gone = true;
                 return false;
@@ -192,6 +214,7 @@ impl World {
                     None => Ok(self.inventory_for(&revision)),
                 };
                 self.seen.applied = None;
+                self.seen.hooks.planned = self.hooks.clone();
                 self.seen.prepared = Some(Prepared { revision, outcome, at: self.now });
             }
             Action::Apply(revision, _) => {
@@ -638,6 +661,7 @@ fn a_person_who_asks_has_a_failed_first_revision_tried_again() {
     assert_eq!(world.phase(), Phase::Failed);
     world.seen.reconcile = Some("now".into());
     world.settle();
+    world.pass(10);
     assert_eq!(world.phase(), Phase::Waiting);
 }
 

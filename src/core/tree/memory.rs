@@ -77,6 +77,10 @@ impl Node {
 }
 
 impl Tree for MemTree {
+    fn blocks(&self) -> bool {
+        false
+    }
+
     fn entries(&self, dir: &str) -> Result<Vec<Entry>, TreeError> {
         if self.nodes.contains_key(dir) {
             return Err(TreeError::WrongKind { path: dir.into(), wanted: "directory" });

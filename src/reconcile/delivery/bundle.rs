@@ -116,9 +116,9 @@ pub async fn tree(store: &Store, revision: &Revision) -> Result<Arc<dyn Tree>, R
         )
     };
     let id: CommitId = revision.commit.parse().map_err(|e| lost(&e))?;
-    if let Ok(tree) = store.mirror.tree(&id) {
-        return Ok(Arc::new(tree));
+    if let Ok(tree) = store.mirror.tree(&id).await {
+        return Ok(tree);
     }
-    store.mirror.fetch_commit(&id, &store.credentials, &store.limits).await.map_err(|e| lost(&e))?;
-    Ok(Arc::new(store.mirror.tree(&id).map_err(|e| lost(&e))?))
+    store.mirror.fetch(&id, &store.credentials, &store.limits).await.map_err(|e| lost(&e))?;
+    store.mirror.tree(&id).await.map_err(|e| lost(&e))
 }

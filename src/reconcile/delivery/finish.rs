@@ -47,6 +47,18 @@ pub async fn add_finalizer(daemon: &Daemon, delivery: &Delivery) -> Result<Arc<D
     patch_finalizers(daemon, delivery, &finalizers).await.map(Arc::new)
 }
 
+/// Takes off what a person said about a lost status, once that is settled. The inventory stays as it is known here.
+pub async fn forget_adoption(daemon: &Daemon, delivery: &Delivery) -> Result<Arc<Delivery>, kube::Error> {
+    let patch = json!({"metadata": {
+        "resourceVersion": delivery.resource_version(),
+        "annotations": {names::ADOPT: null},
+    }});
+    let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+    let mut new = api(daemon, delivery).patch(&delivery.name_any(), &params, &Patch::Merge(patch)).await?;
+    new.status = delivery.status.clone();
+    Ok(Arc::new(new))
+}
+
 /// Lets the Delivery go.
 pub async fn remove_finalizer(daemon: &Daemon, delivery: &Delivery) -> Result<(), kube::Error> {
     let finalizers: Vec<String> =
@@ -125,8 +137,10 @@ pub async fn keep(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus, r
 pub async fn keep_nothing(scope: &Scope<'_>) {
     let Some(store) = store(scope) else { return };
     let names = [scope.label.clone(), next_name(&scope.label)];
-    // What cannot be forgotten takes a little room.
-    let _ = tokio::task::spawn_blocking(move || names.map(|name| store.mirror.forget(&name))).await;
+    for name in names {
+        // What cannot be forgotten takes a little room.
+        let _ = store.mirror.forget(&name).await;
+    }
 }
 
 fn store(scope: &Scope<'_>) -> Option<Store> {
@@ -137,17 +151,13 @@ fn store(scope: &Scope<'_>) -> Option<Store> {
 
 async fn keep_commits(scope: &Scope<'_>, commits: Vec<(String, String)>) {
     let Some(store) = store(scope) else { return };
-    let kept = tokio::task::spawn_blocking(move || {
-        for (name, commit) in commits {
-            if let Ok(id) = commit.parse()
-                && let Err(error) = store.mirror.keep(&name, &id)
-            {
-                tracing::warn!(%error, "a commit could not be kept in the mirror");
-            }
+    for (name, commit) in commits {
+        if let Ok(id) = commit.parse()
+            && let Err(error) = store.mirror.keep(&name, &id).await
+        {
+            tracing::warn!(%error, "a commit could not be kept in the mirror");
         }
-    });
-    // It ends early only with the process.
-    let _ = kept.await;
+    }
 }
 
 async fn keep_settings(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus, revision: &Revision) {

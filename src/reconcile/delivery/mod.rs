@@ -6,6 +6,7 @@ pub mod bundle;
 pub mod depends;
 pub mod drift;
 mod finish;
+pub mod hooks;
 pub mod inventory;
 mod observe;
 mod pods;
@@ -24,6 +25,7 @@ use crate::api::{Delivery, DeliveryStatus, names};
 use crate::cluster::Access;
 use crate::cluster::watch::{Entry, Filter};
 use crate::core::bundle::Bundle;
+use crate::core::lost;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
 use crate::core::rollout::{Action, ApplyEnd, Refusal, Spec, State, dependencies, next, status};
@@ -46,6 +48,9 @@ const DRIFT_RETRY: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 
 /// However short the interval is, nothing is compared in full more often.
 const SHORTEST_INTERVAL: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
+
+/// How soon it is known whether a Lease that could not be renewed is still ours.
+const LEASE_RETRY: Duration = Duration::from_secs(1);
 
 /// How soon settings that could not be read are read again.
 const SETTINGS_RETRY: Duration = Duration::from_secs(15);
@@ -137,6 +142,7 @@ impl<'a> Scope<'a> {
             now: self.daemon.now(),
             previous,
             owner,
+            knows: prepare::Knows::All,
         }
     }
 
@@ -145,14 +151,27 @@ impl<'a> Scope<'a> {
         |label| self.daemon.owner(label)
     }
 
+    /// Whether a person said that what carries the label is this Delivery's, whatever its status knows.
+    pub fn is_adopted_again(&self) -> bool {
+        let uid = self.delivery.annotations().get(names::ADOPT);
+        uid.is_some() && uid == self.delivery.metadata.uid.as_ref()
+    }
+
     /// Tells people, by an event on the Delivery.
     pub fn notify(&self, warning: bool, reason: &str, object: &str, message: &str) {
         self.daemon.notify(self.delivery, warning, reason, object, message);
     }
 }
 
-/// One reconcile of a Delivery, counted, with its name and the revision that it is about on every line of the log.
+/// One reconcile of a Delivery, as kube's controller asks for it.
 pub async fn reconcile(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controller::Action, Error> {
+    let again = look(delivery, daemon).await?;
+    Ok(again.map_or_else(controller::Action::await_change, controller::Action::requeue))
+}
+
+/// One reconcile of a Delivery, counted, with its name and the revision that it is about on every line of the log.
+/// Answers how soon it is to be looked at again if nothing happens before.
+pub async fn look(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<Duration>, Error> {
     let span = tracing::info_span!(
         "delivery",
         delivery = %daemon.name(&delivery),
@@ -184,20 +203,20 @@ fn log_revision(daemon: &Daemon, delivery: &Delivery, logged: &mut String) {
     }
 }
 
-async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controller::Action, Error> {
+async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<Duration>, Error> {
     let memory = daemon.memory(&delivery);
     let mut memory = memory.lock().await;
     let mut delivery = newer(delivery, memory.latest.take());
     // Kept whatever becomes of this round: the watch may show an older one for a while.
     memory.latest = Some(delivery.clone());
     if daemon.is_stopping() {
-        return Ok(controller::Action::await_change());
+        return Ok(None);
     }
     let deleting = delivery.metadata.deletion_timestamp.is_some();
     let ours = delivery.finalizers().iter().any(|f| f == names::FINALIZER);
     if deleting && !ours {
         daemon.forget(&delivery);
-        return Ok(controller::Action::await_change());
+        return Ok(None);
     }
     if !ours {
         delivery =
@@ -210,16 +229,32 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
             .map_err(|e| Error::Inventory(Box::new(e)))?;
         delivery = Arc::new(whole);
     }
+    if !deleting
+        && delivery.annotations().contains_key(names::ADOPT)
+        && delivery.status.as_ref().is_some_and(|s| !lost::is_blank(s))
+    {
+        // It was said about that one loss; another one is asked about again.
+        delivery =
+            finish::forget_adoption(&daemon, &delivery).await.map_err(|e| Error::Finalizer(Box::new(e)))?;
+        memory.latest = Some(delivery.clone());
+    }
     let mut logged = String::new();
     for _ in 0..ROUNDS {
         // Told to end, or not the one who works any more: what was begun is finished, and nothing is decided.
         if daemon.is_stopping() {
-            return Ok(controller::Action::await_change());
+            return Ok(None);
+        }
+        // It may be another's by now: that is known soon.
+        if !daemon.may_write() {
+            return Ok(Some(LEASE_RETRY));
         }
         log_revision(&daemon, &delivery, &mut logged);
         let access = daemon.access(&delivery, &mut memory);
         let before = delivery.status.clone().unwrap_or_default();
         daemon.note_owned(&delivery, before.inventory.len());
+        if lost::is_blank(&before) {
+            memory.forget_what_was_written();
+        }
         let now = daemon.now();
         let decision;
         let standing;
@@ -272,7 +307,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
                 }
                 // Somebody else wrote it: what we decided was decided on something old.
                 Err(kube::Error::Api(e)) if e.code == 409 || e.code == 404 => {
-                    return Ok(controller::Action::requeue(Duration::from_millis(200)));
+                    return Ok(Some(Duration::from_millis(200)));
                 }
                 Err(error) => return Err(Error::Status(Box::new(error))),
             }
@@ -294,13 +329,17 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
                 Next::Wake(at) => wake = Some(wake.map_or(at, |w| w.min(at))),
                 Next::Gone => {
                     daemon.forget(&delivery);
-                    return Ok(controller::Action::await_change());
+                    return Ok(None);
                 }
             }
         }
         if !again {
-            if let Some(at) = observe::looks_again(&memory) {
+            for at in [observe::looks_again(&memory), hooks::looks_again(&memory, now)].into_iter().flatten()
+            {
                 wake = Some(wake.map_or(at, |w| w.min(at)));
+            }
+            if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none()) {
+                memory.previous = None;
             }
             if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none() && s.failure.is_none()) {
                 memory.work = None;
@@ -317,10 +356,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<controll
                 }
                 None => rest,
             };
-            return Ok(controller::Action::requeue(rest));
+            return Ok(Some(rest));
         }
     }
-    Ok(controller::Action::requeue(Duration::from_millis(100)))
+    Ok(Some(Duration::from_millis(100)))
 }
 
 /// A status by what is under way, or by its phase.
@@ -346,6 +385,9 @@ fn watch(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
     let mut kinds: BTreeMap<Gvk, BTreeSet<String>> = BTreeMap::new();
     for entry in status.inventory.iter().chain(work) {
         kinds.entry(entry.gvk()).or_default().insert(entry.namespace.clone());
+    }
+    for (kind, namespace) in hooks::watched(status) {
+        kinds.entry(kind).or_default().insert(namespace);
     }
     memory.interests.retain(|kind, (of, _)| kinds.contains_key(kind) && *of == scope.account());
     ensure_watches(scope, memory, kinds);
@@ -449,7 +491,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                         observe::health(scope, &some, Some(work), pods)
                     };
                     let superseded = || scope.daemon.commit_moved(scope.delivery, memory);
-                    apply::run(&planner, &mut work, healthy, superseded, || scope.daemon.is_stopping()).await
+                    apply::run(&planner, &mut work, healthy, superseded, || !scope.daemon.may_write()).await
                 }
             };
             let end = match end {
@@ -459,7 +501,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             };
             let now = scope.daemon.now();
             memory.awaited.extend(work.written.iter().map(|(id, w)| (id.clone(), (w.resource_version, now))));
-            work.end = Some((end, now));
+            // Broken off, it is no result: should the Lease be ours still, it goes on from there.
+            work.end = scope.daemon.may_write().then_some((end, now));
             memory.work = Some(work);
         }
         Action::Prune => {
@@ -468,6 +511,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             let pruned = remove(scope, &status.inventory, what, good.as_deref()).await;
             memory.pruned = Some(pruned);
         }
+        Action::RunHook(run) => return hooks::run(scope, memory, &run).await,
+        Action::RemoveHooks(runs) => return hooks::remove(scope, memory, &runs).await,
         Action::Evict(pods) => {
             prune::evict(scope, &pods).await;
             return Next::Done;
@@ -507,9 +552,17 @@ async fn remove(
 
 /// The bundle of the effective revision, to tell which fields left Git. Without it (its commit is lost) fields that
 /// somebody else co-owns stay.
-async fn previous(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> Option<Arc<Bundle>> {
-    let effective = status.effective.as_ref()?;
-    bundle_of(scope, memory, effective).await.ok()
+async fn previous(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) -> Option<Arc<Bundle>> {
+    let of = (scope.delivery.metadata.generation, status.effective.clone()?);
+    // Planning, applying and pruning each ask, and rendering may mean running kustomize.
+    if let Some((known, bundle)) = &memory.previous
+        && *known == of
+    {
+        return Some(bundle.clone());
+    }
+    let bundle = bundle_of(scope, memory, &of.1).await.ok()?;
+    memory.previous = Some((of, bundle.clone()));
+    Some(bundle)
 }
 
 async fn prepare(
@@ -523,6 +576,7 @@ async fn prepare(
     crate::core::plan::guard_empty(&bundle, &revision.path, &status.inventory)
         .map_err(|problem| Refusal { problem, transient: false })?;
     finish::ensure_namespace(scope).await?;
+    hooks::try_out(scope, &bundle, revision, goal).await?;
     let mut kinds: BTreeMap<Gvk, BTreeSet<String>> = BTreeMap::new();
     for object in bundle.objects() {
         kinds.entry(object.gvk()).or_default().insert(object.namespace().to_owned());
@@ -531,8 +585,21 @@ async fn prepare(
     let previous = previous(scope, memory, status).await;
     let live = scope.live_fn();
     let owner = scope.owner_fn();
-    let planner = scope.planner(&live, &owner, previous);
-    planner.plan(revision, goal, bundle, &status.inventory).await
+    let mut planner = scope.planner(&live, &owner, previous);
+    let name = scope.delivery.name_any();
+    planner.knows = match lost::is_blank(status) {
+        false => prepare::Knows::All,
+        true if scope.is_adopted_again() => prepare::Knows::Adopting,
+        true => prepare::Knows::Nothing(&name),
+    };
+    let work = planner.plan(revision, goal, bundle, &status.inventory).await?;
+    let again = work.plan.values().filter(|p| p.lost).count();
+    if again > 0 {
+        let text =
+            format!("{again} objects that carry the label are this Delivery's again, as a person said");
+        scope.notify(false, "Adopted", "", &text);
+    }
+    Ok(work)
 }
 
 /// The bundle of a revision, from the cache or rendered.

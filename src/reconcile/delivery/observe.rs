@@ -23,6 +23,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
     let dependencies = super::depends::look(scope, memory);
     note_shown(scope, memory);
     super::sight::note(scope, memory, &status.inventory);
+    let hooks = super::hooks::observe(scope, memory, status).await;
     let annotations = scope.delivery.annotations();
     let work = memory.work.as_ref();
     let inventory = work.map_or(status.inventory.as_slice(), |w| w.inventory.as_slice());
@@ -39,6 +40,8 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         deleting,
         target,
         dependencies,
+        hooks,
+        dependent: if deleting { super::depends::going_before(scope) } else { None },
         prepared: prepared(memory),
         applied: memory.work.as_ref().and_then(applied),
         pruned: memory.pruned.clone(),
@@ -178,14 +181,12 @@ async fn revision(
     let failed =
         |reason: &str, message: String| Problem { reason: reason.into(), object: String::new(), message };
     let id: CommitId = fetched.commit.id.clone();
-    let (mirror, at) = (store.mirror.clone(), path.clone());
-    let inputs = tokio::task::spawn_blocking(move || {
-        let tree = mirror.tree(&id).map_err(|e| (e.reason().to_owned(), e.to_string()))?;
-        render::inputs(&tree, &at).map_err(|e| (super::bundle::reason(&e).to_owned(), e.to_string()))
-    })
-    .await
-    .map_err(|e| failed("Internal", e.to_string()))?
-    .map_err(|(reason, message)| failed(&reason, message))?;
+    let at = path.clone();
+    let tree = store.mirror.tree(&id).await.map_err(|e| failed(e.reason(), e.to_string()))?;
+    let inputs = render::in_tree(tree, move |tree| render::inputs(tree, &at))
+        .await
+        .map_err(|e| failed("Internal", e.to_string()))?
+        .map_err(|e| failed(super::bundle::reason(&e), e.to_string()))?;
     let template = &scope.delivery.spec.template;
     let inputs = json!({
         "trees": inputs,

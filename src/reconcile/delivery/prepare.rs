@@ -3,10 +3,11 @@
 use super::work::{Act, Planned, Work};
 use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Problem, Revision};
 use crate::api::names;
-use crate::cluster::apply::{Guard, dry_run, get, list};
+use crate::cluster::apply::{Guard, dry_run, get, list, list_labelled};
 use crate::cluster::{Access, ApplyError, Cause, Discovery};
 use crate::core::autoscale;
 use crate::core::bundle::Bundle;
+use crate::core::lost;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::{self, Brings, Known, Live};
 use crate::core::removal::removals;
@@ -37,6 +38,19 @@ pub struct Planner<'a> {
     pub previous: Option<Arc<Bundle>>,
     /// Which Delivery (`namespace/name`) a value of our label stands for, if one that is known here.
     pub owner: &'a (dyn Fn(&str) -> Option<String> + Sync),
+    /// What the Delivery's status knows.
+    pub knows: Knows<'a>,
+}
+
+/// What a Delivery's status knows of its objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knows<'a> {
+    /// All of them.
+    All,
+    /// Nothing: the Delivery (its name is here) is new, or its status was lost.
+    Nothing(&'a str),
+    /// Nothing, and a person said that what carries our label is the Delivery's.
+    Adopting,
 }
 
 /// A refusal about an object of the bundle: says where in Git it stands.
@@ -99,8 +113,11 @@ impl Planner<'_> {
         let planned: Vec<(ObjectId, Planned)> =
             stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await?;
         let plan: BTreeMap<ObjectId, Planned> = planned.into_iter().collect();
+        let lost: Vec<ObjectId> = plan.iter().filter(|(_, p)| p.lost).map(|(id, _)| id.clone()).collect();
+        let let_go = self.lost(&bundle, &lost).await?;
         let origins = plan.iter().filter_map(|(id, p)| Some((id.clone(), p.origin?))).collect();
-        let inventory = plan::inventory_for(&bundle, inventory, &origins);
+        let mut inventory = plan::inventory_for(&bundle, inventory, &origins);
+        inventory.extend(let_go);
         Ok(Work {
             revision: revision.clone(),
             goal,
@@ -113,6 +130,41 @@ impl Planner<'_> {
             at: self.now,
             end: None,
         })
+    }
+
+    /// What a lost status leads to: a refusal that names the objects, or the entries of those that are not in Git once a person
+    /// said that all are the Delivery's. Nothing is asked where nothing was lost.
+    async fn lost(&self, bundle: &Bundle, lost: &[ObjectId]) -> Result<Vec<InventoryEntry>, Refusal> {
+        match self.knows {
+            Knows::All => Ok(Vec::new()),
+            Knows::Nothing(_) if lost.is_empty() => Ok(Vec::new()),
+            Knows::Nothing(delivery) => {
+                // What cannot be listed is not named; that something was lost is known without.
+                let others = self.labelled_besides(bundle).await.unwrap_or_default();
+                let others: Vec<ObjectId> = others.iter().map(InventoryEntry::id).collect();
+                Err(Refusal { problem: lost::problem(delivery, lost, &others), transient: false })
+            }
+            Knows::Adopting => self.labelled_besides(bundle).await,
+        }
+    }
+
+    /// Objects of the kinds that a bundle names, where it names them, that carry our label and are not in it.
+    async fn labelled_besides(&self, bundle: &Bundle) -> Result<Vec<InventoryEntry>, Refusal> {
+        let mut kinds: BTreeMap<(Gvk, String), &Manifest> = BTreeMap::new();
+        for manifest in bundle.objects() {
+            kinds.entry((manifest.gvk(), manifest.namespace().to_owned())).or_insert(manifest);
+        }
+        let mut found = Vec::new();
+        for ((gvk, namespace), manifest) in kinds {
+            let Some(resource) = self.discovery.resource(&gvk) else { continue };
+            let all = list_labelled(self.access, &resource, &namespace, self.label)
+                .await
+                .map_err(|e| refused(manifest, &e))?;
+            let entries =
+                all.iter().filter(|o| !lost::is_made_by_controller(o)).map(|o| lost::entry(&gvk, o));
+            found.extend(entries.filter(|e| bundle.get(&e.id()).is_none()));
+        }
+        Ok(found)
     }
 
     /// What is to be done with an object.
@@ -149,6 +201,7 @@ impl Planner<'_> {
                 digest,
                 origin: None,
                 replicas: entry.and_then(|e| e.replicas),
+                lost: false,
             });
         }
         self.ask(manifest, digest, entry, live, brings, clears).await
@@ -166,7 +219,8 @@ impl Planner<'_> {
         let gvk = manifest.gvk();
         let refuse = |error: &ApplyError| refused(manifest, error);
         let mut replicas = None;
-        let act = |act| Ok(Planned { act, digest: digest_.clone(), origin: None, replicas: None });
+        let act =
+            |act| Ok(Planned { act, digest: digest_.clone(), origin: None, replicas: None, lost: false });
         let unknown_kind = || ApplyError::new(manifest.id(), Cause::KindUnknown { kind: gvk.to_string() });
         let comes_later = brings.kinds.contains(&(gvk.group.clone(), gvk.kind.clone()));
         let found = self.discovery.find(&gvk).await.map_err(|e| Refusal {
@@ -217,9 +271,10 @@ impl Planner<'_> {
                         if !may_recreate(manifest) && !said_so {
                             return Err(refuse(&error));
                         }
-                        let origin = label.is_none().then_some(EntryOrigin::Adopted);
+                        let lost = label.is_some() && self.knows != Knows::All;
+                        let origin = (label.is_none() || lost).then_some(EntryOrigin::Adopted);
                         let act = Act::Recreate { uid: text(&there, "uid") };
-                        Ok(Planned { act, digest: digest_, origin, replicas })
+                        Ok(Planned { act, digest: digest_, origin, replicas, lost })
                     }
                     // It may be what the new definition in the same bundle allows.
                     Cause::Invalid { .. } | Cause::UnknownField { .. } if comes_later => act(Act::Later),
@@ -239,6 +294,7 @@ impl Planner<'_> {
                 digest: digest_,
                 origin: Some(EntryOrigin::Created),
                 replicas,
+                lost: false,
             });
         }
         let uid = text(&applied.object, "uid");
@@ -257,6 +313,10 @@ impl Planner<'_> {
             });
         }
         let adopting = origin == Some(EntryOrigin::Adopted);
+        let lost = !adopting && self.knows != Knows::All;
+        if lost {
+            origin = Some(EntryOrigin::Adopted);
+        }
         let previous = before.map(Manifest::to_value);
         let release = removals(previous.as_ref(), &value, &applied.object, adopting);
         let after = digest(&applied.object, self.key);
@@ -264,7 +324,7 @@ impl Planner<'_> {
             && release.is_empty()
             && live.as_ref().is_some_and(|l| !l.digest.is_empty() && l.digest == after);
         let act = if same { Act::Record { uid, digest: after } } else { Act::Update { uid, release } };
-        Ok(Planned { act, digest: digest_, origin, replicas })
+        Ok(Planned { act, digest: digest_, origin, replicas, lost })
     }
 
     fn conflict(&self, manifest: &Manifest, label: &str) -> Refusal {

@@ -15,13 +15,14 @@ pub fn note(scope: &Scope<'_>, memory: &mut Memory, inventory: &[InventoryEntry]
     let places: BTreeSet<(Gvk, &str)> =
         inventory.iter().filter(|e| !e.stale).map(|e| (e.gvk(), e.namespace.as_str())).collect();
     let account = scope.account();
-    let clear = places.into_iter().all(|(gvk, namespace)| {
-        let sight = scope.daemon.watches.sight(account.as_ref(), &gvk, Filter::Labelled, namespace);
-        match sight.failing {
-            Some(cause) => !cause.is_transient(),
-            None => sight.synced,
-        }
-    });
+    let clear = scope.daemon.in_contact()
+        && places.into_iter().all(|(gvk, namespace)| {
+            let sight = scope.daemon.watches.sight(account.as_ref(), &gvk, Filter::Labelled, namespace);
+            match sight.failing {
+                Some(cause) => !cause.is_transient(),
+                None => sight.synced,
+            }
+        });
     memory.seen_since = match memory.seen_since {
         since @ Some(_) if clear => since,
         _ => clear.then(|| scope.daemon.now()),

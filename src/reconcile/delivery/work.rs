@@ -28,6 +28,9 @@ pub struct Memory {
     pub target: Option<(TargetKey, Target)>,
     /// The revision being worked on.
     pub work: Option<Work>,
+    /// The bundle of the last good revision while another one is put in place, with the generation of the spec that it was
+    /// rendered by.
+    pub previous: Option<((Option<i64>, Revision), Arc<Bundle>)>,
     /// Why preparing failed; shown to the machine once.
     pub refused: Option<(Revision, Refusal, Timestamp)>,
     /// What was written for a revision whose plan met something unexpected and is made anew.
@@ -50,6 +53,8 @@ pub struct Memory {
     pub followed: BTreeMap<NamedObject, Named>,
     /// Watches of the objects that it depends on.
     pub depended: super::depends::Depended,
+    /// The Jobs of its hooks.
+    pub hooks: super::hooks::Known,
     /// The pods of workloads that are not settled.
     pub pods: super::pods::Pods,
     /// The watches that it needs, by kind: as whom, and in which namespaces.
@@ -144,6 +149,8 @@ pub struct Planned {
     pub origin: Option<EntryOrigin>,
     /// Replicas that are applied although Git names none.
     pub replicas: Option<i64>,
+    /// It carries our label, and the status, which knows of nothing, was lost.
+    pub lost: bool,
 }
 
 /// What is to be done with an object.
@@ -214,12 +221,22 @@ impl Memory {
         refusal
     }
 
+    /// Drops a revision of which something was written: the status, which knew of it before, was lost meanwhile, and what is
+    /// there now is found out again.
+    pub fn forget_what_was_written(&mut self) {
+        if self.work.as_ref().is_some_and(|w| w.end.is_some() || !w.written.is_empty()) {
+            self.work = None;
+        }
+        self.carried = None;
+    }
+
     /// Drops what the machine is shown once. A plan whose apply failed goes too: what was written is in the inventory,
     /// and what comes next is planned against the cluster as it is then.
     pub fn forget_what_was_shown(&mut self) {
         self.refused = None;
         self.pruned = None;
         self.drift.corrected = None;
+        self.hooks.forget_what_was_shown();
         let Some(work) = &mut self.work else { return };
         match work.end {
             Some((ApplyEnd::Blocked(_), _)) => work.end = None,

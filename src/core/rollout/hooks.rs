@@ -1,0 +1,557 @@
+//! Hooks: Jobs that run once for each attempt at a revision. Those before and after the apply decide about it, those on a
+//! failure and after a rollback are only told of.
+//!
+//! All hooks of an attempt are recorded with it, so that which of them ran is known whatever happens to the process, and
+//! no Job is made that was not recorded before.
+
+use super::next::Machine;
+use super::{Action, Refusal, read_stamp};
+use crate::api::delivery::{Attempt, Goal, Problem};
+use crate::api::hook::{HookDelete, HookJob, HookPoint, HookRun, HookStep};
+use crate::core::hook::{Hook, job_name};
+use std::collections::BTreeMap;
+
+/// The reason when a hook failed.
+pub const FAILED: &str = "HookFailed";
+
+/// What is seen of hooks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Hooks {
+    /// The hooks of the revision that is prepared.
+    pub planned: Vec<Hook>,
+    /// What is seen of Jobs, by namespace and name in the cluster. One that is not in it was not looked at, or its
+    /// watch has not shown yet what was made of it.
+    pub jobs: BTreeMap<(String, String), JobSeen>,
+    /// Jobs that were deleted; shown once.
+    pub removed: Vec<(String, String)>,
+    /// Why others could not be deleted; shown once.
+    pub stuck: Option<Refusal>,
+}
+
+/// What is seen of a hook's Job.
+#[derive(Clone, Debug, PartialEq)]
+pub enum JobSeen {
+    /// It runs.
+    Running(String),
+    /// It is complete.
+    Succeeded(String),
+    /// It failed, and why, with the end of its log.
+    Failed(String, Problem),
+    /// It is not there.
+    Absent,
+    /// It could not be made, and will not be.
+    Refused(Problem),
+}
+
+/// Whether what a hook stands before may happen.
+pub(super) enum Gate {
+    /// It may.
+    Open,
+    /// The hook runs.
+    Closed,
+    /// The hook failed.
+    Failed(Problem),
+}
+
+fn key(run: &HookRun) -> (String, String) {
+    (run.namespace.clone(), run.job.clone())
+}
+
+fn same_hook(a: &HookRun, b: &HookRun) -> bool {
+    (a.point, &a.namespace, &a.name) == (b.point, &b.namespace, &b.name)
+}
+
+/// Whether a hook is one of an attempt.
+fn is_of(run: &HookRun, attempt: &Attempt) -> bool {
+    run.since == attempt.started_at
+        && run.revision == attempt.revision
+        && points(attempt.goal).contains(&run.point)
+}
+
+/// The points of an attempt's hooks. A rollback brings back what has run its hooks already, and so does a refresh.
+fn points(goal: Goal) -> &'static [HookPoint] {
+    match goal {
+        Goal::Deploy => &[HookPoint::BeforeApply, HookPoint::AfterApply, HookPoint::OnFailure],
+        Goal::Rollback => &[HookPoint::OnRollback],
+        Goal::Refresh => &[],
+    }
+}
+
+impl Machine<'_> {
+    /// Notes what became of the Jobs that run, and of those that were to go.
+    pub(super) fn note_hooks(&mut self) {
+        let mut told = Vec::new();
+        for run in &mut self.state.hooks {
+            if run.state == HookJob::Removing && self.seen.hooks.removed.contains(&key(run)) {
+                run.state = HookJob::Gone;
+            }
+            if run.step != HookStep::Running || run.state != HookJob::Kept {
+                continue;
+            }
+            let failed = |problem: &Problem| (HookStep::Failed, Some(problem.clone()));
+            let (uid, (step, problem)) = match self.seen.hooks.jobs.get(&key(run)) {
+                None => continue,
+                Some(JobSeen::Running(uid)) => (Some(uid), (HookStep::Running, None)),
+                Some(JobSeen::Succeeded(uid)) => (Some(uid), (HookStep::Succeeded, None)),
+                Some(JobSeen::Failed(uid, problem)) => (Some(uid), failed(problem)),
+                Some(JobSeen::Refused(problem)) => (None, failed(problem)),
+                // Not made yet, as far as is recorded.
+                Some(JobSeen::Absent) if run.uid.is_none() => continue,
+                Some(JobSeen::Absent) => {
+                    let message = "was deleted before it was done".into();
+                    (None, failed(&Problem { reason: FAILED.into(), object: run.object(), message }))
+                }
+            };
+            run.uid = uid.cloned().or(run.uid.take());
+            run.step = step;
+            run.problem = problem;
+            match run.step {
+                HookStep::Succeeded => told.push(run.clone()),
+                // The failure of another is told as that of its revision.
+                HookStep::Failed if matches!(run.point, HookPoint::OnFailure | HookPoint::OnRollback) => {
+                    told.push(run.clone());
+                }
+                _ => {}
+            }
+        }
+        for run in told {
+            let (reason, message) = match &run.problem {
+                None => ("HookSucceeded", format!("{} of {} succeeded", run.point, run.revision)),
+                Some(problem) => (FAILED, format!("{} of {}: {}", run.point, run.revision, problem.message)),
+            };
+            self.notify(run.problem.is_some(), reason, &run.object(), message);
+        }
+    }
+
+    /// What is left to do about hooks whatever the attempt comes to: making sure that those run which should, and
+    /// deleting the Jobs that are not needed any more. Called at the end of a step.
+    pub(super) fn settle_hooks(&mut self) {
+        let current = self.state.attempt.clone();
+        let is_current = |run: &HookRun| current.as_ref().is_some_and(|attempt| is_of(run, attempt));
+        for run in &mut self.state.hooks {
+            let due = match run.step {
+                HookStep::Succeeded => run.delete.contains(&HookDelete::HookSucceeded),
+                HookStep::Failed => run.delete.contains(&HookDelete::HookFailed),
+                HookStep::Planned | HookStep::Running => false,
+            };
+            if due && run.state == HookJob::Kept {
+                run.state = HookJob::Removing;
+            }
+        }
+        // While its attempt goes on, what ran is remembered, so that it does not run again.
+        self.state
+            .hooks
+            .retain(|run| is_current(run) || (run.step != HookStep::Planned && run.state != HookJob::Gone));
+        // One that a newer revision overtook before it was made is not made any more.
+        for run in &mut self.state.hooks {
+            let decides = matches!(run.point, HookPoint::BeforeApply | HookPoint::AfterApply);
+            let overtaken = decides && !is_current(run);
+            if overtaken && run.step == HookStep::Running && run.uid.is_none() && run.state == HookJob::Kept {
+                run.state = HookJob::Removing;
+            }
+        }
+        let starts =
+            self.state.hooks.iter().filter(|run| {
+                run.step == HookStep::Running && run.state == HookJob::Kept && run.uid.is_none()
+            });
+        let starts: Vec<Action> = starts.map(|run| Action::RunHook(run.clone())).collect();
+        self.remove_hooks();
+        self.actions.extend(starts);
+    }
+
+    fn remove_hooks(&mut self) {
+        let going: Vec<HookRun> =
+            self.state.hooks.iter().filter(|run| run.state == HookJob::Removing).cloned().collect();
+        if !going.is_empty() {
+            self.actions.push(Action::RemoveHooks(going));
+        }
+    }
+
+    /// Records the hooks of an attempt that is prepared.
+    pub(super) fn plan_hooks(&mut self, attempt: &Attempt) {
+        for hook in &self.seen.hooks.planned {
+            let (namespace, name) = (hook.manifest.namespace(), hook.manifest.name());
+            for point in points(attempt.goal).iter().copied().filter(|p| hook.points.contains(p)) {
+                let run = HookRun {
+                    point,
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                    job: job_name(namespace, name, point, &attempt.revision, &attempt.started_at),
+                    wave: hook.wave,
+                    revision: attempt.revision.clone(),
+                    since: attempt.started_at.clone(),
+                    step: HookStep::Planned,
+                    state: HookJob::Kept,
+                    uid: None,
+                    delete: hook.delete.clone(),
+                    problem: None,
+                };
+                if !self.state.hooks.iter().any(|known| known.job == run.job && same_hook(known, &run)) {
+                    self.state.hooks.push(run);
+                }
+            }
+        }
+    }
+
+    /// Whether the hooks of a point let an attempt go on; starts those whose turn it is.
+    pub(super) fn gate(&mut self, point: HookPoint, attempt: &Attempt) -> Gate {
+        let of = |run: &HookRun| is_of(run, attempt) && run.point == point;
+        let mine = || self.state.hooks.iter().filter(|run| of(run));
+        if let Some(problem) = mine().find_map(|run| run.problem.as_ref()) {
+            return Gate::Failed(problem.clone());
+        }
+        let Some(wave) = mine().filter(|r| r.step != HookStep::Succeeded).map(|r| r.wave).min() else {
+            return Gate::Open;
+        };
+        let deadline = read_stamp(&attempt.deadline);
+        if deadline <= self.now {
+            let late: Vec<String> =
+                mine().filter(|r| r.step == HookStep::Running).map(HookRun::object).collect();
+            let limit = crate::api::Duration(self.spec.timeout.unsigned_abs());
+            return Gate::Failed(Problem {
+                reason: FAILED.into(),
+                object: late.first().cloned().unwrap_or_default(),
+                message: format!("the {point} hook was not done within {limit}, the time of its revision"),
+            });
+        }
+        self.start_hooks(|run| of(run) && run.wave == wave);
+        self.actions.push(Action::Wake(deadline));
+        Gate::Closed
+    }
+
+    fn start_hooks(&mut self, which: impl Fn(&HookRun) -> bool) {
+        let mut started: Vec<HookRun> = Vec::new();
+        for run in &mut self.state.hooks {
+            if run.step == HookStep::Planned && which(run) {
+                run.step = HookStep::Running;
+                started.push(run.clone());
+            }
+        }
+        // What ran for an older revision goes first: two of them at once would be two migrations at once.
+        for run in &mut self.state.hooks {
+            let older = |new: &HookRun| same_hook(new, run) && new.job != run.job;
+            if run.state == HookJob::Kept && run.step != HookStep::Planned && started.iter().any(older) {
+                run.state = HookJob::Removing;
+            }
+        }
+    }
+
+    /// Whether a hook of an attempt failed: it does not count as deployed then, however healthy it is.
+    pub(super) fn hook_failed(&self, attempt: &Attempt) -> bool {
+        let decides = [HookPoint::BeforeApply, HookPoint::AfterApply];
+        let failed = |run: &HookRun| {
+            let stopped = run.step == HookStep::Running && run.state != HookJob::Kept;
+            is_of(run, attempt) && decides.contains(&run.point) && (stopped || run.step == HookStep::Failed)
+        };
+        self.state.hooks.iter().any(failed)
+    }
+
+    /// An attempt has succeeded: what ran for older ones is not needed any more.
+    pub(super) fn hooks_after_success(&mut self, attempt: &Attempt) {
+        match attempt.goal {
+            Goal::Rollback => {
+                self.start_hooks(|run| is_of(run, attempt) && run.point == HookPoint::OnRollback);
+            }
+            Goal::Deploy => {
+                for run in &mut self.state.hooks {
+                    if !is_of(run, attempt) && run.state == HookJob::Kept {
+                        run.state = HookJob::Removing;
+                    }
+                }
+            }
+            Goal::Refresh => {}
+        }
+    }
+
+    /// An attempt has failed: its own hooks are stopped, and those for this case run.
+    pub(super) fn hooks_after_failure(&mut self, attempt: &Attempt) {
+        if attempt.goal != Goal::Deploy {
+            return;
+        }
+        for run in &mut self.state.hooks {
+            let stops = is_of(run, attempt)
+                && run.step == HookStep::Running
+                && matches!(run.point, HookPoint::BeforeApply | HookPoint::AfterApply);
+            if stops && run.state == HookJob::Kept {
+                run.state = HookJob::Removing;
+            }
+        }
+        self.start_hooks(|run| is_of(run, attempt) && run.point == HookPoint::OnFailure);
+    }
+
+    /// Deletes the Jobs of all hooks of a Delivery that is being deleted. Answers whether they are gone, or will never
+    /// be.
+    pub(super) fn delete_hooks(&mut self) -> bool {
+        self.note_hooks();
+        for run in &mut self.state.hooks {
+            if run.state == HookJob::Kept {
+                run.state = HookJob::Removing;
+            }
+        }
+        self.state.hooks.retain(|run| run.step != HookStep::Planned && run.state != HookJob::Gone);
+        if self.state.hooks.is_empty() {
+            return true;
+        }
+        if let Some(refusal) = self.seen.hooks.stuck.as_ref().filter(|refusal| !refusal.transient) {
+            let message =
+                format!("{} Jobs of hooks stay: {}", self.state.hooks.len(), refusal.problem.message);
+            self.notify(true, "Orphaned", &refusal.problem.object, message);
+            self.state.hooks.clear();
+            return true;
+        }
+        self.remove_hooks();
+        false
+    }
+}
+
+/// What an attempt waits for besides health: the hook that runs.
+pub fn running<'s>(hooks: &'s [HookRun], attempt: &Attempt) -> Option<&'s HookRun> {
+    hooks.iter().find(|run| is_of(run, attempt) && run.step == HookStep::Running)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::tests::{World, revision};
+    use super::super::{RollbackMode, stamp};
+    use super::*;
+    use crate::api::delivery::Phase;
+    use crate::core::manifest::Manifest;
+    use crate::core::tree::Origin;
+    use serde_json::json;
+
+    fn hook(name: &str, points: &[HookPoint]) -> Hook {
+        let value =
+            json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": "shop"}});
+        Hook {
+            manifest: Manifest::new(value, Origin::default()).unwrap(),
+            points: points.to_vec(),
+            delete: vec![HookDelete::BeforeHookCreation],
+            wave: 0,
+        }
+    }
+
+    fn with(hooks: Vec<Hook>) -> World {
+        let mut world = World::deployed(&["web"]);
+        world.hooks = hooks;
+        world
+    }
+
+    /// Ends the Jobs that run.
+    fn end(world: &mut World, well: bool) {
+        for (_, job) in world.seen.hooks.jobs.iter_mut() {
+            if let JobSeen::Running(uid) = job {
+                let problem = Problem {
+                    reason: FAILED.into(),
+                    object: "Job shop/it".into(),
+                    message: "no luck".into(),
+                };
+                *job = match well {
+                    true => JobSeen::Succeeded(uid.clone()),
+                    false => JobSeen::Failed(uid.clone(), problem),
+                };
+            }
+        }
+        world.settle();
+    }
+
+    fn steps(world: &World) -> Vec<(HookPoint, HookStep)> {
+        world.state.hooks.iter().map(|run| (run.point, run.step)).collect()
+    }
+
+    #[test]
+    fn before_and_after_an_apply_hooks_run_once_whatever_dies() {
+        let mut world =
+            with(vec![hook("migrate", &[HookPoint::BeforeApply]), hook("test", &[HookPoint::AfterApply])]);
+        world.push("b", &["web"]);
+        world.settle();
+        assert_eq!(world.started, ["before-apply migrate b"]);
+        assert_eq!((world.phase(), world.runs()), (Phase::Applying, vec!["web=a".to_owned()]));
+        let (_, _, message) = world.condition("Ready");
+        assert!(message.contains("(before-apply) runs"), "{message}");
+        world.crash();
+        world.settle();
+        assert_eq!(world.started.len(), 1);
+        end(&mut world, true);
+        assert_eq!(world.started, ["before-apply migrate b", "after-apply test b"]);
+        assert_eq!((world.phase(), world.runs()), (Phase::Waiting, vec!["web=b".to_owned()]));
+        world.crash();
+        world.settle();
+        end(&mut world, true);
+        assert_eq!(world.phase(), Phase::Ready);
+        world.crash();
+        world.pass(100_000);
+        assert_eq!(world.started.len(), 2);
+        // The Jobs stay until the hooks run again; then they go first.
+        assert_eq!(world.state.hooks.len(), 2);
+        world.push("c", &["web"]);
+        world.settle();
+        assert_eq!(steps(&world).iter().filter(|(p, _)| *p == HookPoint::BeforeApply).count(), 1);
+        end(&mut world, true);
+        end(&mut world, true);
+        assert_eq!((world.phase(), world.state.hooks.len()), (Phase::Ready, 2));
+        assert!(world.state.hooks.iter().all(|run| run.revision == revision("c")));
+        assert_eq!(world.seen.hooks.jobs.len(), 2, "those of b are gone");
+    }
+
+    #[test]
+    fn a_hook_that_fails_before_the_apply_leaves_what_runs_and_holds_the_revision() {
+        let mut world =
+            with(vec![hook("migrate", &[HookPoint::BeforeApply]), hook("tell", &[HookPoint::OnFailure])]);
+        world.push("b", &["web"]);
+        world.settle();
+        end(&mut world, false);
+        assert_eq!((world.phase(), world.runs()), (Phase::Held, vec!["web=a".to_owned()]));
+        assert_eq!(world.applied, ["a", "a"], "b was never applied");
+        assert_eq!(world.state.held.as_ref().unwrap().problem.reason, FAILED);
+        assert_eq!(world.started, ["before-apply migrate b", "on-failure tell b"]);
+        // That it fails as well changes nothing, and is told.
+        end(&mut world, false);
+        assert_eq!(world.phase(), Phase::Held);
+        assert!(
+            world
+                .notices
+                .iter()
+                .any(|n| n.warning && n.reason == FAILED && n.message.contains("on-failure of"))
+        );
+        // The failed one is there to be looked at until a newer revision has done better.
+        assert_eq!(world.state.hooks.len(), 2);
+        world.push("c", &["web"]);
+        world.settle();
+        end(&mut world, true);
+        assert_eq!(world.phase(), Phase::Ready);
+        assert!(world.state.hooks.iter().all(|run| run.revision == revision("c")));
+    }
+
+    #[test]
+    fn a_hook_that_fails_after_the_apply_rolls_back_and_what_came_back_tells_so() {
+        let mut world =
+            with(vec![hook("test", &[HookPoint::AfterApply]), hook("undo", &[HookPoint::OnRollback])]);
+        world.push("b", &["web", "more"]);
+        world.settle();
+        assert_eq!(world.runs(), ["more=b", "web=b"]);
+        end(&mut world, false);
+        assert_eq!((world.phase(), world.runs()), (Phase::Held, vec!["web=a".to_owned()]));
+        assert_eq!(world.started, ["after-apply test b", "on-rollback undo a"]);
+        end(&mut world, true);
+        assert!(
+            world.notices.iter().any(|n| n.reason == "HookSucceeded" && n.message.contains("on-rollback of"))
+        );
+        world.crash();
+        world.pass(100_000);
+        assert_eq!(world.started.len(), 2);
+    }
+
+    #[test]
+    fn hooks_of_one_point_run_in_waves() {
+        let late = Hook { wave: 1, ..hook("late", &[HookPoint::BeforeApply]) };
+        let mut world =
+            with(vec![late, hook("a", &[HookPoint::BeforeApply]), hook("b", &[HookPoint::BeforeApply])]);
+        world.push("b", &["web"]);
+        world.settle();
+        assert_eq!(world.started, ["before-apply a b", "before-apply b b"]);
+        end(&mut world, true);
+        assert_eq!(world.started.len(), 3);
+        end(&mut world, true);
+        assert_eq!(world.phase(), Phase::Ready);
+    }
+
+    #[test]
+    fn jobs_go_when_their_policy_says_so_and_are_not_run_again_for_that() {
+        let policy = |delete| Hook { delete: vec![delete], ..hook("it", &[HookPoint::BeforeApply]) };
+        let mut world = with(vec![policy(HookDelete::HookSucceeded)]);
+        world.push("b", &["web"]);
+        world.slow.insert("b".into());
+        world.settle();
+        end(&mut world, true);
+        world.pass(10);
+        assert_eq!((world.phase(), world.seen.hooks.jobs.len()), (Phase::Waiting, 0));
+        world.crash();
+        world.settle();
+        world.slow.clear();
+        world.settle();
+        assert_eq!((world.phase(), world.started.len(), world.state.hooks.len()), (Phase::Ready, 1, 0));
+        let mut world = with(vec![policy(HookDelete::HookFailed)]);
+        world.push("b", &["web"]);
+        world.settle();
+        end(&mut world, false);
+        assert_eq!((world.phase(), world.seen.hooks.jobs.len()), (Phase::Held, 0));
+    }
+
+    #[test]
+    fn a_hook_has_the_time_of_its_revision_and_a_newer_commit_gets_through() {
+        let mut world = with(vec![hook("migrate", &[HookPoint::BeforeApply])]);
+        world.push("b", &["web"]);
+        world.settle();
+        world.pass(301);
+        assert_eq!(world.phase(), Phase::Held);
+        assert!(world.state.held.as_ref().unwrap().problem.message.contains("was not done within 5m"));
+        assert!(world.seen.hooks.jobs.is_empty(), "it is stopped");
+        world.push("c", &["web"]);
+        world.settle();
+        world.now += jiff::SignedDuration::from_secs(1);
+        world.push("d", &["web"]);
+        world.settle();
+        assert_eq!(world.started[1..], ["before-apply migrate c", "before-apply migrate d"]);
+        assert_eq!(world.seen.hooks.jobs.len(), 1, "that of c is gone");
+        end(&mut world, true);
+        assert_eq!((world.phase(), world.runs()), (Phase::Ready, vec!["web=d".to_owned()]));
+    }
+
+    #[test]
+    fn a_first_revision_whose_hook_failed_does_not_count_until_a_person_has_it_tried_again() {
+        let mut world = World::new();
+        world.hooks = vec![hook("test", &[HookPoint::AfterApply])];
+        world.push("a", &["web"]);
+        world.settle();
+        end(&mut world, false);
+        world.pass(100_000);
+        assert_eq!((world.phase(), world.started.len()), (Phase::Failed, 1), "healthy as it is");
+        assert_eq!(world.condition("Stalled").1, FAILED);
+        world.now += jiff::SignedDuration::from_secs(1);
+        world.seen.reconcile = Some("now".into());
+        world.settle();
+        assert_eq!(world.started.len(), 2);
+        end(&mut world, true);
+        assert_eq!((world.phase(), world.state.hooks.len()), (Phase::Ready, 1));
+    }
+
+    #[test]
+    fn one_that_somebody_deletes_has_failed_and_new_settings_are_a_new_revision() {
+        let mut world = with(vec![hook("migrate", &[HookPoint::BeforeApply])]);
+        world.push("b", &["web"]);
+        world.settle();
+        world.seen.hooks.jobs.values_mut().for_each(|job| *job = JobSeen::Absent);
+        world.settle();
+        assert_eq!(world.phase(), Phase::Held);
+        assert!(world.state.held.as_ref().unwrap().problem.message.contains("was deleted"));
+        // New settings while it is held render what runs, and that has run its hooks.
+        let rotated = crate::api::delivery::Revision { settings: "s2".into(), ..revision("b") };
+        world.seen.target = super::super::Target::Known(rotated);
+        world.settle();
+        assert_eq!((world.phase(), world.started.len()), (Phase::Held, 1));
+        world.push("c", &["web"]);
+        world.settle();
+        end(&mut world, true);
+        let settings = crate::api::delivery::Revision { settings: "s3".into(), ..revision("c") };
+        world.now += jiff::SignedDuration::from_secs(1);
+        world.seen.target = super::super::Target::Known(settings);
+        world.settle();
+        assert_eq!(world.started.len(), 3);
+        end(&mut world, true);
+        assert_eq!(world.phase(), Phase::Ready);
+    }
+
+    #[test]
+    fn a_deleted_delivery_takes_the_jobs_of_its_hooks_along() {
+        let mut world =
+            with(vec![hook("test", &[HookPoint::AfterApply]), hook("x", &[HookPoint::OnFailure])]);
+        world.spec.rollback = RollbackMode::Off;
+        world.push("b", &["web"]);
+        world.settle();
+        world.seen.deleting = true;
+        world.settle();
+        assert!(world.gone && world.cluster.is_empty() && world.seen.hooks.jobs.is_empty());
+        assert!(!stamp(world.now).is_empty());
+    }
+}
