@@ -59,6 +59,7 @@ async fn is_back(world: &World, name: &str, uid: &Value) {
 #[tokio::test]
 async fn for_a_minute_in_the_middle_of_everything() {
     let cluster = Cluster::own();
+    let controllers = cluster.be_patient_with_nodes();
 
     // At rest.
     let files = [("shop/a.yaml", &*config_map("a", "1")), ("shop/b.yaml", &*config_map("b", "1"))];
@@ -150,6 +151,6 @@ async fn for_a_minute_in_the_middle_of_everything() {
     assert_eq!(status.effective.unwrap().commit, last);
     assert_eq!(status.held.unwrap().problem.reason, "Timeout");
 
-    drop((resting, deploying, waiting, returning, hopeless, pods, again));
+    drop((resting, deploying, waiting, returning, hopeless, controllers, pods, again));
     cluster.stop();
 }

@@ -157,6 +157,14 @@ impl Cluster {
         self.kill("kwok", "Watch nodes")
     }
 
+    /// Has the controllers leave a node alone that was not heard of for a while: its pods would be called unready, and
+    /// what plays them would not take that back.
+    pub fn be_patient_with_nodes(&self) -> Restarted {
+        let mut stopped = self.kill("kube-controller-manager", "Serving securely");
+        stopped.args.push("--node-monitor-grace-period=1h".into());
+        stopped.start()
+    }
+
     /// Kills a component; `runs` is what it logs when it runs.
     fn kill(&self, component: &str, runs: &'static str) -> Stopped {
         let args = self.process(component)["args"].as_array().unwrap().clone();
@@ -396,10 +404,11 @@ impl Drop for Space {
 pub const TEST_AGENT: &str = "windlass-test";
 
 fn request(method: &str, path: &str, body: &Value) -> http::Request<Vec<u8>> {
-    let kind = match method {
-        "PATCH" if body.is_array() => "application/json-patch+json",
-        "PATCH" => "application/merge-patch+json",
-        _ => "application/json",
+    let (method, kind) = match method {
+        "APPLY" => ("PATCH", "application/apply-patch+yaml"),
+        "PATCH" if body.is_array() => (method, "application/json-patch+json"),
+        "PATCH" => (method, "application/merge-patch+json"),
+        _ => (method, "application/json"),
     };
     let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
     http::Request::builder()
@@ -411,7 +420,7 @@ fn request(method: &str, path: &str, body: &Value) -> http::Request<Vec<u8>> {
         .unwrap()
 }
 
-/// A raw request (a PATCH with an array is a JSON patch, otherwise a merge patch); fails the test if refused.
+/// A raw request (a PATCH with an array is a JSON patch, otherwise a merge patch; APPLY is a server-side apply); fails the test if refused.
 pub async fn send(client: &kube::Client, method: &str, path: &str, body: &Value) -> Value {
     match try_send(client, method, path, body).await {
         Ok(value) => value,
