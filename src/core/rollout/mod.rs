@@ -16,6 +16,7 @@
 mod bake;
 #[cfg(test)]
 mod bake_tests;
+mod deadline;
 pub mod dependencies;
 mod except;
 #[cfg(test)]
@@ -164,6 +165,8 @@ pub struct Observation {
     pub pruned: Option<Pruned>,
     /// The health of the objects in the inventory that are not stale.
     pub health: Health,
+    /// Since when the objects are seen without a gap, where that is known.
+    pub seen_since: Option<Timestamp>,
     /// How many of these objects differ from what was applied.
     pub drifted: usize,
     /// The inventory after what drifted was written back; shown once.
@@ -312,7 +315,7 @@ pub enum Action {
     /// Write back what drifted.
     Correct(Revision),
     /// See to it that Git has a commit that takes the held one back; answer with [`Reverted`].
-    Revert(Held),
+    Revert(Box<Held>),
     /// Keep this commit in the mirror, whatever happens to the branch.
     Keep(Revision),
     /// Tell people.
@@ -321,6 +324,29 @@ pub enum Action {
     RemoveFinalizer,
     /// Look again at this time, if nothing happens before.
     Wake(Timestamp),
+}
+
+impl Action {
+    /// The action in two words at most, such as `Apply Rollback`.
+    pub fn name(&self) -> String {
+        match self {
+            Action::Prepare(_, goal) => format!("Prepare {goal:?}"),
+            Action::Apply(_, goal) => format!("Apply {goal:?}"),
+            Action::Prune => "Prune".into(),
+            Action::PruneAll => "PruneAll".into(),
+            Action::OrphanAll => "OrphanAll".into(),
+            Action::RemoveLate(_) => "RemoveLate".into(),
+            Action::Revert(_) => "Revert".into(),
+            Action::RunHook(_) => "RunHook".into(),
+            Action::RemoveHooks(_) => "RemoveHooks".into(),
+            Action::Evict(_) => "Evict".into(),
+            Action::Correct(_) => "Correct".into(),
+            Action::Keep(_) => "Keep".into(),
+            Action::Notify(notice) => format!("Notify {}", notice.reason),
+            Action::RemoveFinalizer => "RemoveFinalizer".into(),
+            Action::Wake(_) => "Wake".into(),
+        }
+    }
 }
 
 /// A Kubernetes event on the Delivery, and on the object concerned.

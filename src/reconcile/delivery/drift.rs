@@ -248,7 +248,7 @@ pub async fn correct(
                 planned.act = Act::Update { uid: uid.clone(), release: Vec::new() };
             }
         }
-        let stopping = || scope.daemon.is_stopping();
+        let stopping = || !scope.daemon.may_write();
         let healthy = |_: &Work, _: &[ObjectId]| Health::Healthy;
         match super::apply::run(&planner, &mut work, healthy, || false, stopping).await {
             ApplyEnd::Failed(refusal) => Err(refusal),

@@ -18,10 +18,12 @@ pub mod prepare;
 pub mod prune;
 mod revert;
 pub mod settings;
+mod sight;
 mod words;
 pub mod work;
 
 use super::daemon::{Daemon, lock};
+use super::fault;
 use super::live::Kept;
 use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Revision};
 use crate::api::{Delivery, DeliveryStatus, names};
@@ -51,6 +53,9 @@ const DRIFT_RETRY: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 
 /// However short the interval is, nothing is compared in full more often.
 const SHORTEST_INTERVAL: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
+
+/// How soon it is known whether a Lease that could not be renewed is still ours.
+const LEASE_RETRY: Duration = Duration::from_secs(1);
 
 /// How soon settings that could not be read are read again.
 const SETTINGS_RETRY: Duration = Duration::from_secs(15);
@@ -244,6 +249,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
         if daemon.is_stopping() {
             return Ok(None);
         }
+        // It may be another's by now: that is known soon.
+        if !daemon.may_write() {
+            return Ok(Some(LEASE_RETRY));
+        }
         log_revision(&daemon, &delivery, &mut logged);
         let access = daemon.access(&delivery, &mut memory);
         let before = delivery.status.clone().unwrap_or_default();
@@ -291,8 +300,11 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
         }
         if let Some(status) = written {
             tracing::debug!(phase = ?status.phase, "status");
+            let place = place_of(&status);
+            fault::place(|| format!("before status {place}"));
             match finish::write_status(&daemon, &delivery, status, &mut memory).await {
                 Ok(new) => {
+                    fault::place(|| format!("after status {place}"));
                     memory.worded_at = Some(now);
                     daemon.count_deployment(&before, &new);
                     log_revision(&daemon, &new, &mut logged);
@@ -312,7 +324,11 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
         let scope = Scope::new(&daemon, &delivery, access);
         let mut again = false;
         for action in decision.actions {
-            match perform(&scope, &mut memory, action).await {
+            let place = action.name();
+            fault::place(|| format!("before {place}"));
+            let next = perform(&scope, &mut memory, action).await;
+            fault::place(|| format!("after {place}"));
+            match next {
                 Next::Done => {}
                 Next::Again => again = true,
                 Next::Wake(at) => wake = Some(wake.map_or(at, |w| w.min(at))),
@@ -351,6 +367,14 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
         }
     }
     Ok(Some(Duration::from_millis(100)))
+}
+
+/// A status by what is under way, or by its phase.
+fn place_of(status: &DeliveryStatus) -> String {
+    match &status.attempt {
+        Some(attempt) => format!("{:?} {:?}", attempt.goal, attempt.step),
+        None => format!("{:?}", status.phase),
+    }
 }
 
 /// The newer of what the watch shows and what we wrote last. Versions of one kind of object can be compared as numbers.
@@ -487,7 +511,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                         observe::health(scope, &some, Some(work), pods)
                     };
                     let superseded = || scope.daemon.commit_moved(scope.delivery, memory);
-                    apply::run(&planner, &mut work, healthy, superseded, || scope.daemon.is_stopping()).await
+                    apply::run(&planner, &mut work, healthy, superseded, || !scope.daemon.may_write()).await
                 }
             };
             let end = match end {
@@ -497,7 +521,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             };
             let now = scope.daemon.now();
             memory.awaited.extend(work.written.iter().map(|(id, w)| (id.clone(), (w.resource_version, now))));
-            work.end = Some((end, now));
+            // Broken off, it is no result: should the Lease be ours still, it goes on from there.
+            work.end = scope.daemon.may_write().then_some((end, now));
             memory.work = Some(work);
         }
         Action::Prune => {

@@ -22,6 +22,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
     let target = if deleting { Target::Unknown } else { target(scope, memory).await };
     let dependencies = super::depends::look(scope, memory);
     note_shown(scope, memory);
+    super::sight::note(scope, memory, &status.inventory);
     let hooks = super::hooks::observe(scope, memory, status).await;
     let annotations = scope.delivery.annotations();
     let reverted = memory.reverting.answer();
@@ -35,7 +36,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
     } else {
         self::health(scope, &status.inventory, None, &memory.pods)
     };
-    let health = without_secrets(health, memory);
+    let health = super::sight::through(memory, without_secrets(health, memory));
     Observation {
         deleting,
         target,
@@ -46,6 +47,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         applied: memory.work.as_ref().and_then(applied),
         pruned: memory.pruned.clone(),
         health,
+        seen_since: memory.seen_since,
         drifted: memory.drift.count(),
         corrected: memory.drift.corrected.clone(),
         late: super::late::seen(scope, memory, status),
