@@ -16,6 +16,7 @@
 pub mod dependencies;
 pub mod hooks;
 mod next;
+mod quiet;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,9 @@ use crate::api::delivery::{
 use crate::api::dependency::Waiting;
 use crate::api::hook::HookRun;
 use jiff::{SignedDuration, Timestamp};
+
+/// The reason of [`Health::Progressing`] while all that is waited for is that somebody looks at what was written.
+pub const NOT_OBSERVED: &str = "NotObserved";
 
 /// How many entries of history are kept.
 pub const HISTORY: usize = 10;
