@@ -102,6 +102,7 @@ mod tests {
                 outcome: *outcome,
                 at: String::new(),
                 problem: None,
+                except: Vec::new(),
             })
             .collect();
         let effective = history.iter().find(|h| h.revision.commit == now).map(|h| h.revision.clone());
@@ -131,6 +132,7 @@ mod tests {
             revision: revision("eeeee", "4"),
             problem: Problem::default(),
             since: String::new(),
+            revert: None,
         });
         assert!(said(&status, None).contains("is held already"));
         assert!(said(&DeliveryStatus::default(), None).contains("nothing else was deployed"));

@@ -125,6 +125,12 @@ impl World {
         self.start();
     }
 
+    /// Loses the daemon's cache, as a new machine would. The daemon must not run.
+    pub fn lose_cache(&self) {
+        assert!(self.daemon.is_none(), "the daemon runs");
+        let _ = fs::remove_dir_all(self.scratch.path().join("cache"));
+    }
+
     /// Everything that the daemon said.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()

@@ -56,6 +56,11 @@ impl Seen {
         self.looked.values().filter(|(_, d)| d.is_some()).count()
     }
 
+    /// Whether an object is known to differ.
+    pub fn differs(&self, id: &ObjectId) -> bool {
+        self.looked.get(id).is_some_and(|(_, drifted)| drifted.is_some())
+    }
+
     fn objects(&self) -> Vec<DriftedObject> {
         self.looked.values().filter_map(|(_, d)| d.clone()).collect()
     }
