@@ -139,11 +139,6 @@ impl History {
         Maker { random: fastrand::Rng::with_seed(seed), value: 0 }.history(seed)
     }
 
-    /// When the last step happens.
-    pub fn end(&self) -> u64 {
-        self.steps.iter().map(|s| s.at).max().unwrap_or(0)
-    }
-
     /// Histories that are a little simpler, the largest cuts first.
     pub fn simpler(&self) -> Vec<History> {
         let mut all = Vec::new();

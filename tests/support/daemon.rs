@@ -116,12 +116,11 @@ impl World {
     /// Waits until the daemon has ended by itself. Answers how.
     pub async fn wait_ended(&mut self, what: &str) -> ExitStatus {
         let mut child = self.daemon.take().unwrap();
-        let ended = wait_until(what, LIMIT, || {
+        wait_until(what, LIMIT, || {
             let ended = child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned());
             async { ended }
         })
-        .await;
-        ended
+        .await
     }
 
     /// The daemon that runs, to be ended by whoever takes it.

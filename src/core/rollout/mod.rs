@@ -25,6 +25,7 @@ mod first;
 pub mod hooks;
 pub mod late;
 mod next;
+mod quiet;
 mod revert;
 pub mod status;
 #[cfg(test)]
@@ -41,6 +42,9 @@ use crate::api::delivery::{
 use crate::api::dependency::Waiting;
 use crate::api::hook::HookRun;
 use jiff::{SignedDuration, Timestamp};
+
+/// The reason of [`Health::Progressing`] while all that is waited for is that somebody looks at what was written.
+pub const NOT_OBSERVED: &str = "NotObserved";
 
 /// How many entries of history are kept.
 pub const HISTORY: usize = 10;

@@ -3,7 +3,7 @@
 use super::hooks::Gate;
 use super::{
     Action, ApplyEnd, Decision, HISTORY, Health, Notice, Observation, Refusal, Spec, State, Target, back_off,
-    read_stamp, stamp,
+    quiet, read_stamp, stamp,
 };
 use crate::api::delivery::{
     Attempt, DeletionPolicy, DriftMode, Failure, FirstRevision, Goal, Held, HistoryEntry, Outcome, Problem,
@@ -11,10 +11,6 @@ use crate::api::delivery::{
 };
 use crate::api::hook::HookPoint;
 use jiff::{SignedDuration, Timestamp};
-
-/// How long a wait stays unrecorded: most revisions without pods to start are healthy within it, and a status write
-/// is saved. A crash in between repeats the apply, which then finds nothing to write.
-const QUIET: SignedDuration = SignedDuration::from_secs(2);
 
 /// How soon what a finalizer holds is looked at again at first.
 const SOON: SignedDuration = SignedDuration::from_secs(1);
@@ -379,7 +375,8 @@ impl Machine<'_> {
         if let Some(applied) = applied {
             match &applied.end {
                 ApplyEnd::Done => {
-                    let quiet_until = applied.at + QUIET;
+                    let quiet_until =
+                        quiet::until(applied.at, &self.seen.health, read_stamp(&attempt.deadline));
                     let settled = !matches!(self.seen.health, Health::Unknown | Health::Progressing(_));
                     if settled || quiet_until <= self.now {
                         self.state.inventory = applied.inventory.clone();

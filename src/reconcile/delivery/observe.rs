@@ -6,8 +6,8 @@ use super::{Scope, settings};
 use crate::api::delivery::{DeliveryStatus, InventoryEntry, Problem, Revision};
 use crate::api::names;
 use crate::core::digest;
-use crate::core::health::Status;
-use crate::core::rollout::{Applied, Health, Observation, Prepared, Target};
+use crate::core::health::{Status, is_unobserved};
+use crate::core::rollout::{Applied, Health, NOT_OBSERVED, Observation, Prepared, Target};
 use crate::reconcile::live::version;
 use crate::reconcile::sources::{Fetched, Store};
 use crate::render;
@@ -307,11 +307,15 @@ fn health_of(scope: &Scope<'_>, entry: &InventoryEntry, work: Option<&Work>, pod
         Status::Degraded => Health::Degraded(problem("Degraded", &verdict.message)),
         Status::Missing => Health::Degraded(problem("Missing", &verdict.message)),
         _ => {
-            let message = match pods.waits_for(&id) {
-                Some(waits) => format!("{}; {waits}", verdict.message),
-                None => verdict.message.clone(),
-            };
-            Health::Progressing(problem("Progressing", &message))
+            if let Some(waits) = pods.waits_for(&id) {
+                return Health::Progressing(problem("Progressing", &format!("{}; {waits}", verdict.message)));
+            }
+            // What was just written and is not shown yet was looked at by nobody either.
+            let shown = live.as_ref().filter(|l| written.is_none_or(|w| version(l) >= w.resource_version));
+            let looked_at =
+                shown.is_some_and(|l| !l.kept.workload.as_ref().is_some_and(|w| is_unobserved(w)));
+            let reason = if work.is_some() && !looked_at { NOT_OBSERVED } else { "Progressing" };
+            Health::Progressing(problem(reason, &verdict.message))
         }
     }
 }

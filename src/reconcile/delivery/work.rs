@@ -17,8 +17,8 @@ use std::sync::Arc;
 /// The need of a watch, and the namespaces that it is needed for.
 pub type InNamespaces = (BTreeSet<String>, Interest);
 
-/// What a bundle was rendered by: the generation of the spec, and the revision.
-pub type RenderedBy = (Option<i64>, Revision);
+/// A bundle, with the generation of the spec and the revision that it was rendered from.
+pub type Rendered = ((Option<i64>, Revision), Arc<Bundle>);
 
 /// What the daemon remembers of a Delivery.
 #[derive(Default)]
@@ -32,7 +32,7 @@ pub struct Memory {
     /// The revision being worked on.
     pub work: Option<Work>,
     /// The bundle of the last good revision while another one is put in place.
-    pub previous: Option<(RenderedBy, Arc<Bundle>)>,
+    pub previous: Option<Rendered>,
     /// Why preparing failed; shown to the machine once.
     pub refused: Option<(Revision, Refusal, Timestamp)>,
     /// What was written for a revision whose plan met something unexpected and is made anew.
