@@ -52,6 +52,9 @@ const DRIFT_RETRY: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 /// However short the interval is, nothing is compared in full more often.
 const SHORTEST_INTERVAL: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 
+/// How soon a Delivery that is deleted looks again whether those that depend on it are gone.
+const DEPENDENT: jiff::SignedDuration = jiff::SignedDuration::from_millis(500);
+
 /// How soon settings that could not be read are read again.
 const SETTINGS_RETRY: Duration = Duration::from_secs(15);
 
@@ -269,6 +272,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             }
             pods::follow(&scope, &mut memory, &before);
             let seen = observe::observe(&scope, &mut memory, &before).await;
+            // The watch may still show one that has gone, and wakes nobody when it does not any more. Nothing is asked.
+            if seen.dependent.is_some() {
+                wake = Some(wake.map_or(now + DEPENDENT, |w| w.min(now + DEPENDENT)));
+            }
             let spec = scope.spec();
             decision = next(&spec, &State::from(&before), &seen, now);
             let status =
