@@ -57,6 +57,9 @@ const SHORTEST_INTERVAL: jiff::SignedDuration = jiff::SignedDuration::from_secs(
 /// How soon it is known whether a Lease that could not be renewed is still ours.
 const LEASE_RETRY: Duration = Duration::from_secs(1);
 
+/// How soon a Delivery that is deleted looks again whether those that depend on it are gone.
+const DEPENDENT: jiff::SignedDuration = jiff::SignedDuration::from_millis(500);
+
 /// How soon settings that could not be read are read again.
 const SETTINGS_RETRY: Duration = Duration::from_secs(15);
 
@@ -276,6 +279,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             }
             pods::follow(&scope, &mut memory, &before);
             let seen = observe::observe(&scope, &mut memory, &before).await;
+            // The watch may still show one that has gone, and wakes nobody when it does not any more. Nothing is asked.
+            if seen.dependent.is_some() {
+                wake = Some(wake.map_or(now + DEPENDENT, |w| w.min(now + DEPENDENT)));
+            }
             let spec = scope.spec();
             decision = next(&spec, &State::from(&before), &seen, now);
             let status =
