@@ -299,7 +299,7 @@ pub enum Action {
     /// Write what differs, in waves; answer with [`Applied`].
     Apply(Revision, Goal),
     /// Make sure that the Job of a hook runs; what becomes of it is seen in [`Hooks`].
-    RunHook(HookRun),
+    RunHook(Box<HookRun>),
     /// Delete the Jobs of hooks; answer in [`Hooks`].
     RemoveHooks(Vec<HookRun>),
     /// Remove the stale objects of the inventory (release those that were adopted); answer with [`Pruned`].

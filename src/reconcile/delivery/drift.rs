@@ -37,6 +37,8 @@ const VALUE: usize = 256;
 pub struct Seen {
     /// What was found out about objects whose digest is not the one that we left, by the digest that was looked at.
     looked: BTreeMap<ObjectId, (String, Option<DriftedObject>)>,
+    /// When the silence of a watch about what we wrote begins to mean something.
+    silent_at: Option<Timestamp>,
     /// Whether the watches have shown all objects, so that what does not differ is in sync.
     complete: bool,
     /// The inventory after a correction; shown to the machine once.
@@ -61,6 +63,11 @@ impl Seen {
         self.looked.get(id).is_some_and(|(_, drifted)| drifted.is_some())
     }
 
+    /// When to look again at what was written and not shown since.
+    pub fn looks_again(&self) -> Option<Timestamp> {
+        self.silent_at
+    }
+
     fn objects(&self) -> Vec<DriftedObject> {
         self.looked.values().filter_map(|(_, d)| d.clone()).collect()
     }
@@ -77,6 +84,7 @@ pub async fn look(
     let now = scope.daemon.now();
     let mut differ: BTreeMap<ObjectId, (String, &InventoryEntry)> = BTreeMap::new();
     let mut complete = true;
+    let mut silent_at: Option<Timestamp> = None;
     if mode != DriftMode::Ignore {
         for entry in inventory.iter().filter(|e| !e.stale && e.uid.is_some()) {
             let id = entry.id();
@@ -85,6 +93,7 @@ pub async fn look(
                 let shown = live.as_ref().is_some_and(|l| version(l) >= *written);
                 if !shown && *at + LAG > now {
                     complete = false;
+                    silent_at = Some(silent_at.map_or(*at + LAG, |s| s.min(*at + LAG)));
                     continue;
                 }
                 memory.awaited.remove(&id);
@@ -108,6 +117,7 @@ pub async fn look(
         }
     }
     memory.drift.complete = complete;
+    memory.drift.silent_at = silent_at;
     memory.drift.looked.retain(|id, (mark, _)| differ.get(id).is_some_and(|(m, _)| m == mark));
     let new: Vec<_> = differ.into_iter().filter(|(id, _)| !memory.drift.looked.contains_key(id)).collect();
     if new.is_empty() {

@@ -272,9 +272,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
                 let effective = effective.clone();
                 let looked = drift::look(&scope, &mut memory, &effective, &before.inventory).await;
                 let told = drift::report(&scope, &mut memory, &effective).await;
-                if !(looked && told) {
-                    wake = Some(now + DRIFT_RETRY);
-                }
+                wake = if looked && told { memory.drift.looks_again() } else { Some(now + DRIFT_RETRY) };
             }
             pods::follow(&scope, &mut memory, &before);
             let seen = observe::observe(&scope, &mut memory, &before).await;
@@ -287,9 +285,11 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             let generation = delivery.metadata.generation.unwrap_or_default();
             standing = dependencies::standing(&spec, &decision.state, &seen, generation);
             // What is about to be found out is written together with what it led to. A failure that was cleared is lost
-            // without harm.
+            // without harm; one that is new must be written, or it would be found out again and again.
             let begun = |state: &State| (state.attempt.clone(), state.held.clone(), state.effective.clone());
-            let finding_out = begun(&decision.state) == begun(&State::from(&before))
+            let told = decision.state.failure.is_none() || decision.state.failure == before.failure;
+            let finding_out = told
+                && begun(&decision.state) == begun(&State::from(&before))
                 && decision.actions.iter().any(|a| matches!(a, Action::Prepare(..)));
             written = (!finding_out && words::must_write(&before, &status, words_at <= now))
                 .then_some(status.clone());

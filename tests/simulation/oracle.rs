@@ -1,0 +1,512 @@
+//! What must hold, written down as somebody who sees everything would check it.
+
+use super::gate::Call;
+use super::git::Remote;
+use super::history::{History, Setup};
+use super::model::Cluster;
+use super::things::{Key, Kind, max_unavailable};
+use super::world::{INSTALLATION, Life, TEAM, World};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use windlass::api::names;
+
+/// Something that must hold and did not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Violation {
+    /// Which promise.
+    pub promise: Promise,
+    /// What was seen.
+    pub what: String,
+}
+
+/// What must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Promise {
+    /// Once quiet, no object that only a failed commit created is left.
+    NothingIsLeft,
+    /// Once quiet, every field that the effective bundle names has its value.
+    FieldsHold,
+    /// What was only adopted is not deleted.
+    AdoptedStays,
+    /// A held revision is not applied again.
+    HeldStaysHeld,
+    /// Healthy pods serve at all times.
+    PodsServe,
+    /// A newer commit is acted on at once.
+    NewerGoesFirst,
+    /// Nothing outside the inventory is deleted.
+    OnlyInventory,
+    /// Every run ends.
+    Ends,
+    /// A daemon deletes only what it has seen, not what took its place.
+    NothingUnseen,
+    /// Once quiet, Git's newest commit runs, or it is said why not.
+    GitWins,
+}
+
+impl std::fmt::Display for Promise {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+fn violated(promise: Promise, what: impl Into<String>) -> Option<Violation> {
+    Some(Violation { promise, what: what.into() })
+}
+
+/// How soon a newer commit must show in status when nothing goes wrong, in milliseconds.
+const AT_ONCE: u64 = 20_000;
+
+/// What was seen, as far as the promises need it.
+pub struct Oracle {
+    setups: Vec<Setup>,
+    labels: Vec<String>,
+    /// What a daemon made and is still there, by uid: what it is, and for which Delivery.
+    made: BTreeMap<String, (Key, Option<usize>)>,
+    /// What people made.
+    stood: BTreeSet<String>,
+    /// What a good revision of a Delivery had.
+    good: BTreeSet<(usize, Key)>,
+    /// All that ever stood in an inventory.
+    inventoried: HashSet<(Key, Option<String>)>,
+    /// Objects whose labels people changed.
+    relabelled: BTreeSet<Key>,
+    /// The commit that is held, by Delivery.
+    held: BTreeMap<usize, String>,
+    /// The status that was written last.
+    status: BTreeMap<usize, Value>,
+    deleting: BTreeSet<usize>,
+    /// How many pods must serve.
+    guaranteed: BTreeMap<Key, i64>,
+    /// What each life of a daemon was shown.
+    seen: BTreeMap<(usize, u32), HashSet<String>>,
+    /// The newest commit that the daemon knows, and since when nothing kept it from acting.
+    newest: Option<(String, u64)>,
+}
+
+impl Oracle {
+    pub fn new(history: &History) -> Self {
+        let label = |d: usize| names::delivery_label(INSTALLATION, TEAM, &format!("d{d}"));
+        Oracle {
+            setups: history.deliveries.clone(),
+            labels: (0..history.deliveries.len()).map(label).collect(),
+            made: BTreeMap::new(),
+            stood: BTreeSet::new(),
+            good: BTreeSet::new(),
+            inventoried: HashSet::new(),
+            relabelled: BTreeSet::new(),
+            held: BTreeMap::new(),
+            status: BTreeMap::new(),
+            deleting: BTreeSet::new(),
+            guaranteed: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            newest: None,
+        }
+    }
+
+    /// An object was made by a person.
+    pub fn stood_there(&mut self, object: &Value) {
+        self.stood.insert(uid(object));
+    }
+
+    /// A person did something with an object: what becomes of its pods is his business.
+    pub fn person_touched(&mut self, key: &Key, relabelled: bool) {
+        self.guaranteed.remove(key);
+        if relabelled {
+            self.relabelled.insert(key.clone());
+        }
+    }
+
+    /// A person deletes a Delivery.
+    pub fn person_deleted(&mut self, d: usize) {
+        self.deleting.insert(d);
+    }
+
+    /// The label of a Delivery.
+    pub fn label(&self, d: usize) -> &str {
+        &self.labels[d]
+    }
+
+    /// A life of a daemon was shown an answer or an event.
+    pub fn shown(&mut self, life: &Life, object: &Value) {
+        let seen = self.seen.entry((life.slot, life.number)).or_default();
+        let mut take = |object: &Value| {
+            seen.insert(uid(object));
+            for entry in object["status"]["inventory"].as_array().into_iter().flatten() {
+                seen.insert(entry["uid"].as_str().unwrap_or_default().to_owned());
+            }
+        };
+        take(object);
+        for item in object["items"].as_array().into_iter().flatten() {
+            take(item);
+        }
+    }
+
+    /// A daemon polled the repository.
+    pub fn polled(&mut self, remote: &Remote, commit: &str, at: u64) {
+        let other = |d: usize, held: &str| remote.at(held, d) != remote.at(commit, d);
+        self.held.retain(|d, held| !other(*d, held));
+        if self.newest.as_ref().is_none_or(|(known, _)| known != commit) {
+            self.newest = Some((commit.to_owned(), at));
+        }
+    }
+
+    /// Something kept a daemon from acting.
+    pub fn hindered(&mut self, at: u64) {
+        if let Some((_, since)) = &mut self.newest {
+            *since = at;
+        }
+    }
+
+    /// No daemon knows anything of commits.
+    pub fn forgot(&mut self) {
+        self.newest = None;
+    }
+
+    /// Whether the newest commit was acted on, if there was time.
+    pub fn time(&self, remote: &Remote, specs: &[Option<Value>], at: u64) -> Option<Violation> {
+        let (commit, since) = self.newest.as_ref()?;
+        if at < since + AT_ONCE {
+            return None;
+        }
+        for (d, spec) in specs.iter().enumerate() {
+            let Some(delivery) = spec else { continue };
+            if self.deleting.contains(&d) || delivery["spec"]["suspend"] == true {
+                continue;
+            }
+            let status = &delivery["status"];
+            let wanted = remote.at(commit, d);
+            let named = [
+                &status["attempt"]["revision"],
+                &status["effective"],
+                &status["held"]["revision"],
+                &status["failure"]["revision"],
+            ];
+            let is_named =
+                named.iter().filter_map(|r| r["commit"].as_str()).any(|c| remote.at(c, d) == wanted);
+            let cannot = !status["failure"].is_null() && status["failure"]["revision"].is_null();
+            if !is_named && !cannot {
+                let text = format!("d{d}: {commit} is known for {} ms and not acted on", at - since);
+                return violated(Promise::NewerGoesFirst, text);
+            }
+        }
+        None
+    }
+
+    /// A daemon wrote something.
+    #[allow(clippy::too_many_arguments)]
+    pub fn written(
+        &mut self,
+        life: &Life,
+        call: &Call,
+        remote: &Remote,
+        before: Option<&Value>,
+        after: Option<&Value>,
+        status: u16,
+        _answer: &Value,
+    ) -> Option<Violation> {
+        if call.place().contains("/deliveries/") {
+            return after.and_then(|after| self.status_written(remote, before, after));
+        }
+        if call.method == "DELETE" {
+            let before = before?;
+            let left = after.filter(|a| uid(a) == uid(before));
+            let marked = |o: &Value| !o["metadata"]["deletionTimestamp"].is_null();
+            if left.is_some_and(|a| !marked(a) || marked(before)) {
+                return None;
+            }
+            return self.deleted(life, remote, before);
+        }
+        if status == 201
+            && let Some(after) = after
+            && let Some(key) = Key::of(after)
+        {
+            self.made.insert(uid(after), (key, self.owner(after)));
+        }
+        None
+    }
+
+    fn owner(&self, object: &Value) -> Option<usize> {
+        let label = object["metadata"]["labels"][names::DELIVERY_LABEL].as_str()?;
+        self.labels.iter().position(|l| l == label)
+    }
+
+    fn deleted(&mut self, life: &Life, remote: &Remote, before: &Value) -> Option<Violation> {
+        let uid = uid(before);
+        let key = Key::of(before)?;
+        let seen = self.seen.get(&(life.slot, life.number)).is_some_and(|s| s.contains(&uid));
+        if !seen {
+            return violated(
+                Promise::NothingUnseen,
+                format!("{life} deleted {key} (uid {uid}), which took the place of what it had seen"),
+            );
+        }
+        let listed = self.inventoried.contains(&(key.clone(), Some(uid.clone())))
+            || self.inventoried.contains(&(key.clone(), None));
+        if !listed {
+            return violated(
+                Promise::OnlyInventory,
+                format!("{life} deleted {key} (uid {uid}), which never stood in an inventory"),
+            );
+        }
+        let made_anew = key.0 == Kind::Job || key.1.starts_with("db");
+        let owner = self.owner(before);
+        let whose: Vec<usize> = owner.map_or((0..self.setups.len()).collect(), |d| vec![d]);
+        let going = whose.iter().any(|d| self.deleting.contains(d));
+        let was_good = (0..self.setups.len()).any(|d| self.good.contains(&(d, key.clone())));
+        if self.stood.contains(&uid) && !was_good && !made_anew && !going {
+            return violated(
+                Promise::AdoptedStays,
+                format!("{life} deleted {key} (uid {uid}), which was only adopted"),
+            );
+        }
+        let wanted = whose.iter().any(|d| {
+            let none = Value::Null;
+            let status = self.status.get(d).unwrap_or(&none);
+            let attempt = status["attempt"]["revision"]["commit"].as_str();
+            let commit = attempt.or(status["effective"]["commit"].as_str());
+            commit.and_then(|c| remote.at(c, *d)).is_some_and(|dir| dir.things.contains_key(&key))
+        });
+        if !wanted || made_anew || going {
+            self.guaranteed.remove(&key);
+        }
+        self.made.remove(&uid);
+        None
+    }
+
+    fn status_written(
+        &mut self,
+        remote: &Remote,
+        before: Option<&Value>,
+        after: &Value,
+    ) -> Option<Violation> {
+        let d: usize = after["metadata"]["name"].as_str()?.strip_prefix('d')?.parse().ok()?;
+        let none = Value::Null;
+        let (old, new) = (before.map_or(&none, |b| &b["status"]), &after["status"]);
+        for entry in new["inventory"].as_array().into_iter().flatten() {
+            let text = |field: &str| entry[field].as_str().unwrap_or_default();
+            if let Some(key) = Key::named(text("kind"), text("namespace"), text("name")) {
+                self.inventoried.insert((key, entry["uid"].as_str().map(str::to_owned)));
+            }
+        }
+        if let Some(commit) = new["effective"]["commit"].as_str()
+            && let Some(directory) = remote.at(commit, d)
+        {
+            self.good.extend(directory.things.into_keys().map(|key| (d, key)));
+        }
+        let asked = |field: &str| old[field] != new[field];
+        if asked("handledRelease") || asked("handledRollback") {
+            self.held.remove(&d);
+        }
+        let attempt = &new["attempt"];
+        if attempt["goal"] == "Deploy"
+            && attempt["revision"] != old["attempt"]["revision"]
+            && let Some(commit) = attempt["revision"]["commit"].as_str()
+            && let Some(held) = self.held.get(&d)
+            && remote.at(held, d) == remote.at(commit, d)
+        {
+            return violated(
+                Promise::HeldStaysHeld,
+                format!("d{d}: {commit} is tried again although {held} with the same content is held"),
+            );
+        }
+        if let Some(held) = new["held"]["revision"]["commit"].as_str() {
+            self.held.insert(d, held.to_owned());
+        }
+        // Where the word itself was lost, history tells.
+        if let Some(last) = new["history"].get(0)
+            && last["outcome"] == "RolledBack"
+            && old["history"].get(0) != Some(last)
+            && let Some(commit) = last["revision"]["commit"].as_str()
+        {
+            self.held.insert(d, commit.to_owned());
+        }
+        self.status.insert(d, new.clone());
+        None
+    }
+
+    /// What must hold at every moment: healthy pods serve.
+    pub fn moment(&mut self, cluster: &Cluster) -> Option<Violation> {
+        let mut deployments: BTreeMap<Key, (String, i64)> = BTreeMap::new();
+        let mut sets: BTreeMap<String, String> = BTreeMap::new();
+        let mut ready: BTreeMap<String, i64> = BTreeMap::new();
+        for object in cluster.objects() {
+            match object["kind"].as_str() {
+                Some("Deployment") => {
+                    if let Some(key) = Key::of(object) {
+                        deployments
+                            .insert(key, (uid(object), object["spec"]["replicas"].as_i64().unwrap_or(1)));
+                    }
+                }
+                Some("ReplicaSet") => {
+                    sets.insert(uid(object), controller(object));
+                }
+                Some("Pod") if object["metadata"]["deletionTimestamp"].is_null() => {
+                    let conditions = object["status"]["conditions"].as_array();
+                    let is_ready = |c: &Value| c["type"] == "Ready" && c["status"] == "True";
+                    if conditions.is_some_and(|all| all.iter().any(is_ready)) {
+                        *ready.entry(controller(object)).or_default() += 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut serving: BTreeMap<String, i64> = BTreeMap::new();
+        for (set, deployment) in &sets {
+            *serving.entry(deployment.clone()).or_default() += ready.get(set).copied().unwrap_or(0);
+        }
+        for (key, (uid, desired)) in &deployments {
+            let serve = serving.get(uid).copied().unwrap_or(0);
+            let wanted = (desired - max_unavailable(&key.1)).max(0);
+            let floor = self.guaranteed.get(key).copied().unwrap_or(0).min(wanted);
+            if serve < floor {
+                return violated(
+                    Promise::PodsServe,
+                    format!("{serve} healthy pods of {key} serve, and {floor} must"),
+                );
+            }
+            self.guaranteed.insert(key.clone(), if serve >= wanted { wanted } else { floor });
+        }
+        for (key, floor) in &self.guaranteed {
+            if *floor > 0 && !deployments.contains_key(key) {
+                return violated(
+                    Promise::PodsServe,
+                    format!("{key} is gone, and {floor} healthy pods must serve"),
+                );
+            }
+        }
+        None
+    }
+
+    /// What must hold when nothing happens any more.
+    pub fn quiet(&self, world: &World) -> Option<Violation> {
+        let deliveries: Vec<Option<Value>> = (0..self.setups.len()).map(|d| world.delivery(d)).collect();
+        let git = world.lock().git.clone();
+        let remote = git.lock();
+        // What is named by both is settled between people.
+        let contested = |key: &Key, d: usize| {
+            deliveries.iter().enumerate().any(|(other, delivery)| {
+                let status = delivery.as_ref().map(|d| &d["status"]);
+                other != d
+                    && status.is_some_and(|s| {
+                        ["effective", "attempt"].iter().any(|f| {
+                            let r = if *f == "attempt" { &s["attempt"]["revision"] } else { &s[*f] };
+                            r["commit"]
+                                .as_str()
+                                .and_then(|c| remote.at(c, other))
+                                .is_some_and(|dir| dir.things.contains_key(key))
+                        })
+                    })
+            })
+        };
+        let mut wanted: BTreeSet<Key> = BTreeSet::new();
+        let mut undecided = BTreeSet::new();
+        for (d, delivery) in deliveries.iter().enumerate() {
+            let Some(delivery) = delivery else { continue };
+            if self.deleting.contains(&d) {
+                return violated(Promise::Ends, format!("d{d} is still being deleted"));
+            }
+            let status = &delivery["status"];
+            let phase = status["phase"].as_str().unwrap_or_default();
+            let suspended = delivery["spec"]["suspend"] == true;
+            let step = status["attempt"]["step"].as_str();
+            if suspended || step == Some("Failed") {
+                undecided.insert(d);
+                continue;
+            }
+            let effective = status["effective"]["commit"].as_str();
+            let lost = effective.is_some_and(|c| c.parse().is_ok_and(|id| !remote.can_be_had(&id)));
+            if lost {
+                undecided.insert(d);
+                continue;
+            }
+            if step.is_some() {
+                let what = format!("d{d} is still {phase}: {}", ready(delivery));
+                return violated(Promise::Ends, what);
+            }
+            if let Some(head) = remote.branch.last()
+                && remote.there
+                && remote.reachable
+                && let Some(wants) = remote.at(head.as_str(), d)
+            {
+                let same = |r: &Value| {
+                    r["commit"].as_str().is_some_and(|c| remote.at(c, d).as_ref() == Some(&wants))
+                };
+                let disputed = wants.things.keys().any(|key| contested(key, d));
+                let told = same(&status["held"]["revision"])
+                    || !status["failure"].is_null() && (!wants.is_good() || disputed);
+                if !same(&status["effective"]) && !told {
+                    let what = format!("d{d} does not run {head}, and is {phase}: {}", ready(delivery));
+                    return violated(Promise::GitWins, what);
+                }
+            }
+            let Some(directory) = effective.and_then(|c| remote.at(c, d)) else { continue };
+            for (key, thing) in &directory.things {
+                wanted.insert(key.clone());
+                let mut manifest = thing.manifest(key);
+                manifest["metadata"]["labels"][names::DELIVERY_LABEL] = self.labels[d].as_str().into();
+                let Some(live) = world.get(&key.path()) else {
+                    return violated(Promise::FieldsHold, format!("d{d} wants {key}, which is not there"));
+                };
+                if let Some(path) = differs(&manifest, &live, "") {
+                    let what = format!("{key}: {path} is not what d{d} wants ({})", thing.value);
+                    return violated(Promise::FieldsHold, what);
+                }
+            }
+        }
+        for (uid_, (key, owner)) in &self.made {
+            let Some(live) = world.get(&key.path()).filter(|l| uid(l) == *uid_) else { continue };
+            if wanted.contains(key) || self.relabelled.contains(key) {
+                continue;
+            }
+            let Some(d) = *owner else { continue };
+            if undecided.contains(&d) || undecided.iter().any(|d| self.owner(&live) == Some(*d)) {
+                continue;
+            }
+            let note = live["metadata"]["annotations"][names::PRUNE].as_str();
+            let precious = key.0 == Kind::Claim && note != Some("enabled") || note == Some("disabled");
+            let orphaned = self.deleting.contains(&d) && self.setups[d].orphan;
+            let unpruned = !self.setups[d].prune && self.good.contains(&(d, key.clone()));
+            // Nobody knows what it was part of: nothing of this Delivery was ever good.
+            if precious || orphaned || unpruned {
+                continue;
+            }
+            let what = format!("{key} (uid {uid_}), made for d{d}, is still there");
+            return violated(Promise::NothingIsLeft, what);
+        }
+        None
+    }
+}
+
+fn ready(delivery: &Value) -> String {
+    let conditions = delivery["status"]["conditions"].as_array();
+    let found = conditions.and_then(|all| all.iter().find(|c| c["type"] == "Ready"));
+    found.map_or_else(String::new, |c| c["message"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The uid of an object.
+pub fn uid(object: &Value) -> String {
+    object["metadata"]["uid"].as_str().unwrap_or_default().to_owned()
+}
+
+fn controller(object: &Value) -> String {
+    let owners = object["metadata"]["ownerReferences"].as_array();
+    let owner = owners.and_then(|all| all.iter().find(|o| o["controller"] == true));
+    owner.map_or_else(String::new, |o| o["uid"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The first field that a manifest names and that has another value.
+fn differs(wanted: &Value, live: &Value, path: &str) -> Option<String> {
+    match (wanted, live) {
+        (Value::Object(wanted), Value::Object(live)) => wanted.iter().find_map(|(field, value)| {
+            let path = format!("{path}/{field}");
+            live.get(field).map_or(Some(path.clone()), |live| differs(value, live, &path))
+        }),
+        (Value::Array(wanted), Value::Array(live)) if wanted.len() == live.len() => wanted
+            .iter()
+            .zip(live)
+            .enumerate()
+            .find_map(|(at, (w, l))| differs(w, l, &format!("{path}/{at}"))),
+        _ => (wanted != live).then(|| path.to_owned()),
+    }
+}

@@ -1,0 +1,330 @@
+//! Looking for histories that break a promise, and making those that do shorter.
+
+use super::history::{Fault, History};
+use super::planted::Planted;
+use super::run::{Ended, run};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Seeds that a plain run tries.
+const SEEDS: u64 = 2000;
+
+/// Seeds that are tried to find one bug that was put in on purpose.
+const PLANTED_SEEDS: u64 = 3000;
+
+/// Histories without faults whose every write is cut short.
+const CUT_SHORT: u64 = 4;
+
+/// How long a history is made shorter.
+const SHRINKING: Duration = Duration::from_secs(60);
+
+/// What was asked for on the command line.
+#[derive(Debug, Default)]
+pub struct Arguments {
+    /// Only list the tests.
+    pub list: bool,
+    seeds: Option<u64>,
+    from: u64,
+    seed: Option<u64>,
+    file: Option<PathBuf>,
+    planted: Option<Planted>,
+    jobs: Option<usize>,
+    quick: bool,
+    /// Tell in a line each what all seeds came to.
+    pub survey: bool,
+    filters: Vec<String>,
+}
+
+impl Arguments {
+    /// `--seeds N`: that many seeds. `--from N`: beginning with this one. `--seed N`: this one, told in full.
+    /// `--history FILE`: the same for a history that was written down. `--planted BUG`: with a bug. `--jobs N`: threads.
+    /// `--survey`: a line for each seed that fails. `--as-is`: what fails is not made shorter. Others are those of every test program: names are filters.
+    pub fn read(words: impl Iterator<Item = String>) -> Self {
+        let mut arguments = Arguments { from: 1, ..Arguments::default() };
+        let mut words = words.peekable();
+        let number = |text: Option<String>| text.and_then(|t| t.parse::<u64>().ok());
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--list" => arguments.list = true,
+                "--seeds" => arguments.seeds = number(words.next()),
+                "--from" => arguments.from = number(words.next()).unwrap_or(1),
+                "--seed" => arguments.seed = number(words.next()),
+                "--history" => arguments.file = words.next().map(PathBuf::from),
+                "--jobs" => arguments.jobs = number(words.next()).map(|n| n as usize),
+                "--planted" => {
+                    let name = words.next().unwrap_or_default();
+                    let found = Planted::ALL.iter().find(|(p, _)| format!("{p:?}") == name);
+                    arguments.planted = Some(found.expect("a bug of that name").0);
+                }
+                "--survey" => arguments.survey = true,
+                "--as-is" => arguments.quick = true,
+                "--test-threads" | "--skip" | "--color" | "--format" | "--logfile" | "-Z" => {
+                    words.next();
+                }
+                word if word.starts_with('-') => {}
+                _ => arguments.filters.push(word),
+            }
+        }
+        arguments
+    }
+
+    /// Whether a test is to be run.
+    pub fn wants(&self, name: &str) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|f| name.contains(f.as_str()) || f == "simulation")
+    }
+
+    /// The one history that is asked for.
+    pub fn one(&self) -> Option<History> {
+        if let Some(file) = &self.file {
+            let text = fs::read_to_string(file).expect("the file with the history");
+            return Some(serde_json::from_str(&text).expect("a history"));
+        }
+        self.seed.map(History::new)
+    }
+
+    fn threads(&self) -> usize {
+        self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, |n| n.get()))
+    }
+}
+
+/// Runs one history and tells all of it. Answers whether it ended well.
+pub fn show(history: &History, arguments: &Arguments) -> bool {
+    let mut history = history.clone();
+    let found = run(&history, arguments.planted, false).violation;
+    if let Some(found) = &found
+        && !arguments.quick
+    {
+        history = shorter(history, arguments.planted, found.promise).0;
+    }
+    let ended = run(&history, arguments.planted, true);
+    println!("{}", told(&history, &ended));
+    ended.violation.is_none()
+}
+
+fn told(history: &History, ended: &Ended) -> String {
+    let mut text = format!("history of seed {}\n{history}", history.seed);
+    text.push_str("\nwhat happened (A and B are the daemons, the number is their life):\n");
+    for line in &ended.trace {
+        text.push_str(line);
+        text.push('\n');
+    }
+    match &ended.violation {
+        Some(v) => text.push_str(&format!("\n{}: {}", v.promise, v.what)),
+        None => text.push_str(&format!("\nended well after {} requests", ended.requests)),
+    }
+    text
+}
+
+fn regressions_directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/simulation/regressions")
+}
+
+/// Histories in which a promise was broken once.
+pub fn regressions(arguments: &Arguments) -> Result<String, String> {
+    let mut files: Vec<PathBuf> = fs::read_dir(regressions_directory())
+        .map(|all| {
+            all.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "json")).collect()
+        })
+        .unwrap_or_default();
+    files.sort();
+    let histories: Vec<(PathBuf, History)> = files
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            let history = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            (path, history)
+        })
+        .collect();
+    let count = histories.len();
+    let failed = each(arguments, 0..count as u64, |n| {
+        let (path, history) = &histories[n as usize];
+        let ended = run(history, None, false);
+        ended.violation.map(|_| (path.clone(), history.clone()))
+    });
+    match failed {
+        None => Ok(format!("{count} histories")),
+        Some((path, history)) => {
+            let ended = run(&history, None, true);
+            Err(format!("{}\n\n{}", path.display(), told(&history, &ended)))
+        }
+    }
+}
+
+/// Equal seeds, equal histories.
+pub fn determinism(arguments: &Arguments) -> Result<String, String> {
+    const TRIED: u64 = 40;
+    let failed = each(arguments, 1..1 + TRIED, |seed| {
+        let history = History::new(seed);
+        (run(&history, None, false).digest != run(&history, None, false).digest).then_some(history)
+    });
+    let Some(history) = failed else { return Ok(format!("{TRIED} seeds twice")) };
+    let (one, other) = (run(&history, None, true), run(&history, None, true));
+    let at = one.trace.iter().zip(&other.trace).position(|(a, b)| a != b).unwrap_or(0);
+    let some = |e: &Ended| {
+        e.trace.iter().skip(at.saturating_sub(5)).take(10).cloned().collect::<Vec<_>>().join("\n")
+    };
+    Err(format!("seed {}: once\n{}\nand again\n{}", history.seed, some(&one), some(&other)))
+}
+
+/// Seeds, as many as there is time for.
+pub fn seeds(arguments: &Arguments) -> Result<String, String> {
+    let count = arguments.seeds.unwrap_or(SEEDS);
+    let requests = AtomicU64::new(0);
+    let failed = each(arguments, arguments.from..arguments.from + count, |seed| {
+        let history = History::new(seed);
+        let ended = run(&history, arguments.planted, false);
+        requests.fetch_add(ended.requests.into(), Ordering::Relaxed);
+        ended.violation.map(|violation| (history, violation))
+    });
+    match failed {
+        None => Ok(format!("{count} seeds, {} requests", requests.into_inner())),
+        Some((history, violation)) => Err(kept(history, &violation, arguments)),
+    }
+}
+
+/// A line for each seed that breaks a promise.
+pub fn survey(arguments: &Arguments) {
+    let count = arguments.seeds.unwrap_or(SEEDS);
+    let failed = AtomicU64::new(0);
+    each(arguments, arguments.from..arguments.from + count, |seed| {
+        let ended = run(&History::new(seed), arguments.planted, false);
+        if let Some(violation) = ended.violation {
+            failed.fetch_add(1, Ordering::Relaxed);
+            println!("{seed:>6} {:>5} requests  {}: {}", ended.requests, violation.promise, violation.what);
+        }
+        None::<()>
+    });
+    println!("{} of {count} seeds failed", failed.into_inner());
+}
+
+/// A history that failed, as short as it could be made, written down so that it is tried again.
+fn kept(history: History, violation: &super::oracle::Violation, arguments: &Arguments) -> String {
+    let mut text = format!("seed {}: {}: {}\n", history.seed, violation.promise, violation.what);
+    let (history, tried) =
+        if arguments.quick { (history, 0) } else { shorter(history, arguments.planted, violation.promise) };
+    let ended = run(&history, arguments.planted, true);
+    text.push_str(&format!("the shortest of {tried} that still does it:\n\n{}\n", told(&history, &ended)));
+    if arguments.planted.is_none() {
+        let path = regressions_directory().join(format!("seed-{}.json", history.seed));
+        let json = serde_json::to_string_pretty(&history).unwrap();
+        if fs::create_dir_all(regressions_directory()).and_then(|()| fs::write(&path, json + "\n")).is_ok() {
+            text.push_str(&format!("\nkept in {}", path.display()));
+        }
+    }
+    text
+}
+
+/// Every write of some histories without faults, cut short before, after, and carried out late.
+pub fn every_write(arguments: &Arguments) -> Result<String, String> {
+    let mut cases = Vec::new();
+    for base in cut_short() {
+        let ended = run(&base, None, false);
+        if let Some(violation) = ended.violation {
+            return Err(kept(base, &violation, arguments));
+        }
+        for number in ended.writes {
+            for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::CrashLate(3_000)] {
+                cases.push(History { faults: BTreeMap::from([(number, fault)]), ..base.clone() });
+            }
+        }
+    }
+    let count = cases.len();
+    let failed = each(arguments, 0..count as u64, |n| {
+        let history = &cases[n as usize];
+        run(history, None, false).violation.map(|violation| (history.clone(), violation))
+    });
+    match failed {
+        None => Ok(format!("{count} crashes")),
+        Some((history, violation)) => Err(kept(history, &violation, arguments)),
+    }
+}
+
+/// Histories with a lot in them and no faults.
+fn cut_short() -> Vec<History> {
+    (1..)
+        .map(|seed| {
+            let mut history = History::new(seed);
+            history.faults.clear();
+            history.lags.clear();
+            history.both = false;
+            history.steps.retain(|s| matches!(s.what, super::history::What::Commit(_)));
+            history
+        })
+        .filter(|h| (2..4).contains(&h.steps.len()) && h.deliveries.len() == 1)
+        .take(CUT_SHORT as usize)
+        .collect()
+}
+
+/// Each bug is found, and by a promise that it breaks.
+pub fn planted_bugs(arguments: &Arguments) -> Result<String, String> {
+    let mut said = Vec::new();
+    for (bug, promises) in Planted::ALL {
+        let found = each(arguments, 1..1 + PLANTED_SEEDS, |seed| {
+            let history = History::new(seed);
+            let violation = run(&history, Some(bug), false).violation?;
+            promises.contains(&violation.promise).then_some((seed, violation))
+        });
+        match found {
+            Some((seed, _)) => said.push(format!("{bug:?} by seed {seed}")),
+            None => return Err(format!("{bug:?} was put in, and {PLANTED_SEEDS} seeds did not find it")),
+        }
+    }
+    Ok(said.join(", "))
+}
+
+/// A history that breaks the same promise and is as short as it gets, and how many were tried.
+fn shorter(
+    mut history: History,
+    planted: Option<Planted>,
+    promise: super::oracle::Promise,
+) -> (History, usize) {
+    let begin = Instant::now();
+    let mut tried = 0;
+    'again: loop {
+        for simpler in history.simpler() {
+            if begin.elapsed() > SHRINKING {
+                return (history, tried);
+            }
+            tried += 1;
+            if run(&simpler, planted, false).violation.is_some_and(|v| v.promise == promise) {
+                history = simpler;
+                continue 'again;
+            }
+        }
+        return (history, tried);
+    }
+}
+
+/// Tries all numbers on all processors, and answers what the lowest came to that came to something.
+fn each<T: Send>(
+    arguments: &Arguments,
+    numbers: std::ops::Range<u64>,
+    attempt: impl Fn(u64) -> Option<T> + Sync,
+) -> Option<T> {
+    let next = AtomicU64::new(numbers.start);
+    let found: Mutex<Option<(u64, T)>> = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.threads() {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let done = found.lock().unwrap().as_ref().is_some_and(|(at, _)| *at < number);
+                    if number >= numbers.end || done {
+                        return;
+                    }
+                    if let Some(result) = attempt(number) {
+                        let mut found = found.lock().unwrap();
+                        if found.as_ref().is_none_or(|(at, _)| number < *at) {
+                            *found = Some((number, result));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    found.into_inner().unwrap().map(|(_, result)| result)
+}

@@ -1,0 +1,239 @@
+//! What stands in the directories of the simulated repository: objects by kind and name, and their manifests.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use windlass::api::names;
+
+/// The namespace of the objects.
+pub const SPACE: &str = "shop";
+
+/// The kinds that are simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    ConfigMap,
+    Secret,
+    Claim,
+    Deployment,
+    Job,
+}
+
+impl Kind {
+    /// Group, kind and plural.
+    pub fn names(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Kind::ConfigMap => ("", "ConfigMap", "configmaps"),
+            Kind::Secret => ("", "Secret", "secrets"),
+            Kind::Claim => ("", "PersistentVolumeClaim", "persistentvolumeclaims"),
+            Kind::Deployment => ("apps", "Deployment", "deployments"),
+            Kind::Job => ("batch", "Job", "jobs"),
+        }
+    }
+}
+
+/// Which object: kind and name; all are in one namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key(pub Kind, pub String);
+
+impl Key {
+    /// Its path at the API server.
+    pub fn path(&self) -> String {
+        let (group, _, plural) = self.0.names();
+        let root = match group {
+            "" => "/api/v1".to_owned(),
+            group => format!("/apis/{group}/v1"),
+        };
+        format!("{root}/namespaces/{SPACE}/{plural}/{}", self.1)
+    }
+
+    /// The key of an object at the API server, if it is one of these.
+    pub fn of(object: &Value) -> Option<Key> {
+        let kind = object["kind"].as_str()?;
+        Key::named(kind, object["metadata"]["namespace"].as_str()?, object["metadata"]["name"].as_str()?)
+    }
+
+    /// The key for a kind, namespace and name, if it is one of these.
+    pub fn named(kind: &str, namespace: &str, name: &str) -> Option<Key> {
+        let all = [Kind::ConfigMap, Kind::Secret, Kind::Claim, Kind::Deployment, Kind::Job];
+        let kind = all.into_iter().find(|k| k.names().1 == kind)?;
+        (namespace == SPACE).then(|| Key(kind, name.to_owned()))
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.0.names().1, self.1)
+    }
+}
+
+/// How the pods of a Deployment or Job behave; the tag of the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Tag {
+    Ok,
+    Slow,
+    Unready,
+    Crash,
+    Missing,
+}
+
+impl Tag {
+    fn text(self) -> &'static str {
+        match self {
+            Tag::Ok => "ok",
+            Tag::Slow => "slow",
+            Tag::Unready => "unready",
+            Tag::Crash => "crash",
+            Tag::Missing => "missing",
+        }
+    }
+
+    /// Whether such pods get healthy.
+    pub fn is_good(self) -> bool {
+        matches!(self, Tag::Ok | Tag::Slow)
+    }
+}
+
+/// One object in Git, besides its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thing {
+    /// Unlike that of every other version of every object.
+    pub value: u32,
+    pub tag: Tag,
+    pub replicas: u32,
+    #[serde(default)]
+    pub prune: Option<String>,
+    #[serde(default)]
+    pub wave: Option<i32>,
+    #[serde(default)]
+    pub recreate: bool,
+    /// A field more than usual, so that fields come and go.
+    #[serde(default)]
+    pub more: bool,
+    /// The API server refuses it.
+    #[serde(default)]
+    pub invalid: bool,
+}
+
+/// How many pods of a Deployment may be away during an update: fixed by its name.
+pub fn max_unavailable(name: &str) -> i64 {
+    i64::from(name.starts_with("api"))
+}
+
+impl Thing {
+    /// The manifest, as it stands in Git.
+    pub fn manifest(&self, key: &Key) -> Value {
+        let (group, kind, _) = key.0.names();
+        let api = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
+        let mut object = json!({"apiVersion": api, "kind": kind, "metadata": {"name": key.1}});
+        let mut notes = serde_json::Map::new();
+        if let Some(prune) = &self.prune {
+            notes.insert(names::PRUNE.into(), prune.as_str().into());
+        }
+        if let Some(wave) = self.wave {
+            notes.insert(names::WAVE.into(), wave.to_string().into());
+        }
+        if self.recreate {
+            notes.insert(names::RECREATE.into(), "enabled".into());
+        }
+        if self.more {
+            notes.insert("example.com/more".into(), self.value.to_string().into());
+        }
+        if !notes.is_empty() {
+            object["metadata"]["annotations"] = notes.into();
+        }
+        let template = |restart: &str| {
+            json!({
+                "metadata": {"labels": {"app": key.1}, "annotations": {"example.com/value": self.value.to_string()}},
+                "spec": {
+                    "restartPolicy": restart,
+                    "containers": [{"name": "app", "image": format!("registry.example.com/app:{}", self.tag.text())}],
+                },
+            })
+        };
+        match key.0 {
+            Kind::ConfigMap => {
+                let mut data = json!({"value": self.value.to_string()});
+                if self.more {
+                    data["more"] = "1".into();
+                }
+                object["data"] = data;
+                if self.invalid {
+                    object["data"] = json!({"value": {"not": "text"}});
+                }
+            }
+            Kind::Secret => {
+                use base64::Engine;
+                let text = base64::engine::general_purpose::STANDARD.encode(self.value.to_string());
+                object["data"] = json!({ "value": text });
+                if self.invalid {
+                    object["data"] = json!({"value": {"not": "text"}});
+                }
+            }
+            Kind::Claim => {
+                object["metadata"]["labels"] = json!({"value": self.value.to_string()});
+                object["spec"] = json!({
+                    "accessModes": ["ReadWriteOnce"],
+                    "resources": {"requests": {"storage": "1Gi"}},
+                });
+            }
+            Kind::Deployment => {
+                object["spec"] = json!({
+                    "replicas": self.replicas,
+                    "selector": {"matchLabels": {"app": key.1}},
+                    "strategy": {
+                        "type": "RollingUpdate",
+                        "rollingUpdate": {"maxUnavailable": max_unavailable(&key.1), "maxSurge": 1},
+                    },
+                    "template": template("Always"),
+                });
+                if self.recreate {
+                    // What cannot be changed: the way to another value leads over a deletion.
+                    object["spec"]["selector"]["matchLabels"]["version"] = self.value.to_string().into();
+                    object["spec"]["template"]["metadata"]["labels"]["version"] =
+                        self.value.to_string().into();
+                }
+            }
+            Kind::Job => {
+                object["spec"] = json!({"backoffLimit": 0, "template": template("Never")});
+            }
+        }
+        object
+    }
+
+    /// Whether it gets healthy.
+    pub fn is_good(&self, key: &Key) -> bool {
+        let runs = matches!(key.0, Kind::Deployment | Kind::Job);
+        !(self.invalid && matches!(key.0, Kind::ConfigMap | Kind::Secret)) && (!runs || self.tag.is_good())
+    }
+}
+
+/// What one directory holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directory {
+    #[serde(with = "pairs")]
+    pub things: BTreeMap<Key, Thing>,
+    /// One file is no YAML.
+    #[serde(default)]
+    pub broken: bool,
+}
+
+/// JSON has no keys but texts.
+mod pairs {
+    use super::{BTreeMap, Key, Thing};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(map: &BTreeMap<Key, Thing>, to: S) -> Result<S::Ok, S::Error> {
+        map.iter().collect::<Vec<_>>().serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Key, Thing>, D::Error> {
+        Ok(Vec::<(Key, Thing)>::deserialize(from)?.into_iter().collect())
+    }
+}
+
+impl Directory {
+    /// Whether it can be deployed and gets healthy.
+    pub fn is_good(&self) -> bool {
+        !self.broken && !self.things.is_empty() && self.things.iter().all(|(key, thing)| thing.is_good(key))
+    }
+}
