@@ -53,6 +53,7 @@ mod source_references_and_history;
 mod source_remote_that_hangs;
 mod source_reverts_are_pushed_once;
 mod source_trees_without_checkout;
+mod the_api_server_is_away;
 mod the_daemon_dies_at_every_step;
 mod the_model_answers_as_the_server_does;
 mod the_model_controls_as_the_controllers_do;
