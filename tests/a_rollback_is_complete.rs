@@ -33,23 +33,35 @@ async fn deployed(test: &str) -> (World, String) {
 #[tokio::test]
 async fn what_it_adopted_is_released_and_its_data_stays() {
     let (world, _) = deployed("adopted").await;
-    let theirs = json!({"metadata": {"name": "theirs"}, "data": {"key": "theirs", "other": "theirs"}});
+    let theirs = json!({
+        "metadata": {"name": "theirs", "labels": {"whose": "theirs"}}, "data": {"key": "theirs", "other": "theirs"},
+    });
     world.space.send("POST", &world.space.path("v1", "configmaps"), &theirs).await;
+    let password = json!({"metadata": {"name": "password"}, "data": {"key": "b2xkLXBhc3N3b3Jk"}});
+    world.space.send("POST", &world.space.path("v1", "secrets"), &password).await;
+    let ours =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: password}\nstringData: {key: new, more: new}\n";
     let bad = world.commit(
         "Adopts, creates and breaks",
         &[
             ("shop/web.yaml", &deployment("web", "crash", 1)),
             ("shop/theirs.yaml", &config_map("theirs", "ours")),
+            ("shop/password.yaml", ours),
             ("shop/new.yaml", &config_map("new", "1")),
             ("shop/data.yaml", &claim("data")),
         ],
     );
     let delivery = world.wait_for("shop", Phase::Held, &bad).await;
-    assert_eq!(delivery.status.unwrap().inventory.len(), 1);
+    assert_eq!(delivery.status.as_ref().unwrap().inventory.len(), 1);
     assert_eq!(world.names("v1", "configmaps").await, ["theirs"]);
     let theirs = world.get("v1", "configmaps", "theirs").await;
     assert!(theirs["metadata"]["labels"][names::DELIVERY_LABEL].is_null(), "{theirs}");
-    assert_eq!(theirs["data"]["other"], "theirs");
+    assert_eq!(theirs["metadata"]["labels"], json!({"whose": "theirs"}));
+    assert_eq!(theirs["data"], json!({"key": "theirs", "other": "theirs"}), "with the values that it had");
+    let password = world.get("v1", "secrets", "password").await;
+    assert_eq!(password["data"], json!({"key": "b2xkLXBhc3N3b3Jk"}));
+    let written = serde_json::to_string(&delivery).unwrap();
+    assert!(!written.contains("b2xkLXBhc3N3b3Jk") && !world.log().contains("old-password"));
     assert!(world.get("v1", "persistentvolumeclaims", "data").await.is_object(), "data is not thrown away");
 }
 
@@ -264,4 +276,110 @@ async fn what_was_refused_while_applying_is_no_success_with_rollback_off() {
     world.delete("v1", "resourcequotas", "full").await;
     world.wait_for("shop", Phase::Ready, &bad).await;
     assert_eq!(world.names("v1", "configmaps").await, ["one", "two"]);
+}
+
+#[tokio::test]
+async fn a_webhook_of_the_bad_commit_does_not_keep_it_from_going_back() {
+    let mut world = World::new("webhook").await;
+    let good = world.commit("Good", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
+    world.deliver("shop", json!({"rollback": {"bake": "10m"}})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    let name = world.space.name.clone();
+    let path = format!("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{name}");
+    world.space.forget_later(&path);
+    let webhook = format!(
+        "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingWebhookConfiguration\nmetadata: {{name: {name}}}\n\
+         webhooks:\n- name: nobody.example.com\n  admissionReviewVersions: [v1]\n  sideEffects: None\n  failurePolicy: Fail\n  \
+         timeoutSeconds: 2\n  clientConfig: {{service: {{namespace: {name}, name: nobody}}}}\n  \
+         namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {name}}}}}\n  \
+         rules: [{{apiGroups: [apps], apiVersions: [v1], resources: [deployments], operations: [CREATE, UPDATE]}}]\n"
+    );
+    // Ready long enough for the webhook to come, which waits for what is before it.
+    let bad = world.commit(
+        "Breaks, and lets nobody mend it",
+        &[("shop/web.yaml", &deployment("web", "flaky", 1)), ("shop/webhook.yaml", &webhook)],
+    );
+    world.wait_for("shop", Phase::Ready, &bad).await;
+    let delivery = world.wait_for("shop", Phase::Held, &bad).await;
+    assert!(
+        !delivery
+            .status
+            .unwrap()
+            .history
+            .iter()
+            .any(|h| h.revision.commit == bad && h.outcome == Outcome::Restored)
+    );
+    let web = world.get("apps/v1", "deployments", "web").await;
+    assert_eq!(web["spec"]["template"]["spec"]["containers"][0]["image"], "registry.example.com/web:ok");
+    let left =
+        crate::support::cluster::try_send(&world.space.connection.client, "GET", &path, &json!(null)).await;
+    assert!(left.is_err(), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_first_revision_that_fails_is_removed_where_that_is_asked_for() {
+    let world = World::new("remove").await;
+    let first = world.commit(
+        "Broken",
+        &[("shop/web.yaml", &deployment("web", "missing", 1)), ("shop/map.yaml", &config_map("map", "1"))],
+    );
+    world.deliver("shop", json!({"rollback": {"firstRevision": "Remove"}})).await;
+    let delivery = world.wait_for("shop", Phase::Held, &first).await;
+    let (_, _, message) = condition(&delivery, kind::READY);
+    assert!(message.contains("was removed and is held") && message.contains("first revision"), "{message}");
+    assert!(world.names("apps/v1", "deployments").await.is_empty());
+    assert!(world.names("v1", "configmaps").await.is_empty());
+    let fixed = world.commit("Fixed", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
+    world.wait_for("shop", Phase::Ready, &fixed).await;
+}
+
+/// The cache is gone and so is the branch: the commit is fetched by its id as long as the server has it, and nothing is touched
+/// when it does not.
+#[tokio::test]
+async fn the_good_commit_is_fetched_by_its_id_or_said_to_be_missing() {
+    for server_has_it in [true, false] {
+        let mut world = World::new("lost").await;
+        let good = world.commit("Good", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
+        world.deliver("shop", json!({"retryInterval": "1s", "timeout": "15s"})).await;
+        world.wait_for("shop", Phase::Ready, &good).await;
+        let bad = world.commit("Never ready", &[("shop/web.yaml", &deployment("web", "unready", 1))]);
+        world.wait_for("shop", Phase::Waiting, &bad).await;
+        world.kill();
+        world.lose_cache();
+        // Broken beyond doubt.
+        world.patch("apps/v1", "deployments", "web", json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "image": "registry.example.com/web:missing"}]}}}})).await;
+        // History is rewritten: one commit with the bad files, and nothing before it.
+        world.repo.git(&["checkout", "--quiet", "--orphan", "other"]);
+        world.repo.git(&["commit", "--quiet", "--message", "Rewritten"]);
+        world.repo.git(&["branch", "--quiet", "-M", "main"]);
+        if !server_has_it {
+            world.repo.git(&["reflog", "expire", "--expire=now", "--all"]);
+            world.repo.git(&["gc", "--quiet", "--prune=now"]);
+        }
+        world.restart().await;
+        if server_has_it {
+            let held =
+                |d: &windlass::api::Delivery| d.status.as_ref().is_some_and(|s| s.phase == Phase::Held);
+            world.wait("shop", "is back", held).await;
+            let web = world.get("apps/v1", "deployments", "web").await;
+            assert_eq!(
+                web["spec"]["template"]["spec"]["containers"][0]["image"],
+                "registry.example.com/web:ok"
+            );
+            continue;
+        }
+        let failed =
+            |d: &windlass::api::Delivery| d.status.as_ref().is_some_and(|s| s.phase == Phase::RollbackFailed);
+        let delivery = world.wait("shop", "cannot go back", failed).await;
+        let (_, _, message) = condition(&delivery, kind::READY);
+        assert!(message.contains(&good) && message.contains("cannot be had"), "{message}");
+        let web = world.get("apps/v1", "deployments", "web").await;
+        assert_eq!(
+            web["spec"]["template"]["spec"]["containers"][0]["image"],
+            "registry.example.com/web:missing"
+        );
+        // A newer commit gets through.
+        let fixed = world.commit("Fixed", &[("shop/web.yaml", &deployment("web", "fixed", 1))]);
+        world.wait_for("shop", Phase::Ready, &fixed).await;
+    }
 }

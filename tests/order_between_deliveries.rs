@@ -1,6 +1,6 @@
 //! A Delivery begins a revision when what it depends on is ready, the moment it is, and not before.
 
-use crate::support::cluster::{Audited, wait_until};
+use crate::support::cluster::{Audited, Cluster, Space, wait_until};
 use crate::support::daemon::{LIMIT, World, condition, config_map, deployment};
 use serde_json::{Value, json};
 use windlass::api::Delivery;
@@ -188,6 +188,103 @@ async fn deliveries_that_wait_for_each_other_are_all_told_the_cycle() {
         assert_eq!(condition(&delivery, kind::STALLED).0, "False");
     }
     world.wait_fetched(&commit).await;
+}
+
+#[tokio::test]
+async fn another_namespace_is_waited_for_only_where_it_allows_that() {
+    let cluster = Cluster::own();
+    let mut world = World::stopped_in(cluster, "near").await;
+    let far = Space::of(cluster, "far").await;
+    world.everywhere = true;
+    world.start();
+    let commit = world.commit(
+        "Near and far",
+        &[("web/it.yaml", &config_map("web", "1")), ("db/it.yaml", &config_map("db", "1"))],
+    );
+    world.repository(json!({})).await;
+    let make = |plural: &'static str, kind: &'static str, name: &'static str, spec: Value| {
+        let body = json!({"apiVersion": "windlass.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+        let far = &far;
+        async move { far.send("POST", &far.path("windlass.dev/v1alpha1", plural), &body).await }
+    };
+    make("repositories", "Repository", "config", json!({"url": world.repo.path(), "interval": "30s"})).await;
+    let db = json!({"source": {"repository": "config", "path": "db"}, "targetNamespace": far.name});
+    make("deliveries", "Delivery", "db", db).await;
+    let path = format!("{}/db", far.path("windlass.dev/v1alpha1", "deliveries"));
+    wait_until("db is ready", LIMIT, || async {
+        let db = far.send("GET", &path, &Value::Null).await;
+        if db["status"]["phase"] == "Ready" { Ok(()) } else { Err(db["status"].to_string()) }
+    })
+    .await;
+    // One that is there and does not allow it reads as one that is not there.
+    let on =
+        |name: &str| json!({"dependsOn": [{"name": name, "namespace": far.name}], "retryInterval": "1h"});
+    world.deliver_by_hand("web", "web", on("db")).await;
+    world.deliver_by_hand("ghost", "web", on("ghost")).await;
+    let mut told = Vec::new();
+    for name in ["web", "ghost"] {
+        let waiting = world.wait(name, "waits", |d| waits_for(d).is_some()).await;
+        let problem = waiting.status.unwrap().waiting.unwrap().problem;
+        told.push(problem.message);
+    }
+    assert_eq!(told[0], told[1]);
+    assert!(
+        told[0].contains("spec.allowDependentsFrom") && told[0].contains(&world.space.name),
+        "{}",
+        told[0]
+    );
+    far.send("PATCH", &path, &json!({"spec": {"allowDependentsFrom": [world.space.name]}})).await;
+    world.wait_for("web", Phase::Ready, &commit).await;
+    for name in ["web", "ghost"] {
+        world.delete("windlass.dev/v1alpha1", "deliveries", name).await;
+        world.wait_gone(name).await;
+    }
+    far.send("DELETE", &path, &Value::Null).await;
+    wait_until("db is gone", LIMIT, || async {
+        let list = far.send("GET", &far.path("windlass.dev/v1alpha1", "deliveries"), &Value::Null).await;
+        if list["items"] == json!([]) { Ok(()) } else { Err(list.to_string()) }
+    })
+    .await;
+    drop((far, world));
+    cluster.stop();
+}
+
+#[tokio::test]
+async fn what_is_deleted_together_goes_in_the_reverse_order() {
+    let world = World::new("deleted").await;
+    let commit = world.commit(
+        "Three",
+        &[
+            ("a/it.yaml", &config_map("a", "1")),
+            ("b/it.yaml", &config_map("b", "1")),
+            ("c/it.yaml", &config_map("c", "1")),
+        ],
+    );
+    world.repository(json!({})).await;
+    world.deliver_by_hand("a", "a", json!({})).await;
+    world.deliver_by_hand("b", "b", json!({"dependsOn": [{"name": "a"}]})).await;
+    world.deliver_by_hand("c", "c", json!({"dependsOn": [{"name": "b"}]})).await;
+    world.wait_for("c", Phase::Ready, &commit).await;
+    // Held by a finalizer, so that there is time to see who waits.
+    let hold = |finalizers: Value| json!({"metadata": {"finalizers": finalizers}});
+    world.patch("v1", "configmaps", "c", hold(json!(["example.com/hold"]))).await;
+    for name in ["c", "b", "a"] {
+        world.delete("windlass.dev/v1alpha1", "deliveries", name).await;
+    }
+    for (name, after) in [("b", "/c"), ("a", "/b")] {
+        let told = world
+            .wait(name, "waits to be deleted", |d| {
+                condition(d, kind::READY).2.contains("which depends on it")
+            })
+            .await;
+        assert!(condition(&told, kind::READY).2.contains(after));
+        assert!(world.get("v1", "configmaps", name).await.is_object());
+    }
+    world.patch("v1", "configmaps", "c", hold(Value::Null)).await;
+    for name in ["c", "b", "a"] {
+        world.wait_gone(name).await;
+        assert!(world.get("v1", "configmaps", name).await.is_null());
+    }
 }
 
 /// Deliveries of the chain.

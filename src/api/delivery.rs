@@ -197,10 +197,30 @@ pub struct HealthPolicy {
 
 /// What happens when a revision fails.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct RollbackPolicy {
-    /// `Hold` (default) goes back to the last good revision and holds the failed one; `Off` leaves it in place.
+    /// `Hold` (default) goes back to the last good revision and holds the failed one; `Revert` does so and pushes a
+    /// commit that takes the failed one back; `Off` leaves it in place.
     #[serde(default)]
     pub mode: RollbackMode,
+    /// How long a revision is watched on after it was healthy: health lost within this time takes it back like any
+    /// other failure. Off by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake: Option<Duration>,
+    /// What becomes of a first revision that fails, before which there is none to go back to: `Keep` (default) leaves it
+    /// in place to be looked at; `Remove` removes what it made.
+    #[serde(default)]
+    pub first_revision: FirstRevision,
+}
+
+/// What becomes of a first revision that fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FirstRevision {
+    /// It stays in place.
+    #[default]
+    Keep,
+    /// What it made is removed.
+    Remove,
 }
 
 /// What happens when a revision fails.
@@ -209,6 +229,9 @@ pub enum RollbackMode {
     /// The last good revision is brought back, and the failed one is held.
     #[default]
     Hold,
+    /// As `Hold`; then a commit that reverts the failed one is pushed, to a branch of its own where the branch that is
+    /// followed is protected.
+    Revert,
     /// The failed revision stays in place.
     Off,
 }
@@ -264,6 +287,12 @@ pub struct DeliveryStatus {
     /// The revision that failed and is not tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
+    /// The effective revision is watched on (`rollback.bake`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake: Option<Bake>,
+    /// What the last rollback did not undo.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rolled_back_except: Vec<Exception>,
     /// Why the wanted revision could not even be begun; nothing was touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -279,6 +308,10 @@ pub struct DeliveryStatus {
     /// The InventoryShards that hold the inventory instead, when it is large.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inventory_shards: Vec<String>,
+    /// What left the inventory a short while ago: should one of these stand there again as our own apply makes it, a
+    /// late request of a daemon that works no more left it behind, and it is removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<RemovedEntry>,
     /// The last revisions, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,
@@ -392,6 +425,8 @@ pub enum Step {
     /// It failed, and stays in place: there was nothing to go back to, or rollback is off. Should it become healthy
     /// after all, it counts as deployed.
     Failed,
+    /// It was the first revision and failed; what it made is being removed.
+    Removing,
 }
 
 /// What went wrong, with which object, and what to do.
@@ -415,6 +450,59 @@ pub struct Held {
     pub problem: Problem,
     /// Since when.
     pub since: String,
+    /// What became of the commit that takes it back (`rollback.mode: Revert`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revert: Option<Revert>,
+}
+
+/// What became of reverting a commit in Git.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Revert {
+    /// The branch that holds the revert; empty while it could not be pushed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub branch: String,
+    /// The commit that takes the held one back.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub commit: String,
+    /// Why it could not be pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+    /// How often it could not be pushed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retries: u32,
+    /// When it is tried again; absent when it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<String>,
+}
+
+/// The effective revision is watched on after its success: should it lose its health, it is rolled back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Bake {
+    /// What the effective revision was put in place for.
+    pub goal: Goal,
+    /// The revision that was good before, and is gone back to.
+    pub good: Revision,
+    /// When the effective revision was begun.
+    pub since: String,
+    /// Until when it is watched.
+    pub until: String,
+    /// Since when it is not healthy, where nothing else is to blame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_at: Option<String>,
+    /// Why it is not healthy, or what else is to blame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+/// Something that a rollback did not undo.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Exception {
+    /// The object, such as `PersistentVolumeClaim shop/data`.
+    pub object: String,
+    /// What is left as it is, and why.
+    pub message: String,
 }
 
 /// Why the wanted revision could not be begun.
@@ -483,6 +571,34 @@ fn is_zero_wave(n: &i32) -> bool {
     *n == 0
 }
 
+/// An object that a Delivery owned until a short while ago.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RemovedEntry {
+    /// API group, empty for the core group.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub group: String,
+    /// Version that the bundle named.
+    pub version: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace, empty for a cluster-scoped object.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// The uid of the object that was removed or let go; absent when it was never written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// Whether Windlass had made it or found it.
+    pub origin: EntryOrigin,
+    /// `windlass.dev/prune` of the manifest that was applied last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<String>,
+    /// When it left the inventory.
+    pub at: String,
+}
+
 /// Whether Windlass made an object or found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum EntryOrigin {
@@ -504,6 +620,9 @@ pub struct HistoryEntry {
     /// Why, when it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+    /// What bringing it back did not undo of the revision that had failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<Exception>,
 }
 
 /// What became of a revision.

@@ -1,6 +1,8 @@
 //! Finding Deliveries by the names that people give: `NAME`, or `NAMESPACE/NAME`.
 
+use super::connect::ClusterArgs;
 use crate::api::Delivery;
+use crate::cluster::Connection;
 use anyhow::{anyhow, bail};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -14,6 +16,28 @@ pub struct ScopeArgs {
     /// Look in all namespaces, which is the default
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub all_namespaces: bool,
+}
+
+/// Which Delivery is meant.
+#[derive(clap::Args, Clone, Debug)]
+pub struct DeliveryArgs {
+    /// Name of the Delivery, as NAME or NAMESPACE/NAME
+    pub name: String,
+    /// Where it is looked for.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+    /// In which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+impl DeliveryArgs {
+    /// Connects, and finds it.
+    pub async fn find(&self) -> anyhow::Result<(Connection, Delivery)> {
+        let connection = self.cluster.connect().await?;
+        let delivery = delivery(&connection.client, &self.scope, &self.name).await?;
+        Ok((connection, delivery))
+    }
 }
 
 /// Lists resources of ours.

@@ -1,8 +1,7 @@
 //! `windlass release NAME`: a held revision is tried again.
 
 use super::WELL;
-use super::connect::ClusterArgs;
-use super::find::{self, ScopeArgs, full_name};
+use super::find::{DeliveryArgs, full_name};
 use super::request::{WaitArgs, annotate, is_ready, must_act, token, wait};
 use crate::api::names;
 use crate::report::short;
@@ -13,24 +12,19 @@ use anyhow::bail;
 /// With --wait, exit code 0: it is ready. 1: it failed again, or is not done in time.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ReleaseArgs {
-    /// Name of the Delivery, as NAME or NAMESPACE/NAME
-    name: String,
     #[command(flatten)]
     wait: WaitArgs,
     #[command(flatten)]
-    scope: ScopeArgs,
-    #[command(flatten)]
-    cluster: ClusterArgs,
+    of: DeliveryArgs,
 }
 
 /// Asks, and waits where that is wanted.
 pub async fn run(args: ReleaseArgs) -> anyhow::Result<i32> {
-    let connection = args.cluster.connect().await?;
-    let delivery = find::delivery(&connection.client, &args.scope, &args.name).await?;
+    let (connection, delivery) = args.of.find().await?;
     must_act(&delivery)?;
     let name = full_name(&delivery);
     let Some(held) = delivery.status.as_ref().and_then(|s| s.held.as_ref()) else {
-        bail!("{name} holds no revision; `windlass sync {}` tries again what failed to begin", args.name);
+        bail!("{name} holds no revision; `windlass sync {}` tries again what failed to begin", args.of.name);
     };
     let token = token();
     let value = format!("{}/{token}", held.revision.commit);

@@ -1,8 +1,7 @@
 //! `windlass rollback NAME`: back to a revision that was deployed before; the newest one is held.
 
 use super::WELL;
-use super::connect::ClusterArgs;
-use super::find::{self, ScopeArgs, full_name};
+use super::find::{DeliveryArgs, full_name};
 use super::request::{WaitArgs, annotate, must_act, token, wait};
 use crate::api::delivery::{DeliveryStatus, Outcome, Revision};
 use crate::api::names;
@@ -14,27 +13,22 @@ use anyhow::{anyhow, bail};
 /// With --wait, exit code 0: the old revision runs and is healthy. 1: it does not, or not in time.
 #[derive(clap::Args, Clone, Debug)]
 pub struct RollbackArgs {
-    /// Name of the Delivery, as NAME or NAMESPACE/NAME
-    name: String,
     /// The commit to go back to, its first digits are enough; the one that ran before when not given
     #[arg(long, value_name = "COMMIT")]
     to: Option<String>,
     #[command(flatten)]
     wait: WaitArgs,
     #[command(flatten)]
-    scope: ScopeArgs,
-    #[command(flatten)]
-    cluster: ClusterArgs,
+    of: DeliveryArgs,
 }
 
 /// Asks, and waits where that is wanted.
 pub async fn run(args: RollbackArgs) -> anyhow::Result<i32> {
-    let connection = args.cluster.connect().await?;
-    let delivery = find::delivery(&connection.client, &args.scope, &args.name).await?;
+    let (connection, delivery) = args.of.find().await?;
     must_act(&delivery)?;
     let name = full_name(&delivery);
     let to = goal(&delivery.status.clone().unwrap_or_default(), args.to.as_deref())
-        .map_err(|why| anyhow!("{name}: {why}; see `windlass history {}`", args.name))?;
+        .map_err(|why| anyhow!("{name}: {why}; see `windlass history {}`", args.of.name))?;
     let token = token();
     let value = format!("{}/{token}", to.commit);
     annotate(&connection.client, &delivery, &token, Some((names::ROLLBACK_REQUEST, &value))).await?;
@@ -108,6 +102,7 @@ mod tests {
                 outcome: *outcome,
                 at: String::new(),
                 problem: None,
+                except: Vec::new(),
             })
             .collect();
         let effective = history.iter().find(|h| h.revision.commit == now).map(|h| h.revision.clone());
@@ -137,6 +132,7 @@ mod tests {
             revision: revision("eeeee", "4"),
             problem: Problem::default(),
             since: String::new(),
+            revert: None,
         });
         assert!(said(&status, None).contains("is held already"));
         assert!(said(&DeliveryStatus::default(), None).contains("nothing else was deployed"));

@@ -4,8 +4,7 @@
 //! where Git does. So what is set here stays through new commits, and where Git says `suspend: true` it is Git's.
 
 use super::WELL;
-use super::connect::ClusterArgs;
-use super::find::{self, ScopeArgs, explained, full_name};
+use super::find::{DeliveryArgs, explained, full_name};
 use super::request::MANAGER;
 use crate::api::{Delivery, names};
 use crate::core::fields::{Path, owned_by};
@@ -17,38 +16,29 @@ use serde_json::json;
 /// Stop reconciling a Delivery. What runs stays as it is; drift is still reported, and nothing is changed.
 #[derive(clap::Args, Clone, Debug)]
 pub struct SuspendArgs {
-    /// Name of the Delivery, as NAME or NAMESPACE/NAME
-    name: String,
     #[command(flatten)]
-    scope: ScopeArgs,
-    #[command(flatten)]
-    cluster: ClusterArgs,
+    of: DeliveryArgs,
 }
 
 /// Go on reconciling a Delivery, with the newest commit.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ResumeArgs {
-    /// Name of the Delivery, as NAME or NAMESPACE/NAME
-    name: String,
     #[command(flatten)]
-    scope: ScopeArgs,
-    #[command(flatten)]
-    cluster: ClusterArgs,
+    of: DeliveryArgs,
 }
 
 /// Suspends.
 pub async fn suspend(args: SuspendArgs) -> anyhow::Result<i32> {
-    set(&args.cluster, &args.scope, &args.name, true).await
+    set(&args.of, true).await
 }
 
 /// Resumes.
 pub async fn resume(args: ResumeArgs) -> anyhow::Result<i32> {
-    set(&args.cluster, &args.scope, &args.name, false).await
+    set(&args.of, false).await
 }
 
-async fn set(cluster: &ClusterArgs, scope: &ScopeArgs, name: &str, suspend: bool) -> anyhow::Result<i32> {
-    let connection = cluster.connect().await?;
-    let delivery = find::delivery(&connection.client, scope, name).await?;
+async fn set(of: &DeliveryArgs, suspend: bool) -> anyhow::Result<i32> {
+    let (connection, delivery) = of.find().await?;
     let full = full_name(&delivery);
     let word = if suspend { "suspended" } else { "resumed" };
     if delivery.spec.template.suspend == suspend {

@@ -1,8 +1,7 @@
 //! `windlass sync NAME`: ask Git now rather than at the next poll, and try again now what failed.
 
 use super::WELL;
-use super::connect::ClusterArgs;
-use super::find::{self, ScopeArgs, explained, full_name};
+use super::find::{DeliveryArgs, explained, full_name};
 use super::request::{MANAGER, WaitArgs, annotate, is_ready, must_act, token, wait};
 use crate::api::condition::{self, kind};
 use crate::api::{Duration, Repository, names};
@@ -19,21 +18,16 @@ use serde_json::json;
 /// With --wait, exit code 0: the newest commit is ready. 1: it is held, failed, or not done in time.
 #[derive(clap::Args, Clone, Debug)]
 pub struct SyncArgs {
-    /// Name of the Delivery, as NAME or NAMESPACE/NAME
-    name: String,
     #[command(flatten)]
     wait: WaitArgs,
     #[command(flatten)]
-    scope: ScopeArgs,
-    #[command(flatten)]
-    cluster: ClusterArgs,
+    of: DeliveryArgs,
 }
 
 /// Asks, and waits where that is wanted.
 pub async fn run(args: SyncArgs) -> anyhow::Result<i32> {
-    let connection = args.cluster.connect().await?;
+    let (connection, delivery) = args.of.find().await?;
     let client = &connection.client;
-    let delivery = find::delivery(client, &args.scope, &args.name).await?;
     must_act(&delivery)?;
     let namespace = delivery.namespace().unwrap_or_default();
     let api: Api<Repository> = Api::namespaced(client.clone(), &namespace);
@@ -53,7 +47,7 @@ pub async fn run(args: SyncArgs) -> anyhow::Result<i32> {
         anstream::println!(
             "{} is asked to sync; `windlass status {}` tells more",
             full_name(&delivery),
-            args.name
+            args.of.name
         );
         return Ok(WELL);
     }

@@ -11,6 +11,7 @@ use crate::cluster::lease::{Candidate, Leadership, LeaseError, LeaseOptions};
 use crate::cluster::{Access, Connection, Discovery, crds};
 use crate::core::manifest::{Gvk, ObjectId};
 use crate::core::plan::{self, Removal};
+use crate::reconcile::delivery::adopted::Befores;
 use crate::reconcile::delivery::inventory;
 use crate::reconcile::delivery::prune;
 use anyhow::{Context, bail};
@@ -476,17 +477,19 @@ impl Cluster<'_> {
     async fn let_go(&self, args: &UninstallArgs, found: &Found) -> anyhow::Result<Vec<String>> {
         let what = if args.delete_objects { prune::What::All } else { prune::What::Orphan };
         let mut problems = Vec::new();
+        let none = Befores::new();
         for delivery in &found.deliveries {
             let namespace = delivery.namespace().unwrap_or_default();
             let label = names::delivery_label(&args.installation, &namespace, &delivery.name_any());
             let inventory = delivery.status.as_ref().map_or(&[][..], |s| &s.inventory);
             let begin = std::time::Instant::now();
-            let mut left = prune::run(&self.access, self.discovery, &label, inventory, what, |_| false).await;
+            let mut left =
+                prune::run(&self.access, self.discovery, &label, inventory, what, |_| false, &none).await;
             // What finalizers hold is waited for: what it needs goes after it.
             while left.refusal.as_ref().is_some_and(|r| r.transient) && begin.elapsed() < PATIENCE {
                 tokio::time::sleep(Duration::from_millis(250)).await;
                 let rest = left.inventory;
-                left = prune::run(&self.access, self.discovery, &label, &rest, what, |_| false).await;
+                left = prune::run(&self.access, self.discovery, &label, &rest, what, |_| false, &none).await;
             }
             match left.refusal {
                 Some(refusal) => problems.push(crate::core::rollout::status::told(&refusal.problem)),

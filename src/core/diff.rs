@@ -12,6 +12,7 @@ pub use compare::diff;
 pub use secret::{fold_string_data, hide_secrets, redact};
 
 pub(crate) use defaults::{is_allocated, is_default, is_free_map};
+pub(crate) use quantity::is_less;
 pub(crate) use secret::redact_values;
 
 use super::fields::Path;

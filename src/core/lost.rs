@@ -22,6 +22,7 @@ pub fn is_blank(status: &DeliveryStatus) -> bool {
     status.inventory.is_empty()
         && status.inventory_shards.is_empty()
         && status.history.is_empty()
+        && status.removed.is_empty()
         && status.effective.is_none()
         && status.attempt.is_none()
         && status.held.is_none()
@@ -120,6 +121,7 @@ mod tests {
             outcome: Outcome::Failed,
             at: String::new(),
             problem: None,
+            except: Vec::new(),
         }];
         assert!(!is_blank(&DeliveryStatus { history, ..Default::default() }));
         let shards = DeliveryStatus { inventory_shards: vec!["a".into()], ..Default::default() };

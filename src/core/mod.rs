@@ -2,6 +2,7 @@
 
 pub mod autoscale;
 pub mod bundle;
+pub mod closest;
 pub mod diff;
 pub mod digest;
 pub mod drift;
@@ -13,6 +14,7 @@ pub mod lost;
 pub mod manifest;
 pub mod plan;
 pub mod removal;
+pub mod restore;
 pub mod rollout;
 pub mod strategy;
 pub mod tree;

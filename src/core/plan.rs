@@ -226,16 +226,19 @@ pub enum Removal {
     Release,
 }
 
+/// Data, and what holds everything in it: removed only where asked for.
+pub fn is_precious(group: &str, kind: &str) -> bool {
+    matches!(
+        (group, kind),
+        ("", "PersistentVolumeClaim" | "Namespace") | ("apiextensions.k8s.io", "CustomResourceDefinition")
+    )
+}
+
 /// What is done with an object that left the bundle. `never_good`: no good revision had it, so that it left because the
 /// commit that brought it failed or was overtaken, rather than because a commit removed it.
 pub fn removal(entry: &InventoryEntry, never_good: bool) -> Removal {
     let keep = entry.prune.as_deref() == Some("disabled");
-    // Data, and what holds everything in it: only where asked for.
-    let precious = matches!(
-        (entry.group.as_str(), entry.kind.as_str()),
-        ("", "PersistentVolumeClaim" | "Namespace") | ("apiextensions.k8s.io", "CustomResourceDefinition")
-    );
-    if keep || (precious && entry.prune.as_deref() != Some("enabled")) {
+    if keep || (is_precious(&entry.group, &entry.kind) && entry.prune.as_deref() != Some("enabled")) {
         return Removal::Release;
     }
     if never_good && entry.origin == EntryOrigin::Adopted {

@@ -143,6 +143,9 @@ impl Daemon {
         lock(&self.owned).remove(&key);
         lock(&self.memories).remove(&key);
         self.wake_keys(self.dependencies.forget(&key));
+        // What it depended on may wait to be deleted after it.
+        let on = &delivery.spec.template.depends_on;
+        self.wake_keys(crate::core::rollout::dependencies::deliveries(on, &key.0));
         // Its directory may be there still, or again.
         if let Some(repository) = delivery.labels().get(crate::api::names::REPOSITORY_LABEL) {
             lock(&self.directories).remove(&(key.0.clone(), repository.clone()));

@@ -7,7 +7,7 @@ use super::delivery::prepare::{Knows, Planner};
 use super::delivery::settings::read_from;
 use super::delivery::work::Act;
 use super::directories::wanted;
-use crate::api::delivery::{DeletionPolicy, DeliverySpec, EntryOrigin, InventoryEntry};
+use crate::api::delivery::{DeletionPolicy, DeliverySpec, EntryOrigin, Goal, InventoryEntry};
 use crate::api::repository::RepositorySpec;
 use crate::api::{Delivery, names};
 use crate::cluster::apply::{Guard, dry_run, get};
@@ -238,7 +238,7 @@ async fn directory(
     later.namespaces.insert(answer.namespace.clone());
     for manifest in bundle.objects() {
         let id = manifest.id().to_string();
-        match planner.plan_object(manifest, None, &later, false).await {
+        match planner.plan_object(manifest, None, &later, false, Goal::Deploy).await {
             Ok(planned) => match (planned.act, planned.origin) {
                 (_, Some(EntryOrigin::Adopted)) => answer.adopt.push(id),
                 (Act::Create | Act::Later, _) => answer.create.push(id),

@@ -2,7 +2,9 @@
 
 use crate::api::delivery::Problem;
 use crate::core::tree::Tree;
-use crate::source::{CommitId, CommitInfo, Credentials, Limits, Mirror, SourceError};
+use crate::source::{
+    CommitId, CommitInfo, Credentials, Limits, Mirror, RevertError, RevertOrder, RevertedAt, SourceError,
+};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use std::collections::{HashMap, VecDeque};
@@ -35,6 +37,16 @@ pub trait Commits: Send + Sync {
     fn keep(&self, name: &str, id: &CommitId) -> BoxFuture<'_, Result<(), SourceError>>;
     /// Keeps what stands under a name no longer.
     fn forget(&self, name: &str) -> BoxFuture<'_, Result<(), SourceError>>;
+    /// Sees to it that the remote has a commit that takes another one back. Without a remote there is none.
+    fn revert<'a>(
+        &'a self,
+        order: &'a RevertOrder,
+        _credentials: &'a Credentials,
+        _limits: &'a Limits,
+    ) -> BoxFuture<'a, Result<RevertedAt, RevertError>> {
+        let name = order.branch.clone();
+        Box::pin(async move { Err(RevertError::NoBranch { url: "the history".into(), name }) })
+    }
 }
 
 /// Git's object store is read on threads of its own: it waits for the disk and for other readers.
@@ -61,6 +73,15 @@ impl Commits for Mirror {
     fn forget(&self, name: &str) -> BoxFuture<'_, Result<(), SourceError>> {
         let name = name.to_owned();
         self.apart(move |mirror| mirror.forget(&name))
+    }
+
+    fn revert<'a>(
+        &'a self,
+        order: &'a RevertOrder,
+        credentials: &'a Credentials,
+        limits: &'a Limits,
+    ) -> BoxFuture<'a, Result<RevertedAt, RevertError>> {
+        Box::pin(Mirror::revert(self, order, credentials, limits))
     }
 }
 

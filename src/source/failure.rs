@@ -183,6 +183,21 @@ fn unauthorized_hint(attempt: &Attempt<'_>) -> String {
     .to_owned()
 }
 
+/// True when the error text says that these credentials may read and not push.
+pub(super) fn forbids_push(stderr: &str) -> bool {
+    let text = stderr.to_ascii_lowercase();
+    [
+        "returned error: 403",
+        "read only",
+        "read-only",
+        "not granted",
+        "not allowed to push",
+        "service not enabled",
+    ]
+    .iter()
+    .any(|part| text.contains(part))
+}
+
 /// True when the error text speaks of damage to our own mirror, which a new one mends.
 pub(super) fn is_damage(stderr: &str) -> bool {
     // What a remote says about itself is passed on with `remote: ` in front.

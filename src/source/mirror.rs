@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 /// How many commits a fetch asks for when the mirror followed the ref before: enough to see whether the new one
 /// descends from the old one.
-const HISTORY: u32 = 50;
+pub(super) const HISTORY: u32 = 50;
 /// For how long the name of a remote's default branch is believed, and that it let somebody in. A listing that
 /// includes HEAD makes the remote list everything.
 const BELIEVED: Duration = Duration::from_secs(5 * 60);
@@ -55,7 +55,7 @@ struct Memory {
 }
 
 /// A turn with the mirror: nobody else, in this process or another, has one at the same time.
-struct Turn<'a> {
+pub(super) struct Turn<'a> {
     memory: tokio::sync::MutexGuard<'a, Memory>,
     /// Shared with work that goes on after its caller went away: the turn ends with the last of them.
     lock: Arc<File>,
@@ -241,7 +241,7 @@ impl Mirror {
         GitTree::new(store.clone(), id).map_err(|error| self.read_error(&store, id, &error))
     }
 
-    fn remote<'a>(
+    pub(super) fn remote<'a>(
         &'a self,
         credentials: &'a Credentials,
         limits: &'a Limits,
@@ -252,7 +252,7 @@ impl Mirror {
     }
 
     /// Waits for our turn: first in this process, then among processes.
-    async fn turn(&self, limits: &Limits) -> Result<Turn<'_>, SourceError> {
+    pub(super) async fn turn(&self, limits: &Limits) -> Result<Turn<'_>, SourceError> {
         let mut memory = self.inner.turn.lock().await;
         let file = lock_file(&self.inner.directory)?;
         let started = Instant::now();
@@ -287,7 +287,7 @@ impl Mirror {
     }
 
     /// The repository, made or made anew where needed.
-    async fn usable_store(&self, turn: &mut Turn<'_>) -> Result<Arc<Store>, SourceError> {
+    pub(super) async fn usable_store(&self, turn: &mut Turn<'_>) -> Result<Arc<Store>, SourceError> {
         let known = self.opened();
         match known {
             Some(store) if store.is_damaged() => {
@@ -387,7 +387,7 @@ impl Mirror {
 
     /// Gets a commit into the mirror, with a new mirror where the old one turns out to be damaged. Returns the commit
     /// that came: a branch may have moved on since it was listed.
-    async fn obtain(
+    pub(super) async fn obtain(
         &self,
         turn: &mut Turn<'_>,
         remote: &Remote<'_>,
@@ -418,6 +418,39 @@ impl Mirror {
             path: self.inner.directory.clone(),
             detail: damage,
         })
+    }
+
+    /// Fetches more of the history of a branch that is in the mirror. Returns its tip, which may have moved.
+    pub(super) async fn deepen(
+        &self,
+        turn: &mut Turn<'_>,
+        remote: &Remote<'_>,
+        store: &Arc<Store>,
+        remote_ref: &str,
+        depth: Depth,
+    ) -> Result<CommitId, SourceError> {
+        turn.memory.untidy = true;
+        let refspec = format!("+{remote_ref}:{}", tip_name(remote_ref));
+        let url = self.inner.url.to_string();
+        let failed =
+            |detail: String| SourceError::Git { url: url.clone(), what: "fetching its history", detail };
+        match remote.fetch(store.path(), &[refspec], depth).await {
+            Ok(()) => {}
+            Err(FetchFailure::Other(error)) => return Err(error),
+            Err(FetchFailure::Damage(detail)) => return Err(failed(detail)),
+            Err(_) => return Err(failed(format!("it does not send more of {remote_ref}"))),
+        }
+        turn.memory.untidy = false;
+        match store.tip(remote_ref) {
+            Ok(Some(commit)) => Ok(commit),
+            Ok(None) => Err(failed("a fetched ref is not there".to_owned())),
+            Err(error) => Err(failed(error.message().to_owned())),
+        }
+    }
+
+    /// Where the mirror stands.
+    pub(super) fn directory(&self) -> &Path {
+        &self.inner.directory
     }
 
     /// One fetch. The inner error is damage that a new mirror may mend.

@@ -69,6 +69,19 @@ pub(super) enum FetchFailure {
     Other(SourceError),
 }
 
+/// What became of a push.
+#[derive(Debug)]
+pub(super) enum PushOutcome {
+    /// The remote has it.
+    Done,
+    /// The branch is not what it was any more, or is there already.
+    Moved,
+    /// The server says no to this branch, in these words: it is protected.
+    Refused(String),
+    /// The server says no to any push of ours.
+    Forbidden(String),
+}
+
 /// A remote, and who we are to it.
 pub(super) struct Remote<'a> {
     pub(super) url: &'a RemoteUrl,
@@ -140,6 +153,53 @@ impl Remote<'_> {
             () if failure::is_damage(stderr) => FetchFailure::Damage(failure::clean(stderr, &[])),
             () => FetchFailure::Other(self.classify(stderr, "fetching a commit").await),
         })
+    }
+
+    /// Pushes a commit of the repository `store` to a branch, never by force. A push is small, so it gets the time of a
+    /// listing.
+    pub(super) async fn push(
+        &self,
+        store: &Path,
+        commit: &str,
+        branch: &str,
+    ) -> Result<PushOutcome, SourceError> {
+        let mut arguments: Vec<OsString> =
+            ["push", "--porcelain", "--no-verify", "--no-follow-tags", "--recurse-submodules=no", "--"]
+                .map(OsString::from)
+                .to_vec();
+        arguments.push(self.url.for_git().into());
+        arguments.push(format!("{commit}:refs/heads/{branch}").into());
+        let finished = self.run(&arguments, Some(store), self.limits.listing, "taking a push").await?;
+        if finished.success {
+            return Ok(PushOutcome::Done);
+        }
+        let stderr = &finished.stderr;
+        let secrets = self.credentials.secrets(self.url);
+        let words = || failure::clean(stderr, &secrets);
+        match rejection(&finished.stdout) {
+            Some(Rejection::Moved) => return Ok(PushOutcome::Moved),
+            Some(Rejection::Refused(summary)) => {
+                let said: Vec<&str> = stderr
+                    .lines()
+                    .filter_map(|line| line.strip_prefix("remote: "))
+                    .map(str::trim)
+                    .filter(|line| !line.is_empty())
+                    .take(3)
+                    .collect();
+                let said = if said.is_empty() { summary } else { format!("{summary}: {}", said.join(" ")) };
+                return Ok(PushOutcome::Refused(failure::clean(&said, &secrets)));
+            }
+            None => {}
+        }
+        if failure::forbids_push(stderr) {
+            return Ok(PushOutcome::Forbidden(words()));
+        }
+        match self.classify(stderr, "pushing a commit").await {
+            SourceError::Forbidden { .. } | SourceError::Unauthorized { .. } => {
+                Ok(PushOutcome::Forbidden(words()))
+            }
+            error => Err(error),
+        }
     }
 
     /// Packs the mirror into one pack and drops what no ref holds.
@@ -214,6 +274,29 @@ impl Remote<'_> {
         let url = location.trim().split("/info/refs").next()?;
         RemoteUrl::parse(url, false).ok().map(|url| url.to_string())
     }
+}
+
+/// Why one ref was not taken.
+#[derive(Debug, PartialEq, Eq)]
+enum Rejection {
+    Moved,
+    Refused(String),
+}
+
+/// Reads what `git push --porcelain` prints of one ref: `!`, the refspec and a summary, between tabs.
+fn rejection(stdout: &[u8]) -> Option<Rejection> {
+    let stdout = String::from_utf8_lossy(stdout);
+    let summary =
+        stdout.lines().find_map(|line| line.strip_prefix("!\t")?.split_once('\t').map(|(_, s)| s))?;
+    // The server lost a race with somebody else's push.
+    let raced = ["failed to update ref", "cannot lock ref", "incorrect old value", "fetch first"];
+    Some(match summary.strip_prefix("[remote rejected]") {
+        Some(why) if !raced.iter().any(|part| why.contains(part)) => {
+            Rejection::Refused(why.trim().trim_matches(['(', ')']).to_owned())
+        }
+        _ if summary.starts_with("[remote failure]") => Rejection::Refused("the server failed".to_owned()),
+        _ => Rejection::Moved,
+    })
 }
 
 /// The directory of one process: its empty HOME, its configuration, its key. Only we may read it.
@@ -387,4 +470,29 @@ fn shell_quoted(text: &str) -> String {
 /// The refspec that stores one commit under a name of ours.
 pub(super) fn refspec_of(commit: &CommitId, name: &str) -> String {
     format!("+{commit}:{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_branch_that_moved_is_told_from_one_that_is_protected() {
+        let said = |summary: &str| format!("To /srv/x\n!\tabc:refs/heads/main\t{summary}\nDone\n");
+        let refused = |why: &str| Some(Rejection::Refused(why.into()));
+        for (summary, expected) in [
+            ("[rejected] (fetch first)", Some(Rejection::Moved)),
+            ("[rejected] (non-fast-forward)", Some(Rejection::Moved)),
+            ("[remote rejected] (failed to update ref)", Some(Rejection::Moved)),
+            ("[remote rejected] (pre-receive hook declined)", refused("pre-receive hook declined")),
+            ("[remote rejected] (protected branch hook declined)", refused("protected branch hook declined")),
+            (
+                "[remote rejected] (branch is currently checked out)",
+                refused("branch is currently checked out"),
+            ),
+        ] {
+            assert_eq!(rejection(said(summary).as_bytes()), expected, "{summary}");
+        }
+        assert_eq!(rejection(b"To /srv/x\n \tabc:refs/heads/main\tabc..def\nDone\n"), None);
+    }
 }

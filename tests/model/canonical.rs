@@ -138,18 +138,18 @@ fn is_zero(value: &Value) -> bool {
 }
 
 /// A custom resource as it is read: `null` goes, defaults come, what no schema has goes. Metadata is as everywhere.
-pub fn custom(of: &Type, mut object: Value, noticed: &mut Noticed) -> Value {
+pub fn custom(of: &Type, mut object: Value, read: bool, noticed: &mut Noticed) -> Value {
     if let Type::Struct(s) = of
         && let Some(meta) = object.get_mut("metadata").map(Value::take)
     {
         let meta = written(&s.fields["metadata"].of, meta, "metadata", noticed);
         object["metadata"] = meta.unwrap_or_else(|| Value::Object(Map::new()));
     }
-    structural(of, &mut object, "", noticed);
+    structural(of, &mut object, "", read, noticed);
     object
 }
 
-fn structural(of: &Type, value: &mut Value, at: &str, noticed: &mut Noticed) {
+fn structural(of: &Type, value: &mut Value, at: &str, read: bool, noticed: &mut Noticed) {
     match (of, value) {
         (Type::Struct(s), Value::Object(fields)) => {
             fields.retain(|name, value| {
@@ -158,32 +158,33 @@ fn structural(of: &Type, value: &mut Value, at: &str, noticed: &mut Noticed) {
                 if !declared {
                     noticed.unknown.push(if at.is_empty() { name.clone() } else { format!("{at}.{name}") });
                 }
-                declared && (!value.is_null() || known.is_none_or(|f| f.nullable && f.default.is_none()))
+                declared
+                    && (!value.is_null() || !read || known.is_none_or(|f| f.nullable || f.default.is_some()))
             });
             for (name, field) in &s.fields {
                 if at.is_empty() && name == "metadata" {
                     continue;
                 }
                 if let Some(default) = &field.default
-                    && !fields.contains_key(name)
+                    && fields.get(name).is_none_or(|v| v.is_null() && !field.nullable)
                 {
                     fields.insert(name.clone(), default.clone());
                 }
                 if let Some(value) = fields.get_mut(name) {
                     let below = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
-                    structural(&field.of, value, &below, noticed);
+                    structural(&field.of, value, &below, read, noticed);
                 }
             }
         }
         (Type::Map { of, .. }, Value::Object(fields)) => {
-            fields.retain(|_, value| !value.is_null());
+            fields.retain(|_, value| !read || !value.is_null());
             for (name, value) in fields.iter_mut() {
-                structural(of, value, &format!("{at}.{name}"), noticed);
+                structural(of, value, &format!("{at}.{name}"), read, noticed);
             }
         }
         (Type::List { of, .. }, Value::Array(items)) => {
             for (i, item) in items.iter_mut().enumerate() {
-                structural(of, item, &format!("{at}[{i}]"), noticed);
+                structural(of, item, &format!("{at}[{i}]"), read, noticed);
             }
         }
         _ => {}

@@ -46,10 +46,11 @@ impl Kind {
         if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
     }
 
-    /// An object as it is read and written again.
-    pub fn canonical(&self, object: Value, noticed: &mut Noticed) -> Value {
+    /// An object as it is read and written again. `read`: it comes from outside, where a custom resource loses what
+    /// is `null`; after an apply it does not.
+    pub fn canonical(&self, object: Value, read: bool, noticed: &mut Noticed) -> Value {
         if self.custom {
-            canonical::custom(&self.of, object, noticed)
+            canonical::custom(&self.of, object, read, noticed)
         } else {
             let mut object = object;
             if self.kind == "Secret" {

@@ -318,10 +318,7 @@ pub fn conflict_message(conflicts: &[Conflict]) -> (String, Vec<Value>) {
     let mut causes = Vec::new();
     let mut said = Vec::new();
     for conflict in conflicts {
-        let mut paths = conflict.fields.paths();
-        paths.sort();
-        for path in paths {
-            let field = path.replace("/f:", ".");
+        for field in conflict.fields.shown() {
             let who = format!("conflict with {:?}", conflict.who.manager);
             said.push(format!("{who}: {field}"));
             causes.push(json!({"reason": "FieldManagerConflict", "message": who, "field": field}));

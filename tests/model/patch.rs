@@ -43,9 +43,14 @@ pub fn json(value: &mut Value, patch: &Value) -> Result<(), Failed> {
         match text("op") {
             "add" => add(value, path, operation["value"].clone()).ok_or_else(|| missing("add"))?,
             "remove" => drop(remove(value, path).ok_or_else(|| missing("remove"))?),
+            // In a map it sets what is not there as well: the server's library does.
             "replace" => {
-                let at = value.pointer_mut(path).ok_or_else(|| missing("replace"))?;
-                *at = operation["value"].clone();
+                let new = operation["value"].clone();
+                let (parent, last) = path.rsplit_once('/').unwrap_or_default();
+                match value.pointer_mut(parent) {
+                    Some(Value::Object(fields)) if !path.is_empty() => drop(fields.insert(token(last), new)),
+                    _ => *value.pointer_mut(path).ok_or_else(|| missing("replace"))? = new,
+                }
             }
             "test" => {
                 let found = value.pointer(path).unwrap_or(&Value::Null);

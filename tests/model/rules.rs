@@ -6,6 +6,7 @@
 use super::kinds::Kind;
 use super::managed;
 use super::refuse::Wrong;
+use super::schema::{Scalar, Type};
 use super::select::Selector;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -48,7 +49,9 @@ pub fn before_create(kind: &Kind, object: &mut Value, uid: &str, now: Timestamp,
         "Pod" => object["status"] = json!({"phase": "Pending", "qosClass": quality(object)}),
         "PersistentVolumeClaim" => {
             object["status"] = json!({"phase": "Pending"});
-            object["metadata"]["finalizers"] = json!(["kubernetes.io/pvc-protection"]);
+            let finalizers = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+            let own = json!("kubernetes.io/pvc-protection");
+            object["metadata"]["finalizers"] = finalizers.into_iter().chain([own]).collect();
         }
         "Service" => addresses(object, number),
         "Job" => job_labels(object, uid),
@@ -74,11 +77,14 @@ fn addresses(object: &mut Value, number: u64) {
     };
     spec["clusterIP"] = address.clone().into();
     spec["clusterIPs"] = json!([address]);
-    spec["ipFamilies"] = json!(["IPv4"]);
-    spec["ipFamilyPolicy"] = "SingleStack".into();
+    // Without a selector and an address it is somebody else who fills it: both families are allowed.
+    let open = address == "None" && spec["selector"].as_object().is_none_or(Map::is_empty);
+    spec["ipFamilies"] = if open { json!(["IPv4", "IPv6"]) } else { json!(["IPv4"]) };
+    spec["ipFamilyPolicy"] = if open { "RequireDualStack" } else { "SingleStack" }.into();
     let outside = ["NodePort", "LoadBalancer"].contains(&spec["type"].as_str().unwrap_or_default());
     if outside {
-        for (i, port) in spec["ports"].as_array_mut().into_iter().flatten().enumerate() {
+        for (i, port) in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten().enumerate()
+        {
             if port["nodePort"].is_null() {
                 port["nodePort"] = (30000 + (number + i as u64) % 2700).into();
             }
@@ -144,10 +150,6 @@ pub fn before_update(kind: &Kind, subresource: &str, old: &Value, new: &mut Valu
     if kind.kind == "Service" && subresource.is_empty() {
         keep_addresses(old, new);
     }
-    if kind.kind == "Job" && subresource.is_empty() && new["spec"].get("selector").is_none() {
-        let selector = old["spec"].get("selector").cloned();
-        restore(&mut new["spec"], "selector", selector);
-    }
     let meta = &mut new["metadata"];
     for field in ["creationTimestamp", "deletionTimestamp", "generation", "deletionGracePeriodSeconds"] {
         restore(meta, field, old["metadata"].get(field).cloned());
@@ -203,7 +205,8 @@ fn keep_addresses(old: &Value, new: &mut Value) {
     }
     let ports = old["spec"]["ports"].as_array().cloned().unwrap_or_default();
     let outside = ["NodePort", "LoadBalancer"].contains(&new["spec"]["type"].as_str().unwrap_or_default());
-    for (i, port) in new["spec"]["ports"].as_array_mut().into_iter().flatten().enumerate() {
+    let own = new["spec"].get_mut("ports").and_then(Value::as_array_mut);
+    for (i, port) in own.into_iter().flatten().enumerate() {
         if outside && port["nodePort"].is_null() {
             let same = ports.iter().find(|p| p["port"] == port["port"] && p["protocol"] == port["protocol"]);
             port["nodePort"] =
@@ -216,31 +219,45 @@ fn keep_addresses(old: &Value, new: &mut Value) {
 pub fn wrong_change(kind: &Kind, old: &Value, new: &Value) -> Vec<Wrong> {
     let mut out = Vec::new();
     let immutable = "field is immutable";
-    let mut fixed = |path: &str, said: &str| {
+    let fixed = |path: &str, out: &mut Vec<Wrong>| {
         let pointer = format!("/{}", path.replace('.', "/"));
         let (a, b) = (old.pointer(&pointer), new.pointer(&pointer));
         if a != b {
-            out.push(Wrong::invalid(path, b.unwrap_or(&Value::Null), said));
+            out.push(Wrong::invalid(path, b.unwrap_or(&Value::Null), immutable));
         }
     };
-    fixed("metadata.uid", immutable);
+    fixed("metadata.uid", &mut out);
     match kind.kind.as_str() {
         _ if kind.custom => {}
-        "Deployment" | "ReplicaSet" => fixed("spec.selector", immutable),
+        "Deployment" | "ReplicaSet" => fixed("spec.selector", &mut out),
         "Job" => {
-            fixed("spec.completions", immutable);
-            fixed("spec.selector", immutable);
+            fixed("spec.completions", &mut out);
+            fixed("spec.selector", &mut out);
             if old["spec"]["suspend"] != true {
-                fixed("spec.template", immutable);
+                fixed("spec.template", &mut out);
+            } else if unscheduled(old) != unscheduled(new) {
+                let said = "only container resources may change while the Job is suspended";
+                out.push(Wrong::invalid("spec.template.spec", &Value::Null, said));
             }
-            fixed("spec.completionMode", immutable);
-            fixed("spec.podFailurePolicy", immutable);
+            let uid = &new["metadata"]["uid"];
+            if old["metadata"]["uid"] != *uid && new["spec"]["manualSelector"] != true {
+                // The labels that the server made of the uid do not fit it.
+                let labels = ["batch.kubernetes.io/controller-uid", "controller-uid"];
+                let labels = labels.map(|label| format!("spec.template.metadata.labels[{label}]"));
+                for field in labels.iter().map(String::as_str).chain(["spec.selector"]) {
+                    out.push(Wrong::invalid(field, uid, "must be the uid of the Job"));
+                }
+            }
+            fixed("spec.completionMode", &mut out);
+            fixed("spec.podFailurePolicy", &mut out);
         }
         "Service" if new["spec"]["type"] != "ExternalName" && old["spec"]["type"] != "ExternalName" => {
-            fixed("spec.clusterIP", "may not change once set");
-            fixed("spec.clusterIPs", "may not change once set");
+            let address = |object: &Value| object["spec"]["clusterIP"].clone();
+            if address(old) != address(new) {
+                out.push(Wrong::invalid("spec.clusterIPs[0]", &address(new), "may not change once set"));
+            }
         }
-        "Secret" => fixed("type", immutable),
+        "Secret" => fixed("type", &mut out),
         _ => {}
     }
     if ["Secret", "ConfigMap"].contains(&kind.kind.as_str()) && old["immutable"] == true {
@@ -267,6 +284,9 @@ pub fn wrong_change(kind: &Kind, old: &Value, new: &Value) -> Vec<Wrong> {
                         volumeAttributesClassName for bound claims";
             out.push(Wrong::forbidden("spec", said));
         }
+        if old["spec"]["volumeMode"] != new["spec"]["volumeMode"] {
+            out.push(Wrong::invalid("volumeMode", &new["spec"]["volumeMode"], immutable));
+        }
     }
     if kind.kind == "Pod" && containers_without_image(old) != containers_without_image(new) {
         let said = "pod updates may not change fields other than `spec.containers[*].image`,\
@@ -285,6 +305,22 @@ pub fn wrong_change(kind: &Kind, old: &Value, new: &Value) -> Vec<Wrong> {
         }
     }
     out
+}
+
+/// What of a Job's template stays as it is while the Job is suspended.
+fn unscheduled(job: &Value) -> Value {
+    let mut spec = job["spec"]["template"]["spec"].clone();
+    if let Some(fields) = spec.as_object_mut() {
+        for field in ["nodeSelector", "tolerations", "affinity", "schedulingGates"] {
+            fields.remove(field);
+        }
+    }
+    for list in ["containers", "initContainers"] {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            container["resources"] = Value::Null;
+        }
+    }
+    spec
 }
 
 fn containers_without_image(pod: &Value) -> Value {
@@ -314,6 +350,7 @@ pub fn wrong_in(kind: &Kind, object: &Value) -> Vec<Wrong> {
         out.push(Wrong::invalid("metadata.name", &name.into(), said));
     }
     if kind.custom {
+        misfits(&kind.of, object, "", &mut out);
         return out;
     }
     let spec = &object["spec"];
@@ -334,6 +371,11 @@ pub fn wrong_in(kind: &Kind, object: &Value) -> Vec<Wrong> {
                 let said = "`selector` does not match template `labels`";
                 out.push(Wrong::invalid("spec.template.metadata.labels", labels, said));
             }
+            let strategy = &spec["strategy"];
+            if strategy["type"] == "Recreate" && strategy["rollingUpdate"].is_object() {
+                let said = "may not be specified when strategy `type` is 'Recreate'";
+                out.push(Wrong::forbidden("spec.strategy.rollingUpdate", said));
+            }
             if spec["replicas"].as_i64().unwrap_or(0) < 0 {
                 let said = "must be greater than or equal to 0";
                 out.push(Wrong::invalid("spec.replicas", &spec["replicas"], said));
@@ -341,7 +383,30 @@ pub fn wrong_in(kind: &Kind, object: &Value) -> Vec<Wrong> {
             template(&spec["template"]["spec"], "spec.template.spec", &["Always"], &mut out);
         }
         "Job" => {
-            template(&spec["template"]["spec"], "spec.template.spec", &["OnFailure", "Never"], &mut out);
+            let labels = &spec["template"]["metadata"]["labels"];
+            if spec["selector"].is_null() {
+                out.push(Wrong::required("spec.selector", ""));
+            }
+            if !Selector::of_workload(&spec["selector"]).fits_labels(labels.as_object())
+                || spec["selector"].is_null()
+            {
+                let said = "`selector` does not match template `labels`";
+                out.push(Wrong::invalid("spec.template.metadata.labels", labels, said));
+            }
+            let policies = ["Always", "OnFailure", "Never"];
+            template(&spec["template"]["spec"], "spec.template.spec", &policies, &mut out);
+            if spec["template"]["spec"]["restartPolicy"] == "Always" {
+                let said = "valid values: \"OnFailure\", \"Never\"";
+                out.push(Wrong::required("spec.template.spec.restartPolicy", said));
+            }
+        }
+        "PersistentVolumeClaim" => {
+            if spec["accessModes"].as_array().is_none_or(Vec::is_empty) {
+                out.push(Wrong::required("spec.accessModes", "at least 1 access mode is required"));
+            }
+            if spec["resources"]["requests"]["storage"].is_null() {
+                out.push(Wrong::required("spec.resources[storage]", ""));
+            }
         }
         "Pod" => template(spec, "spec", &["Always", "OnFailure", "Never"], &mut out),
         "Service" => service(spec, &mut out),
@@ -360,9 +425,15 @@ pub fn wrong_in(kind: &Kind, object: &Value) -> Vec<Wrong> {
         "HorizontalPodAutoscaler" => {
             let (least, most) =
                 (spec["minReplicas"].as_i64().unwrap_or(1), spec["maxReplicas"].as_i64().unwrap_or(0));
+            for field in ["kind", "name"] {
+                if spec["scaleTargetRef"][field].as_str().unwrap_or_default().is_empty() {
+                    out.push(Wrong::required(&format!("spec.scaleTargetRef.{field}"), ""));
+                }
+            }
             if most < 1 {
-                out.push(Wrong::invalid("spec.maxReplicas", &most.into(), "must be greater than 0"));
-            } else if most < least {
+                out.push(Wrong::required("spec.maxReplicas", "must be greater than 0"));
+            }
+            if most < least {
                 let said = "must be greater than or equal to `minReplicas`";
                 out.push(Wrong::invalid("spec.maxReplicas", &most.into(), said));
             }
@@ -370,6 +441,43 @@ pub fn wrong_in(kind: &Kind, object: &Value) -> Vec<Wrong> {
         _ => {}
     }
     out
+}
+
+/// Values of a custom resource that are not of their type. (Other rules of its schema are not modelled.)
+fn misfits(of: &Type, value: &Value, at: &str, out: &mut Vec<Wrong>) {
+    let mut wrong = |wanted: &str| {
+        let message = format!("Invalid value: {value}: {at} in body must be of type {wanted}: {value}");
+        out.push(Wrong { reason: "FieldValueTypeInvalid", field: at.into(), message });
+    };
+    match (of, value) {
+        (Type::Struct(s), Value::Object(fields)) => {
+            for (name, value) in fields {
+                let below = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+                let Some(field) = s.fields.get(name).filter(|_| below != "metadata") else { continue };
+                if !(value.is_null() && field.nullable) {
+                    misfits(&field.of, value, &below, out);
+                }
+            }
+        }
+        (Type::Map { of, .. }, Value::Object(fields)) => {
+            for (name, value) in fields {
+                misfits(of, value, &format!("{at}.{name}"), out);
+            }
+        }
+        (Type::List { of, .. }, Value::Array(items)) => {
+            for (i, item) in items.iter().enumerate() {
+                misfits(of, item, &format!("{at}[{i}]"), out);
+            }
+        }
+        (Type::Struct(_) | Type::Map { .. }, _) => wrong("object"),
+        (Type::List { .. }, _) => wrong("array"),
+        (Type::Scalar(Scalar::Text), value) if !value.is_string() => wrong("string"),
+        (Type::Scalar(Scalar::Number), value) if !value.is_number() => wrong("integer"),
+        (Type::Scalar(Scalar::Bool), value) if !value.is_boolean() => wrong("boolean"),
+        // Anything, but of a type that says so.
+        (Type::Untyped, Value::Null) => wrong("object"),
+        _ => {}
+    }
 }
 
 fn valid_name(kind: &str, name: &str) -> bool {
@@ -388,6 +496,27 @@ fn template(spec: &Value, at: &str, policies: &[&str], out: &mut Vec<Wrong>) {
     let containers = spec["containers"].as_array().map_or(&[][..], Vec::as_slice);
     if containers.is_empty() {
         out.push(Wrong::required(&format!("{at}.containers"), ""));
+    }
+    let mut volumes: Vec<&Value> = Vec::new();
+    for (i, volume) in spec["volumes"].as_array().into_iter().flatten().enumerate() {
+        if volumes.contains(&&volume["name"]) {
+            let (reason, field) = ("FieldValueDuplicate", format!("{at}.volumes[{i}].name"));
+            out.push(Wrong { reason, field, message: format!("Duplicate value: {}", volume["name"]) });
+        }
+        volumes.push(&volume["name"]);
+        let sources = [
+            "emptyDir",
+            "hostPath",
+            "secret",
+            "persistentVolumeClaim",
+            "downwardAPI",
+            "configMap",
+            "projected",
+        ];
+        for source in sources.into_iter().filter(|s| volume.get(*s).is_some()).skip(1) {
+            let said = "may not specify more than 1 volume type";
+            out.push(Wrong::forbidden(&format!("{at}.volumes[{i}].{source}"), said));
+        }
     }
     for (list, required) in [("containers", true), ("initContainers", true)] {
         let mut seen: Vec<&str> = Vec::new();
@@ -437,6 +566,13 @@ fn service(spec: &Value, out: &mut Vec<Wrong>) {
             out.push(Wrong { reason, field, message: format!("Duplicate value: {name:?}") });
         }
         names.push(name);
+        if !(1..=65535).contains(&port["port"].as_i64().unwrap_or(0)) {
+            let said = "must be between 1 and 65535, inclusive";
+            out.push(Wrong::invalid(&format!("spec.ports[{i}].port"), &port["port"], said));
+            if port["targetPort"] == port["port"] {
+                out.push(Wrong::invalid(&format!("spec.ports[{i}].targetPort"), &port["port"], said));
+            }
+        }
         let number = (&port["port"], &port["protocol"]);
         if numbers.contains(&number) {
             let (reason, field) = ("FieldValueDuplicate", format!("spec.ports[{i}]"));

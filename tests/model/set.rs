@@ -35,6 +35,21 @@ impl Step {
     }
 }
 
+impl std::fmt::Display for Step {
+    /// `.name`, `[key="value"]`, `[="value"]`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Step::Field(name) => write!(f, ".{name}"),
+            Step::Key(json) => {
+                let keys: BTreeMap<String, Value> = serde_json::from_str(json).unwrap_or_default();
+                let keys: Vec<String> = keys.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                write!(f, "[{}]", keys.join(","))
+            }
+            Step::Value(json) => write!(f, "[={json}]"),
+        }
+    }
+}
+
 /// A set of paths: whether this one is in it, and the sets below.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Set {
@@ -157,6 +172,22 @@ impl Set {
             out.put(step, set);
         }
         out
+    }
+
+    /// All paths, as the server writes them for people.
+    pub fn shown(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        self.show("", &mut out);
+        out
+    }
+
+    fn show(&self, at: &str, out: &mut Vec<String>) {
+        if self.member {
+            out.push(at.to_string());
+        }
+        for (step, set) in &self.below {
+            set.show(&format!("{at}{step}"), out);
+        }
     }
 
     /// All paths, each as its steps joined.

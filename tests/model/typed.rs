@@ -70,9 +70,9 @@ pub fn validate(of: &Type, value: &Value, duplicates: bool, at: &str, errors: &m
                 match step_of(item, of, kind) {
                     Err(said) => return errors.push(format!("{at}: element {index}: {said}")),
                     Ok(step) => {
-                        let below = format!("{at}{}", shown(&step));
+                        let below = format!("{at}{step}");
                         if !duplicates && seen.contains(&step) {
-                            errors.push(format!("{at}: duplicate entries for key {}", shown(&step)));
+                            errors.push(format!("{at}: duplicate entries for key {step}"));
                         }
                         seen.insert(step);
                         validate(of, item, duplicates, &below, errors);
@@ -93,18 +93,6 @@ pub fn validate(of: &Type, value: &Value, duplicates: bool, at: &str, errors: &m
             }
         }
         (_, value) => wrong(format!("expected map, got {value}")),
-    }
-}
-
-fn shown(step: &Step) -> String {
-    match step {
-        Step::Field(name) => format!(".{name}"),
-        Step::Key(json) => {
-            let keys: BTreeMap<String, Value> = serde_json::from_str(json).unwrap_or_default();
-            let keys: Vec<String> = keys.iter().map(|(k, v)| format!("{k}={v}")).collect();
-            format!("[{}]", keys.join(","))
-        }
-        Step::Value(json) => format!("[={json}]"),
     }
 }
 
@@ -197,10 +185,19 @@ pub fn compare(of: &Type, old: Option<&Value>, new: Option<&Value>) -> Differenc
         return out;
     }
     // Where there is no schema, what it is now decides; where both are there and unlike, the value changed.
-    let unlike =
-        matches!((of, old, new), (Type::Untyped, Some(a), Some(b)) if a.is_object() != b.is_object());
+    let unlike = matches!((of, old, new), (Type::Untyped, Some(a), Some(b))
+        if a.is_object() != b.is_object() && !a.is_null() && !b.is_null());
     let Some(sample) = new.filter(|v| !v.is_null()).or(old).or(new) else { return out };
     match if unlike { Shape::Leaf } else { shape(of, sample) } {
+        Shape::Leaf if unlike => {
+            // What was or is a map loses or gets what is in it besides.
+            let none = Some(&Value::Null);
+            out = match old.is_some_and(Value::is_object) {
+                true => compare(of, old, none),
+                false => compare(of, none, new),
+            };
+            out.modified.member = true;
+        }
         Shape::Leaf => leaf(&mut out, old, new),
         Shape::Map(_) | Shape::List(..) if is_empty(old) && is_empty(new) => leaf(&mut out, old, new),
         Shape::Map(of) => {
@@ -289,7 +286,8 @@ pub fn merge(of: &Type, old: Option<&Value>, new: Option<&Value>) -> Option<Valu
         (None, only) | (only, None) => return only.cloned(),
         (Some(old), Some(new)) => (old, new),
     };
-    let unlike = matches!(of, Type::Untyped) && old.is_object() != new.is_object() && !new.is_null();
+    let unlike =
+        matches!(of, Type::Untyped) && old.is_object() != new.is_object() && !old.is_null() && !new.is_null();
     let sample = if new.is_null() { old } else { new };
     match if unlike { Shape::Leaf } else { shape(of, sample) } {
         Shape::Leaf => Some(new.clone()),

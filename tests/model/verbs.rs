@@ -159,7 +159,7 @@ impl Cluster {
         let mut noticed = Noticed::default();
         object["apiVersion"] = kind.api_version().into();
         object["kind"] = kind.kind.clone().into();
-        let mut object = kind.canonical(object, &mut noticed);
+        let mut object = kind.canonical(object, true, &mut noticed);
         if let Some(said) = noticed.misfit.filter(|_| !kind.custom) {
             return Err(refuse::bad_request(format!(
                 "{} in version {:?} cannot be handled as a {}: {said}",
@@ -486,7 +486,7 @@ impl Cluster {
                 new["apiVersion"] = version.clone().into();
                 new["kind"] = kind.kind.clone().into();
                 let mut noticed = Noticed::default();
-                let mut object = kind.canonical(new, &mut noticed);
+                let mut object = kind.canonical(new, false, &mut noticed);
                 if let Some(said) = noticed.misfit.filter(|_| !kind.custom) {
                     let message = format!(
                         "failed to convert new object ({named}) to proper version ({version}): error decoding \
@@ -549,9 +549,11 @@ impl Cluster {
         if live["spec"]["replicas"] != replicas {
             object["spec"]["replicas"] = replicas.into();
             let mut managers = Managers::of(&live);
-            let who = Who::new(target.manager(), false, &kind.api_version(), "scale");
-            let ignored = super::set::Set::default();
-            managers.update(&kind.of, &live, &object, &ignored, &who, &kind.api_version(), target.now);
+            if !managers.0.is_empty() {
+                let who = Who::new(target.manager(), false, &kind.api_version(), "scale");
+                let ignored = super::set::Set::default();
+                managers.update(&kind.of, &live, &object, &ignored, &who, &kind.api_version(), target.now);
+            }
             managers.write(&mut object);
         }
         let main = Target {

@@ -393,10 +393,11 @@ impl Drop for Space {
 pub const TEST_AGENT: &str = "windlass-test";
 
 fn request(method: &str, path: &str, body: &Value) -> http::Request<Vec<u8>> {
-    let kind = match method {
-        "PATCH" if body.is_array() => "application/json-patch+json",
-        "PATCH" => "application/merge-patch+json",
-        _ => "application/json",
+    let (method, kind) = match method {
+        "APPLY" => ("PATCH", "application/apply-patch+yaml"),
+        "PATCH" if body.is_array() => (method, "application/json-patch+json"),
+        "PATCH" => (method, "application/merge-patch+json"),
+        _ => (method, "application/json"),
     };
     let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
     http::Request::builder()
@@ -408,7 +409,7 @@ fn request(method: &str, path: &str, body: &Value) -> http::Request<Vec<u8>> {
         .unwrap()
 }
 
-/// A raw request (a PATCH with an array is a JSON patch, otherwise a merge patch); fails the test if refused.
+/// A raw request (a PATCH with an array is a JSON patch, otherwise a merge patch; APPLY is a server-side apply); fails the test if refused.
 pub async fn send(client: &kube::Client, method: &str, path: &str, body: &Value) -> Value {
     match try_send(client, method, path, body).await {
         Ok(value) => value,

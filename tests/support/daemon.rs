@@ -29,6 +29,8 @@ pub struct World {
     pub arguments: Vec<String>,
     /// Its environment besides ours.
     pub environment: Vec<(&'static str, String)>,
+    /// Whether it acts on all namespaces; only in a cluster of one's own.
+    pub everywhere: bool,
     /// The name of its installation.
     pub installation: String,
     scratch: tempfile::TempDir,
@@ -56,6 +58,7 @@ impl World {
             repo,
             arguments: Vec::new(),
             environment: Vec::new(),
+            everywhere: false,
             installation: suffix(),
             scratch: tempfile::tempdir().unwrap(),
             daemon: None,
@@ -73,8 +76,11 @@ impl World {
     pub fn start(&mut self) {
         assert!(self.daemon.is_none(), "the daemon runs already");
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
+        let watched = ["--watch-namespace", &self.space.name];
+        let watched = if self.everywhere { &[] } else { &watched[..] };
         let child = Command::new(env!("CARGO_BIN_EXE_windlass"))
-            .args(["run", "--namespace", &self.space.name, "--watch-namespace", &self.space.name])
+            .args(["run", "--namespace", &self.space.name])
+            .args(watched)
             .args([
                 "--installation",
                 &self.installation,
@@ -117,6 +123,12 @@ impl World {
             format!("{}/windlass-{}", self.space.path("coordination.k8s.io/v1", "leases"), self.installation);
         let _ = super::cluster::try_send(&self.space.connection.client, "DELETE", &lease, &Value::Null).await;
         self.start();
+    }
+
+    /// Loses the daemon's cache, as a new machine would. The daemon must not run.
+    pub fn lose_cache(&self) {
+        assert!(self.daemon.is_none(), "the daemon runs");
+        let _ = fs::remove_dir_all(self.scratch.path().join("cache"));
     }
 
     /// Everything that the daemon said.

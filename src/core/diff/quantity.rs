@@ -18,6 +18,17 @@ pub(super) fn parse(value: &Value) -> Option<Quantity> {
     }
 }
 
+/// Whether one quantity is less than another; `None` when one of them is none, or too large to compare.
+pub(crate) fn is_less(one: &Value, other: &Value) -> Option<bool> {
+    let (one, other) = (parse(one)?, parse(other)?);
+    let common = one.exponent.min(other.exponent);
+    let at = |q: Quantity| {
+        let shift = u32::try_from(q.exponent.checked_sub(common)?).ok()?;
+        q.mantissa.checked_mul(10_i128.checked_pow(shift)?)
+    };
+    Some(at(one)? < at(other)?)
+}
+
 fn parse_text(text: &str) -> Option<Quantity> {
     let text = text.trim();
     let (negative, text) = match text.as_bytes().first()? {

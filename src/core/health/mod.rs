@@ -7,6 +7,7 @@
 
 mod custom;
 mod definitions;
+mod disturbance;
 mod essence;
 mod gateway;
 mod jobs;
@@ -22,6 +23,7 @@ mod workloads;
 #[cfg(test)]
 mod tests;
 
+pub use disturbance::{disturbance, pod_disturbance};
 pub use essence::{essence, template_essence};
 pub use pod::{PodRules, pod_trouble, pod_waits_for};
 pub use summary::summarize;

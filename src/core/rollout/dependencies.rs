@@ -354,6 +354,19 @@ mod tests {
     }
 
     #[test]
+    fn a_dependent_that_is_deleted_too_goes_first() {
+        let mut world = World::deployed(&["web"]);
+        world.seen.deleting = true;
+        world.seen.dependent = Some("Delivery shop/web".into());
+        world.settle();
+        assert!(!world.gone && !world.cluster.is_empty());
+        assert!(world.condition("Ready").2.contains("after Delivery shop/web"));
+        world.seen.dependent = None;
+        world.settle();
+        assert!(world.gone && world.cluster.is_empty());
+    }
+
+    #[test]
     fn what_will_never_be_ready_is_told_once_and_stalls() {
         let mut world = World::deployed(&["web"]);
         world.seen.dependencies = Dependencies::Refused(told_cycle(&[key("a"), key("b"), key("a")]));

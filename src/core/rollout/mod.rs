@@ -13,9 +13,18 @@
 //!              (nothing touched)
 //! ```
 
+mod bake;
+#[cfg(test)]
+mod bake_tests;
 pub mod dependencies;
+mod except;
+#[cfg(test)]
+mod except_tests;
+mod first;
 pub mod hooks;
+pub mod late;
 mod next;
+mod revert;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -25,8 +34,8 @@ pub use hooks::{Hooks, JobSeen};
 pub use next::next;
 
 use crate::api::delivery::{
-    Attempt, DeletionPolicy, DeliverySpec, DeliveryStatus, DriftMode, Failure, Goal, Held, HistoryEntry,
-    InventoryEntry, Problem, Revision, RollbackMode,
+    Attempt, Bake, DeletionPolicy, DeliverySpec, DeliveryStatus, DriftMode, Exception, Failure,
+    FirstRevision, Goal, Held, HistoryEntry, InventoryEntry, Problem, RemovedEntry, Revision, RollbackMode,
 };
 use crate::api::dependency::Waiting;
 use crate::api::hook::HookRun;
@@ -46,6 +55,10 @@ pub struct Spec {
     pub prune: bool,
     /// What happens when a revision fails.
     pub rollback: RollbackMode,
+    /// How long a revision is watched on after its success; zero for not at all.
+    pub bake: SignedDuration,
+    /// What becomes of a first revision that fails.
+    pub first_revision: FirstRevision,
     /// Nothing is done while it is set.
     pub suspend: bool,
     /// What becomes of the objects when the Delivery is deleted.
@@ -65,6 +78,8 @@ impl From<&DeliverySpec> for Spec {
             retry_interval: or(t.retry_interval, 60).max(SignedDuration::from_secs(1)),
             prune: t.prune.unwrap_or(true),
             rollback: t.rollback.as_ref().map(|r| r.mode).unwrap_or_default(),
+            bake: or(t.rollback.as_ref().and_then(|r| r.bake), 0),
+            first_revision: t.rollback.as_ref().map(|r| r.first_revision).unwrap_or_default(),
             suspend: t.suspend,
             deletion: t.deletion_policy.unwrap_or_default(),
             drift: t.drift.as_ref().map(|d| d.mode).unwrap_or_default(),
@@ -81,6 +96,10 @@ pub struct State {
     pub attempt: Option<Attempt>,
     /// The revision that failed and is not tried again.
     pub held: Option<Held>,
+    /// The effective revision is watched on.
+    pub bake: Option<Bake>,
+    /// What the last rollback did not undo.
+    pub except: Vec<Exception>,
     /// Why the wanted revision could not be begun.
     pub failure: Option<Failure>,
     /// The revision that waits for what the Delivery depends on.
@@ -89,6 +108,8 @@ pub struct State {
     pub hooks: Vec<HookRun>,
     /// The objects that the Delivery owns.
     pub inventory: Vec<InventoryEntry>,
+    /// What left the inventory a short while ago.
+    pub removed: Vec<RemovedEntry>,
     /// The last revisions, newest first.
     pub history: Vec<HistoryEntry>,
     /// The request to look again that was acted on.
@@ -105,10 +126,13 @@ impl From<&DeliveryStatus> for State {
             effective: status.effective.clone(),
             attempt: status.attempt.clone(),
             held: status.held.clone(),
+            bake: status.bake.clone(),
+            except: status.rolled_back_except.clone(),
             failure: status.failure.clone(),
             waiting: status.waiting.clone(),
             hooks: status.hooks.clone(),
             inventory: status.inventory.clone(),
+            removed: status.removed.clone(),
             history: status.history.clone(),
             handled_request: status.handled_request.clone(),
             handled_release: status.handled_release.clone(),
@@ -128,6 +152,8 @@ pub struct Observation {
     pub target: Target,
     /// What the Delivery's dependencies say.
     pub dependencies: Dependencies,
+    /// A Delivery that depends on this one and is being deleted too: it goes first.
+    pub dependent: Option<String>,
     /// What is seen of hooks.
     pub hooks: Hooks,
     /// What became of preparing a revision.
@@ -142,8 +168,17 @@ pub struct Observation {
     pub drifted: usize,
     /// The inventory after what drifted was written back; shown once.
     pub corrected: Option<Vec<InventoryEntry>>,
+    /// What left the inventory a short while ago and stands there with our label.
+    pub late: Vec<RemovedEntry>,
     /// Broken pods of an older revision that keep the one under way from getting through.
     pub in_the_way: Vec<PodRef>,
+    /// Why objects that are not healthy are not the revision's fault: their nodes are lost, they were evicted, or somebody
+    /// changed them. Only told when that explains all of them.
+    pub disturbed: Option<Problem>,
+    /// What the rollback under way cannot undo, as far as its plan shows.
+    pub except: Vec<Exception>,
+    /// What became of reverting the held commit; shown once.
+    pub reverted: Option<Reverted>,
     /// The value of the annotation that asks to look again.
     pub reconcile: Option<String>,
     /// The value of the release annotation.
@@ -228,6 +263,15 @@ pub struct Pruned {
     pub refusal: Option<Refusal>,
 }
 
+/// What became of reverting a commit in Git.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reverted {
+    /// The commit that was to be reverted.
+    pub commit: String,
+    /// The branch that takes it back and the commit there that does, or why there is none.
+    pub outcome: Result<(String, String), Refusal>,
+}
+
 /// The health of a Delivery's objects together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Health {
@@ -261,10 +305,14 @@ pub enum Action {
     PruneAll,
     /// Take our label from all objects and leave them.
     OrphanAll,
+    /// Remove what late requests of a daemon that works no more left behind.
+    RemoveLate(Vec<RemovedEntry>),
     /// Delete pods of an older revision that keep the one under way from getting through.
     Evict(Vec<PodRef>),
     /// Write back what drifted.
     Correct(Revision),
+    /// See to it that Git has a commit that takes the held one back; answer with [`Reverted`].
+    Revert(Held),
     /// Keep this commit in the mirror, whatever happens to the branch.
     Keep(Revision),
     /// Tell people.

@@ -6,8 +6,8 @@ use super::{
     read_stamp, stamp,
 };
 use crate::api::delivery::{
-    Attempt, DeletionPolicy, DriftMode, Failure, Goal, Held, HistoryEntry, Outcome, Problem, Revision,
-    RollbackMode, Step,
+    Attempt, DeletionPolicy, DriftMode, Failure, FirstRevision, Goal, Held, HistoryEntry, Outcome, Problem,
+    Revision, RollbackMode, Step,
 };
 use crate::api::hook::HookPoint;
 use jiff::{SignedDuration, Timestamp};
@@ -30,6 +30,9 @@ const PATIENCE: u32 = 3;
 pub fn next(spec: &Spec, state: &State, seen: &Observation, now: Timestamp) -> Decision {
     let mut machine = Machine { spec, seen, now, state: state.clone(), actions: Vec::new() };
     machine.run();
+    if !seen.deleting {
+        machine.remember_removed(&state.inventory);
+    }
     Decision { state: machine.state, actions: machine.actions }
 }
 
@@ -45,7 +48,7 @@ impl Machine<'_> {
     fn run(&mut self) {
         if self.seen.deleting {
             self.state.waiting = None;
-            if self.delete_hooks() {
+            if self.seen.dependent.is_none() && self.delete_hooks() {
                 self.delete();
             }
             return;
@@ -79,7 +82,13 @@ impl Machine<'_> {
         {
             self.actions.push(Action::Correct(effective.clone()));
         }
+        // Also in the moment in which a revision has come to its end.
+        if self.state.attempt.is_none() && !preparing {
+            self.bake();
+            self.revert();
+        }
         self.settle_hooks();
+        self.late();
         // Who waits for a request reads the phase then: it must tell what the request led to.
         if !self.prepares() {
             self.state.handled_request = self.seen.reconcile.clone();
@@ -218,8 +227,9 @@ impl Machine<'_> {
                 },
             );
         }
+        self.state.bake = None;
         self.state.effective = Some(good.clone());
-        self.start(Goal::Rollback, good);
+        self.start_rollback(good);
     }
 
     /// The revision that should be put in place and is not under way, if there is one.
@@ -311,12 +321,13 @@ impl Machine<'_> {
                 }
                 self.state.failure = None;
                 self.state.inventory = inventory.clone();
+                self.end_bake_for_newer();
                 self.start(goal, revision);
             }
         }
     }
 
-    fn start(&mut self, goal: Goal, revision: Revision) {
+    pub(super) fn start(&mut self, goal: Goal, revision: Revision) {
         self.state.attempt = Some(Attempt {
             goal,
             revision,
@@ -341,6 +352,7 @@ impl Machine<'_> {
             Step::Applying => self.applying(attempt),
             Step::Waiting => self.waiting(attempt),
             Step::Pruning => self.pruning(attempt),
+            Step::Removing => self.removing(attempt),
             // What was refused is tried again when that is due, and what was only not healthy may become so.
             Step::Failed if attempt.retry_at.is_some() => {
                 let deadline = stamp(self.now + self.spec.timeout);
@@ -401,6 +413,7 @@ impl Machine<'_> {
             None => self.actions.push(Action::Prepare(attempt.revision, attempt.goal)),
             Some(Ok(inventory)) => {
                 self.state.inventory = inventory.clone();
+                self.note_exceptions(attempt.goal);
                 self.plan_hooks(&attempt);
                 match self.gate(HookPoint::BeforeApply, &attempt) {
                     Gate::Open => self.actions.push(Action::Apply(attempt.revision, attempt.goal)),
@@ -427,6 +440,7 @@ impl Machine<'_> {
     }
 
     fn waiting(&mut self, mut attempt: Attempt) {
+        self.note_exceptions(attempt.goal);
         match &self.seen.health {
             Health::Healthy => {
                 match self.gate(HookPoint::AfterApply, &attempt) {
@@ -503,26 +517,8 @@ impl Machine<'_> {
             match &pruned.refusal {
                 Some(refusal) => {
                     self.state.inventory = pruned.inventory.clone();
-                    let interval = match refusal.transient {
-                        true => self.spec.retry_interval.min(SOON),
-                        false => self.spec.retry_interval,
-                    };
-                    let at = self.now + back_off(interval, attempt.retries);
-                    let tell = !refusal.transient || attempt.retries >= PATIENCE;
-                    if tell && attempt.problem.as_ref() != Some(&refusal.problem) {
-                        self.notify(
-                            true,
-                            "PruneFailed",
-                            &refusal.problem.object,
-                            refusal.problem.message.clone(),
-                        );
-                        attempt.problem = Some(refusal.problem.clone());
-                    }
-                    attempt.retries += 1;
-                    attempt.retry_at = Some(stamp(at));
                     attempt.step = Step::Pruning;
-                    self.state.attempt = Some(attempt);
-                    return self.actions.push(Action::Wake(at));
+                    return self.prune_again(attempt, refusal);
                 }
                 // Without pruning, what a rollback leaves is what good revisions had.
                 None if !left || !self.spec.prune => {
@@ -540,9 +536,29 @@ impl Machine<'_> {
         self.actions.push(Action::Prune);
     }
 
+    /// An object could not be removed, or a finalizer holds it: tried again, more and more seldom.
+    pub(super) fn prune_again(&mut self, mut attempt: Attempt, refusal: &Refusal) {
+        let interval = match refusal.transient {
+            true => self.spec.retry_interval.min(SOON),
+            false => self.spec.retry_interval,
+        };
+        let at = self.now + back_off(interval, attempt.retries);
+        let tell = !refusal.transient || attempt.retries >= PATIENCE;
+        if tell && attempt.problem.as_ref() != Some(&refusal.problem) {
+            self.notify(true, "PruneFailed", &refusal.problem.object, refusal.problem.message.clone());
+            attempt.problem = Some(refusal.problem.clone());
+        }
+        attempt.retries += 1;
+        attempt.retry_at = Some(stamp(at));
+        self.state.attempt = Some(attempt);
+        self.actions.push(Action::Wake(at));
+    }
+
     fn succeed(&mut self, attempt: Attempt) {
         self.hooks_after_success(&attempt);
         self.state.attempt = None;
+        let before = self.state.effective.clone();
+        self.begin_bake(&attempt, before);
         for entry in &mut self.state.inventory {
             entry.kept = entry.stale && !self.spec.prune;
         }
@@ -552,14 +568,18 @@ impl Machine<'_> {
         }
         match attempt.goal {
             Goal::Deploy | Goal::Refresh => {
+                if attempt.goal == Goal::Deploy {
+                    self.state.except.clear();
+                }
                 self.notify(false, "Deployed", "", format!("{revision} is deployed and healthy"));
+                self.remember(revision.clone(), Outcome::Deployed, None);
             }
             Goal::Rollback => {
                 self.notify(false, "RolledBack", "", format!("{revision} is back and healthy"));
+                self.remember(revision.clone(), Outcome::Restored, None);
+                self.tell_exceptions();
             }
         }
-        let outcome = if attempt.goal == Goal::Rollback { Outcome::Restored } else { Outcome::Deployed };
-        self.remember(revision.clone(), outcome, None);
         self.actions.push(Action::Keep(revision.clone()));
         self.state.effective = Some(revision);
     }
@@ -592,8 +612,12 @@ impl Machine<'_> {
             Goal::Deploy | Goal::Refresh => {
                 let revision = attempt.revision.clone();
                 let back_to = match (&self.state.effective, self.spec.rollback) {
-                    (Some(effective), RollbackMode::Hold) => Some(effective.clone()),
-                    _ => None,
+                    (_, RollbackMode::Off) => None,
+                    (Some(effective), RollbackMode::Hold | RollbackMode::Revert) => Some(effective.clone()),
+                    (None, _) if self.spec.first_revision == FirstRevision::Remove => {
+                        return self.remove_first(attempt, problem);
+                    }
+                    (None, _) => None,
                 };
                 let Some(effective) = back_to else {
                     // Told once, however often it is tried again.
@@ -627,32 +651,41 @@ impl Machine<'_> {
                     self.state.attempt = Some(attempt);
                     return;
                 };
-                self.notify(
-                    true,
-                    "RollingBack",
-                    &problem.object,
-                    format!(
-                        "{revision} by {} ({}) failed: {}; going back to {effective}",
-                        revision.author, revision.subject, problem.message
-                    ),
-                );
-                self.remember(revision.clone(), Outcome::RolledBack, Some(problem.clone()));
-                if attempt.goal == Goal::Deploy {
-                    self.hold(revision, problem);
-                } else {
-                    // The held revision stays the one that failed; the new settings are not tried again, as the
-                    // history says.
-                    let refusal = Refusal { problem, transient: true };
-                    self.set_failure(Some(revision), &refusal, 1);
-                }
-                self.start(Goal::Rollback, effective.clone());
-                self.actions.push(Action::Prepare(effective, Goal::Rollback));
+                self.go_back(attempt.goal, revision, effective, problem);
             }
         }
     }
 
-    fn hold(&mut self, revision: Revision, problem: Problem) {
-        self.state.held = Some(Held { revision, problem, since: stamp(self.now) });
+    /// A revision failed, and the last good one is brought back.
+    pub(super) fn go_back(&mut self, goal: Goal, revision: Revision, good: Revision, problem: Problem) {
+        self.notify(
+            true,
+            "RollingBack",
+            &problem.object,
+            format!(
+                "{revision} by {} ({}) failed: {}; going back to {good}",
+                revision.author, revision.subject, problem.message
+            ),
+        );
+        self.remember(revision.clone(), Outcome::RolledBack, Some(problem.clone()));
+        if goal == Goal::Deploy {
+            self.hold(revision, problem);
+        } else {
+            // The held revision stays the one that failed; the new settings are not tried again, as the history says.
+            let refusal = Refusal { problem, transient: true };
+            self.set_failure(Some(revision), &refusal, 1);
+        }
+        self.start_rollback(good.clone());
+        self.actions.push(Action::Prepare(good, Goal::Rollback));
+    }
+
+    pub(super) fn start_rollback(&mut self, good: Revision) {
+        self.state.except.clear();
+        self.start(Goal::Rollback, good);
+    }
+
+    pub(super) fn hold(&mut self, revision: Revision, problem: Problem) {
+        self.state.held = Some(Held { revision, problem, since: stamp(self.now), revert: None });
     }
 
     fn fail_to_begin(&mut self, revision: Option<Revision>, refusal: &Refusal) {
@@ -698,8 +731,9 @@ impl Machine<'_> {
         }
     }
 
-    fn remember(&mut self, revision: Revision, outcome: Outcome, problem: Option<Problem>) {
-        self.state.history.insert(0, HistoryEntry { revision, outcome, at: stamp(self.now), problem });
+    pub(super) fn remember(&mut self, revision: Revision, outcome: Outcome, problem: Option<Problem>) {
+        let at = stamp(self.now);
+        self.state.history.insert(0, HistoryEntry { revision, outcome, at, problem, except: Vec::new() });
         self.state.history.truncate(HISTORY);
     }
 

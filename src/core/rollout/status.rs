@@ -1,8 +1,9 @@
 //! From what the machine knows to what people read: phase and conditions.
 
+use super::except::in_words;
 use super::{Dependencies, Health, Observation, Spec, State, Target, dependencies, hooks};
 use crate::api::condition::{self, kind};
-use crate::api::delivery::{DeliveryStatus, Goal, Phase, Problem, RollbackMode, Step};
+use crate::api::delivery::{DeliveryStatus, FirstRevision, Goal, Held, Phase, Problem, RollbackMode, Step};
 use jiff::Timestamp;
 
 /// The status to write for a state. `before` is what stands there now: its conditions keep their times.
@@ -37,11 +38,14 @@ pub fn status(
         effective: state.effective.clone(),
         attempt: state.attempt.clone(),
         held: state.held.clone(),
+        bake: state.bake.clone(),
+        rolled_back_except: state.except.clone(),
         failure: state.failure.clone(),
         waiting: state.waiting.clone(),
         hooks: state.hooks.clone(),
         inventory: state.inventory.clone(),
         inventory_shards: before.inventory_shards.clone(),
+        removed: state.removed.clone(),
         history: state.history.clone(),
         handled_request: state.handled_request.clone(),
         handled_release: state.handled_release.clone(),
@@ -72,11 +76,13 @@ pub fn status(
             "True",
             "RevisionHeld",
             &format!(
-                "{} by {} ({}): {}",
+                "{} by {} ({}): {}{}{}",
                 held.revision,
                 held.revision.author,
                 held.revision.subject,
-                told(&held.problem)
+                told(&held.problem),
+                except(state),
+                reverted(held)
             ),
         ),
         None => say(kind::HELD, "False", "NothingHeld", ""),
@@ -121,6 +127,7 @@ pub fn phase(spec: &Spec, state: &State, seen: &Observation) -> Phase {
     }
     match &state.attempt {
         Some(a) => match (a.goal, a.step) {
+            (_, Step::Removing) => Phase::RollingBack,
             (Goal::Rollback, _) if a.problem.is_some() => Phase::RollbackFailed,
             (Goal::Rollback, _) => Phase::RollingBack,
             (_, Step::Applying) => Phase::Applying,
@@ -141,19 +148,27 @@ pub fn phase(spec: &Spec, state: &State, seen: &Observation) -> Phase {
 fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'static str, String, String) {
     let because = |p: &Problem| (p.reason.clone(), told(p));
     match phase {
+        Phase::Deleting if let Some(dependent) = &seen.dependent => {
+            let message = format!("is being deleted, after {dependent}, which depends on it");
+            ("False", "Deleting".into(), message)
+        }
         Phase::Deleting => ("False", "Deleting".into(), "is being deleted".into()),
         Phase::Suspended => ("False", "Suspended".into(), "spec.suspend is set".into()),
         Phase::Held => {
             let held = state.held.as_ref();
             let message = held.map_or_else(String::new, |h| {
-                let effective =
-                    state.effective.as_ref().map_or_else(String::new, |e| format!("; {e} is running"));
+                let (done, effective) = match &state.effective {
+                    Some(effective) => ("rolled back", format!("; {effective} is running")),
+                    None => ("removed", "; it was the first revision".into()),
+                };
                 format!(
-                    "{} by {} ({}) was rolled back and is held: {}{effective}{}",
+                    "{} by {} ({}) was {done} and is held: {}{effective}{}{}{}",
                     h.revision,
                     h.revision.author,
                     h.revision.subject,
                     told(&h.problem),
+                    except(state),
+                    reverted(h),
                     refused(state)
                 )
             });
@@ -180,7 +195,7 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
                 if let Some(effective) = &state.effective {
                     message = format!("{message}; {effective} goes on running");
                 }
-            } else if spec.rollback == RollbackMode::Hold {
+            } else if spec.rollback != RollbackMode::Off && spec.first_revision == FirstRevision::Keep {
                 message.push_str(
                     "; it was the first revision, so there is nothing to go back to and it stays in place",
                 );
@@ -193,8 +208,11 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
                 ("False", reason, message)
             }
             Health::Healthy | Health::Unknown => {
-                let message =
+                let mut message =
                     state.effective.as_ref().map_or_else(String::new, |e| format!("{e} is deployed"));
+                if let Some(bake) = &state.bake {
+                    message.push_str(&format!(", and watched until {} (rollback.bake)", bake.until));
+                }
                 ("True", "Deployed".into(), message)
             }
         },
@@ -210,6 +228,9 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
                 _ => String::new(),
             };
             let (reason, verb) = match phase {
+                Phase::RollingBack if attempt.is_some_and(|a| a.step == Step::Removing) => {
+                    ("RollingBack", "is being removed")
+                }
                 Phase::RollingBack => ("RollingBack", "is being brought back"),
                 Phase::Waiting => ("WaitingForHealth", "is applied and not healthy yet"),
                 _ => ("Applying", "is being applied"),
@@ -254,6 +275,25 @@ fn healthy(seen: &Observation, working: &bool) -> (&'static str, &'static str, S
         Health::Progressing(p) => (if *working { "Unknown" } else { "False" }, "Progressing", told(p)),
         Health::Degraded(p) => ("False", "Degraded", told(p)),
         Health::Broken(p) => ("False", "Broken", told(p)),
+    }
+}
+
+/// What the rollback did not undo.
+fn except(state: &State) -> String {
+    match state.except.as_slice() {
+        [] => String::new(),
+        some => format!("; not undone: {}", in_words(some)),
+    }
+}
+
+/// What became of the revert of a held revision.
+fn reverted(held: &Held) -> String {
+    match &held.revert {
+        Some(revert) => match &revert.problem {
+            Some(problem) => format!("; Git still has it: {}", problem.message),
+            None => format!("; taken back in Git on branch {}", revert.branch),
+        },
+        None => String::new(),
     }
 }
 

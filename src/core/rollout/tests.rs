@@ -37,7 +37,7 @@ fn entry(name: &str) -> InventoryEntry {
     }
 }
 
-fn problem(reason: &str) -> Problem {
+pub(super) fn problem(reason: &str) -> Problem {
     Problem {
         reason: reason.into(),
         object: "Deployment shop/web".into(),
@@ -64,6 +64,9 @@ pub(super) struct World {
     /// Revisions that fail while they are applied.
     pub(super) fails_applying: BTreeSet<String>,
     pub(super) notices: Vec<Notice>,
+    /// What comes of reverting a commit, and which were.
+    pub(super) revert: Result<(String, String), Refusal>,
+    pub(super) reverts: Vec<String>,
     pub(super) applied: Vec<String>,
     /// The hooks of all revisions.
     pub(super) hooks: Vec<crate::core::hook::Hook>,
@@ -81,6 +84,8 @@ impl World {
                 retry_interval: SignedDuration::from_secs(60),
                 prune: true,
                 rollback: RollbackMode::Hold,
+                bake: SignedDuration::ZERO,
+                first_revision: FirstRevision::Keep,
                 suspend: false,
                 deletion: DeletionPolicy::Prune,
                 drift: DriftMode::Correct,
@@ -95,6 +100,8 @@ impl World {
             refused: BTreeMap::new(),
             fails_applying: BTreeSet::new(),
             notices: Vec::new(),
+            revert: Ok(("main".into(), "f".repeat(40))),
+            reverts: Vec::new(),
             applied: Vec::new(),
             hooks: Vec::new(),
             started: Vec::new(),
@@ -136,6 +143,7 @@ impl World {
         }
         self.seen.pruned = None;
         self.seen.corrected = None;
+        self.seen.reverted = None;
         self.seen.hooks.removed.clear();
     }
 
@@ -184,7 +192,12 @@ impl World {
                 self.notices.push(notice);
                 return false;
             }
-            Action::Keep(_) | Action::Evict(_) => return false,
+            Action::Keep(_) | Action::Evict(_) | Action::RemoveLate(_) => return false,
+            Action::Revert(held) => {
+                self.reverts.push(held.revision.inputs.clone());
+                self.seen.reverted =
+                    Some(Reverted { commit: held.revision.commit, outcome: self.revert.clone() });
+            }
             Action::RunHook(run) => {
                 let job = (run.namespace, run.job);
                 if self.seen.hooks.jobs.contains_key(&job) {
@@ -566,8 +579,12 @@ fn new_settings_render_the_effective_revision_and_do_not_retry_the_held_one() {
 fn settings_that_broke_the_same_commit_are_held_and_others_are_tried() {
     let with = |settings: &str| Revision { settings: settings.into(), ..revision("a") };
     let mut world = World::deployed(&["web"]);
-    world.state.held =
-        Some(Held { revision: with("s2"), problem: problem("CrashLoopBackOff"), since: stamp(world.now) });
+    world.state.held = Some(Held {
+        revision: with("s2"),
+        problem: problem("CrashLoopBackOff"),
+        since: stamp(world.now),
+        revert: None,
+    });
     world.seen.target = Target::Known(with("s2"));
     world.settle();
     assert_eq!((world.phase(), world.applied.len()), (Phase::Held, 1));
@@ -685,12 +702,22 @@ fn settings_that_broke_the_effective_revision_are_not_tried_over_and_over() {
 /// What may happen between two rounds.
 #[derive(Clone, Debug)]
 enum Happening {
-    Push { broken: bool, slow: bool, refused: bool, fails: bool, objects: u8 },
+    Push {
+        broken: bool,
+        slow: bool,
+        refused: bool,
+        fails: bool,
+        objects: u8,
+    },
     Crash,
     Pass(i64),
     Rounds(u8),
     Heal,
     Release,
+    /// What is watched on loses its health, beyond doubt or not.
+    Sicken {
+        broken: bool,
+    },
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -705,6 +732,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         5 => (1u8..6).prop_map(Happening::Rounds),
         1 => Just(Happening::Heal),
         1 => Just(Happening::Release),
+        3 => any::<bool>().prop_map(|broken| Happening::Sicken { broken }),
     ]
 }
 
@@ -714,8 +742,12 @@ proptest! {
     /// Whatever happens in whatever order, with the process dying between any two rounds: once a good commit is there and
     /// all is quiet, exactly its objects run; and before that, once quiet, what runs is one revision as a whole.
     #[test]
-    fn whatever_happens_it_ends_as_one_whole_revision(happenings in prop::collection::vec(happening(), 1..40)) {
+    fn whatever_happens_it_ends_as_one_whole_revision(
+        happenings in prop::collection::vec(happening(), 1..40),
+        bake in prop_oneof![Just(0i64), 1i64..2000],
+    ) {
         let mut world = World::deployed(&["web"]);
+        world.spec.bake = SignedDuration::from_secs(bake);
         let names = ["web", "x", "y", "z"];
         let mut count = 0;
         for happening in happenings {
@@ -735,6 +767,11 @@ proptest! {
                 Happening::Pass(secs) => world.pass(secs),
                 Happening::Rounds(n) => for _ in 0..n { world.round(); },
                 Happening::Heal => { world.slow.clear(); world.broken.clear(); }
+                // After its time nobody goes back for that, and before there is a later revision it cannot be gone back to.
+                Happening::Sicken { broken } => if world.state.bake.is_some() && world.state.attempt.is_none() {
+                    let name = world.state.effective.as_ref().unwrap().inputs.clone();
+                    if broken { world.broken.insert(name); } else { world.slow.insert(name); }
+                },
                 Happening::Release => { world.seen.release = Some(format!("r{count}")); }
             }
         }

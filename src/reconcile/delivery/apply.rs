@@ -56,7 +56,10 @@ pub async fn run(
         for manifest in later {
             let id = manifest.id();
             let entry = work.inventory.iter().find(|e| e.is(&id)).filter(|e| e.uid.is_some()).cloned();
-            match planner.plan_object(manifest, entry.as_ref(), &plan::Brings::default(), false).await {
+            match planner
+                .plan_object(manifest, entry.as_ref(), &plan::Brings::default(), false, work.goal)
+                .await
+            {
                 Ok(planned) => {
                     if let (Some(origin), Some(entry)) = (planned.origin, work.entry_mut(&manifest.id())) {
                         entry.origin = origin;
@@ -134,7 +137,10 @@ async fn write(planner: &Planner<'_>, manifest: &Manifest, planned: &Planned) ->
     let missing = || ApplyError::new(manifest.id(), Cause::KindUnknown { kind: manifest.gvk().to_string() });
     let resource = planner.discovery.resource(&manifest.gvk()).ok_or_else(|| refuse(missing()))?;
     let (namespace, name) = (manifest.namespace(), manifest.name());
-    let value = with_replicas(manifest.to_value(), planned.replicas);
+    let value = match &planned.instead {
+        Some(value) => (**value).clone(),
+        None => with_replicas(manifest.to_value(), planned.replicas),
+    };
     let guard = match &planned.act {
         Act::Unchanged | Act::Later => Guard::Any,
         Act::Record { uid, digest } => {

@@ -65,6 +65,24 @@ pub fn look(scope: &Scope<'_>, memory: &mut Memory) -> Dependencies {
     unready.map_or(Dependencies::Ready, Dependencies::Waiting)
 }
 
+/// A Delivery that depends on this one and is being deleted too, as this one's status names it. Nobody waits in a circle.
+pub fn going_before(scope: &Scope<'_>) -> Option<String> {
+    let daemon = scope.daemon;
+    let own = (scope.delivery.namespace().unwrap_or_default(), scope.delivery.name_any());
+    if core::cycle(&own, |key| edges(daemon, key)).is_some() {
+        return None;
+    }
+    let all = daemon.shown.get()?.deliveries.state();
+    let going = all.iter().filter(|d| d.metadata.deletion_timestamp.is_some()).find(|d| {
+        let key = (d.namespace().unwrap_or_default(), d.name_any());
+        edges(daemon, &key).contains(&own)
+    })?;
+    Some(match going.namespace().unwrap_or_default() {
+        namespace if namespace == own.0 => format!("Delivery {namespace}/{}", going.name_any()),
+        _ => "a Delivery of another namespace".into(),
+    })
+}
+
 /// The Deliveries that one depends on and may.
 fn edges(daemon: &Daemon, key: &Key) -> Vec<Key> {
     let Some(delivery) = shown(daemon, key) else { return Vec::new() };

@@ -63,6 +63,11 @@ impl Seen {
         self.silent_at
     }
 
+    /// Whether an object is known to differ.
+    pub fn differs(&self, id: &ObjectId) -> bool {
+        self.looked.get(id).is_some_and(|(_, drifted)| drifted.is_some())
+    }
+
     fn objects(&self) -> Vec<DriftedObject> {
         self.looked.values().filter_map(|(_, d)| d.clone()).collect()
     }

@@ -116,6 +116,11 @@ fn next_name(label: &str) -> String {
     format!("{label}-next")
 }
 
+/// The name under which the mirror keeps the commit that was good before the one that is watched on.
+fn before_name(label: &str) -> String {
+    format!("{label}-before")
+}
+
 /// Keeps what going on with a revision, and going back from it, will need: before the first write of it, since the
 /// branch may be rewritten and the settings changed at any time.
 pub async fn keep_ahead(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus, revision: &Revision) {
@@ -129,14 +134,25 @@ pub async fn keep_ahead(scope: &Scope<'_>, memory: &Memory, status: &DeliverySta
 
 /// Keeps what a rollback to this revision, which is good now, will need.
 pub async fn keep(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus, revision: &Revision) {
-    keep_commits(scope, vec![(scope.label.clone(), revision.commit.clone())]).await;
+    let mut commits = vec![(scope.label.clone(), revision.commit.clone())];
+    // Moved last would be too late: the commit that was good until now is held by the name that moves here.
+    if let Some(bake) = &status.bake {
+        commits.insert(0, (before_name(&scope.label), bake.good.commit.clone()));
+    }
+    let baking = status.bake.is_some();
+    keep_commits(scope, commits).await;
+    if !baking && let Some(store) = store(scope) {
+        let name = before_name(&scope.label);
+        // What cannot be forgotten takes a little room.
+        let _ = store.mirror.forget(&name).await;
+    }
     keep_settings(scope, memory, status, revision).await;
 }
 
 /// Keeps nothing for a Delivery any more.
 pub async fn keep_nothing(scope: &Scope<'_>) {
     let Some(store) = store(scope) else { return };
-    let names = [scope.label.clone(), next_name(&scope.label)];
+    let names = [scope.label.clone(), next_name(&scope.label), before_name(&scope.label)];
     for name in names {
         // What cannot be forgotten takes a little room.
         let _ = store.mirror.forget(&name).await;
@@ -163,21 +179,36 @@ async fn keep_commits(scope: &Scope<'_>, commits: Vec<(String, String)>) {
 async fn keep_settings(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus, revision: &Revision) {
     let delivery = scope.delivery;
     let deployed = status.history.iter().map(|h| &h.revision);
-    let needed = status.effective.iter().chain(status.attempt.iter().map(|a| &a.revision)).chain(deployed);
+    let baking = status.bake.iter().map(|b| &b.good);
+    let needed = status
+        .effective
+        .iter()
+        .chain(baking)
+        .chain(status.attempt.iter().map(|a| &a.revision))
+        .chain(deployed);
     if !revision.settings.is_empty()
         && let Some(settings) = memory.settings.as_ref().filter(|s| s.digest == revision.settings)
         && let Err(error) = settings::keep(delivery, &scope.access, settings, needed).await
     {
-        // The server's words about a Secret are not passed on.
-        let code = match &error {
-            kube::Error::Api(status) => status.code.to_string(),
-            _ => "no answer".into(),
-        };
         let account = scope.account().map_or_else(|| "the daemon".into(), |a| a.to_string());
-        let text = format!(
-            "{account} could not write the Secret that keeps the settings of {revision} ({code}), so a rollback to it \
-             may not be possible; allow it to get, create and patch Secrets"
-        );
+        let why = match &error {
+            settings::NotKept::TooLarge(bytes) => format!(
+                "the settings of {revision} are not kept, since with those of the last good revision they take {bytes} bytes, \
+                 and a Secret holds 1 MiB; read smaller objects in substitute.from"
+            ),
+            // The server's words about a Secret are not passed on.
+            settings::NotKept::Api(error) => {
+                let code = match error {
+                    kube::Error::Api(status) => status.code.to_string(),
+                    _ => "no answer".into(),
+                };
+                format!(
+                    "{account} could not write the Secret that keeps the settings of {revision} ({code}); allow it to get, \
+                     create and patch Secrets"
+                )
+            }
+        };
+        let text = format!("a rollback to it may not be possible: {why}");
         scope.notify(true, "SettingsNotKept", "", &text);
     }
 }

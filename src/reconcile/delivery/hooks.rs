@@ -274,7 +274,8 @@ pub(super) async fn remove(scope: &Scope<'_>, memory: &mut Memory, runs: &[HookR
         })
         .collect();
     let (access, discovery) = (&scope.access, &scope.daemon.discovery);
-    let left = prune::run(access, discovery, &scope.label, &entries, prune::What::All, |_| true).await;
+    let none = super::adopted::Befores::new();
+    let left = prune::run(access, discovery, &scope.label, &entries, prune::What::All, |_| true, &none).await;
     let gone =
         |run: &&HookRun| !left.inventory.iter().any(|e| e.name == run.job && e.namespace == run.namespace);
     memory.hooks.removed = runs.iter().filter(gone).map(key).collect();

@@ -1,24 +1,29 @@
 //! The controller of Deliveries: observe, ask the state machine, write the state, act. Each round may be the last one
 //! of this process; the next one goes on from what stands in status.
 
+mod admission;
+pub mod adopted;
 pub mod apply;
 pub mod bundle;
 pub mod depends;
 pub mod drift;
+mod except;
 mod finish;
 pub mod hooks;
 pub mod inventory;
+mod late;
 mod observe;
 mod pods;
 pub mod prepare;
 pub mod prune;
+mod revert;
 pub mod settings;
 mod words;
 pub mod work;
 
 use super::daemon::{Daemon, lock};
 use super::live::Kept;
-use crate::api::delivery::{Goal, InventoryEntry, Revision};
+use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Revision};
 use crate::api::{Delivery, DeliveryStatus, names};
 use crate::cluster::Access;
 use crate::cluster::watch::{Entry, Filter};
@@ -322,9 +327,14 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             {
                 wake = Some(wake.map_or(at, |w| w.min(at)));
             }
+            if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none()) {
+                memory.previous = None;
+            }
             if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none() && s.failure.is_none()) {
                 memory.work = None;
-                memory.pods.clear();
+                if delivery.status.as_ref().is_some_and(|s| s.bake.is_none()) {
+                    memory.pods.clear();
+                }
             }
             let mut rest = Duration::try_from(scope.interval()).unwrap_or(Duration::from_secs(600));
             if memory.settings_missing {
@@ -361,6 +371,13 @@ fn watch(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
     }
     for (kind, namespace) in hooks::watched(status) {
         kinds.entry(kind).or_default().insert(namespace);
+    }
+    // A late request may still bring these back.
+    let now = scope.daemon.now();
+    for entry in status.removed.iter().filter(|r| r.counts(now)) {
+        if kinds.contains_key(&entry.gvk()) || scope.daemon.discovery.resource(&entry.gvk()).is_some() {
+            kinds.entry(entry.gvk()).or_default().insert(entry.namespace.clone());
+        }
     }
     memory.interests.retain(|kind, (of, _)| kinds.contains_key(kind) && *of == scope.account());
     ensure_watches(scope, memory, kinds);
@@ -410,6 +427,11 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
         }
         Action::Keep(revision) => {
             finish::keep(scope, memory, status, &revision).await;
+            adopted::forget(scope, memory, status).await;
+            return Next::Done;
+        }
+        Action::Revert(held) => {
+            revert::begin(scope, memory, &held);
             return Next::Done;
         }
         Action::RemoveFinalizer => {
@@ -431,6 +453,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 {
                     work.written = written;
                 }
+                adopted::keep(scope, memory, &work).await;
                 finish::keep_ahead(scope, memory, status, &revision).await;
                 memory.work = Some(work);
             }
@@ -485,6 +508,12 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
         }
         Action::RunHook(run) => return hooks::run(scope, memory, &run).await,
         Action::RemoveHooks(runs) => return hooks::remove(scope, memory, &runs).await,
+        Action::RemoveLate(late) => {
+            return match late::remove(scope, memory, &late).await {
+                Some(at) => Next::Wake(at),
+                None => Next::Done,
+            };
+        }
         Action::Evict(pods) => {
             prune::evict(scope, &pods).await;
             return Next::Done;
@@ -519,14 +548,41 @@ async fn remove(
     good: Option<&Bundle>,
 ) -> crate::core::rollout::Pruned {
     let never_good = |e: &InventoryEntry| !e.kept && good.is_none_or(|b| b.get(&e.id()).is_none());
-    prune::run(&scope.access, &scope.daemon.discovery, &scope.label, inventory, what, never_good).await
+    let gives_back = |e: &InventoryEntry| e.stale && e.origin == EntryOrigin::Adopted && never_good(e);
+    let released = matches!(what, prune::What::Stale | prune::What::Failed | prune::What::Before);
+    let mut befores = adopted::Befores::new();
+    if released && inventory.iter().any(gives_back) {
+        match adopted::kept(scope.delivery, &scope.access).await {
+            Ok(kept) => befores = kept,
+            Err(error) => {
+                // The server's words about a Secret are not passed on.
+                let code = match &error {
+                    kube::Error::Api(status) => status.code.to_string(),
+                    _ => "no answer".into(),
+                };
+                let text = format!("what adopted objects were before could not be read ({code})");
+                let refusal = Some(refusal("AdoptedUnreadable", text, true));
+                return crate::core::rollout::Pruned { inventory: inventory.to_vec(), refusal };
+            }
+        }
+    }
+    prune::run(&scope.access, &scope.daemon.discovery, &scope.label, inventory, what, never_good, &befores)
+        .await
 }
 
 /// The bundle of the effective revision, to tell which fields left Git. Without it (its commit is lost) fields that
 /// somebody else co-owns stay.
-async fn previous(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> Option<Arc<Bundle>> {
-    let effective = status.effective.as_ref()?;
-    bundle_of(scope, memory, effective).await.ok()
+async fn previous(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) -> Option<Arc<Bundle>> {
+    let of = (scope.delivery.metadata.generation, status.effective.clone()?);
+    // Planning, applying and pruning each ask, and rendering may mean running kustomize.
+    if let Some((known, bundle)) = &memory.previous
+        && *known == of
+    {
+        return Some(bundle.clone());
+    }
+    let bundle = bundle_of(scope, memory, &of.1).await.ok()?;
+    memory.previous = Some((of, bundle.clone()));
+    Some(bundle)
 }
 
 async fn prepare(
@@ -540,12 +596,15 @@ async fn prepare(
     crate::core::plan::guard_empty(&bundle, &revision.path, &status.inventory)
         .map_err(|problem| Refusal { problem, transient: false })?;
     finish::ensure_namespace(scope).await?;
-    hooks::try_out(scope, &bundle, revision, goal).await?;
     let mut kinds: BTreeMap<Gvk, BTreeSet<String>> = BTreeMap::new();
     for object in bundle.objects() {
         kinds.entry(object.gvk()).or_default().insert(object.namespace().to_owned());
     }
     ensure_watches(scope, memory, kinds);
+    if goal == Goal::Rollback {
+        admission::first(scope, &bundle, &status.inventory).await?;
+    }
+    hooks::try_out(scope, &bundle, revision, goal).await?;
     let previous = previous(scope, memory, status).await;
     let live = scope.live_fn();
     let owner = scope.owner_fn();

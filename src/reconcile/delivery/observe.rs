@@ -24,6 +24,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
     note_shown(scope, memory);
     let hooks = super::hooks::observe(scope, memory, status).await;
     let annotations = scope.delivery.annotations();
+    let reverted = memory.reverting.answer();
     let work = memory.work.as_ref();
     let inventory = work.map_or(status.inventory.as_slice(), |w| w.inventory.as_slice());
     // A revision that is only prepared says nothing about the health of what runs.
@@ -40,17 +41,55 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         target,
         dependencies,
         hooks,
+        dependent: if deleting { super::depends::going_before(scope) } else { None },
         prepared: prepared(memory),
         applied: memory.work.as_ref().and_then(applied),
         pruned: memory.pruned.clone(),
         health,
         drifted: memory.drift.count(),
         corrected: memory.drift.corrected.clone(),
+        late: super::late::seen(scope, memory, status),
+        disturbed: disturbed(scope, memory, status),
+        except: super::except::observed(scope, memory, status),
+        reverted,
         in_the_way: memory.pods.in_the_way().to_vec(),
         reconcile: annotations.get(names::RECONCILE_REQUEST).cloned(),
         release: annotations.get(names::RELEASE_REQUEST).cloned(),
         rollback: annotations.get(names::ROLLBACK_REQUEST).cloned(),
     }
+}
+
+/// What else than the revision explains that objects are not healthy, while it is watched on: if it explains each workload
+/// that is not. Other objects follow the workloads.
+fn disturbed(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> Option<Problem> {
+    if status.bake.is_none() || status.attempt.is_some() {
+        return None;
+    }
+    let (mut found, mut unexplained) = (None, false);
+    for entry in status.inventory.iter().filter(|e| !e.stale) {
+        if matches!(health_of(scope, entry, None, &memory.pods), Health::Healthy | Health::Unknown) {
+            continue;
+        }
+        let id = entry.id();
+        let workload = scope.live(&entry.gvk(), &id).is_some_and(|live| live.kept.workload.is_some());
+        let (reason, message) = if memory.drift.differs(&id) {
+            ("Drifted", "was changed in the cluster and is not as Git wants it".to_owned())
+        } else if let Some(why) = memory.pods.disturbance(&id) {
+            ("Disrupted", why.to_owned())
+        } else if workload {
+            return None;
+        } else {
+            unexplained = true;
+            continue;
+        };
+        let problem = Problem { reason: reason.into(), object: id.to_string(), message };
+        let disrupted = reason == "Disrupted";
+        if disrupted || found.is_none() {
+            found = Some(problem);
+        }
+    }
+    // Only what happens to pods takes other objects along.
+    found.filter(|problem: &Problem| !unexplained || problem.reason == "Disrupted")
 }
 
 /// What a controller says about an object may quote the object.

@@ -1,13 +1,15 @@
-//! The pods of workloads that are not healthy while a revision is being put in place: watched from the moment in which
-//! the workload is seen, so that one event of the API server is all that lies between a pod that cannot start and what
-//! is done about it.
+//! The pods of workloads that are not healthy while a revision is being put in place or watched on: watched from the
+//! moment in which the workload is seen, so that one event of the API server is all that lies between a pod that cannot
+//! start and what is done about it.
 
 use super::Scope;
 use super::work::Memory;
 use crate::api::DeliveryStatus;
 use crate::api::delivery::{Problem, Step};
 use crate::cluster::PodWatch;
-use crate::core::health::{PodRules, pods_in_the_way, workload_trouble, workload_waits_for};
+use crate::core::health::{
+    PodRules, disturbance, pod_disturbance, pods_in_the_way, workload_trouble, workload_waits_for,
+};
 use crate::core::manifest::ObjectId;
 use crate::core::rollout::{PodRef, read_stamp};
 use crate::reconcile::live::version;
@@ -21,6 +23,7 @@ pub struct Pods {
     watches: BTreeMap<ObjectId, (String, PodWatch)>,
     troubles: BTreeMap<ObjectId, Problem>,
     waits: BTreeMap<ObjectId, String>,
+    disturbed: BTreeMap<ObjectId, String>,
     in_the_way: Vec<PodRef>,
 }
 
@@ -33,6 +36,11 @@ impl Pods {
     /// What the new pods of a workload wait for.
     pub fn waits_for(&self, id: &ObjectId) -> Option<&str> {
         self.waits.get(id).map(String::as_str)
+    }
+
+    /// Why a workload's pods are not ready although its template is not to blame, while it is watched on.
+    pub fn disturbance(&self, id: &ObjectId) -> Option<&str> {
+        self.disturbed.get(id).map(String::as_str)
     }
 
     /// Broken pods of an older revision that keep a workload from getting the new one.
@@ -48,8 +56,11 @@ impl Pods {
 
 /// Watches the pods of each workload that is not healthy, and looks at what they show.
 pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
-    let attempt = status.attempt.as_ref().filter(|a| a.step != Step::Pruning);
-    let Some(attempt) = attempt else { return memory.pods.clear() };
+    let attempt = status.attempt.as_ref().filter(|a| !matches!(a.step, Step::Pruning | Step::Removing));
+    let bake = status.bake.as_ref().filter(|_| status.attempt.is_none());
+    let Some(since) = attempt.map(|a| &a.started_at).or_else(|| bake.map(|b| &b.since)) else {
+        return memory.pods.clear();
+    };
     let rules = PodRules {
         max_restarts: scope
             .delivery
@@ -59,9 +70,9 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
             .as_ref()
             .and_then(|h| h.max_restarts)
             .unwrap_or(PodRules::default().max_restarts),
-        since: Some(read_stamp(&attempt.started_at)),
+        since: Some(read_stamp(since)),
     };
-    let work = memory.work.as_ref().filter(|w| w.revision == attempt.revision);
+    let work = memory.work.as_ref().filter(|w| attempt.is_some_and(|a| w.revision == a.revision));
     let inventory = work.map_or(status.inventory.as_slice(), |w| w.inventory.as_slice());
     let mut unsettled: BTreeMap<ObjectId, Arc<Value>> = BTreeMap::new();
     for entry in inventory.iter().filter(|e| !e.stale && e.uid.is_some()) {
@@ -84,6 +95,7 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
     });
     pods.troubles.clear();
     pods.waits.clear();
+    pods.disturbed.clear();
     pods.in_the_way.clear();
     let account = scope.account();
     for (id, workload) in unsettled {
@@ -104,7 +116,14 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
         }
         let Some((_, watch)) = pods.watches.get(&id) else { continue };
         // What is not seen yet is missing: that can hide what is wrong, never make it up.
-        let (sets, all) = (watch.replica_sets(), watch.pods());
+        let (sets, mut all) = (watch.replica_sets(), watch.pods());
+        if bake.is_some() {
+            if let Some(why) = disturbance(&workload, &sets, &all) {
+                pods.disturbed.insert(id.clone(), why);
+            }
+            // What such a pod says of its containers may be from before.
+            all.retain(|pod| pod_disturbance(pod).is_none());
+        }
         // An older pod is what it is since before this attempt.
         let any_time = PodRules { since: None, ..rules.clone() };
         pods.in_the_way.extend(pods_in_the_way(&workload, &all, &any_time).into_iter().map(|pod| {

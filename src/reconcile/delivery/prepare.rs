@@ -4,9 +4,10 @@ use super::work::{Act, Planned, Work};
 use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Problem, Revision};
 use crate::api::names;
 use crate::cluster::apply::{Guard, dry_run, get, list, list_labelled};
-use crate::cluster::{Access, ApplyError, Cause, Discovery};
+use crate::cluster::{Access, ApplyError, Cause, Discovery, Resource};
 use crate::core::autoscale;
 use crate::core::bundle::Bundle;
+use crate::core::closest::closest;
 use crate::core::lost;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::{self, Brings, Known, Live};
@@ -106,7 +107,7 @@ impl Planner<'_> {
         for (manifest, entry, looked) in looked {
             let brings = &brings;
             asked.push(async move {
-                let planned = self.plan_looked(manifest, entry, looked, brings, clears).await?;
+                let planned = self.plan_looked(manifest, entry, looked, brings, clears, goal).await?;
                 Ok::<_, Refusal>((manifest.id(), planned))
             });
         }
@@ -174,8 +175,9 @@ impl Planner<'_> {
         entry: Option<&InventoryEntry>,
         brings: &Brings,
         clears: bool,
+        goal: Goal,
     ) -> Result<Planned, Refusal> {
-        self.plan_looked(manifest, entry, self.look(manifest, entry), brings, clears).await
+        self.plan_looked(manifest, entry, self.look(manifest, entry), brings, clears, goal).await
     }
 
     /// What is known of an object without asking.
@@ -193,20 +195,17 @@ impl Planner<'_> {
         looked: Looked,
         brings: &Brings,
         clears: bool,
+        goal: Goal,
     ) -> Result<Planned, Refusal> {
         let Looked { digest, live, known } = looked;
         if known == Known::Unchanged {
-            return Ok(Planned {
-                act: Act::Unchanged,
-                digest,
-                origin: None,
-                replicas: entry.and_then(|e| e.replicas),
-                lost: false,
-            });
+            let replicas = entry.and_then(|e| e.replicas);
+            return Ok(Planned::by_manifest(Act::Unchanged, digest, None, replicas));
         }
-        self.ask(manifest, digest, entry, live, brings, clears).await
+        self.ask(manifest, digest, entry, live, brings, clears, goal).await
     }
 
+    #[allow(clippy::too_many_arguments)]
     async fn ask(
         &self,
         manifest: &Manifest,
@@ -215,12 +214,12 @@ impl Planner<'_> {
         live: Option<Live>,
         brings: &Brings,
         clears: bool,
+        goal: Goal,
     ) -> Result<Planned, Refusal> {
         let gvk = manifest.gvk();
         let refuse = |error: &ApplyError| refused(manifest, error);
         let mut replicas = None;
-        let act =
-            |act| Ok(Planned { act, digest: digest_.clone(), origin: None, replicas: None, lost: false });
+        let act = |act| Ok(Planned::by_manifest(act, digest_.clone(), None, None));
         let unknown_kind = || ApplyError::new(manifest.id(), Cause::KindUnknown { kind: gvk.to_string() });
         let comes_later = brings.kinds.contains(&(gvk.group.clone(), gvk.kind.clone()));
         let found = self.discovery.find(&gvk).await.map_err(|e| Refusal {
@@ -251,6 +250,12 @@ impl Planner<'_> {
         let applied = match answer {
             Ok(applied) => applied,
             Err(error) => {
+                if goal == Goal::Rollback
+                    && let Some(planned) =
+                        self.as_close_as_it_goes(&resource, manifest, &digest_, &error).await?
+                {
+                    return Ok(planned);
+                }
                 return match &error.cause {
                     Cause::NamespaceMissing { namespace } if brings.namespaces.contains(namespace) => {
                         act(Act::Later)
@@ -273,8 +278,19 @@ impl Planner<'_> {
                         }
                         let lost = label.is_some() && self.knows != Knows::All;
                         let origin = (label.is_none() || lost).then_some(EntryOrigin::Adopted);
+                        let unlabelled = label.is_none();
                         let act = Act::Recreate { uid: text(&there, "uid") };
-                        Ok(Planned { act, digest: digest_, origin, replicas, lost })
+                        let mut planned = Planned::by_manifest(act, digest_, origin, replicas);
+                        planned.found = unlabelled.then(|| Arc::new(there));
+                        planned.lost = lost;
+                        if goal == Goal::Rollback && manifest.gvk().kind == "Job" {
+                            planned.except = Some(
+                                "is run again as the last good revision has it; what it did in the failed one, if it ran, \
+                                 is not undone"
+                                    .into(),
+                            );
+                        }
+                        Ok(planned)
                     }
                     // It may be what the new definition in the same bundle allows.
                     Cause::Invalid { .. } | Cause::UnknownField { .. } if comes_later => act(Act::Later),
@@ -289,18 +305,13 @@ impl Planner<'_> {
             }
         };
         if applied.created {
-            return Ok(Planned {
-                act: Act::Create,
-                digest: digest_,
-                origin: Some(EntryOrigin::Created),
-                replicas,
-                lost: false,
-            });
+            let origin = Some(EntryOrigin::Created);
+            return Ok(Planned::by_manifest(Act::Create, digest_, origin, replicas));
         }
         let uid = text(&applied.object, "uid");
         let ours = live.as_ref().is_some_and(|l| l.uid == uid && l.label == self.label)
             || entry.is_some_and(|e| e.uid.as_deref() == Some(&uid));
-        let mut origin = None;
+        let (mut origin, mut found) = (None, None);
         if !ours {
             let there = get(self.access, &resource, manifest.namespace(), manifest.name())
                 .await
@@ -311,6 +322,7 @@ impl Planner<'_> {
                 Some(label) => return Err(self.conflict(manifest, label)),
                 None => EntryOrigin::Adopted,
             });
+            found = there.filter(|_| origin == Some(EntryOrigin::Adopted)).map(Arc::new);
         }
         let adopting = origin == Some(EntryOrigin::Adopted);
         let lost = !adopting && self.knows != Knows::All;
@@ -324,7 +336,50 @@ impl Planner<'_> {
             && release.is_empty()
             && live.as_ref().is_some_and(|l| !l.digest.is_empty() && l.digest == after);
         let act = if same { Act::Record { uid, digest: after } } else { Act::Update { uid, release } };
-        Ok(Planned { act, digest: digest_, origin, replicas, lost })
+        Ok(Planned { found, lost, ..Planned::by_manifest(act, digest_, origin, replicas) })
+    }
+
+    /// Going back, an object that holds data is neither deleted nor in the way of all others when it cannot be changed
+    /// back: what Kubernetes takes is applied, and the rest is listed.
+    async fn as_close_as_it_goes(
+        &self,
+        resource: &Resource,
+        manifest: &Manifest,
+        digest_: &str,
+        error: &ApplyError,
+    ) -> Result<Option<Planned>, Refusal> {
+        let refuses = matches!(error.cause, Cause::Invalid { .. } | Cause::Immutable { .. })
+            || matches!(error.cause, Cause::Refused { code: 422 | 403, .. });
+        let gvk = manifest.gvk();
+        if !refuses || !plan::is_precious(&gvk.group, &gvk.kind) {
+            return Ok(None);
+        }
+        let there = get(self.access, resource, manifest.namespace(), manifest.name())
+            .await
+            .map_err(|e| refused(manifest, &e))?;
+        // One that is another Delivery's, or nobody's, is refused like any other.
+        let Some(there) =
+            there.filter(|o| o["metadata"]["labels"][names::DELIVERY_LABEL].as_str() == Some(self.label))
+        else {
+            return Ok(None);
+        };
+        let uid = text(&there, "uid");
+        if let Some((value, except)) = closest(&manifest.to_value(), &there)
+            && let Ok(answer) = dry_run(self.access, resource, &value, Guard::Uid(&uid)).await
+        {
+            let after = digest(&answer.object, self.key);
+            let act = match after == digest(&there, self.key) {
+                true => Act::Record { uid, digest: after },
+                false => Act::Update { uid, release: Vec::new() },
+            };
+            let mut planned = Planned::by_manifest(act, digest_.to_owned(), None, None);
+            planned.instead = Some(Arc::new(value));
+            planned.except = Some(except);
+            return Ok(Some(planned));
+        }
+        let mut planned = Planned::by_manifest(Act::Unchanged, digest_.to_owned(), None, None);
+        planned.except = Some(format!("stays as the failed revision made it: {}", error.cause));
+        Ok(Some(planned))
     }
 
     fn conflict(&self, manifest: &Manifest, label: &str) -> Refusal {

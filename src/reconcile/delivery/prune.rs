@@ -1,15 +1,17 @@
 //! Removing objects: those that left the bundle, or all of a Delivery that is being deleted. In reverse order, only
 //! what still carries our label, each delete guarded by the uid and the version that was looked at.
 
+use super::adopted::{self, Before, Befores};
 use crate::api::delivery::{InventoryEntry, Problem};
 use crate::api::names;
 use crate::cluster::apply::{Deletion, Propagation, delete, get, patch_json};
-use crate::cluster::{Access, ApplyError, Discovery};
-use crate::core::manifest::Gvk;
+use crate::cluster::{Access, ApplyError, Discovery, Resource};
+use crate::core::manifest::{Gvk, ObjectId};
 use crate::core::plan::{self, Removal};
+use crate::core::restore::restored;
 use crate::core::rollout::{PodRef, Pruned, Refusal};
 use futures::{StreamExt, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Objects of one group that are removed at once.
 const AT_ONCE: usize = 32;
@@ -30,7 +32,7 @@ pub enum What {
 }
 
 /// Removes objects of an inventory and answers what is left of it. `never_good` tells of an object that left the bundle
-/// whether no good revision had it.
+/// whether no good revision had it; `befores` what adopted ones are given back as.
 pub async fn run(
     access: &Access,
     discovery: &Discovery,
@@ -38,6 +40,7 @@ pub async fn run(
     inventory: &[InventoryEntry],
     what: What,
     never_good: impl Fn(&InventoryEntry) -> bool,
+    befores: &Befores,
 ) -> Pruned {
     let concerned = |e: &InventoryEntry| match what {
         What::Stale => e.stale,
@@ -65,7 +68,9 @@ pub async fn run(
             .collect();
         let results: Vec<_> = stream::iter(group)
             .map(|(entry, how)| async move {
-                let result = remove_one(access, discovery, label, &entry, how).await;
+                let gives_back = what != What::All && what != What::Orphan;
+                let before = adopted::of(befores, &entry.id()).filter(|_| gives_back);
+                let result = remove_one(access, discovery, label, &entry, how, before).await;
                 (entry, result)
             })
             .buffer_unordered(AT_ONCE)
@@ -95,6 +100,7 @@ async fn remove_one(
     label: &str,
     entry: &InventoryEntry,
     how: Removal,
+    before: Option<&Before>,
 ) -> Result<(), Refusal> {
     let failed = |error: ApplyError| Refusal {
         problem: Problem {
@@ -132,40 +138,89 @@ async fn remove_one(
         if !ours || entry.uid.as_deref().is_some_and(|uid| uid != text("uid")) {
             return Ok(());
         }
-        let version = text("resourceVersion");
-        match how {
-            Removal::Release => {
-                let mut operations = vec![json!({
-                    "op": "remove",
-                    "path": format!("/metadata/labels/{}", names::DELIVERY_LABEL.replace('/', "~1")),
-                })];
-                // Our entry of ownership goes, the values stay.
-                let managers = there["metadata"]["managedFields"].as_array();
-                if let Some(at) = managers.and_then(|m| {
-                    m.iter().position(|e| e["manager"] == names::FIELD_MANAGER && e["operation"] == "Apply")
-                }) {
-                    operations.push(json!({"op": "remove", "path": format!("/metadata/managedFields/{at}")}));
-                }
-                return patch_json(access, &resource, &entry.namespace, &entry.name, version, &operations)
-                    .await
-                    .map(|_| ())
-                    .map_err(failed);
-            }
-            Removal::Delete => {
-                let how = Propagation::Background;
-                let uid = text("uid");
-                let gone = delete(access, &resource, &entry.namespace, &entry.name, uid, Some(version), how)
-                    .await
-                    .map_err(failed)?;
-                match gone {
-                    Deletion::Changed => {}
-                    Deletion::Deleting => return Err(being_deleted(entry, &there)),
-                    Deletion::Deleted | Deletion::AlreadyGone | Deletion::Replaced => return Ok(()),
-                }
-            }
+        match put_away(access, &resource, &entry.id(), &there, how, before).await.map_err(failed)? {
+            PutAway::Done => return Ok(()),
+            PutAway::Deleting => return Err(being_deleted(entry, &there)),
+            PutAway::Changed => {}
         }
     }
     Err(failed(ApplyError::new(entry.id(), crate::cluster::Cause::Conflict)))
+}
+
+/// What came of putting an object away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PutAway {
+    /// It is gone, or let go.
+    Done,
+    /// It is marked for deletion, and held.
+    Deleting,
+    /// It changed since it was looked at, and was left alone.
+    Changed,
+}
+
+/// Deletes or releases an object as it was when it was looked at (`there`). A released one gets the values back that
+/// it had `before` it was adopted, where these are known.
+pub(super) async fn put_away(
+    access: &Access,
+    resource: &Resource,
+    id: &ObjectId,
+    there: &Value,
+    how: Removal,
+    before: Option<&Before>,
+) -> Result<PutAway, ApplyError> {
+    let text = |field: &str| there["metadata"][field].as_str().unwrap_or_default();
+    let version = text("resourceVersion");
+    match how {
+        Removal::Release => {
+            let mut operations = match before {
+                Some(before) => given_back(there, before),
+                None => vec![json!({
+                    "op": "remove",
+                    "path": format!("/metadata/labels/{}", names::DELIVERY_LABEL.replace('/', "~1")),
+                })],
+            };
+            // Our entry of ownership goes, the values stay.
+            let managers = there["metadata"]["managedFields"].as_array();
+            if let Some(at) = managers.and_then(|m| {
+                m.iter().position(|e| e["manager"] == names::FIELD_MANAGER && e["operation"] == "Apply")
+            }) {
+                operations.push(json!({"op": "remove", "path": format!("/metadata/managedFields/{at}")}));
+            }
+            patch_json(access, resource, &id.namespace, &id.name, version, &operations).await?;
+            Ok(PutAway::Done)
+        }
+        Removal::Delete => {
+            let how = Propagation::Background;
+            let uid = text("uid");
+            let gone = delete(access, resource, &id.namespace, &id.name, uid, Some(version), how).await?;
+            Ok(match gone {
+                Deletion::Changed => PutAway::Changed,
+                Deletion::Deleting => PutAway::Deleting,
+                Deletion::Deleted | Deletion::AlreadyGone | Deletion::Replaced => PutAway::Done,
+            })
+        }
+    }
+}
+
+/// A JSON patch that gives an adopted object the values that it had.
+fn given_back(there: &Value, before: &Before) -> Vec<Value> {
+    let after = restored(there, &before.object, &before.released());
+    let mut operations = Vec::new();
+    let mut fields = |at: &str, old: &Value, new: &Value| {
+        let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else { return };
+        for name in old.keys().chain(new.keys().filter(|name| !old.contains_key(*name))) {
+            let path = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+            let server = matches!(name.as_str(), "metadata" | "status" | "managedFields");
+            match (old.get(name), new.get(name)) {
+                (old, new) if old == new || server => {}
+                (_, Some(value)) => operations.push(json!({"op": "add", "path": path, "value": value})),
+                (_, None) => operations.push(json!({"op": "remove", "path": path})),
+            }
+        }
+    };
+    fields("/metadata", &there["metadata"], &after["metadata"]);
+    fields("", there, &after);
+    operations
 }
 
 /// Finalizers hold it; it is looked at again until it is gone.

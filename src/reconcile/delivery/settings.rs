@@ -197,33 +197,68 @@ fn entry(digest: &str) -> String {
     digest.replace(|c: char| !c.is_ascii_alphanumeric(), "-")
 }
 
-/// Keeps values in a Secret that the Delivery owns, beside those that the `needed` revisions were rendered with. Done
-/// before a revision is applied: whatever happens afterwards, both it and the last good one can be rendered again.
+/// What a Secret may hold is 1 MiB with its names.
+const MOST_BYTES: usize = 900 << 10;
+
+/// Why values are not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum NotKept {
+    /// The Secret could not be read or written.
+    #[error("{0}")]
+    Api(#[from] kube::Error),
+    /// With those of the revision to go back to they are more than one Secret holds.
+    #[error("they are {0} bytes")]
+    TooLarge(usize),
+}
+
+/// Keeps values in a Secret that the Delivery owns, beside those that the `needed` revisions were rendered with: as many as
+/// there is room for, those named first before others. Done before a revision is applied: whatever happens afterwards, both it and the last good one can be rendered again.
 pub async fn keep<'r>(
     delivery: &Delivery,
     access: &Access,
     settings: &Settings,
     needed: impl Iterator<Item = &'r Revision>,
-) -> Result<(), kube::Error> {
+) -> Result<(), NotKept> {
     let Some(owner) = delivery.controller_owner_ref(&()) else { return Ok(()) };
     let namespace = delivery.namespace().unwrap_or_default();
     let api: Api<Secret> = Api::namespaced(access.client().clone(), &namespace);
     let name = secret_name(delivery);
-    let mut data = api.get_opt(&name).await?.and_then(|s| s.data).unwrap_or_default();
+    let data = api.get_opt(&name).await?.and_then(|s| s.data).unwrap_or_default();
     if data.contains_key(&entry(&settings.digest)) {
         return Ok(());
     }
-    let needed: BTreeSet<String> = needed.map(|r| entry(&r.settings)).collect();
-    data.retain(|digest, _| needed.contains(digest));
-    let kept = json!({"values": settings.values, "hidden": settings.hidden}).to_string();
-    data.insert(entry(&settings.digest), ByteString(kept.into_bytes()));
+    let new =
+        ByteString(json!({"values": settings.values, "hidden": settings.hidden}).to_string().into_bytes());
+    let data = with_room(data, needed.map(|r| entry(&r.settings)), entry(&settings.digest), new)?;
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "windlass.dev/settings",
         "metadata": {"name": name, "ownerReferences": [owner]},
         "data": data,
     });
     let params = PatchParams::apply(crate::api::names::FIELD_MANAGER).force();
-    api.patch(&name, &params, &Patch::Apply(secret)).await.map(|_| ())
+    api.patch(&name, &params, &Patch::Apply(secret)).await?;
+    Ok(())
+}
+
+/// What is kept: the new values and the first of the needed ones, whatever else there is room for.
+fn with_room(
+    mut old: BTreeMap<String, ByteString>,
+    needed: impl Iterator<Item = String>,
+    name: String,
+    new: ByteString,
+) -> Result<BTreeMap<String, ByteString>, NotKept> {
+    let (mut size, mut kept) = (new.0.len(), BTreeMap::from([(name, new)]));
+    for (at, name) in needed.enumerate() {
+        let Some(value) = old.remove(&name) else { continue };
+        if size + value.0.len() <= MOST_BYTES {
+            size += value.0.len();
+            kept.insert(name, value);
+        } else if at == 0 {
+            // Better the values of what is gone back to than those of what may have to be gone back from.
+            return Err(NotKept::TooLarge(size + value.0.len()));
+        }
+    }
+    if size > MOST_BYTES { Err(NotKept::TooLarge(size)) } else { Ok(kept) }
 }
 
 /// Values as they are kept.
@@ -249,4 +284,28 @@ pub async fn kept(
     let kept: Kept = serde_json::from_str(data.get(&entry(&revision.settings))?).ok()?;
     let Kept { values, hidden } = kept;
     Some(Settings { digest: revision.settings.clone(), values, hidden, at: now })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn bytes(count: usize) -> ByteString {
+        ByteString(vec![0; count])
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_the_last_good_values_come_first() {
+        let third = MOST_BYTES / 3;
+        let old: BTreeMap<String, ByteString> =
+            ["good", "older", "oldest", "unneeded"].map(|name| (name.to_owned(), bytes(third))).into();
+        let needed = || ["good", "older", "oldest"].map(str::to_owned).into_iter();
+        let kept = with_room(old.clone(), needed(), "new".into(), bytes(third)).unwrap();
+        assert_eq!(kept.keys().collect::<Vec<_>>(), ["good", "new", "older"]);
+        assert!(kept.values().map(|v| v.0.len()).sum::<usize>() <= MOST_BYTES);
+        let too_large = with_room(old, needed(), "new".into(), bytes(3 * third));
+        assert!(matches!(too_large, Err(NotKept::TooLarge(_))), "the good values are not given up for it");
+        assert!(with_room(BTreeMap::new(), needed(), "new".into(), bytes(MOST_BYTES + 1)).is_err());
+    }
 }

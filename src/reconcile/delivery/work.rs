@@ -28,6 +28,9 @@ pub struct Memory {
     pub target: Option<(TargetKey, Target)>,
     /// The revision being worked on.
     pub work: Option<Work>,
+    /// The bundle of the last good revision while another one is put in place, with the generation of the spec that it was
+    /// rendered by.
+    pub previous: Option<((Option<i64>, Revision), Arc<Bundle>)>,
     /// Why preparing failed; shown to the machine once.
     pub refused: Option<(Revision, Refusal, Timestamp)>,
     /// What was written for a revision whose plan met something unexpected and is made anew.
@@ -56,6 +59,12 @@ pub struct Memory {
     pub interests: BTreeMap<Gvk, (Option<ServiceAccount>, Vec<InNamespaces>)>,
     /// The account that acts, and its share of what the cluster takes.
     pub access: Option<(Option<ServiceAccount>, Access)>,
+    /// What looked as if a late request had left it, was looked at in this version, and is none of ours.
+    pub left_alone: BTreeMap<ObjectId, String>,
+    /// Nothing is kept of what adopted objects were before.
+    pub nothing_adopted: bool,
+    /// The revert of the held commit that is being pushed.
+    pub reverting: super::revert::Reverting,
     /// Objects that differ, as the watch told, with the digest that was looked at.
     pub drift: super::drift::Seen,
 }
@@ -146,6 +155,19 @@ pub struct Planned {
     pub replicas: Option<i64>,
     /// It carries our label, and the status, which knows of nothing, was lost.
     pub lost: bool,
+    /// What is applied instead of the manifest, going back: as much of it as Kubernetes takes back.
+    pub instead: Option<Arc<serde_json::Value>>,
+    /// What is then left as it is, and why.
+    pub except: Option<String>,
+    /// What an object that is about to be adopted is now.
+    pub found: Option<Arc<serde_json::Value>>,
+}
+
+impl Planned {
+    /// An act by the manifest itself.
+    pub fn by_manifest(act: Act, digest: String, origin: Option<EntryOrigin>, replicas: Option<i64>) -> Self {
+        Planned { act, digest, origin, replicas, lost: false, instead: None, except: None, found: None }
+    }
 }
 
 /// What is to be done with an object.
@@ -231,6 +253,7 @@ impl Memory {
         self.refused = None;
         self.pruned = None;
         self.drift.corrected = None;
+        self.reverting.forget_answer();
         self.hooks.forget_what_was_shown();
         let Some(work) = &mut self.work else { return };
         match work.end {

@@ -1,0 +1,136 @@
+//! A revision that loses its health within `rollback.bake` is taken back; one whose node was lost is not.
+
+use crate::support::cluster::{try_send, wait_until};
+use crate::support::daemon::{LIMIT, World, config_map, deployment};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use windlass::api::Delivery;
+use windlass::api::delivery::{Bake, Outcome, Phase};
+
+fn bake(delivery: &Delivery) -> Option<Bake> {
+    delivery.status.as_ref().and_then(|s| s.bake.clone())
+}
+
+#[tokio::test]
+async fn what_breaks_after_it_was_good_goes_back_whole_also_over_a_restart() {
+    let mut world = World::new("bake").await;
+    let good = world.commit(
+        "Good",
+        &[("shop/web.yaml", &deployment("web", "ok", 1)), ("shop/old.yaml", &config_map("old", "1"))],
+    );
+    world.deliver("shop", json!({"rollback": {"bake": "10m"}})).await;
+    let delivery = world.wait_for("shop", Phase::Ready, &good).await;
+    assert!(bake(&delivery).is_none(), "before the first revision there is none to go back to");
+    let bad = world.commit(
+        "Breaks after a while",
+        &[
+            ("shop/web.yaml", &deployment("web", "flaky", 1)),
+            ("shop/old.yaml", ""),
+            ("shop/new.yaml", &config_map("new", "1")),
+        ],
+    );
+    let delivery = world.wait_for("shop", Phase::Ready, &bad).await;
+    assert_eq!(bake(&delivery).unwrap().good.commit, good);
+    world.restart().await;
+    let delivery = world.wait_for("shop", Phase::Held, &bad).await;
+    let status = delivery.status.unwrap();
+    assert_eq!(status.effective.unwrap().commit, good);
+    let held = status.held.unwrap();
+    assert_eq!(held.problem.reason, "CrashLoopBackOff");
+    assert_eq!(held.problem.object, format!("Deployment {}/web", world.space.name));
+    assert_eq!(world.names("v1", "configmaps").await, ["old"]);
+    let web = world.get("apps/v1", "deployments", "web").await;
+    assert_eq!(web["spec"]["template"]["spec"]["containers"][0]["image"], "registry.example.com/web:ok");
+}
+
+#[tokio::test]
+async fn the_watch_ends_in_health() {
+    let world = World::new("baked").await;
+    let first = world.commit("First", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
+    world.deliver("shop", json!({"rollback": {"bake": "2s"}})).await;
+    world.wait_for("shop", Phase::Ready, &first).await;
+    let second = world.commit("Second", &[("shop/web.yaml", &deployment("web", "ok", 2))]);
+    let over = |d: &Delivery| {
+        let status = d.status.as_ref().unwrap();
+        status.effective.as_ref().is_some_and(|e| e.commit == second) && status.bake.is_none()
+    };
+    let delivery = world.wait("shop", "is watched no longer", over).await;
+    assert_eq!(delivery.status.unwrap().history[0].outcome, Outcome::Deployed);
+    // From now on what breaks is shown, and nothing is taken back.
+    world.deliver("shop", json!({"rollback": {"bake": "2s"}, "drift": {"mode": "Ignore"}})).await;
+    world.patch("apps/v1", "deployments", "web", json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "image": "registry.example.com/web:missing"}]}}}})).await;
+    let sick = |d: &Delivery| {
+        let ready = &d.status.as_ref().unwrap().conditions;
+        ready.iter().any(|c| c.type_ == "Ready" && c.status == "False")
+    };
+    let delivery = world.wait("shop", "is not ready", sick).await;
+    assert_eq!(delivery.status.unwrap().phase, Phase::Ready);
+}
+
+/// A node of this test alone.
+async fn add_node(world: &World, node: &str) {
+    let body = json!({
+        "metadata": {"name": node, "labels": {"type": "kwok", "test": node, "kubernetes.io/hostname": node}},
+        "spec": {"taints": [{"key": "test", "value": node, "effect": "NoSchedule"}]},
+        "status": {"capacity": {"cpu": "100", "memory": "1Ti", "pods": "100"},
+            "allocatable": {"cpu": "100", "memory": "1Ti", "pods": "100"}},
+    });
+    world.space.send("POST", "/api/v1/nodes", &body).await;
+}
+
+#[tokio::test]
+async fn a_lost_node_and_an_eviction_are_no_reason() {
+    let mut world = World::new("node").await;
+    let node = world.space.name.clone();
+    world.space.forget_later(&format!("/api/v1/nodes/{node}"));
+    add_node(&world, &node).await;
+    let web = |replicas: u32| {
+        deployment("web", "ok", replicas).replace(
+            "spec: {containers:",
+            &format!(
+                "spec: {{nodeSelector: {{test: {node}}}, tolerations: [{{key: test, operator: Exists}}], containers:"
+            ),
+        )
+    };
+    let first = world.commit("First", &[("shop/web.yaml", &web(1))]);
+    world.deliver("shop", json!({"timeout": "3s", "rollback": {"bake": "20s"}})).await;
+    world.wait_for("shop", Phase::Ready, &first).await;
+    let second = world.commit(
+        "Second",
+        &[(
+            "shop/web.yaml",
+            &web(1).replace("metadata: {labels: {app: web}}", "metadata: {labels: {app: web, v: two}}"),
+        )],
+    );
+    world.wait_for("shop", Phase::Ready, &second).await;
+
+    world.space.send("DELETE", &format!("/api/v1/nodes/{node}"), &Value::Null).await;
+    let pods = world.space.send("GET", &world.space.path("v1", "pods"), &Value::Null).await;
+    for pod in pods["items"].as_array().unwrap() {
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        let path = format!("{}/{name}/eviction", world.space.path("v1", "pods"));
+        let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}});
+        let _ = try_send(&world.space.connection.client, "POST", &path, &eviction).await;
+    }
+    let disrupted = |d: &Delivery| {
+        bake(d).is_some_and(|b| b.lost_at.is_none() && b.problem.is_some_and(|p| p.reason == "Disrupted"))
+    };
+    let delivery = world.wait("shop", "says that its pods were taken away", disrupted).await;
+    let until: jiff::Timestamp = bake(&delivery).unwrap().until.parse().unwrap();
+    assert_eq!(delivery.status.unwrap().phase, Phase::Ready);
+    // Longer than a revision that is only not healthy is given, and than the watch was to last.
+    let since = Instant::now();
+    wait_until("time enough has passed", LIMIT, || async {
+        let delivery = world.deliveries().get("shop").await.map_err(|e| e.to_string())?;
+        assert!(disrupted(&delivery), "{:#?}", delivery.status);
+        let enough = since.elapsed() > Duration::from_secs(4) && jiff::Timestamp::now() > until;
+        if enough { Ok(()) } else { Err("not yet".into()) }
+    })
+    .await;
+    add_node(&world, &node).await;
+    let over = |d: &Delivery| bake(d).is_none();
+    let status = world.wait("shop", "is well again, and watched no longer", over).await.status.unwrap();
+    assert_eq!((status.phase, status.effective.unwrap().commit), (Phase::Ready, second));
+    assert!(status.held.is_none());
+    assert!(status.history.iter().all(|h| h.outcome == Outcome::Deployed), "{:?}", status.history);
+}
