@@ -136,12 +136,15 @@ pub struct History {
 impl History {
     /// The history of a seed.
     pub fn new(seed: u64) -> Self {
-        Maker { random: fastrand::Rng::with_seed(seed), value: 0 }.history(seed)
+        let mut history = Self::with_two(seed);
+        history.steps.retain(|s| !matches!(s.what, What::Second(_)));
+        history.both = false;
+        history
     }
 
-    /// When the last step happens.
-    pub fn end(&self) -> u64 {
-        self.steps.iter().map(|s| s.at).max().unwrap_or(0)
+    /// The same, with a second daemon that is started by mistake now and then.
+    pub fn with_two(seed: u64) -> Self {
+        Maker { random: fastrand::Rng::with_seed(seed), value: 0 }.history(seed)
     }
 
     /// Histories that are a little simpler, the largest cuts first.
