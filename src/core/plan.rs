@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Live {
     /// Its uid.
     pub uid: String,
+    /// Its resourceVersion.
+    pub version: String,
     /// Digest of the fields that we own, with their values; empty when we own none.
     pub digest: String,
     /// The value of our label.
@@ -316,7 +318,7 @@ mod tests {
     }
 
     fn live(uid: &str, digest: &str) -> Live {
-        Live { uid: uid.into(), digest: digest.into(), label: String::new() }
+        Live { uid: uid.into(), version: "1".into(), digest: digest.into(), label: String::new() }
     }
 
     #[test]

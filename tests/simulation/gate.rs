@@ -193,7 +193,7 @@ impl Gate {
             user: call.user.as_deref(),
             body: &call.body,
         };
-        let mut answer = state.cluster.handle(now, &request);
+        let answer = state.cluster.handle(now, &request);
         let mut violation = None;
         let mut wrote = false;
         if let Answer::Object { status, body } = &answer
@@ -211,9 +211,6 @@ impl Gate {
             violation = oracle
                 .written(&self.life, call, &git.lock(), before.as_ref(), after.as_ref(), *status, body)
                 .or_else(|| oracle.moment(cluster));
-        }
-        if let Some(planted) = planted {
-            planted.answer(call, &mut answer);
         }
         let status = match &answer {
             Answer::Object { status, .. } => *status,

@@ -136,6 +136,14 @@ pub struct History {
 impl History {
     /// The history of a seed.
     pub fn new(seed: u64) -> Self {
+        let mut history = Self::with_two(seed);
+        history.steps.retain(|s| !matches!(s.what, What::Second(_)));
+        history.both = false;
+        history
+    }
+
+    /// The same, with a second daemon that is started by mistake now and then.
+    pub fn with_two(seed: u64) -> Self {
         Maker { random: fastrand::Rng::with_seed(seed), value: 0 }.history(seed)
     }
 

@@ -4,7 +4,7 @@ use super::gate::Call;
 use super::git::Remote;
 use super::history::{History, Setup};
 use super::model::Cluster;
-use super::things::{Key, Kind, max_unavailable};
+use super::things::{Key, Kind, Tag, Thing, max_unavailable};
 use super::world::{INSTALLATION, Life, TEAM, World};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -38,6 +38,8 @@ pub enum Promise {
     OnlyInventory,
     /// Every run ends.
     Ends,
+    /// What does not get healthy is not taken for good.
+    OnlyGoodIsGood,
     /// A daemon deletes only what it has seen, not what took its place.
     NothingUnseen,
     /// Once quiet, Git's newest commit runs, or it is said why not.
@@ -80,6 +82,8 @@ pub struct Oracle {
     guaranteed: BTreeMap<Key, i64>,
     /// What each life of a daemon was shown.
     seen: BTreeMap<(usize, u32), HashSet<String>>,
+    /// Two daemons are at work: what one has not seen yet of Git, it takes back.
+    pub two: bool,
     /// The newest commit that the daemon knows, and since when nothing kept it from acting.
     newest: Option<(String, u64)>,
 }
@@ -100,6 +104,7 @@ impl Oracle {
             deleting: BTreeSet::new(),
             guaranteed: BTreeMap::new(),
             seen: BTreeMap::new(),
+            two: false,
             newest: None,
         }
     }
@@ -292,6 +297,15 @@ impl Oracle {
         if let Some(commit) = new["effective"]["commit"].as_str()
             && let Some(directory) = remote.at(commit, d)
         {
+            let never = |(key, thing): &(&Key, &Thing)| {
+                key.0 == Kind::Deployment
+                    && matches!(thing.tag, Tag::Unready | Tag::Missing)
+                    && thing.replicas > 0
+            };
+            if let Some((key, _)) = directory.things.iter().find(never) {
+                let what = format!("d{d}: {commit} is taken for good, and {key} of it never gets healthy");
+                return violated(Promise::OnlyGoodIsGood, what);
+            }
             self.good.extend(directory.things.into_keys().map(|key| (d, key)));
         }
         let asked = |field: &str| old[field] != new[field];
@@ -327,6 +341,10 @@ impl Oracle {
 
     /// What must hold at every moment: healthy pods serve.
     pub fn moment(&mut self, cluster: &Cluster) -> Option<Violation> {
+        if self.two {
+            self.guaranteed.clear();
+            return None;
+        }
         let mut deployments: BTreeMap<Key, (String, i64)> = BTreeMap::new();
         let mut sets: BTreeMap<String, String> = BTreeMap::new();
         let mut ready: BTreeMap<String, i64> = BTreeMap::new();
@@ -410,11 +428,17 @@ impl Oracle {
             let phase = status["phase"].as_str().unwrap_or_default();
             let suspended = delivery["spec"]["suspend"] == true;
             let step = status["attempt"]["step"].as_str();
-            if suspended || step == Some("Failed") {
+            let effective = status["effective"]["commit"].as_str();
+            let content = |r: &Value| r["commit"].as_str().and_then(|c| remote.at(c, d));
+            // A first revision that fails has nothing to go back to: it stays in place and is tried again.
+            let first_fails = effective.is_none()
+                && content(&status["attempt"]["revision"]).is_some_and(|dir| !dir.is_good());
+            // What ran for a while and crashed then was good when it was looked at.
+            let crashes = content(&status["effective"]).is_some_and(|dir| !dir.is_good());
+            if suspended || step == Some("Failed") || first_fails || crashes {
                 undecided.insert(d);
                 continue;
             }
-            let effective = status["effective"]["commit"].as_str();
             let lost = effective.is_some_and(|c| c.parse().is_ok_and(|id| !remote.can_be_had(&id)));
             if lost {
                 undecided.insert(d);
@@ -448,6 +472,10 @@ impl Oracle {
                 let Some(live) = world.get(&key.path()) else {
                     return violated(Promise::FieldsHold, format!("d{d} wants {key}, which is not there"));
                 };
+                // A Job without its label has run, and is out of sight.
+                if key.0 == Kind::Job && self.relabelled.contains(key) {
+                    continue;
+                }
                 if let Some(path) = differs(&manifest, &live, "") {
                     let what = format!("{key}: {path} is not what d{d} wants ({})", thing.value);
                     return violated(Promise::FieldsHold, what);

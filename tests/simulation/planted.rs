@@ -14,8 +14,6 @@ use windlass::api::names;
 pub enum Planted {
     /// Removing an object is reported and not done.
     PruneSkipped,
-    /// The objects of a revision are written down only when they were written.
-    StateAfterAct,
     /// A field of the manifest is not sent.
     FieldForgotten,
     /// Changes by others are not noticed.
@@ -38,9 +36,8 @@ pub enum Planted {
 
 impl Planted {
     /// All of them, and the promises that each may break.
-    pub const ALL: [(Planted, &'static [Promise]); 11] = [
-        (Planted::PruneSkipped, &[Promise::NothingIsLeft, Promise::Ends]),
-        (Planted::StateAfterAct, &[Promise::NothingIsLeft, Promise::OnlyInventory]),
+    pub const ALL: [(Planted, &'static [Promise]); 10] = [
+        (Planted::PruneSkipped, &[Promise::NothingIsLeft]),
         (Planted::FieldForgotten, &[Promise::FieldsHold]),
         (Planted::DriftUnseen, &[Promise::FieldsHold]),
         (Planted::AdoptionForgotten, &[Promise::AdoptedStays]),
@@ -57,18 +54,19 @@ impl Planted {
         let mut body = call.json();
         let old = body.clone();
         match self {
-            Planted::StateAfterAct if is_status(call) => {
-                if let Some(all) = body["status"]["inventory"].as_array_mut() {
-                    all.retain(|e| !e["uid"].is_null());
+            Planted::AdoptionForgotten if is_status(call) => {
+                let entries = body.pointer_mut("/status/inventory").and_then(Value::as_array_mut);
+                for entry in entries.into_iter().flatten() {
+                    entry["origin"] = "Created".into();
                 }
             }
             Planted::FieldForgotten if is_apply(call) => {
-                if let Some(data) = body["data"].as_object_mut() {
+                if let Some(data) = body.get_mut("data").and_then(Value::as_object_mut) {
                     data.remove("more");
                 }
             }
             Planted::HoldForgotten if is_status(call) => {
-                if let Some(status) = body["status"].as_object_mut() {
+                if let Some(status) = body.get_mut("status").and_then(Value::as_object_mut) {
                     status.remove("held");
                 }
             }
@@ -81,7 +79,7 @@ impl Planted {
                 }
             }
             Planted::GuardsDropped if is_apply(call) => {
-                if let Some(metadata) = body["metadata"].as_object_mut() {
+                if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
                     metadata.remove("uid");
                 }
             }
@@ -109,16 +107,6 @@ impl Planted {
                 Some(Answer::Object { status: 409, body })
             }
             _ => None,
-        }
-    }
-
-    /// What is answered instead.
-    pub fn answer(self, call: &Call, answer: &mut Answer) {
-        if let (Planted::AdoptionForgotten, Answer::Object { status, .. }) = (self, answer)
-            && is_apply(call)
-            && *status == 200
-        {
-            *status = 201;
         }
     }
 

@@ -194,6 +194,7 @@ impl Manager {
         if !self.world.lock().history.both {
             self.stop(1);
             self.restarts.retain(|(_, slot)| *slot == 0);
+            self.world.lock().oracle.two = false;
         }
         let begin = tokio::time::Instant::now();
         let mut last = (self.world.lock().writes, begin);
@@ -249,8 +250,9 @@ impl Manager {
             What::Commit(edits) => git.lock().commit(edits),
             What::Rewrite(back, edits) => git.lock().rewrite(*back, edits),
             What::Revert => git.lock().revert(),
-            What::Branch(there) => git.lock().there = *there,
-            What::Remote(reachable) => git.lock().reachable = *reachable,
+            // Two daemons that know different commits and cannot learn of the newer one would go on against each other.
+            What::Branch(there) => git.lock().there = *there || self.lives.len() > 1,
+            What::Remote(reachable) => git.lock().reachable = *reachable || self.lives.len() > 1,
             What::CacheLost => git.lock().lose_cache(),
             What::Suspend(d, suspend) => {
                 world.person("PATCH", &delivery_path(*d), MERGE, &json!({"spec": {"suspend": suspend}}));
@@ -318,11 +320,16 @@ impl Manager {
             }
             What::Second(true) => {
                 if !self.lives.contains_key(&1) {
+                    let mut remote = git.lock();
+                    (remote.there, remote.reachable) = (true, true);
+                    drop(remote);
+                    world.lock().oracle.two = true;
                     self.start(1);
                 }
             }
             What::Second(false) => {
                 self.stop(1);
+                world.lock().oracle.two = false;
                 self.restarts.retain(|(_, slot)| *slot != 1);
             }
             What::Compacted => {

@@ -1,8 +1,9 @@
 //! Looking for histories that break a promise, and making those that do shorter.
 
-use super::history::{Fault, History};
+use super::history::{Edit, Fault, History, Setup, Step, What};
 use super::planted::Planted;
 use super::run::{Ended, run};
+use super::things::{Directory, Key, Kind, Tag, Thing};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -11,13 +12,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Seeds that a plain run tries.
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 500;
 
 /// Seeds that are tried to find one bug that was put in on purpose.
-const PLANTED_SEEDS: u64 = 3000;
+const PLANTED_SEEDS: u64 = 2000;
 
 /// Histories without faults whose every write is cut short.
-const CUT_SHORT: u64 = 4;
+const CUT_SHORT: u64 = 2;
 
 /// How long a history is made shorter.
 const SHRINKING: Duration = Duration::from_secs(60);
@@ -34,6 +35,8 @@ pub struct Arguments {
     planted: Option<Planted>,
     jobs: Option<usize>,
     quick: bool,
+    json: bool,
+    two: bool,
     /// Tell in a line each what all seeds came to.
     pub survey: bool,
     filters: Vec<String>,
@@ -42,7 +45,7 @@ pub struct Arguments {
 impl Arguments {
     /// `--seeds N`: that many seeds. `--from N`: beginning with this one. `--seed N`: this one, told in full.
     /// `--history FILE`: the same for a history that was written down. `--planted BUG`: with a bug. `--jobs N`: threads.
-    /// `--survey`: a line for each seed that fails. `--as-is`: what fails is not made shorter. Others are those of every test program: names are filters.
+    /// `--json`: the one history as it is written down. `--two`: with a second daemon that is started by mistake. `--survey`: a line for each seed that fails. `--as-is`: what fails is not made shorter. Others are those of every test program: names are filters.
     pub fn read(words: impl Iterator<Item = String>) -> Self {
         let mut arguments = Arguments { from: 1, ..Arguments::default() };
         let mut words = words.peekable();
@@ -60,6 +63,8 @@ impl Arguments {
                     let found = Planted::ALL.iter().find(|(p, _)| format!("{p:?}") == name);
                     arguments.planted = Some(found.expect("a bug of that name").0);
                 }
+                "--two" => arguments.two = true,
+                "--json" => arguments.json = true,
                 "--survey" => arguments.survey = true,
                 "--as-is" => arguments.quick = true,
                 "--test-threads" | "--skip" | "--color" | "--format" | "--logfile" | "-Z" => {
@@ -83,7 +88,12 @@ impl Arguments {
             let text = fs::read_to_string(file).expect("the file with the history");
             return Some(serde_json::from_str(&text).expect("a history"));
         }
-        self.seed.map(History::new)
+        self.seed.map(|seed| self.history(seed))
+    }
+
+    /// The history of a seed.
+    fn history(&self, seed: u64) -> History {
+        if self.two { History::with_two(seed) } else { History::new(seed) }
     }
 
     fn threads(&self) -> usize {
@@ -94,6 +104,10 @@ impl Arguments {
 /// Runs one history and tells all of it. Answers whether it ended well.
 pub fn show(history: &History, arguments: &Arguments) -> bool {
     let mut history = history.clone();
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&history).unwrap());
+        return true;
+    }
     let found = run(&history, arguments.planted, false).violation;
     if let Some(found) = &found
         && !arguments.quick
@@ -156,7 +170,7 @@ pub fn regressions(arguments: &Arguments) -> Result<String, String> {
 
 /// Equal seeds, equal histories.
 pub fn determinism(arguments: &Arguments) -> Result<String, String> {
-    const TRIED: u64 = 40;
+    const TRIED: u64 = 20;
     let failed = each(arguments, 1..1 + TRIED, |seed| {
         let history = History::new(seed);
         (run(&history, None, false).digest != run(&history, None, false).digest).then_some(history)
@@ -175,7 +189,7 @@ pub fn seeds(arguments: &Arguments) -> Result<String, String> {
     let count = arguments.seeds.unwrap_or(SEEDS);
     let requests = AtomicU64::new(0);
     let failed = each(arguments, arguments.from..arguments.from + count, |seed| {
-        let history = History::new(seed);
+        let history = arguments.history(seed);
         let ended = run(&history, arguments.planted, false);
         requests.fetch_add(ended.requests.into(), Ordering::Relaxed);
         ended.violation.map(|violation| (history, violation))
@@ -191,7 +205,7 @@ pub fn survey(arguments: &Arguments) {
     let count = arguments.seeds.unwrap_or(SEEDS);
     let failed = AtomicU64::new(0);
     each(arguments, arguments.from..arguments.from + count, |seed| {
-        let ended = run(&History::new(seed), arguments.planted, false);
+        let ended = run(&arguments.history(seed), arguments.planted, false);
         if let Some(violation) = ended.violation {
             failed.fetch_add(1, Ordering::Relaxed);
             println!("{seed:>6} {:>5} requests  {}: {}", ended.requests, violation.promise, violation.what);
@@ -251,7 +265,7 @@ fn cut_short() -> Vec<History> {
             history.faults.clear();
             history.lags.clear();
             history.both = false;
-            history.steps.retain(|s| matches!(s.what, super::history::What::Commit(_)));
+            history.steps.retain(|s| matches!(s.what, What::Commit(_)));
             history
         })
         .filter(|h| (2..4).contains(&h.steps.len()) && h.deliveries.len() == 1)
@@ -264,7 +278,7 @@ pub fn planted_bugs(arguments: &Arguments) -> Result<String, String> {
     let mut said = Vec::new();
     for (bug, promises) in Planted::ALL {
         let found = each(arguments, 1..1 + PLANTED_SEEDS, |seed| {
-            let history = History::new(seed);
+            let history = if bug == Planted::GuardsDropped { overtaken(seed) } else { History::new(seed) };
             let violation = run(&history, Some(bug), false).violation?;
             promises.contains(&violation.promise).then_some((seed, violation))
         });
@@ -274,6 +288,33 @@ pub fn planted_bugs(arguments: &Arguments) -> Result<String, String> {
         }
     }
     Ok(said.join(", "))
+}
+
+/// An object is made anew, and the request of that number is carried out long after the daemon died.
+fn overtaken(number: u64) -> History {
+    let key = Key(Kind::Deployment, "db".into());
+    let thing = |value| Thing {
+        value,
+        tag: Tag::Ok,
+        replicas: 1,
+        prune: None,
+        wave: None,
+        recreate: true,
+        more: false,
+        invalid: false,
+    };
+    let first = Directory { things: BTreeMap::from([(key.clone(), thing(1))]), broken: false };
+    History {
+        seed: 1,
+        jitter: true,
+        by_id: true,
+        both: false,
+        deliveries: vec![Setup { prune: true, orphan: false, first }],
+        before: Vec::new(),
+        steps: vec![Step { at: 6_000, what: What::Commit(vec![Edit::Put(0, key, thing(2))]) }],
+        faults: BTreeMap::from([(u32::try_from(number).unwrap(), Fault::CrashLate(15_000))]),
+        lags: BTreeMap::new(),
+    }
 }
 
 /// A history that breaks the same promise and is as short as it gets, and how many were tried.

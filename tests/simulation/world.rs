@@ -179,8 +179,9 @@ impl World {
     pub fn person(&self, method: &str, path: &str, content_type: &str, body: &Value) -> (u16, Value) {
         let now = self.now();
         let bytes = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
+        let asked = format!("{path}?fieldManager=kubectl-edit");
         let request =
-            Request { method, path_and_query: path, content_type, user: Some("person"), body: &bytes };
+            Request { method, path_and_query: &asked, content_type, user: Some("person"), body: &bytes };
         let answer = self.lock().cluster.handle(now, &request);
         let Answer::Object { status, body } = answer else { panic!("a watch for a person") };
         if method != "GET" {

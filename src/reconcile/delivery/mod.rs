@@ -128,6 +128,7 @@ impl<'a> Scope<'a> {
             let live = self.live(&manifest.gvk(), &manifest.id())?;
             Some(Live {
                 uid: live.uid.into(),
+                version: live.resource_version.into(),
                 digest: live.kept.digest.into(),
                 label: live.label.as_ref().into(),
             })
@@ -214,7 +215,11 @@ fn log_revision(daemon: &Daemon, delivery: &Delivery, logged: &mut String) {
 async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<Duration>, Error> {
     let memory = daemon.memory(&delivery);
     let mut memory = memory.lock().await;
-    let mut delivery = newer(delivery, memory.latest.take());
+    let ours = memory.latest.take();
+    let mut delivery = newer(delivery, ours.clone());
+    if ours.is_some_and(|ours| decided(&ours) != decided(&delivery)) {
+        memory.forget_work();
+    }
     // Kept whatever becomes of this round: the watch may show an older one for a while.
     memory.latest = Some(delivery.clone());
     if daemon.is_stopping() {
@@ -382,6 +387,16 @@ fn place_of(status: &DeliveryStatus) -> String {
         Some(attempt) => format!("{:?} {:?}", attempt.goal, attempt.step),
         None => format!("{:?}", status.phase),
     }
+}
+
+/// What a status has decided. Where somebody else wrote it, another daemon was at work: what we know of our own work is
+/// no longer what stands in the cluster.
+fn decided(
+    delivery: &Delivery,
+) -> Option<(Option<&crate::api::delivery::Attempt>, Option<&Revision>, Option<&crate::api::delivery::Held>)>
+{
+    let status = delivery.status.as_ref()?;
+    Some((status.attempt.as_ref(), status.effective.as_ref(), status.held.as_ref()))
 }
 
 /// The newer of what the watch shows and what we wrote last. Versions of one kind of object can be compared as numbers.

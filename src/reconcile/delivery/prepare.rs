@@ -336,9 +336,13 @@ impl Planner<'_> {
         let previous = before.map(Manifest::to_value);
         let release = removals(previous.as_ref(), &value, &applied.object, adopting);
         let after = digest(&applied.object, self.key);
+        // A watch that lags may show what stood there before somebody changed it: the answer tells what was tried on.
+        let tried_on = text(&applied.object, "resourceVersion");
         let same = ours
             && release.is_empty()
-            && live.as_ref().is_some_and(|l| !l.digest.is_empty() && l.digest == after);
+            && live
+                .as_ref()
+                .is_some_and(|l| !l.digest.is_empty() && l.digest == after && l.version == tried_on);
         let act = if same { Act::Record { uid, digest: after } } else { Act::Update { uid, release } };
         Ok(Planned { found, lost, ..Planned::by_manifest(act, digest_, origin, replicas) })
     }

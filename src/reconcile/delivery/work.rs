@@ -251,6 +251,15 @@ impl Memory {
         self.carried = None;
     }
 
+    /// Drops what was prepared, written and found out: it is looked at anew.
+    pub fn forget_work(&mut self) {
+        self.work = None;
+        self.carried = None;
+        self.refused = None;
+        self.pruned = None;
+        self.drift = super::drift::Seen::default();
+    }
+
     /// Drops what the machine is shown once. A plan whose apply failed goes too: what was written is in the inventory,
     /// and what comes next is planned against the cluster as it is then.
     pub fn forget_what_was_shown(&mut self) {
