@@ -467,6 +467,9 @@ impl Oracle {
             let Some(directory) = effective.and_then(|c| remote.at(c, d)) else { continue };
             for (key, thing) in &directory.things {
                 wanted.insert(key.clone());
+                if contested(key, d) {
+                    continue;
+                }
                 let mut manifest = thing.manifest(key);
                 manifest["metadata"]["labels"][names::DELIVERY_LABEL] = self.labels[d].as_str().into();
                 let Some(live) = world.get(&key.path()) else {

@@ -313,8 +313,12 @@ impl Planner<'_> {
             return Ok(Planned::by_manifest(Act::Create, digest_, origin, replicas));
         }
         let uid = text(&applied.object, "uid");
-        let ours = live.as_ref().is_some_and(|l| l.uid == uid && l.label == self.label)
-            || entry.is_some_and(|e| e.uid.as_deref() == Some(&uid));
+        // Two that name an object at once both find nothing there: it is the one's whose label it carries.
+        let taken =
+            live.as_ref().is_some_and(|l| l.uid == uid && !l.label.is_empty() && l.label != self.label);
+        let ours = !taken
+            && (live.as_ref().is_some_and(|l| l.uid == uid && l.label == self.label)
+                || entry.is_some_and(|e| e.uid.as_deref() == Some(&uid)));
         let (mut origin, mut found) = (None, None);
         if !ours {
             let there = get(self.access, &resource, manifest.namespace(), manifest.name())
