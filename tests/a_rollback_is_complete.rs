@@ -281,23 +281,36 @@ async fn what_was_refused_while_applying_is_no_success_with_rollback_off() {
 #[tokio::test]
 async fn a_webhook_of_the_bad_commit_does_not_keep_it_from_going_back() {
     let mut world = World::new("webhook").await;
-    let good = world.commit("Good", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
+    let name = world.space.name.clone();
+    let webhook = |name: &str, policy: &str| {
+        format!(
+            "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingWebhookConfiguration\nmetadata: {{name: {name}}}\n\
+             webhooks:\n- name: nobody.example.com\n  admissionReviewVersions: [v1]\n  sideEffects: None\n  \
+             failurePolicy: {policy}\n  timeoutSeconds: 2\n  clientConfig: {{service: {{namespace: {ns}, name: nobody}}}}\n  \
+             namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {ns}}}}}\n  \
+             rules: [{{apiGroups: [apps], apiVersions: [v1], resources: [deployments], operations: [CREATE, UPDATE]}}]\n",
+            ns = world.space.name
+        )
+    };
+    let (changed, policy) =
+        (webhook(&format!("{name}-old"), "Fail"), webhook(&format!("{name}-old"), "Ignore"));
+    let webhook = webhook(&name, "Fail");
+    let good =
+        world.commit("Good", &[("shop/web.yaml", &deployment("web", "ok", 1)), ("shop/old.yaml", &policy)]);
     world.deliver("shop", json!({"rollback": {"bake": "10m"}})).await;
     world.wait_for("shop", Phase::Ready, &good).await;
-    let name = world.space.name.clone();
+    let old = format!("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{name}-old");
+    world.space.forget_later(&old);
     let path = format!("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{name}");
     world.space.forget_later(&path);
-    let webhook = format!(
-        "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingWebhookConfiguration\nmetadata: {{name: {name}}}\n\
-         webhooks:\n- name: nobody.example.com\n  admissionReviewVersions: [v1]\n  sideEffects: None\n  failurePolicy: Fail\n  \
-         timeoutSeconds: 2\n  clientConfig: {{service: {{namespace: {name}, name: nobody}}}}\n  \
-         namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {name}}}}}\n  \
-         rules: [{{apiGroups: [apps], apiVersions: [v1], resources: [deployments], operations: [CREATE, UPDATE]}}]\n"
-    );
     // Ready long enough for the webhook to come, which waits for what is before it.
     let bad = world.commit(
         "Breaks, and lets nobody mend it",
-        &[("shop/web.yaml", &deployment("web", "flaky", 1)), ("shop/webhook.yaml", &webhook)],
+        &[
+            ("shop/web.yaml", &deployment("web", "flaky", 1)),
+            ("shop/webhook.yaml", &webhook),
+            ("shop/old.yaml", &changed),
+        ],
     );
     world.wait_for("shop", Phase::Ready, &bad).await;
     let delivery = world.wait_for("shop", Phase::Held, &bad).await;
@@ -314,6 +327,8 @@ async fn a_webhook_of_the_bad_commit_does_not_keep_it_from_going_back() {
     let left =
         crate::support::cluster::try_send(&world.space.connection.client, "GET", &path, &json!(null)).await;
     assert!(left.is_err(), "{left:?}");
+    let old = world.space.send("GET", &old, &json!(null)).await;
+    assert_eq!(old["webhooks"][0]["failurePolicy"], "Ignore");
 }
 
 #[tokio::test]

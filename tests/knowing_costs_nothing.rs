@@ -58,6 +58,34 @@ async fn without_a_change_nothing_is_asked() {
 }
 
 #[tokio::test]
+async fn what_is_depended_on_and_hooks_that_ran_cost_nothing_at_rest() {
+    let world = World::new("atrest").await;
+    let hook = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: test, annotations: {windlass.dev/hook: after-apply}}\n\
+                spec:\n  template: {spec: {restartPolicy: Never, containers: [{name: it, image: \"registry.example.com/it:ok\"}]}}\n";
+    let commit = world.commit(
+        "Two",
+        &[
+            ("base/base.yaml", &config_map("base", "1")),
+            ("shop/it.yaml", &config_map("it", "1")),
+            ("shop/test.yaml", hook),
+        ],
+    );
+    world.repository(json!({"interval": "1s"})).await;
+    world.deliver_by_hand("base", "base", json!({"interval": "1s"})).await;
+    let on = json!([
+        {"name": "base"}, {"kind": "Repository", "name": "config"},
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": "base", "ready": "object.data.key == '1'"},
+    ]);
+    world.deliver_by_hand("shop", "shop", json!({"interval": "1s", "dependsOn": on})).await;
+    settled(&world, &commit).await;
+    let audit = world.space.cluster.audit();
+    // The point is that time passes and nothing happens.
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    let requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
+    assert!(requests.is_empty(), "{requests:#?}");
+}
+
+#[tokio::test]
 async fn a_restart_over_a_settled_state_writes_nothing() {
     let (mut world, commit) = deployed("again", json!({})).await;
     let before = world.deliveries().get("shop").await.unwrap().metadata.resource_version;

@@ -41,7 +41,9 @@ fn seen(status: u16, body: &Value) -> Seen {
     let reason = body["reason"].as_str().unwrap_or_default();
     let reason = if body["kind"] == "Status" { reason.to_string() } else { String::new() };
     let causes = body["details"]["causes"].as_array().into_iter().flatten();
-    let causes = causes.map(|cause| format!("{} {}", cause["reason"], cause["field"])).collect();
+    // What of a suspended Job's template may change depends on how far its controller is.
+    let field = |cause: &Value| cause["field"].to_string().replace("spec.template.spec\"", "spec.template\"");
+    let causes = causes.map(|cause| format!("{} {}", cause["reason"], field(cause))).collect();
     let mut managers = BTreeMap::new();
     for entry in body["metadata"]["managedFields"].as_array().into_iter().flatten() {
         if entry["manager"] == "kube-controller-manager" {
@@ -91,8 +93,7 @@ fn normal(object: &Value) -> Value {
             labels["controller-uid"] = "some".into();
         }
         "PersistentVolumeClaim" => {
-            let spec = object["spec"].as_object_mut();
-            spec.map(|spec| spec.retain(|f, _| f != "storageClassName"));
+            object["spec"].as_object_mut().unwrap().remove("storageClassName");
             // A controller sets this one again whenever it is missing.
             object["metadata"].as_object_mut().unwrap().remove("finalizers");
         }

@@ -87,14 +87,15 @@ pub async fn run(pushes: u32, each: usize) -> Delays {
             left.map_or(Ok(()), |(_, name)| Err(format!("{name} is not")))
         })
         .await;
-        let seen = seen.lock().unwrap();
-        for (way, name) in &names {
-            let (Some(shown), Some(begun)) = (seen.shown.get(name), seen.begun.get(name)) else {
-                panic!("{name}: the failure or its rollback was not seen");
-            };
-            delays.entry(way).or_default().push(begun.saturating_duration_since(*shown));
+        {
+            let seen = seen.lock().unwrap();
+            for (way, name) in &names {
+                let (Some(shown), Some(begun)) = (seen.shown.get(name), seen.begun.get(name)) else {
+                    panic!("{name}: the failure or its rollback was not seen");
+                };
+                delays.entry(way).or_default().push(begun.saturating_duration_since(*shown));
+            }
         }
-        drop(seen);
         quiet(cluster).await;
     }
     drop(watching);

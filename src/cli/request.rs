@@ -84,6 +84,8 @@ pub fn progress(status: &DeliveryStatus, token: &str) -> Progress {
         return Progress::Unseen;
     }
     match &status.attempt {
+        // It goes on by itself when what it depends on is ready.
+        None if status.phase == Phase::Pending && status.waiting.is_some() => Progress::Working,
         None | Some(Attempt { step: Step::Failed, .. }) => Progress::Settled,
         Some(Attempt { goal: Goal::Rollback, problem: Some(_), .. }) => Progress::Settled,
         Some(_) => Progress::Working,

@@ -213,6 +213,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
             }
             Err(error) => return Err(error.into()),
         };
+        // Set once: a daemon is made for each time that the Lease is got.
+        let _ = daemon.contact.set(held.contact());
         status.lead(daemon.clone());
         let held = std::sync::Arc::new(held);
         let (still, mut stop_now) = (held.clone(), stop.clone());

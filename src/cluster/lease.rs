@@ -14,6 +14,7 @@ use super::error::{ApplyError, Cause};
 use crate::core::manifest::Gvk;
 use http::{Method, Request, header};
 use serde_json::{Value, json};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -123,8 +124,42 @@ pub struct Candidate {
     seen: Option<(Option<Record>, Instant)>,
 }
 
+/// How long ago the Lease was last known to be ours. A process that slept finds out by this, and not only by the next
+/// renewal, that it may be another's by now. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Contact {
+    renewed: Arc<Mutex<Instant>>,
+    deadline: Duration,
+}
+
+impl Contact {
+    fn new(deadline: Duration) -> Self {
+        Contact { renewed: Arc::new(Mutex::new(Instant::now())), deadline }
+    }
+
+    fn renewed_at(&self, at: Instant) {
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    /// How long ago.
+    pub fn silent_for(&self) -> Duration {
+        self.renewed.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// Whether nobody else can have taken it since.
+    pub fn holds(&self) -> bool {
+        self.silent_for() < self.deadline
+    }
+
+    /// Whether the API server took our last renewal about when it was due.
+    pub fn is_close(&self) -> bool {
+        self.silent_for() < self.deadline / 2
+    }
+}
+
 /// The Lease is ours, until it is lost or given back. Renewed in the background.
 pub struct Leadership {
+    contact: Contact,
     lost: watch::Receiver<bool>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     task: tokio::task::JoinHandle<()>,
@@ -251,12 +286,17 @@ impl Candidate {
     fn lead(self) -> Leadership {
         let (tell, lost) = watch::channel(false);
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let task = tokio::spawn(self.renew(tell, stopped));
-        Leadership { lost, stop: Some(stop), task }
+        let contact = Contact::new(self.options.deadline());
+        let task = tokio::spawn(self.renew(tell, stopped, contact.clone()));
+        Leadership { contact, lost, stop: Some(stop), task }
     }
 
-    async fn renew(mut self, tell: watch::Sender<bool>, mut stopped: tokio::sync::oneshot::Receiver<()>) {
-        let mut renewed = Instant::now();
+    async fn renew(
+        mut self,
+        tell: watch::Sender<bool>,
+        mut stopped: tokio::sync::oneshot::Receiver<()>,
+        contact: Contact,
+    ) {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(self.options.pause()) => {}
@@ -268,14 +308,14 @@ impl Candidate {
             let begin = Instant::now();
             match self.attempt().await {
                 // Counted from before the request: the server may have stamped it then.
-                Ok(true) => renewed = begin,
+                Ok(true) => contact.renewed_at(begin),
                 Ok(false) if matches!(&self.seen, Some((Some(r), _)) if r.holder != self.options.identity) => {
                     break;
                 }
                 Ok(false) => {}
                 Err(e) => tracing::warn!(error = %e, "cannot renew the Lease"),
             }
-            if renewed.elapsed() >= self.options.deadline() {
+            if !contact.holds() {
                 break;
             }
         }
@@ -295,6 +335,11 @@ impl Candidate {
 }
 
 impl Leadership {
+    /// How long ago it was last known to be ours, for those who write.
+    pub fn contact(&self) -> Contact {
+        self.contact.clone()
+    }
+
     /// Returns when the Lease is lost: stop working at once.
     pub async fn lost(&self) {
         let mut lost = self.lost.clone();

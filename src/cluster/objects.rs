@@ -49,11 +49,14 @@ impl Drop for Running {
     }
 }
 
+/// Told what is known of an object.
+type Told = Box<dyn FnMut(&Known) + Send>;
+
 struct State {
     known: Known,
     /// What the list under way has brought.
     listing: Option<Arc<Value>>,
-    waiting: BTreeMap<u64, Box<dyn FnMut(&Known) + Send>>,
+    waiting: BTreeMap<u64, Told>,
     last: u64,
 }
 

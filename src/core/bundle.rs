@@ -124,7 +124,7 @@ impl Bundle {
         for object in &objects {
             waves.push(wave(object)?);
         }
-        hooks.sort_by(|a, b| (a.wave, a.manifest.id()).cmp(&(b.wave, b.manifest.id())));
+        hooks.sort_by_key(|hook: &Hook| (hook.wave, hook.manifest.id()));
         let mut order: Vec<usize> = (0..objects.len()).collect();
         order.sort_by(|&a, &b| waves[a].cmp(&waves[b]).then_with(|| objects[a].id().cmp(&objects[b].id())));
         let mut slots: Vec<Option<Manifest>> = objects.drain(..).map(Some).collect();

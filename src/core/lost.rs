@@ -23,6 +23,7 @@ pub fn is_blank(status: &DeliveryStatus) -> bool {
         && status.inventory_shards.is_empty()
         && status.history.is_empty()
         && status.removed.is_empty()
+        && status.hooks.is_empty()
         && status.effective.is_none()
         && status.attempt.is_none()
         && status.held.is_none()
@@ -81,7 +82,8 @@ pub fn entry(gvk: &Gvk, object: &Value) -> InventoryEntry {
         origin: EntryOrigin::Adopted,
         applied: String::new(),
         digest: String::new(),
-        prune: note(names::PRUNE).map(str::to_owned),
+        // It is let go, whatever `prune` says now or later: nobody removed it from Git knowingly.
+        prune: Some("disabled".into()),
         kept: false,
         stale: true,
         replicas: None,
@@ -139,6 +141,17 @@ mod tests {
             "windlass adopt shop",
         ] {
             assert!(message.contains(words), "{words}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_git_is_never_deleted_for_being_lost() {
+        let object = json!({"metadata": {"namespace": "shop", "name": "old", "uid": "u",
+            "annotations": {"windlass.dev/prune": "enabled", "windlass.dev/wave": "-2"}}});
+        let entry = entry(&Gvk::new("v1", "ConfigMap"), &object);
+        assert_eq!((entry.id(), entry.wave, entry.stale), (id("old"), -2, true));
+        for never_good in [true, false] {
+            assert_eq!(crate::core::plan::removal(&entry, never_good), crate::core::plan::Removal::Release);
         }
     }
 

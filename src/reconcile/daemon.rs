@@ -11,6 +11,7 @@ use super::sources::{RepositoryKey, Sources};
 use crate::api::delivery::Revision;
 use crate::api::{Delivery, Repository};
 use crate::cluster::events::{Note, Recorder, Regarding};
+use crate::cluster::lease::Contact;
 use crate::cluster::watch::Watches;
 use crate::cluster::{
     Access, Connection, Discovery, NamedWatches, ObjectWatches, PodWatches, ServiceAccount,
@@ -91,6 +92,8 @@ pub struct Daemon {
     pub(super) directories: Mutex<HashMap<RepositoryKey, String>>,
     pub(super) listed: AtomicBool,
     pub(super) stopping: AtomicBool,
+    /// What tells whether the Lease is ours; without it this is the only daemon.
+    pub contact: OnceLock<Contact>,
 }
 
 impl Daemon {
@@ -238,6 +241,16 @@ impl Daemon {
     /// Whether the daemon is to end: what is being written is finished, nothing new is begun.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether a write may be begun: it is not to end, and the Lease is ours for sure.
+    pub fn may_write(&self) -> bool {
+        !self.is_stopping() && self.contact.get().is_none_or(Contact::holds)
+    }
+
+    /// Whether the API server took our last write about the Lease when it was due: else nothing that is known is new.
+    pub fn in_contact(&self) -> bool {
+        self.contact.get().is_none_or(Contact::is_close)
     }
 
     /// Begins nothing new any more.

@@ -5,6 +5,7 @@ pub mod daemon;
 pub mod delivery;
 pub mod dependencies;
 pub mod directories;
+pub mod fault;
 pub mod key;
 pub mod live;
 pub mod metrics;

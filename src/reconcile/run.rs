@@ -79,6 +79,7 @@ pub async fn prepare(
         directories: Mutex::default(),
         listed: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
+        contact: std::sync::OnceLock::new(),
     });
     Ok((daemon, Inboxes { deliveries, changes }))
 }

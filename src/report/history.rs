@@ -83,10 +83,19 @@ pub fn text(history: &History, wide: bool, now: Timestamp) -> String {
             since(&entry.at, now),
             words(&entry.revision.author),
             words(&entry.revision.subject),
-            entry.problem.as_ref().map_or_else(|| "-".into(), |p| words(&told(p))),
+            entry.problem.as_ref().map_or_else(|| left(entry, &words), |p| words(&told(p))),
         ]);
     }
     let mut text = lines(&rows).join("\n");
     text.push('\n');
     text
+}
+
+/// What bringing a revision back did not undo.
+fn left(entry: &HistoryEntry, words: &dyn Fn(&str) -> String) -> String {
+    if entry.except.is_empty() {
+        return "-".into();
+    }
+    let objects: Vec<&str> = entry.except.iter().map(|e| e.object.as_str()).collect();
+    words(&format!("not undone: {}", objects.join(", ")))
 }

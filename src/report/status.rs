@@ -5,7 +5,7 @@ use super::table::{head, lines, tame};
 use super::{BAD, FAINT, GOOD, STRONG, UNSURE, paint, short, short_revision, short_word};
 use crate::api::Repository;
 use crate::api::condition::{self, Condition, kind};
-use crate::api::delivery::{Delivery, DeliveryStatus, Phase, Revision};
+use crate::api::delivery::{Delivery, DeliveryStatus, Exception, Phase, Revert, Revision};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
@@ -85,6 +85,12 @@ pub struct DeliveryRow {
     /// The revision being put in place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Revision>,
+    /// Until when what runs is watched on, to be rolled back should it lose its health (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watched_until: Option<String>,
+    /// What the last rollback did not undo.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rolled_back_except: Vec<Exception>,
     /// When it was made (RFC 3339).
     pub created: String,
 }
@@ -121,6 +127,9 @@ pub struct HeldRow {
     pub message: String,
     /// Since when (RFC 3339).
     pub since: String,
+    /// What became of taking it back in Git.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revert: Option<Revert>,
 }
 
 /// Puts together what is known.
@@ -186,6 +195,7 @@ fn delivery(delivery: &Delivery) -> DeliveryRow {
             reason: held.problem.reason.clone(),
             message: held.problem.message.clone(),
             since: held.since.clone(),
+            revert: held.revert.clone(),
         }),
         refused: status.failure.as_ref().map(|failure| RefusedRow {
             revision: failure.revision.clone(),
@@ -194,6 +204,8 @@ fn delivery(delivery: &Delivery) -> DeliveryRow {
             message: failure.problem.message.clone(),
         }),
         attempt: status.attempt.as_ref().map(|a| a.revision.clone()),
+        watched_until: status.bake.as_ref().map(|b| b.until.clone()),
+        rolled_back_except: status.rolled_back_except.clone(),
         created: created(&delivery.metadata),
     }
 }
@@ -323,6 +335,17 @@ fn details(row: &DeliveryRow, now: Timestamp) -> Vec<String> {
             false => format!("{}: {}", held.object, held.message),
         };
         lines.push(detail("because", &because(&held.reason, &what)));
+        if let Some(revert) = &held.revert {
+            let text = match &revert.problem {
+                Some(problem) => format!("not taken back: {}", because(&problem.reason, &problem.message)),
+                None => format!(
+                    "taken back on branch {} by {}",
+                    tame(&revert.branch),
+                    revert.commit.get(..7).unwrap_or(&revert.commit)
+                ),
+            };
+            lines.push(detail("in git", &text));
+        }
         if row.phase == Phase::Held {
             let running = row.effective.as_ref().map_or_else(|| "nothing".to_owned(), by);
             lines.push(detail("running", &format!("{running}; Git is ahead and held, which is not drift")));
@@ -357,6 +380,9 @@ fn details(row: &DeliveryRow, now: Timestamp) -> Vec<String> {
         if let (Some(effective), Phase::Failed) = (&row.effective, row.phase) {
             lines.push(detail("running", &by(effective)));
         }
+    }
+    for exception in &row.rolled_back_except {
+        lines.push(detail("left", &format!("{} {}", tame(&exception.object), tame(&exception.message))));
     }
     if row.drift.is_some_and(|n| n > 0) {
         let command = format!("`windlass drift {}`", row.name);

@@ -13,11 +13,47 @@ pub struct Noticed {
     pub misfit: Option<String>,
 }
 
+/// Where in an object something stands; written out only when it has to be told.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    above: Option<&'a At<'a>>,
+    name: &'a str,
+    index: usize,
+}
+
+const ROOT: At<'static> = At { above: None, name: "", index: 0 };
+
+impl<'a> At<'a> {
+    fn field(&'a self, name: &'a str) -> At<'a> {
+        At { above: Some(self), name, index: 0 }
+    }
+
+    fn item(&'a self, index: usize) -> At<'a> {
+        At { above: Some(self), name: "", index }
+    }
+
+    fn is_root(&self) -> bool {
+        self.above.is_none()
+    }
+}
+
+impl std::fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Some(above) = self.above else { return Ok(()) };
+        write!(f, "{above}")?;
+        match self.name {
+            "" => write!(f, "[{}]", self.index),
+            name if above.is_root() => f.write_str(name),
+            name => write!(f, ".{name}"),
+        }
+    }
+}
+
 /// An object of a built-in kind as it is read and written again.
 pub fn built_in(of: &Type, object: Value, noticed: &mut Noticed) -> Value {
     let kept = |object: &Value, name: &str| object.get(name).cloned();
     let (version, kind) = (kept(&object, "apiVersion"), kept(&object, "kind"));
-    let mut out = written(of, object, "", noticed).unwrap_or_else(|| Value::Object(Map::new()));
+    let mut out = written(of, object, &ROOT, noticed).unwrap_or_else(|| Value::Object(Map::new()));
     if let Some(fields) = out.as_object_mut() {
         fields.extend(version.map(|v| ("apiVersion".to_string(), v)));
         fields.extend(kind.map(|k| ("kind".to_string(), k)));
@@ -25,7 +61,7 @@ pub fn built_in(of: &Type, object: Value, noticed: &mut Noticed) -> Value {
     out
 }
 
-fn written(of: &Type, value: Value, at: &str, noticed: &mut Noticed) -> Option<Value> {
+fn written(of: &Type, value: Value, at: &At<'_>, noticed: &mut Noticed) -> Option<Value> {
     let mut misfit = |value: &Value| {
         noticed.misfit.get_or_insert_with(|| format!("{at}: {value} does not fit"));
     };
@@ -37,8 +73,7 @@ fn written(of: &Type, value: Value, at: &str, noticed: &mut Noticed) -> Option<V
         }
         (Type::Map { of, .. }, Value::Object(fields)) => {
             let entry = |(name, value): (String, Value)| {
-                let at = format!("{at}.{name}");
-                let value = match written(of, value, &at, noticed) {
+                let value = match written(of, value, &at.field(&name), noticed) {
                     Some(value) => value,
                     None => zero(of),
                 };
@@ -47,9 +82,10 @@ fn written(of: &Type, value: Value, at: &str, noticed: &mut Noticed) -> Option<V
             Some(Value::Object(fields.into_iter().map(entry).collect()))
         }
         (Type::List { of, .. }, Value::Array(items)) => {
-            let items = items.into_iter().enumerate().map(|(i, item)| {
-                written(of, item, &format!("{at}[{i}]"), noticed).unwrap_or_else(|| zero(of))
-            });
+            let items = items
+                .into_iter()
+                .enumerate()
+                .map(|(i, item)| written(of, item, &at.item(i), noticed).unwrap_or_else(|| zero(of)));
             Some(Value::Array(items.collect()))
         }
         (Type::Scalar(scalar), value) => match (scalar, &value) {
@@ -89,12 +125,12 @@ fn written(of: &Type, value: Value, at: &str, noticed: &mut Noticed) -> Option<V
 fn struct_written(
     s: &Struct,
     mut fields: Map<String, Value>,
-    at: &str,
+    at: &At<'_>,
     noticed: &mut Noticed,
 ) -> Map<String, Value> {
     let mut out = Map::new();
     for (name, field) in &s.fields {
-        let below = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+        let below = at.field(name);
         let value = fields.remove(name).and_then(|value| written(&field.of, value, &below, noticed));
         match (field.mark, value) {
             (Mark::NotEmpty, Some(value)) if is_zero(&value) => {}
@@ -104,12 +140,12 @@ fn struct_written(
         }
     }
     for name in fields.keys() {
-        let managed = name == "managedFields" && at == "metadata";
-        let typed = at.is_empty() && (name == "apiVersion" || name == "kind");
+        let managed = name == "managedFields" && at.name == "metadata";
+        let typed = at.is_root() && (name == "apiVersion" || name == "kind");
         if managed {
             out.insert(name.clone(), fields[name].clone());
         } else if !typed {
-            noticed.unknown.push(if at.is_empty() { name.clone() } else { format!("{at}.{name}") });
+            noticed.unknown.push(at.field(name).to_string());
         }
     }
     out
@@ -117,7 +153,7 @@ fn struct_written(
 
 fn zero(of: &Type) -> Value {
     match of {
-        Type::Struct(s) => Value::Object(struct_written(s, Map::new(), "-", &mut Noticed::default())),
+        Type::Struct(s) => Value::Object(struct_written(s, Map::new(), &ROOT, &mut Noticed::default())),
         Type::Scalar(Scalar::Text) => "".into(),
         Type::Scalar(Scalar::Quantity) => "0".into(),
         Type::Scalar(Scalar::Number | Scalar::Any) => 0.into(),
@@ -142,27 +178,27 @@ pub fn custom(of: &Type, mut object: Value, read: bool, noticed: &mut Noticed) -
     if let Type::Struct(s) = of
         && let Some(meta) = object.get_mut("metadata").map(Value::take)
     {
-        let meta = written(&s.fields["metadata"].of, meta, "metadata", noticed);
+        let meta = written(&s.fields["metadata"].of, meta, &ROOT.field("metadata"), noticed);
         object["metadata"] = meta.unwrap_or_else(|| Value::Object(Map::new()));
     }
-    structural(of, &mut object, "", read, noticed);
+    structural(of, &mut object, &ROOT, read, noticed);
     object
 }
 
-fn structural(of: &Type, value: &mut Value, at: &str, read: bool, noticed: &mut Noticed) {
+fn structural(of: &Type, value: &mut Value, at: &At<'_>, read: bool, noticed: &mut Noticed) {
     match (of, value) {
         (Type::Struct(s), Value::Object(fields)) => {
             fields.retain(|name, value| {
                 let known = s.fields.get(name);
                 let declared = known.is_some() || s.open;
                 if !declared {
-                    noticed.unknown.push(if at.is_empty() { name.clone() } else { format!("{at}.{name}") });
+                    noticed.unknown.push(at.field(name).to_string());
                 }
                 declared
                     && (!value.is_null() || !read || known.is_none_or(|f| f.nullable || f.default.is_some()))
             });
             for (name, field) in &s.fields {
-                if at.is_empty() && name == "metadata" {
+                if at.is_root() && name == "metadata" {
                     continue;
                 }
                 if let Some(default) = &field.default
@@ -171,20 +207,19 @@ fn structural(of: &Type, value: &mut Value, at: &str, read: bool, noticed: &mut 
                     fields.insert(name.clone(), default.clone());
                 }
                 if let Some(value) = fields.get_mut(name) {
-                    let below = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
-                    structural(&field.of, value, &below, read, noticed);
+                    structural(&field.of, value, &at.field(name), read, noticed);
                 }
             }
         }
         (Type::Map { of, .. }, Value::Object(fields)) => {
             fields.retain(|_, value| !read || !value.is_null());
             for (name, value) in fields.iter_mut() {
-                structural(of, value, &format!("{at}.{name}"), read, noticed);
+                structural(of, value, &at.field(name), read, noticed);
             }
         }
         (Type::List { of, .. }, Value::Array(items)) => {
             for (i, item) in items.iter_mut().enumerate() {
-                structural(of, item, &format!("{at}[{i}]"), read, noticed);
+                structural(of, item, &at.item(i), read, noticed);
             }
         }
         _ => {}

@@ -50,6 +50,19 @@ pub struct Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Managers(pub BTreeMap<Who, Entry>);
 
+/// A write: of what type, by whom, in which version, and what it does not manage.
+#[derive(Clone, Copy, Debug)]
+pub struct Write<'a> {
+    /// The object's type.
+    pub of: &'a Type,
+    /// Fields that this way of writing does not reach.
+    pub ignored: &'a Set,
+    /// Who writes.
+    pub who: &'a Who,
+    /// The version of the paths.
+    pub version: &'a str,
+}
+
 /// Another manager has fields that were to change.
 #[derive(Clone, Debug)]
 pub struct Conflict {
@@ -177,16 +190,8 @@ impl Managers {
     }
 
     /// Somebody replaced `old` by `new`.
-    pub fn update(
-        &mut self,
-        of: &Type,
-        old: &Value,
-        new: &Value,
-        ignored: &Set,
-        who: &Who,
-        version: &str,
-        now: Timestamp,
-    ) {
+    pub fn update(&mut self, write: Write<'_>, old: &Value, new: &Value, now: Timestamp) {
+        let Write { of, ignored, who, version } = write;
         // Forced: there is no conflict.
         let Ok(change) = self.take(of, old, new, ignored, None, true) else { return };
         let mut set = change.modified;
@@ -245,14 +250,12 @@ impl Managers {
     /// Somebody applied `config`. `None`: nothing of the object changed (who owns what may have).
     pub fn apply(
         &mut self,
-        of: &Type,
+        write: Write<'_>,
         live: &Value,
         config: &Value,
-        ignored: &Set,
-        who: &Who,
-        version: &str,
         force: bool,
     ) -> Result<Option<Value>, Vec<Conflict>> {
+        let Write { of, ignored, who, version } = write;
         let merged = merge(of, Some(live), Some(config)).unwrap_or(Value::Null);
         let last = self.0.get(who).map(|entry| entry.set.clone());
         let mut set = set_of(of, config);
@@ -276,6 +279,11 @@ impl Managers {
         let mut managed = Set::default();
         for entry in self.0.values() {
             managed.unite(&entry.set);
+        }
+        let mut unowned = last.clone();
+        unowned.subtract(&managed);
+        if unowned.is_empty() {
+            return merged;
         }
         let last = with_named(of, last);
         let pruned = without(of, &merged, &last).unwrap_or(Value::Null);

@@ -31,12 +31,25 @@ pub struct Store {
     forgotten_version: u64,
     version: u64,
     uids: u64,
+    /// The last change of each kind.
+    changed: Vec<u64>,
+    /// The last time that something went, was marked to go, or came with an owner.
+    endings: u64,
 }
 
 impl Default for Store {
     fn default() -> Self {
         let (objects, changes) = (BTreeMap::new(), Vec::new());
-        Store { objects, changes, forgotten: 0, forgotten_version: 0, version: 100, uids: 0 }
+        Store {
+            objects,
+            changes,
+            forgotten: 0,
+            forgotten_version: 0,
+            version: 100,
+            uids: 0,
+            changed: Vec::new(),
+            endings: 0,
+        }
     }
 }
 
@@ -44,6 +57,26 @@ impl Store {
     /// The last version.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// The version of the last change of a kind.
+    pub fn changed(&self, at: usize) -> u64 {
+        self.changed.get(at).copied().unwrap_or(0)
+    }
+
+    /// The last version in which something went, was marked to go, or came with an owner.
+    pub fn endings(&self) -> u64 {
+        self.endings
+    }
+
+    fn note(&mut self, at: usize, ending: bool) {
+        if self.changed.len() <= at {
+            self.changed.resize(at + 1, 0);
+        }
+        self.changed[at] = self.version;
+        if ending {
+            self.endings = self.version;
+        }
     }
 
     /// A new uid.
@@ -91,6 +124,11 @@ impl Store {
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         let new = Arc::new(object);
         let old = self.objects.insert(key.clone(), new.clone());
+        let meta = &new["metadata"];
+        self.note(
+            key.0,
+            !meta["deletionTimestamp"].is_null() || old.is_none() && meta["ownerReferences"].is_array(),
+        );
         self.changes.push(Change { version: self.version, key, old, new: new.clone(), deleted: false });
         new
     }
@@ -99,6 +137,7 @@ impl Store {
     pub fn remove(&mut self, key: &Key) -> Option<Arc<Value>> {
         let old = self.objects.remove(key)?;
         self.version += 1;
+        self.note(key.0, true);
         let mut last = old.as_ref().clone();
         last["metadata"]["resourceVersion"] = self.version.to_string().into();
         let new = Arc::new(last);

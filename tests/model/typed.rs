@@ -44,11 +44,11 @@ pub fn step_of(item: &Value, of: &Type, kind: &ListKind) -> Result<Step, String>
     }
 }
 
-/// What does not fit, as the API server says it. `duplicates` are let be in what is stored.
-pub fn validate(of: &Type, value: &Value, duplicates: bool, at: &str, errors: &mut Vec<String>) {
-    let mut wrong = |said: String| errors.push(format!("{at}: {said}"));
+/// What does not fit, as the API server says it: `.spec.x: field not declared in schema`. `duplicates` are let be
+/// in what is stored.
+pub fn validate(of: &Type, value: &Value, duplicates: bool) -> Vec<String> {
     match (of, value) {
-        (_, Value::Null) => {}
+        (_, Value::Null) | (Type::Untyped, _) => Vec::new(),
         (Type::Scalar(scalar), value) => {
             let (fits, wanted) = match scalar {
                 Scalar::Text | Scalar::Bytes => (value.is_string(), "string"),
@@ -56,43 +56,50 @@ pub fn validate(of: &Type, value: &Value, duplicates: bool, at: &str, errors: &m
                 Scalar::Bool => (value.is_boolean(), "boolean"),
                 _ => (!value.is_object() && !value.is_array(), "any scalar"),
             };
-            if !fits {
-                wrong(format!("expected {wanted}, got {value}"));
-            }
+            if fits { Vec::new() } else { vec![format!(": expected {wanted}, got {value}")] }
         }
         (Type::List { of, kind }, Value::Array(items)) => {
-            let mut seen = BTreeSet::new();
+            let (mut out, mut seen) = (Vec::new(), BTreeSet::new());
             for (index, item) in items.iter().enumerate() {
+                let inner = validate(of, item, duplicates);
                 if *kind == ListKind::Atomic {
-                    validate(of, item, duplicates, &format!("{at}[{index}]"), errors);
+                    out.extend(inner.into_iter().map(|said| format!("[{index}]{said}")));
                     continue;
                 }
                 match step_of(item, of, kind) {
-                    Err(said) => return errors.push(format!("{at}: element {index}: {said}")),
+                    Err(said) => {
+                        out.push(format!(": element {index}: {said}"));
+                        return out;
+                    }
                     Ok(step) => {
-                        let below = format!("{at}{step}");
+                        out.extend(inner.into_iter().map(|said| format!("{step}{said}")));
                         if !duplicates && seen.contains(&step) {
-                            errors.push(format!("{at}: duplicate entries for key {step}"));
+                            out.push(format!(": duplicate entries for key {step}"));
                         }
                         seen.insert(step);
-                        validate(of, item, duplicates, &below, errors);
                     }
                 }
             }
+            out
         }
-        (Type::List { .. }, _) => wrong(format!("expected list, got {value}")),
-        (Type::Untyped, Value::Object(_) | Value::Array(_)) => {}
-        (Type::Untyped, _) => {}
+        (Type::List { .. }, _) => vec![format!(": expected list, got {value}")],
         (_, Value::Object(fields)) => {
+            let mut out = Vec::new();
             for (name, value) in fields {
-                let below = format!("{at}.{name}");
                 match of.field(name) {
-                    Some(of) => validate(of, value, duplicates, &below, errors),
-                    None => return errors.push(format!("{below}: field not declared in schema")),
+                    Some(of) => {
+                        let inner = validate(of, value, duplicates);
+                        out.extend(inner.into_iter().map(|said| format!(".{name}{said}")));
+                    }
+                    None => {
+                        out.push(format!(".{name}: field not declared in schema"));
+                        return out;
+                    }
                 }
             }
+            out
         }
-        (_, value) => wrong(format!("expected map, got {value}")),
+        (_, value) => vec![format!(": expected map, got {value}")],
     }
 }
 

@@ -1,7 +1,7 @@
 //! The verbs: get, list, watch, create, update, patch, apply, delete.
 
 use super::canonical::Noticed;
-use super::managed::{self, Managers, Who, conflict_message};
+use super::managed::{self, Managers, Who, Write, conflict_message};
 use super::patch::{self, Failed};
 use super::refuse::{self, About, Refusal};
 use super::store::Key;
@@ -183,9 +183,9 @@ impl Cluster {
         if kind.namespaced && !target.namespace.is_empty() {
             let given = text(&object, "namespace");
             if !given.is_empty() && given != target.namespace {
-                return Err(refuse::bad_request(format!(
-                    "the namespace of the provided object does not match the namespace sent on the request"
-                )));
+                return Err(refuse::bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request",
+                ));
             }
             object["metadata"]["namespace"] = target.namespace.clone().into();
         }
@@ -209,7 +209,8 @@ impl Cluster {
         }
         let who = Who::new(target.manager(), false, &kind.api_version(), "");
         let version = kind.api_version();
-        managers.update(&kind.of, &kind.empty, &object, &kind.ignored(""), &who, &version, target.now);
+        let write = Write { of: &kind.of, ignored: &kind.ignored(""), who: &who, version: &version };
+        managers.update(write, &kind.empty, &object, target.now);
         managers.write(&mut object);
         self.begin(target, object).and_then(|object| ok(201, &object))
     }
@@ -287,7 +288,8 @@ impl Cluster {
             let mut managers = Managers::default();
             let who = Who::new(target.manager(), false, &kind.api_version(), "");
             let version = kind.api_version();
-            managers.update(&kind.of, &kind.empty, &object, &kind.ignored(""), &who, &version, target.now);
+            let write = Write { of: &kind.of, ignored: &kind.ignored(""), who: &who, version: &version };
+            managers.update(write, &kind.empty, &object, target.now);
             managers.write(&mut object);
             return self.begin(target, object).and_then(|object| ok(201, &object));
         };
@@ -317,7 +319,8 @@ impl Cluster {
         if !managers.0.is_empty() {
             let who = Who::new(target.manager(), false, &kind.api_version(), &target.subresource);
             let ignored = kind.ignored(&target.subresource);
-            managers.update(&kind.of, live, &object, &ignored, &who, &kind.api_version(), target.now);
+            let write = Write { of: &kind.of, ignored: &ignored, who: &who, version: &kind.api_version() };
+            managers.update(write, live, &object, target.now);
         }
         managers.write(&mut object);
         self.finish(target, live, object)
@@ -445,8 +448,7 @@ impl Cluster {
             if kind.group.is_empty() { format!("/{}", kind.version) } else { kind.api_version() },
             kind.kind
         );
-        let mut errors = Vec::new();
-        typed::validate(&kind.of, &without_type(&config), false, "", &mut errors);
+        let errors = typed::validate(&kind.of, &without_type(&config), false);
         if !errors.is_empty() {
             let said = match errors.as_slice() {
                 [one] => one.clone(),
@@ -463,7 +465,8 @@ impl Cluster {
         if managers.0.is_empty() && live.is_some() {
             let who = Who::new("before-first-apply", false, &version, &target.subresource);
             let ignored = kind.ignored(&target.subresource);
-            managers.update(&kind.of, &kind.empty, &before, &ignored, &who, &version, target.now);
+            let write = Write { of: &kind.of, ignored: &ignored, who: &who, version: &version };
+            managers.update(write, &kind.empty, &before, target.now);
         }
         let mut stripped = before.as_ref().clone();
         if let Some(meta) = stripped["metadata"].as_object_mut() {
@@ -472,7 +475,8 @@ impl Cluster {
         let who = Who::new(target.manager(), true, "", &target.subresource);
         let force = target.parameter("force") == "true";
         let ignored = kind.ignored(&target.subresource);
-        let applied = managers.apply(&kind.of, &stripped, &config, &ignored, &who, &version, force);
+        let write = Write { of: &kind.of, ignored: &ignored, who: &who, version: &version };
+        let applied = managers.apply(write, &stripped, &config, force);
         let new = applied.map_err(|conflicts| {
             let (message, causes) = conflict_message(&conflicts);
             refuse::refusal(409, "Conflict", message, json!({"causes": causes}))
@@ -552,7 +556,9 @@ impl Cluster {
             if !managers.0.is_empty() {
                 let who = Who::new(target.manager(), false, &kind.api_version(), "scale");
                 let ignored = super::set::Set::default();
-                managers.update(&kind.of, &live, &object, &ignored, &who, &kind.api_version(), target.now);
+                let write =
+                    Write { of: &kind.of, ignored: &ignored, who: &who, version: &kind.api_version() };
+                managers.update(write, &live, &object, target.now);
             }
             managers.write(&mut object);
         }
@@ -733,15 +739,24 @@ fn keep_times_of_nothing(live: &Value, object: &mut Value) {
         out.sort();
         out
     };
+    let others = |object: &Value, name: &str| {
+        object.as_object().map_or(0, |o| o.len() - usize::from(o.contains_key(name)))
+    };
+    let same = |a: &Value, b: &Value, except: &str| {
+        others(a, except) == others(b, except)
+            && a.as_object()
+                .into_iter()
+                .flatten()
+                .all(|(name, value)| name == except || b.get(name) == Some(value))
+    };
+    if !same(live, object, "metadata") || !same(&live["metadata"], &object["metadata"], "managedFields") {
+        return;
+    }
     let (old, new) = (entries(live), entries(object));
     if old == new || timeless(&old) != timeless(&new) {
         return;
     }
-    let mut same = object.clone();
-    same["metadata"]["managedFields"] = live["metadata"]["managedFields"].clone();
-    if same == *live {
-        *object = same;
-    }
+    object["metadata"]["managedFields"] = live["metadata"]["managedFields"].clone();
 }
 
 /// What `scale` shows of a workload.

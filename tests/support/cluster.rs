@@ -107,7 +107,10 @@ impl Cluster {
 
     /// Ready: the API server says so, and what every pod and every test needs is there.
     async fn ready(&self) -> Result<(), String> {
-        let client = self.connect().await.client;
+        // The kubeconfig may be half written.
+        let options =
+            ConnectOptions { kubeconfig: Some(self.kubeconfig.clone()), ..ConnectOptions::default() };
+        let client = Connection::open(&options).await.map_err(|e| e.to_string())?.client;
         let request = http::Request::get("/readyz").body(vec![]).unwrap();
         client.request_text(request).await.map_err(|e| e.to_string())?;
         let path = "/api/v1/namespaces/default/serviceaccounts/default";
@@ -152,6 +155,14 @@ impl Cluster {
     /// tries again what failed after ever longer pauses.
     pub fn kill_pod_player(&self) -> Stopped {
         self.kill("kwok", "Watch nodes")
+    }
+
+    /// Has the controllers leave a node alone that was not heard of for a while: its pods would be called unready, and
+    /// what plays them would not take that back.
+    pub fn be_patient_with_nodes(&self) -> Restarted {
+        let mut stopped = self.kill("kube-controller-manager", "Serving securely");
+        stopped.args.push("--node-monitor-grace-period=1h".into());
+        stopped.start()
     }
 
     /// Kills a component; `runs` is what it logs when it runs.

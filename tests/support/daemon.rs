@@ -7,7 +7,7 @@ use super::git::{Repo, git};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 use windlass::api::delivery::Phase;
 use windlass::api::{Delivery, DriftReport, Repository};
@@ -75,22 +75,27 @@ impl World {
     /// Starts the daemon.
     pub fn start(&mut self) {
         assert!(self.daemon.is_none(), "the daemon runs already");
+        self.daemon = Some(self.spawn(&self.installation, "cache"));
+    }
+
+    /// Another daemon with the same log, for whoever starts it to end.
+    pub fn spawn(&self, installation: &str, cache: &str) -> Child {
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         let watched = ["--watch-namespace", &self.space.name];
         let watched = if self.everywhere { &[] } else { &watched[..] };
-        let child = Command::new(env!("CARGO_BIN_EXE_windlass"))
+        Command::new(env!("CARGO_BIN_EXE_windlass"))
             .args(["run", "--namespace", &self.space.name])
             .args(watched)
             .args([
                 "--installation",
-                &self.installation,
+                installation,
                 "--log-level",
                 "info,windlass=debug",
                 "--log-format",
                 "text",
             ])
             .arg("--cache-dir")
-            .arg(self.scratch.path().join("cache"))
+            .arg(self.file(cache))
             .args(&self.arguments)
             .env("KUBECONFIG", &self.space.cluster.kubeconfig)
             .env("WINDLASS_KUSTOMIZE", super::rendering::kustomize())
@@ -99,8 +104,33 @@ impl World {
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
-            .unwrap();
-        self.daemon = Some(child);
+            .unwrap()
+    }
+
+    /// Sends a signal (`STOP`, `CONT`, `TERM`) to the daemon.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.daemon.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+    }
+
+    /// Waits until the daemon has ended by itself. Answers how.
+    pub async fn wait_ended(&mut self, what: &str) -> ExitStatus {
+        let mut child = self.daemon.take().unwrap();
+        wait_until(what, LIMIT, || {
+            let ended = child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned());
+            async { ended }
+        })
+        .await
+    }
+
+    /// The daemon that runs, to be ended by whoever takes it.
+    pub fn take(&mut self) -> Child {
+        self.daemon.take().unwrap()
+    }
+
+    /// A file of this test.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
     }
 
     /// The name of this daemon's installation.
@@ -119,10 +149,15 @@ impl World {
     /// Kills the daemon and starts it again. Its Lease is given away, as if it had run out.
     pub async fn restart(&mut self) {
         self.kill();
+        self.give_away().await;
+        self.start();
+    }
+
+    /// Deletes the Lease, as if it had run out.
+    pub async fn give_away(&self) {
         let lease =
             format!("{}/windlass-{}", self.space.path("coordination.k8s.io/v1", "leases"), self.installation);
         let _ = super::cluster::try_send(&self.space.connection.client, "DELETE", &lease, &Value::Null).await;
-        self.start();
     }
 
     /// Loses the daemon's cache, as a new machine would. The daemon must not run.

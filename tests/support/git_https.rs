@@ -47,6 +47,7 @@ pub enum Mood {
 pub struct GitServer {
     address: SocketAddr,
     ca: String,
+    config: Arc<ServerConfig>,
     shared: Arc<Shared>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -69,15 +70,39 @@ impl GitServer {
             mood: Mutex::default(),
             requests: Mutex::default(),
         });
+        let mut server = Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            ca,
+            config: Arc::new(config),
+            shared,
+            stop: None,
+            thread: None,
+        };
+        server.begin();
+        server
+    }
+
+    /// Ends it as a power cut would: requests that are under way are broken off.
+    pub fn kill(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
+    /// Starts it, at the address where it was before.
+    pub fn begin(&mut self) {
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (started, address) = std::sync::mpsc::channel();
-        let state = shared.clone();
+        let (state, config, address_before) = (self.shared.clone(), self.config.clone(), self.address);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let tcp = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+                let tcp = TcpListener::bind(address_before).await.unwrap();
                 started.send(tcp.local_addr().unwrap()).unwrap();
-                let listener = Tls { tcp, acceptor: TlsAcceptor::from(Arc::new(config)) };
+                let listener = Tls { tcp, acceptor: TlsAcceptor::from(config) };
                 let app = axum::Router::new().fallback(answer).with_state(state);
                 tokio::select! {
                     _ = stopped => {}
@@ -87,7 +112,8 @@ impl GitServer {
             // Requests that are kept waiting on purpose are not waited for.
             runtime.shutdown_background();
         });
-        Self { address: address.recv().unwrap(), ca, shared, stop: Some(stop), thread: Some(thread) }
+        self.address = address.recv().unwrap();
+        (self.stop, self.thread) = (Some(stop), Some(thread));
     }
 
     /// The URL of a repository below the root.
@@ -113,12 +139,7 @@ impl GitServer {
 
 impl Drop for GitServer {
     fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.kill();
     }
 }
 

@@ -133,6 +133,11 @@ impl Verdict {
     }
 }
 
+/// Whether a workload's controller still has to look at it as it is now: until then its status says nothing.
+pub fn is_unobserved(workload: &Value) -> bool {
+    Live::new(workload).is_unobserved()
+}
+
 /// The verdict about a live object; `null` stands for one that the cluster does not have.
 pub fn verdict(object: &Value) -> Verdict {
     if object.is_null() {

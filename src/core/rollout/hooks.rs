@@ -6,7 +6,7 @@
 
 use super::next::Machine;
 use super::{Action, Refusal, read_stamp};
-use crate::api::delivery::{Attempt, Goal, Problem};
+use crate::api::delivery::{Attempt, Goal, Problem, Revision};
 use crate::api::hook::{HookDelete, HookJob, HookPoint, HookRun, HookStep};
 use crate::core::hook::{Hook, job_name};
 use std::collections::BTreeMap;
@@ -138,10 +138,14 @@ impl Machine<'_> {
                 run.state = HookJob::Removing;
             }
         }
+        // What runs and is watched on may fail yet.
+        let watched = self.state.effective.as_ref().filter(|_| self.state.bake.is_some());
+        let may_fail = |run: &HookRun| run.point == HookPoint::OnFailure && watched == Some(&run.revision);
         // While its attempt goes on, what ran is remembered, so that it does not run again.
-        self.state
-            .hooks
-            .retain(|run| is_current(run) || (run.step != HookStep::Planned && run.state != HookJob::Gone));
+        self.state.hooks.retain(|run| {
+            let over = run.step == HookStep::Planned || run.state == HookJob::Gone;
+            is_current(run) || may_fail(run) || !over
+        });
         // One that a newer revision overtook before it was made is not made any more.
         for run in &mut self.state.hooks {
             let decides = matches!(run.point, HookPoint::BeforeApply | HookPoint::AfterApply);
@@ -154,7 +158,7 @@ impl Machine<'_> {
             self.state.hooks.iter().filter(|run| {
                 run.step == HookStep::Running && run.state == HookJob::Kept && run.uid.is_none()
             });
-        let starts: Vec<Action> = starts.map(|run| Action::RunHook(run.clone())).collect();
+        let starts: Vec<Action> = starts.map(|run| Action::RunHook(Box::new(run.clone()))).collect();
         self.remove_hooks();
         self.actions.extend(starts);
     }
@@ -279,6 +283,11 @@ impl Machine<'_> {
         self.start_hooks(|run| is_of(run, attempt) && run.point == HookPoint::OnFailure);
     }
 
+    /// A revision that was deployed has lost its health while it was watched on: its hooks for a failure run.
+    pub(super) fn hooks_after_loss(&mut self, revision: &Revision) {
+        self.start_hooks(|run| run.revision == *revision && run.point == HookPoint::OnFailure);
+    }
+
     /// Deletes the Jobs of all hooks of a Delivery that is being deleted. Answers whether they are gone, or will never
     /// be.
     pub(super) fn delete_hooks(&mut self) -> bool {
@@ -318,6 +327,7 @@ mod tests {
     use crate::api::delivery::Phase;
     use crate::core::manifest::Manifest;
     use crate::core::tree::Origin;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn hook(name: &str, points: &[HookPoint]) -> Hook {
@@ -443,6 +453,27 @@ mod tests {
     }
 
     #[test]
+    fn a_revision_that_fails_while_it_is_watched_on_runs_its_hooks_for_that() {
+        let mut world = with(vec![hook("tell", &[HookPoint::OnFailure])]);
+        world.spec.bake = jiff::SignedDuration::from_secs(600);
+        world.push("b", &["web"]);
+        world.settle();
+        assert_eq!((world.phase(), world.started.len()), (Phase::Ready, 0));
+        world.crash();
+        world.broken.insert("b".into());
+        world.settle();
+        world.pass(10);
+        assert_eq!((world.phase(), world.runs()), (Phase::Held, vec!["web=a".to_owned()]));
+        assert_eq!(world.started, ["on-failure tell b"]);
+        // One that was good until the end has none left.
+        world.push("c", &["web"]);
+        world.settle();
+        world.pass(700);
+        assert_eq!(world.phase(), Phase::Ready);
+        assert!(world.state.hooks.iter().all(|run| run.step != HookStep::Planned), "{:?}", world.state.hooks);
+    }
+
+    #[test]
     fn hooks_of_one_point_run_in_waves() {
         let late = Hook { wave: 1, ..hook("late", &[HookPoint::BeforeApply]) };
         let mut world =
@@ -540,6 +571,89 @@ mod tests {
         assert_eq!(world.started.len(), 3);
         end(&mut world, true);
         assert_eq!(world.phase(), Phase::Ready);
+    }
+
+    /// What may happen between two rounds.
+    #[derive(Clone, Debug)]
+    enum Happening {
+        Push { broken: bool, fails: bool },
+        Crash,
+        Pass(i64),
+        Rounds(u8),
+        JobsEnd(bool),
+        JobsVanish,
+        Ready(bool),
+        Heal,
+    }
+
+    fn happening() -> impl Strategy<Value = Happening> {
+        prop_oneof![
+            3 => (any::<bool>(), any::<bool>()).prop_map(|(broken, fails)| Happening::Push { broken, fails: broken && fails }),
+            3 => Just(Happening::Crash),
+            2 => (1i64..1000).prop_map(Happening::Pass),
+            5 => (1u8..6).prop_map(Happening::Rounds),
+            4 => any::<bool>().prop_map(Happening::JobsEnd),
+            1 => Just(Happening::JobsVanish),
+            2 => any::<bool>().prop_map(Happening::Ready),
+            1 => Just(Happening::Heal),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+        /// Whatever happens in whatever order, with the process dying between any two rounds: no Job is made twice,
+        /// nothing of a revision is applied before its hooks are done and its dependencies ready, and once all is well
+        /// again the newest revision runs, and only the Jobs of its own hooks are left.
+        #[test]
+        fn whatever_happens_hooks_run_once_and_it_ends_well(happenings in prop::collection::vec(happening(), 1..40)) {
+            let policy = |name, points: &[HookPoint], delete| Hook { delete: vec![delete], ..hook(name, points) };
+            let all = [HookPoint::BeforeApply, HookPoint::AfterApply, HookPoint::OnFailure, HookPoint::OnRollback];
+            let mut world = with(vec![
+                policy("every", &all, HookDelete::BeforeHookCreation),
+                policy("brief", &all[..2], HookDelete::HookSucceeded),
+                Hook { wave: 1, ..policy("late", &all[..1], HookDelete::HookFailed) },
+            ]);
+            let mut count = 0;
+            for happening in happenings {
+                // Two attempts never begin at the same instant.
+                world.now += jiff::SignedDuration::from_millis(1);
+                match happening {
+                    Happening::Push { broken, fails } => {
+                        count += 1;
+                        let name = format!("r{count}");
+                        if broken { world.broken.insert(name.clone()); }
+                        if fails { world.fails_applying.insert(name.clone()); }
+                        world.push(&name, &["web", "more"]);
+                    }
+                    Happening::Crash => world.crash(),
+                    Happening::Pass(secs) => world.pass(secs),
+                    Happening::Rounds(n) => for _ in 0..n { world.round(); },
+                    Happening::JobsEnd(well) => end(&mut world, well),
+                    Happening::JobsVanish => world.seen.hooks.jobs.values_mut().for_each(|job| *job = JobSeen::Absent),
+                    Happening::Ready(ready) => world.seen.dependencies = match ready {
+                        true => super::super::Dependencies::Ready,
+                        false => super::super::Dependencies::Waiting(Problem::default()),
+                    },
+                    Happening::Heal => world.broken.clear(),
+                }
+                for of in world.applied.iter().filter(|of| of.starts_with('r')) {
+                    let began = world.started.iter().filter(|s| s.ends_with(&format!(" {of}")) && s.starts_with("before-apply"));
+                    prop_assert!(began.count() >= 3, "{of} was applied before its hooks: {:?}", world.started);
+                }
+            }
+            world.now += jiff::SignedDuration::from_millis(1);
+            world.seen.dependencies = super::super::Dependencies::Ready;
+            world.push("good", &["web", "good"]);
+            world.settle();
+            for _ in 0..8 {
+                end(&mut world, true);
+                world.pass(10);
+            }
+            prop_assert_eq!(world.phase(), Phase::Ready);
+            prop_assert_eq!(world.runs(), ["good=good", "web=good"]);
+            prop_assert!(world.state.hooks.iter().all(|run| run.revision == revision("good")), "{:?}", world.state.hooks);
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@
 mod bake;
 #[cfg(test)]
 mod bake_tests;
+mod deadline;
 pub mod dependencies;
 mod except;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod first;
 pub mod hooks;
 pub mod late;
 mod next;
+mod quiet;
 mod revert;
 pub mod status;
 #[cfg(test)]
@@ -40,6 +42,9 @@ use crate::api::delivery::{
 use crate::api::dependency::Waiting;
 use crate::api::hook::HookRun;
 use jiff::{SignedDuration, Timestamp};
+
+/// The reason of [`Health::Progressing`] while all that is waited for is that somebody looks at what was written.
+pub const NOT_OBSERVED: &str = "NotObserved";
 
 /// How many entries of history are kept.
 pub const HISTORY: usize = 10;
@@ -164,6 +169,8 @@ pub struct Observation {
     pub pruned: Option<Pruned>,
     /// The health of the objects in the inventory that are not stale.
     pub health: Health,
+    /// Since when the objects are seen without a gap, where that is known.
+    pub seen_since: Option<Timestamp>,
     /// How many of these objects differ from what was applied.
     pub drifted: usize,
     /// The inventory after what drifted was written back; shown once.
@@ -296,7 +303,7 @@ pub enum Action {
     /// Write what differs, in waves; answer with [`Applied`].
     Apply(Revision, Goal),
     /// Make sure that the Job of a hook runs; what becomes of it is seen in [`Hooks`].
-    RunHook(HookRun),
+    RunHook(Box<HookRun>),
     /// Delete the Jobs of hooks; answer in [`Hooks`].
     RemoveHooks(Vec<HookRun>),
     /// Remove the stale objects of the inventory (release those that were adopted); answer with [`Pruned`].
@@ -312,7 +319,7 @@ pub enum Action {
     /// Write back what drifted.
     Correct(Revision),
     /// See to it that Git has a commit that takes the held one back; answer with [`Reverted`].
-    Revert(Held),
+    Revert(Box<Held>),
     /// Keep this commit in the mirror, whatever happens to the branch.
     Keep(Revision),
     /// Tell people.
@@ -321,6 +328,29 @@ pub enum Action {
     RemoveFinalizer,
     /// Look again at this time, if nothing happens before.
     Wake(Timestamp),
+}
+
+impl Action {
+    /// The action in two words at most, such as `Apply Rollback`.
+    pub fn name(&self) -> String {
+        match self {
+            Action::Prepare(_, goal) => format!("Prepare {goal:?}"),
+            Action::Apply(_, goal) => format!("Apply {goal:?}"),
+            Action::Prune => "Prune".into(),
+            Action::PruneAll => "PruneAll".into(),
+            Action::OrphanAll => "OrphanAll".into(),
+            Action::RemoveLate(_) => "RemoveLate".into(),
+            Action::Revert(_) => "Revert".into(),
+            Action::RunHook(_) => "RunHook".into(),
+            Action::RemoveHooks(_) => "RemoveHooks".into(),
+            Action::Evict(_) => "Evict".into(),
+            Action::Correct(_) => "Correct".into(),
+            Action::Keep(_) => "Keep".into(),
+            Action::Notify(notice) => format!("Notify {}", notice.reason),
+            Action::RemoveFinalizer => "RemoveFinalizer".into(),
+            Action::Wake(_) => "Wake".into(),
+        }
+    }
 }
 
 /// A Kubernetes event on the Delivery, and on the object concerned.

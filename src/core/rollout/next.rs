@@ -3,7 +3,7 @@
 use super::hooks::Gate;
 use super::{
     Action, ApplyEnd, Decision, HISTORY, Health, Notice, Observation, Refusal, Spec, State, Target, back_off,
-    read_stamp, stamp,
+    quiet, read_stamp, stamp,
 };
 use crate::api::delivery::{
     Attempt, DeletionPolicy, DriftMode, Failure, FirstRevision, Goal, Held, HistoryEntry, Outcome, Problem,
@@ -11,13 +11,6 @@ use crate::api::delivery::{
 };
 use crate::api::hook::HookPoint;
 use jiff::{SignedDuration, Timestamp};
-
-/// How long a wait stays unrecorded: most revisions without pods to start are healthy within it, and a status write
-/// is saved. A crash in between repeats the apply, which then finds nothing to write.
-const QUIET: SignedDuration = SignedDuration::from_secs(2);
-
-/// How long past its time a revision whose objects were not seen yet gets: the daemon was away, or the API server.
-const UNSEEN: SignedDuration = SignedDuration::from_secs(60);
 
 /// How soon what a finalizer holds is looked at again at first.
 const SOON: SignedDuration = SignedDuration::from_secs(1);
@@ -62,6 +55,7 @@ impl Machine<'_> {
         {
             self.state.inventory = corrected.clone();
         }
+        self.distrust_times();
         self.note_hooks();
         self.requests();
         match self.wanted() {
@@ -370,7 +364,7 @@ impl Machine<'_> {
         }
     }
 
-    fn applying(&mut self, attempt: Attempt) {
+    fn applying(&mut self, mut attempt: Attempt) {
         // What is tried again is planned and applied again: what came of it before says nothing.
         let since = attempt.retry_at.as_deref().map(read_stamp);
         let fresh = |at: Timestamp| since.is_none_or(|since| at >= since);
@@ -378,11 +372,11 @@ impl Machine<'_> {
         let begun = read_stamp(&attempt.started_at);
         let of_attempt = |a: &&super::Applied| a.revision == attempt.revision && a.at >= begun && fresh(a.at);
         let applied = self.seen.applied.as_ref().filter(of_attempt);
-        let out_of_time = read_stamp(&attempt.deadline) <= self.now;
         if let Some(applied) = applied {
             match &applied.end {
                 ApplyEnd::Done => {
-                    let quiet_until = applied.at + QUIET;
+                    let quiet_until =
+                        quiet::until(applied.at, &self.seen.health, read_stamp(&attempt.deadline));
                     let settled = !matches!(self.seen.health, Health::Unknown | Health::Progressing(_));
                     if settled || quiet_until <= self.now {
                         self.state.inventory = applied.inventory.clone();
@@ -395,11 +389,12 @@ impl Machine<'_> {
                     if let Health::Broken(problem) = &self.seen.health {
                         return self.fail(attempt, problem.clone());
                     }
-                    if out_of_time {
+                    if self.time_is_up(&mut attempt) {
                         let problem = self.timed_out(message.clone());
                         return self.fail(attempt, problem);
                     }
-                    self.actions.push(Action::Wake(read_stamp(&attempt.deadline)));
+                    self.actions.push(Action::Wake(self.due(&attempt)));
+                    self.state.attempt = Some(attempt);
                 }
                 ApplyEnd::Failed(refusal) => {
                     self.state.inventory = applied.inventory.clone();
@@ -427,7 +422,7 @@ impl Machine<'_> {
 
     /// The attempt cannot go on: it is tried again if that may help and there is time, and fails otherwise.
     fn refused(&mut self, mut attempt: Attempt, refusal: &Refusal) {
-        if !refusal.transient || read_stamp(&attempt.deadline) <= self.now {
+        if !refusal.transient || self.due(&attempt) <= self.now {
             return self.fail(attempt, refusal.problem.clone());
         }
         let at =
@@ -467,17 +462,7 @@ impl Machine<'_> {
             }
             Health::Broken(problem) => self.fail(attempt, problem.clone()),
             health => {
-                let deadline = read_stamp(&attempt.deadline);
-                let unseen = *health == Health::Unknown && attempt.problem.is_none();
-                if deadline <= self.now && unseen {
-                    // The daemon or the API server was away: what became of the revision meanwhile is not known yet.
-                    attempt.deadline = stamp(self.now + UNSEEN);
-                    attempt.problem = Some(self.timed_out("its objects were not seen".into()));
-                    self.actions.push(Action::Wake(self.now + UNSEEN));
-                    self.state.attempt = Some(attempt);
-                    return;
-                }
-                if deadline <= self.now {
+                if self.time_is_up(&mut attempt) {
                     let problem = match health {
                         Health::Progressing(p) | Health::Degraded(p) => {
                             Problem { object: p.object.clone(), ..self.timed_out(p.message.clone()) }
@@ -486,6 +471,7 @@ impl Machine<'_> {
                     };
                     return self.fail(attempt, problem);
                 }
+                let due = self.due(&attempt);
                 attempt.step = Step::Waiting;
                 attempt.retry_at = None;
                 if *health != Health::Unknown {
@@ -495,19 +481,8 @@ impl Machine<'_> {
                     self.actions.push(Action::Evict(self.seen.in_the_way.clone()));
                 }
                 self.state.attempt = Some(attempt);
-                self.actions.push(Action::Wake(deadline));
+                self.actions.push(Action::Wake(due));
             }
-        }
-    }
-
-    fn timed_out(&self, what: String) -> Problem {
-        Problem {
-            reason: "Timeout".into(),
-            object: String::new(),
-            message: format!(
-                "not healthy within {}: {what}",
-                crate::api::Duration(self.spec.timeout.unsigned_abs())
-            ),
         }
     }
 

@@ -54,12 +54,12 @@ impl Machine<'_> {
             self.state.held = Some(held.clone());
         }
         match &held.revert {
-            None => self.actions.push(Action::Revert(held)),
+            None => self.actions.push(Action::Revert(Box::new(held))),
             Some(revert) => {
                 let Some(at) = revert.retry_at.as_deref().map(read_stamp) else { return };
                 let asked = self.seen.reconcile != self.state.handled_request;
                 if at <= self.now || asked && self.seen.reverted.is_none() {
-                    self.actions.push(Action::Revert(held));
+                    self.actions.push(Action::Revert(Box::new(held)));
                 } else {
                     self.actions.push(Action::Wake(at));
                 }

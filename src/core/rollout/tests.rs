@@ -70,6 +70,8 @@ pub(super) struct World {
     pub(super) applied: Vec<String>,
     /// The hooks of all revisions.
     pub(super) hooks: Vec<crate::core::hook::Hook>,
+    /// Their names in the cluster: none is made twice.
+    pub(super) made: BTreeSet<(String, String)>,
     /// Jobs of hooks that were made, in order.
     pub(super) started: Vec<String>,
     pub(super) wake: Option<Timestamp>,
@@ -104,6 +106,7 @@ impl World {
             reverts: Vec::new(),
             applied: Vec::new(),
             hooks: Vec::new(),
+            made: BTreeSet::new(),
             started: Vec::new(),
             wake: None,
             gone: false,
@@ -199,10 +202,12 @@ impl World {
                     Some(Reverted { commit: held.revision.commit, outcome: self.revert.clone() });
             }
             Action::RunHook(run) => {
+                let run = *run;
                 let job = (run.namespace, run.job);
                 if self.seen.hooks.jobs.contains_key(&job) {
                     return false;
                 }
+                assert!(self.made.insert(job.clone()), "a hook ran twice");
                 self.started.push(format!("{} {} {}", run.point, run.name, run.revision.inputs));
                 self.seen.hooks.jobs.insert(job, JobSeen::Running("u".into()));
             }

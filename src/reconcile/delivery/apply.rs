@@ -11,6 +11,7 @@ use crate::core::manifest::{Manifest, ObjectId};
 use crate::core::plan;
 use crate::core::removal::removal_patch;
 use crate::core::rollout::{ApplyEnd, Health, Refusal};
+use crate::reconcile::fault;
 use crate::reconcile::live::digest;
 use futures::{StreamExt, stream};
 use serde_json::Value;
@@ -174,6 +175,7 @@ async fn write(planner: &Planner<'_>, manifest: &Manifest, planned: &Planned) ->
         }
     };
     let applied = apply(planner.access, &resource, &value, guard).await.map_err(refuse)?;
+    fault::place(|| "amid writes".into());
     if applied.object["metadata"]["deletionTimestamp"].is_string() {
         return Err(being_deleted(manifest));
     }

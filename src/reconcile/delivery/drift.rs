@@ -58,14 +58,14 @@ impl Seen {
         self.looked.values().filter(|(_, d)| d.is_some()).count()
     }
 
-    /// When to look again at what was written and not shown since.
-    pub fn looks_again(&self) -> Option<Timestamp> {
-        self.silent_at
-    }
-
     /// Whether an object is known to differ.
     pub fn differs(&self, id: &ObjectId) -> bool {
         self.looked.get(id).is_some_and(|(_, drifted)| drifted.is_some())
+    }
+
+    /// When to look again at what was written and not shown since.
+    pub fn looks_again(&self) -> Option<Timestamp> {
+        self.silent_at
     }
 
     fn objects(&self) -> Vec<DriftedObject> {
@@ -248,7 +248,7 @@ pub async fn correct(
                 planned.act = Act::Update { uid: uid.clone(), release: Vec::new() };
             }
         }
-        let stopping = || scope.daemon.is_stopping();
+        let stopping = || !scope.daemon.may_write();
         let healthy = |_: &Work, _: &[ObjectId]| Health::Healthy;
         match super::apply::run(&planner, &mut work, healthy, || false, stopping).await {
             ApplyEnd::Failed(refusal) => Err(refusal),

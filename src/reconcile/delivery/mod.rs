@@ -18,10 +18,12 @@ pub mod prepare;
 pub mod prune;
 mod revert;
 pub mod settings;
+mod sight;
 mod words;
 pub mod work;
 
 use super::daemon::{Daemon, lock};
+use super::fault;
 use super::live::Kept;
 use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Revision};
 use crate::api::{Delivery, DeliveryStatus, names};
@@ -51,6 +53,12 @@ const DRIFT_RETRY: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 
 /// However short the interval is, nothing is compared in full more often.
 const SHORTEST_INTERVAL: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
+
+/// How soon it is known whether a Lease that could not be renewed is still ours.
+const LEASE_RETRY: Duration = Duration::from_secs(1);
+
+/// How soon a Delivery that is deleted looks again whether those that depend on it are gone.
+const DEPENDENT: jiff::SignedDuration = jiff::SignedDuration::from_millis(500);
 
 /// How soon settings that could not be read are read again.
 const SETTINGS_RETRY: Duration = Duration::from_secs(15);
@@ -249,6 +257,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
         if daemon.is_stopping() {
             return Ok(None);
         }
+        // It may be another's by now: that is known soon.
+        if !daemon.may_write() {
+            return Ok(Some(LEASE_RETRY));
+        }
         log_revision(&daemon, &delivery, &mut logged);
         let access = daemon.access(&delivery, &mut memory);
         let before = delivery.status.clone().unwrap_or_default();
@@ -272,6 +284,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             }
             pods::follow(&scope, &mut memory, &before);
             let seen = observe::observe(&scope, &mut memory, &before).await;
+            // The watch may still show one that has gone, and wakes nobody when it does not any more. Nothing is asked.
+            if seen.dependent.is_some() {
+                wake = Some(wake.map_or(now + DEPENDENT, |w| w.min(now + DEPENDENT)));
+            }
             let spec = scope.spec();
             decision = next(&spec, &State::from(&before), &seen, now);
             let status =
@@ -296,8 +312,11 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
         }
         if let Some(status) = written {
             tracing::debug!(phase = ?status.phase, "status");
+            let place = place_of(&status);
+            fault::place(|| format!("before status {place}"));
             match finish::write_status(&daemon, &delivery, status, &mut memory).await {
                 Ok(new) => {
+                    fault::place(|| format!("after status {place}"));
                     memory.worded_at = Some(now);
                     daemon.count_deployment(&before, &new);
                     log_revision(&daemon, &new, &mut logged);
@@ -317,7 +336,11 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
         let scope = Scope::new(&daemon, &delivery, access);
         let mut again = false;
         for action in decision.actions {
-            match perform(&scope, &mut memory, action).await {
+            let place = action.name();
+            fault::place(|| format!("before {place}"));
+            let next = perform(&scope, &mut memory, action).await;
+            fault::place(|| format!("after {place}"));
+            match next {
                 Next::Done => {}
                 Next::Again => again = true,
                 Next::Wake(at) => wake = Some(wake.map_or(at, |w| w.min(at))),
@@ -366,6 +389,14 @@ fn decided(
 {
     let status = delivery.status.as_ref()?;
     Some((status.attempt.as_ref(), status.effective.as_ref(), status.held.as_ref()))
+}
+
+/// A status by what is under way, or by its phase.
+fn place_of(status: &DeliveryStatus) -> String {
+    match &status.attempt {
+        Some(attempt) => format!("{:?} {:?}", attempt.goal, attempt.step),
+        None => format!("{:?}", status.phase),
+    }
 }
 
 /// The newer of what the watch shows and what we wrote last. Versions of one kind of object can be compared as numbers.
@@ -502,7 +533,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                         observe::health(scope, &some, Some(work), pods)
                     };
                     let superseded = || scope.daemon.commit_moved(scope.delivery, memory);
-                    apply::run(&planner, &mut work, healthy, superseded, || scope.daemon.is_stopping()).await
+                    apply::run(&planner, &mut work, healthy, superseded, || !scope.daemon.may_write()).await
                 }
             };
             let end = match end {
@@ -512,7 +543,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             };
             let now = scope.daemon.now();
             memory.awaited.extend(work.written.iter().map(|(id, w)| (id.clone(), (w.resource_version, now))));
-            work.end = Some((end, now));
+            // Broken off, it is no result: should the Lease be ours still, it goes on from there.
+            work.end = scope.daemon.may_write().then_some((end, now));
             memory.work = Some(work);
         }
         Action::Prune => {

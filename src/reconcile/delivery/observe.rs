@@ -6,8 +6,8 @@ use super::{Scope, settings};
 use crate::api::delivery::{DeliveryStatus, InventoryEntry, Problem, Revision};
 use crate::api::names;
 use crate::core::digest;
-use crate::core::health::Status;
-use crate::core::rollout::{Applied, Health, Observation, Prepared, Target};
+use crate::core::health::{Status, is_unobserved};
+use crate::core::rollout::{Applied, Health, NOT_OBSERVED, Observation, Prepared, Target};
 use crate::reconcile::live::version;
 use crate::reconcile::sources::{Fetched, Store};
 use crate::render;
@@ -22,6 +22,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
     let target = if deleting { Target::Unknown } else { target(scope, memory).await };
     let dependencies = super::depends::look(scope, memory);
     note_shown(scope, memory);
+    super::sight::note(scope, memory, &status.inventory);
     let hooks = super::hooks::observe(scope, memory, status).await;
     let annotations = scope.delivery.annotations();
     let reverted = memory.reverting.answer();
@@ -35,7 +36,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
     } else {
         self::health(scope, &status.inventory, None, &memory.pods)
     };
-    let health = without_secrets(health, memory);
+    let health = super::sight::through(memory, without_secrets(health, memory));
     Observation {
         deleting,
         target,
@@ -46,6 +47,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         applied: memory.work.as_ref().and_then(applied),
         pruned: memory.pruned.clone(),
         health,
+        seen_since: memory.seen_since,
         drifted: memory.drift.count(),
         corrected: memory.drift.corrected.clone(),
         late: super::late::seen(scope, memory, status),
@@ -305,11 +307,15 @@ fn health_of(scope: &Scope<'_>, entry: &InventoryEntry, work: Option<&Work>, pod
         Status::Degraded => Health::Degraded(problem("Degraded", &verdict.message)),
         Status::Missing => Health::Degraded(problem("Missing", &verdict.message)),
         _ => {
-            let message = match pods.waits_for(&id) {
-                Some(waits) => format!("{}; {waits}", verdict.message),
-                None => verdict.message.clone(),
-            };
-            Health::Progressing(problem("Progressing", &message))
+            if let Some(waits) = pods.waits_for(&id) {
+                return Health::Progressing(problem("Progressing", &format!("{}; {waits}", verdict.message)));
+            }
+            // What was just written and is not shown yet was looked at by nobody either.
+            let shown = live.as_ref().filter(|l| written.is_none_or(|w| version(l) >= w.resource_version));
+            let looked_at =
+                shown.is_some_and(|l| !l.kept.workload.as_ref().is_some_and(|w| is_unobserved(w)));
+            let reason = if work.is_some() && !looked_at { NOT_OBSERVED } else { "Progressing" };
+            Health::Progressing(problem(reason, &verdict.message))
         }
     }
 }

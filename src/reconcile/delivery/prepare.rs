@@ -293,13 +293,17 @@ impl Planner<'_> {
                         Ok(planned)
                     }
                     // It may be what the new definition in the same bundle allows.
-                    Cause::Invalid { .. } | Cause::UnknownField { .. } if comes_later => act(Act::Later),
+                    Cause::Invalid { .. } | Cause::UnknownField { .. } if comes_later => {
+                        self.later(manifest, &resource, act(Act::Later)?).await
+                    }
                     Cause::RoleMissing { .. } | Cause::Escalates { .. } if brings.role_of(manifest) => {
-                        act(Act::Later)
+                        self.later(manifest, &resource, act(Act::Later)?).await
                     }
                     // It cannot be tried; whatever is wrong with it shows while applying.
-                    Cause::WebhookNoDryRun { .. } => act(Act::Later),
-                    Cause::Invalid { .. } | Cause::QuotaExceeded { .. } if clears => act(Act::Later),
+                    Cause::WebhookNoDryRun { .. } => self.later(manifest, &resource, act(Act::Later)?).await,
+                    Cause::Invalid { .. } | Cause::QuotaExceeded { .. } if clears => {
+                        self.later(manifest, &resource, act(Act::Later)?).await
+                    }
                     _ => Err(refuse(&error)),
                 };
             }
@@ -388,6 +392,25 @@ impl Planner<'_> {
         let mut planned = Planned::by_manifest(Act::Unchanged, digest_.to_owned(), None, None);
         planned.except = Some(format!("stays as the failed revision made it: {}", error.cause));
         Ok(Some(planned))
+    }
+
+    /// An object that cannot be tried yet. Where the status knows of nothing it is looked at all the same: it may be one that was
+    /// lost.
+    async fn later(
+        &self,
+        manifest: &Manifest,
+        resource: &Resource,
+        planned: Planned,
+    ) -> Result<Planned, Refusal> {
+        if self.knows == Knows::All {
+            return Ok(planned);
+        }
+        let there = get(self.access, resource, manifest.namespace(), manifest.name())
+            .await
+            .map_err(|e| refused(manifest, &e))?;
+        let label = there.as_ref().and_then(|o| o["metadata"]["labels"][names::DELIVERY_LABEL].as_str());
+        let lost = label == Some(self.label);
+        Ok(Planned { lost, origin: lost.then_some(EntryOrigin::Adopted), ..planned })
     }
 
     fn conflict(&self, manifest: &Manifest, label: &str) -> Refusal {

@@ -10,6 +10,7 @@ use crate::core::manifest::{Gvk, ObjectId};
 use crate::core::plan::{self, Removal};
 use crate::core::restore::restored;
 use crate::core::rollout::{PodRef, Pruned, Refusal};
+use crate::reconcile::fault;
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
@@ -139,7 +140,10 @@ async fn remove_one(
             return Ok(());
         }
         match put_away(access, &resource, &entry.id(), &there, how, before).await.map_err(failed)? {
-            PutAway::Done => return Ok(()),
+            PutAway::Done => {
+                fault::place(|| "amid removals".into());
+                return Ok(());
+            }
             PutAway::Deleting => return Err(being_deleted(entry, &there)),
             PutAway::Changed => {}
         }

@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// The need of a watch, and the namespaces that it is needed for.
 pub type InNamespaces = (BTreeSet<String>, Interest);
 
+/// A bundle, with the generation of the spec and the revision that it was rendered from.
+pub type Rendered = ((Option<i64>, Revision), Arc<Bundle>);
+
 /// What the daemon remembers of a Delivery.
 #[derive(Default)]
 pub struct Memory {
@@ -28,15 +31,16 @@ pub struct Memory {
     pub target: Option<(TargetKey, Target)>,
     /// The revision being worked on.
     pub work: Option<Work>,
-    /// The bundle of the last good revision while another one is put in place, with the generation of the spec that it was
-    /// rendered by.
-    pub previous: Option<((Option<i64>, Revision), Arc<Bundle>)>,
+    /// The bundle of the last good revision while another one is put in place.
+    pub previous: Option<Rendered>,
     /// Why preparing failed; shown to the machine once.
     pub refused: Option<(Revision, Refusal, Timestamp)>,
     /// What was written for a revision whose plan met something unexpected and is made anew.
     pub carried: Option<(Revision, BTreeMap<ObjectId, Written>)>,
     /// What was written and the watch may not show yet: the version, and when.
     pub awaited: BTreeMap<ObjectId, (u64, Timestamp)>,
+    /// Since when the objects are seen without a gap.
+    pub seen_since: Option<Timestamp>,
     /// The shards of a large inventory.
     pub shards: super::inventory::Shards,
     /// What pruning came to; shown once.

@@ -1,7 +1,7 @@
 //! Deployments: a ReplicaSet for each template, Pods moved from the old ones to the new one within `maxSurge` and
 //! `maxUnavailable`, and the conditions that tell how it goes.
 
-use super::super::managed::{Managers, Who};
+use super::super::managed::{Managers, Who, Write};
 use super::super::select::Selector;
 use super::*;
 
@@ -83,7 +83,7 @@ fn step(cluster: &mut Cluster, key: &Key, deployment: &Value, now: Timestamp) {
     let new = new.pop();
     if spec["paused"] == true || scaled(new.as_ref(), &old, spec) {
         scale_all(cluster, new.as_ref(), &old, spec);
-        status(cluster, key, deployment, None, now);
+        status(cluster, key, deployment, &name, None, now);
         return;
     }
     let mut said = None;
@@ -121,8 +121,8 @@ fn step(cluster: &mut Cluster, key: &Key, deployment: &Value, now: Timestamp) {
             }
         }
     }
-    status(cluster, key, deployment, said, now);
-    forget(cluster, key, deployment, now);
+    status(cluster, key, deployment, &name, said, now);
+    forget(cluster, key, deployment, &name, now);
 }
 
 /// ReplicaSets that fit and that nobody controls become its own.
@@ -290,12 +290,11 @@ fn shrink_old(cluster: &mut Cluster, new: &Set, old: &[Set], spec: &Value) {
 }
 
 /// Removes ReplicaSets of old revisions that nobody keeps any more.
-fn forget(cluster: &mut Cluster, key: &Key, deployment: &Value, now: Timestamp) {
+fn forget(cluster: &mut Cluster, key: &Key, deployment: &Value, hash: &str, now: Timestamp) {
     let keep = deployment["spec"]["revisionHistoryLimit"].as_i64().unwrap_or(10).max(0) as usize;
-    let hash = hash(&deployment["spec"]["template"]);
     let mut sets = controlled(cluster, at::REPLICA_SET, &key.1, text(deployment, "uid"));
     sets.retain(|(_, s)| {
-        s["metadata"]["labels"][HASH] != hash.as_str()
+        s["metadata"]["labels"][HASH] != hash
             && number(&s["spec"], "replicas") == 0
             && number(&s["status"], "replicas") == 0
             && !is_deleting(s)
@@ -311,14 +310,14 @@ fn status(
     cluster: &mut Cluster,
     key: &Key,
     deployment: &Value,
+    hash: &str,
     said: Option<(&'static str, String)>,
     now: Timestamp,
 ) {
     let spec = &deployment["spec"];
     let old = &deployment["status"];
     let sets = controlled(cluster, at::REPLICA_SET, &key.1, text(deployment, "uid"));
-    let hash = hash(&spec["template"]);
-    let new = sets.iter().find(|(_, set)| set["metadata"]["labels"][HASH] == hash.as_str());
+    let new = sets.iter().find(|(_, set)| set["metadata"]["labels"][HASH] == hash);
     let sum = |field: &str| sets.iter().map(|(_, set)| number(&set["status"], field)).sum::<i64>();
     let updated = new.map_or(0, |(_, set)| number(&set["status"], "replicas"));
     let (all, ready, available) = (sum("replicas"), sum("readyReplicas"), sum("availableReplicas"));
@@ -370,7 +369,9 @@ fn status(
     let mut managers = Managers::of(deployment);
     if !managers.0.is_empty() {
         let who = Who::new("kube-controller-manager", false, "apps/v1", "status");
-        managers.update(&kind.of, deployment, &after, &kind.ignored("status"), &who, "apps/v1", now);
+        let ignored = kind.ignored("status");
+        let write = Write { of: &kind.of, ignored: &ignored, who: &who, version: "apps/v1" };
+        managers.update(write, deployment, &after, now);
         managers.write(&mut after);
     }
     cluster.store.put(key.clone(), after);

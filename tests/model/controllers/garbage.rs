@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 /// One step.
 pub fn run(cluster: &mut Cluster, now: Timestamp) {
     namespaces(cluster, now);
-    claims(cluster);
     let mut uids: BTreeSet<&str> = BTreeSet::new();
     let mut owned: Vec<(Key, Arc<Value>)> = Vec::new();
     let mut waiting: Vec<(Key, Arc<Value>)> = Vec::new();
@@ -118,7 +117,7 @@ fn namespaces(cluster: &mut Cluster, now: Timestamp) {
 }
 
 /// Claims of the default class are bound at once; one that is used does not go.
-fn claims(cluster: &mut Cluster) {
+pub fn claims(cluster: &mut Cluster, _now: Timestamp) {
     for (key, claim) in snapshot(cluster, at::CLAIM) {
         if is_deleting(&claim) {
             let used = cluster.store.list(at::POD, &key.1).any(|(_, pod)| {

@@ -108,8 +108,8 @@ fn step(cluster: &mut Cluster, key: &Key, job: &Value, now: Timestamp) {
         } else {
             for _ in running..wanted {
                 make_pod(cluster, job, "Job", "batch/v1", now);
-                running += 1;
             }
+            running = running.max(wanted);
         }
     }
     if !suspended {

@@ -4,7 +4,17 @@ use super::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is remembered of each container: since when it is in its state, and how it is.
-pub type Memory = BTreeMap<String, BTreeMap<String, Container>>;
+pub type Memory = BTreeMap<String, Pod>;
+
+/// What is remembered of a Pod.
+#[derive(Clone, Debug, Default)]
+pub struct Pod {
+    containers: BTreeMap<String, Container>,
+    /// The version that was last looked at.
+    version: String,
+    /// When one of its containers moves on.
+    due: Option<Timestamp>,
+}
 
 /// A container's state.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,16 +59,26 @@ pub fn run(cluster: &mut Cluster, now: Timestamp) {
             continue;
         }
         let mut memory = cluster.controllers.pods.remove(&uid).unwrap_or_default();
-        if let Some(due) = advance(&pod, &mut memory, now) {
+        let known = memory.version == text(&pod, "resourceVersion") && memory.due.is_none_or(|due| due > now);
+        if !known {
+            memory.due = advance(&pod, &mut memory.containers, now);
+        }
+        if let Some(due) = memory.due {
             cluster.controllers.at(due);
+        }
+        if known {
+            cluster.controllers.pods.insert(uid, memory);
+            continue;
         }
         let mut new = pod.as_ref().clone();
         if new["spec"]["nodeName"].is_null() {
             new["spec"]["nodeName"] = "node-0".into();
         }
-        new["status"] = status(&pod, &memory, now);
-        cluster.controllers.pods.insert(uid, memory);
+        new["status"] = status(&pod, &memory.containers, now);
         write(cluster, &key, &pod, new);
+        let stored = cluster.store.get(key.0, &key.1, &key.2);
+        memory.version = stored.map(|p| text(p, "resourceVersion").to_string()).unwrap_or_default();
+        cluster.controllers.pods.insert(uid, memory);
     }
     cluster.controllers.pods.retain(|uid, _| alive.contains(uid));
 }

@@ -31,21 +31,42 @@ pub(super) mod at {
 #[derive(Clone, Debug, Default)]
 pub struct Controllers {
     pods: kubelet::Memory,
-    /// Up to which version everything was looked at.
+    turns: [Turn; CONTROLLERS.len()],
+    /// Whose turn it is.
+    current: usize,
+}
+
+/// One controller: up to which version it has looked, and when it has something to do next.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turn {
     looked: u64,
     due: Option<Timestamp>,
 }
 
+/// What a controller does, and the kinds that it looks at; none are those that are being deleted or went.
+type Controller = (fn(&mut Cluster, Timestamp), &'static [usize]);
+
+const CONTROLLERS: [Controller; 7] = [
+    (deployment::run, &[at::DEPLOYMENT, at::REPLICA_SET, at::POD]),
+    (replica_set::run, &[at::REPLICA_SET, at::POD]),
+    (job::run, &[at::JOB, at::POD]),
+    (autoscale, &[at::AUTOSCALER, at::DEPLOYMENT]),
+    (kubelet::run, &[at::POD]),
+    (garbage::claims, &[at::CLAIM]),
+    (garbage::run, &[]),
+];
+
 impl Controllers {
     /// When something is due next.
     pub fn next_due(&self) -> Option<Timestamp> {
-        self.due
+        self.turns.iter().filter_map(|turn| turn.due).min()
     }
 
     /// Something is due then.
     fn at(&mut self, time: Timestamp) {
-        if self.due.is_none_or(|due| time < due) {
-            self.due = Some(time);
+        let due = &mut self.turns[self.current].due;
+        if due.is_none_or(|due| time < due) {
+            *due = Some(time);
         }
     }
 }
@@ -53,21 +74,18 @@ impl Controllers {
 /// One step of all controllers; whether anything changed.
 pub fn run(cluster: &mut Cluster, now: Timestamp) -> bool {
     let before = cluster.store.version();
-    if before == cluster.controllers.looked && cluster.controllers.due.is_none_or(|due| due > now) {
-        return false;
+    for (i, (work, kinds)) in CONTROLLERS.iter().enumerate() {
+        let turn = cluster.controllers.turns[i];
+        let store = &cluster.store;
+        let news = kinds.iter().map(|at| store.changed(*at)).max().unwrap_or(0).max(store.endings());
+        if news > turn.looked || turn.due.is_some_and(|due| due <= now) {
+            // What it changes itself it looks at again.
+            cluster.controllers.turns[i] = Turn { looked: store.version(), due: None };
+            cluster.controllers.current = i;
+            work(cluster, now);
+        }
     }
-    cluster.controllers.due = None;
-    deployment::run(cluster, now);
-    replica_set::run(cluster, now);
-    job::run(cluster, now);
-    autoscale(cluster, now);
-    kubelet::run(cluster, now);
-    garbage::run(cluster, now);
-    let after = cluster.store.version();
-    if after == before {
-        cluster.controllers.looked = after;
-    }
-    after != before
+    cluster.store.version() != before
 }
 
 /// `maxUnavailable` of a Deployment as a number of Pods.

@@ -1,0 +1,133 @@
+//! When a revision's time is up. Time in which nobody could see what became of it does not count: the daemon was
+//! stopped, the API server was away. And times in the status are not trusted blindly: they were written by a clock that
+//! may have been wrong.
+
+use super::next::Machine;
+use super::{Health, read_stamp, stamp};
+use crate::api::delivery::{Attempt, Problem};
+use jiff::{SignedDuration, Timestamp};
+
+/// How long a revision gets, once its objects can be seen, when its time passed while they could not: kubelets and
+/// controllers, too, begin again after an outage.
+const UNSEEN: SignedDuration = SignedDuration::from_secs(60);
+
+/// Watches of new kinds begin within this time after a revision; what takes longer is a gap.
+const BEGINNING: SignedDuration = SignedDuration::from_secs(5);
+
+/// How often the longest pause between two tries is the interval; see [`super::back_off`].
+const LONGEST: i32 = 10;
+
+impl Machine<'_> {
+    /// Brings back what lies further ahead than this machine ever puts it: the clock was ahead when it was written, or
+    /// a person chose shorter times since.
+    pub(super) fn distrust_times(&mut self) {
+        let pause = self.spec.retry_interval.checked_mul(LONGEST).unwrap_or(SignedDuration::MAX);
+        let latest_retry = self.now.saturating_add(pause).unwrap_or(Timestamp::MAX);
+        let (now, longest) = (self.now, self.spec.timeout.max(UNSEEN));
+        if let Some(attempt) = &mut self.state.attempt {
+            if read_stamp(&attempt.started_at) > now {
+                attempt.started_at = stamp(now);
+            }
+            if attempt.retry_at.as_deref().is_some_and(|at| read_stamp(at) > latest_retry) {
+                attempt.retry_at = Some(stamp(now));
+            }
+            let begins = attempt.retry_at.as_deref().map_or(now, read_stamp).max(now);
+            let latest = begins.saturating_add(longest).unwrap_or(Timestamp::MAX);
+            if read_stamp(&attempt.deadline) > latest {
+                attempt.deadline = stamp(latest);
+            }
+        }
+        if let Some(failure) = &mut self.state.failure
+            && read_stamp(&failure.retry_at) > latest_retry
+        {
+            failure.retry_at = stamp(now);
+        }
+    }
+
+    /// When the attempt's time is up, as far as is known now.
+    pub(super) fn due(&self, attempt: &Attempt) -> Timestamp {
+        let deadline = read_stamp(&attempt.deadline);
+        match self.seen.seen_since {
+            Some(since) if since > deadline => since + UNSEEN,
+            Some(since) if since > read_stamp(&attempt.started_at) + BEGINNING => {
+                deadline.max(since + UNSEEN.min(self.spec.timeout))
+            }
+            _ => deadline,
+        }
+    }
+
+    /// Whether the attempt's time is up. Puts it off once if nothing is seen of its objects.
+    pub(super) fn time_is_up(&self, attempt: &mut Attempt) -> bool {
+        if self.due(attempt) > self.now {
+            return false;
+        }
+        if self.seen.health == Health::Unknown && attempt.problem.is_none() {
+            attempt.deadline = stamp(self.now + UNSEEN);
+            attempt.problem = Some(self.timed_out("its objects were not seen".into()));
+            return false;
+        }
+        true
+    }
+
+    /// What is told of a revision that was not healthy in time.
+    pub(super) fn timed_out(&self, what: String) -> Problem {
+        Problem {
+            reason: "Timeout".into(),
+            object: String::new(),
+            message: format!(
+                "not healthy within {}: {what}",
+                crate::api::Duration(self.spec.timeout.unsigned_abs())
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::tests::World;
+    use super::*;
+    use crate::api::delivery::Phase;
+
+    /// A Delivery whose second revision is on its way.
+    fn waiting() -> World {
+        let mut world = World::deployed(&["web"]);
+        world.slow.insert("b".into());
+        world.push("b", &["web"]);
+        world.settle();
+        world.pass(10);
+        assert_eq!(world.phase(), Phase::Waiting);
+        world
+    }
+
+    #[test]
+    fn time_in_which_nothing_was_seen_does_not_count() {
+        // How long the gap was, how long it takes from then on, and whether that is soon enough.
+        for (gap, takes, in_time) in [(3600, 50, true), (3600, 70, false), (280, 50, true), (280, 70, false)]
+        {
+            let mut world = waiting();
+            world.now += SignedDuration::from_secs(gap);
+            world.seen.seen_since = Some(world.now);
+            world.settle();
+            world.pass(takes);
+            world.slow.clear();
+            world.settle();
+            let expected = if in_time { Phase::Ready } else { Phase::Held };
+            assert_eq!(world.phase(), expected, "{gap} s away, then {takes} s");
+        }
+        // Without a gap the time is what was asked for.
+        let mut world = waiting();
+        world.seen.seen_since = Some(world.now - SignedDuration::from_secs(3600));
+        world.pass(300);
+        assert_eq!(world.phase(), Phase::Held);
+    }
+
+    #[test]
+    fn what_a_clock_that_was_ahead_has_written_binds_nobody() {
+        let mut world = waiting();
+        world.now -= SignedDuration::from_hours(5);
+        world.settle();
+        world.pass(301);
+        assert_eq!(world.phase(), Phase::Held, "the timeout is no longer than it was");
+    }
+}

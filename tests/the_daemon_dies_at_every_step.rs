@@ -1,0 +1,232 @@
+//! The daemon is killed before and after every status that it writes and every action that it performs, and between two
+//! objects: the next one ends where the dead one would have. Where it dies is chosen by name; see `reconcile/fault.rs`.
+
+use crate::support::daemon::{World, config_map, deployment};
+use futures::{FutureExt, StreamExt, stream};
+use serde_json::{Value, json};
+use std::fs;
+use std::panic::AssertUnwindSafe;
+use windlass::api::delivery::{DeliveryStatus, EntryOrigin, Outcome, Phase};
+
+/// Daemons that die and rise at once.
+const AT_ONCE: usize = 4;
+
+/// Has a story told once for each place, and says at which ones it did not end well.
+async fn at_each<F: Future<Output = ()>>(places: &[&str], story: impl Fn(World, String) -> F) {
+    let all = places.iter().map(|place| {
+        let story = &story;
+        async move {
+            let mut world = World::stopped("dies").await;
+            world.environment.push(("WINDLASS_STOP_AT", world.file("place").display().to_string()));
+            let ended = AssertUnwindSafe(story(world, (*place).to_owned())).catch_unwind().await;
+            ended.is_err().then_some(*place)
+        }
+    });
+    let failed: Vec<&str> =
+        stream::iter(all).buffer_unordered(AT_ONCE).filter_map(async |f| f).collect().await;
+    assert!(failed.is_empty(), "did not end well: {failed:?}");
+}
+
+/// Both sides of each.
+fn around<'a>(steps: &[&'a str], also: &[&'a str]) -> Vec<String> {
+    let both = steps.iter().flat_map(|step| [format!("before {step}"), format!("after {step}")]);
+    both.chain(also.iter().map(|place| (*place).to_owned())).collect()
+}
+
+fn arm(world: &World, place: &str) {
+    fs::write(world.file("place"), place).unwrap();
+}
+
+/// Waits until the daemon has died where it was told to, and starts the next one.
+async fn dies_and_rises(world: &mut World, place: &str) {
+    let ended = world.wait_ended(&format!("the daemon dies {place}")).await;
+    assert!(ended.code().is_none(), "{place}: killed, and not ended by itself: {ended}");
+    fs::remove_file(world.file("place")).unwrap();
+    world.give_away().await;
+    world.start();
+}
+
+/// A Delivery `shop` that runs a good commit.
+async fn deployed(world: &mut World, template: Value) -> String {
+    world.start();
+    let good = world.commit(
+        "Good",
+        &[
+            ("shop/web.yaml", &deployment("web", "ok", 1)),
+            ("shop/settings.yaml", &config_map("settings", "blue")),
+            ("shop/old.yaml", &config_map("old", "1")),
+        ],
+    );
+    world.deliver("shop", template).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    good
+}
+
+fn next_commit(world: &World, tag: &str) -> String {
+    world.commit(
+        "Next",
+        &[
+            ("shop/web.yaml", &deployment("web", tag, 1)),
+            ("shop/settings.yaml", &config_map("settings", "red")),
+            ("shop/new.yaml", &config_map("new", "1")),
+            ("shop/theirs.yaml", &config_map("theirs", "1")),
+            ("shop/old.yaml", ""),
+        ],
+    )
+}
+
+/// An object that is there before any commit names it.
+async fn somebody_made(world: &World, name: &str) {
+    let object = json!({"metadata": {"name": name}, "data": {"own": "1"}});
+    world.space.send("POST", &world.space.path("v1", "configmaps"), &object).await;
+}
+
+fn outcomes(status: &DeliveryStatus) -> Vec<Outcome> {
+    status.history.iter().map(|h| h.outcome).collect()
+}
+
+fn origin(status: &DeliveryStatus, name: &str) -> EntryOrigin {
+    status.inventory.iter().find(|e| e.name == name).unwrap().origin
+}
+
+async fn a_change(mut world: World, place: String) {
+    deployed(&mut world, json!({})).await;
+    somebody_made(&world, "theirs").await;
+    arm(&world, &place);
+    let next = next_commit(&world, "slow");
+    dies_and_rises(&mut world, &place).await;
+    let status = world.wait_for("shop", Phase::Ready, &next).await.status.unwrap();
+    assert_eq!(outcomes(&status), [Outcome::Deployed, Outcome::Deployed], "{place}");
+    assert_eq!(world.names("v1", "configmaps").await, ["new", "settings", "theirs"], "{place}");
+    assert_eq!(world.get("v1", "configmaps", "settings").await["data"]["key"], "red", "{place}");
+    assert!(status.inventory.iter().all(|e| e.uid.is_some() && !e.digest.is_empty() && !e.stale), "{place}");
+    assert_eq!(status.inventory.len(), 4, "{place}");
+    assert_eq!(origin(&status, "new"), EntryOrigin::Created, "{place}");
+    assert_eq!(origin(&status, "theirs"), EntryOrigin::Adopted, "{place}");
+}
+
+#[tokio::test]
+async fn of_a_change() {
+    let steps = [
+        "Prepare Deploy",
+        "status Deploy Applying",
+        "Apply Deploy",
+        "status Deploy Waiting",
+        "status Deploy Pruning",
+        "Prune",
+        "status Ready",
+        "Keep",
+        "Notify Deployed",
+    ];
+    let places = around(&steps, &["amid writes", "amid removals"]);
+    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_change).await;
+}
+
+async fn a_rollback(mut world: World, place: String) {
+    let good = deployed(&mut world, json!({})).await;
+    somebody_made(&world, "theirs").await;
+    arm(&world, &place);
+    let bad = next_commit(&world, "missing");
+    dies_and_rises(&mut world, &place).await;
+    let status = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
+    assert_eq!(outcomes(&status), [Outcome::Restored, Outcome::RolledBack, Outcome::Deployed], "{place}");
+    assert_eq!(status.effective.unwrap().commit, good, "{place}");
+    assert_eq!(world.names("v1", "configmaps").await, ["old", "settings", "theirs"], "{place}");
+    assert_eq!(world.get("v1", "configmaps", "settings").await["data"]["key"], "blue", "{place}");
+    let theirs = world.get("v1", "configmaps", "theirs").await;
+    assert_eq!(theirs["data"]["own"], "1", "{place}: {theirs}");
+    assert!(theirs["metadata"]["labels"].is_null(), "{place}: released: {theirs}");
+    let web = world.get("apps/v1", "deployments", "web").await;
+    let image = &web["spec"]["template"]["spec"]["containers"][0]["image"];
+    assert_eq!(*image, "registry.example.com/web:ok", "{place}");
+    assert_eq!(status.inventory.len(), 3, "{place}");
+    assert!(status.inventory.iter().all(|e| e.uid.is_some() && !e.stale), "{place}");
+}
+
+#[tokio::test]
+async fn of_a_rollback() {
+    let steps = [
+        "status Deploy Applying",
+        "Apply Deploy",
+        "status Rollback Applying",
+        "Notify RollingBack",
+        "Prepare Rollback",
+        "Apply Rollback",
+        "status Rollback Pruning",
+        "Prune",
+        "status Held",
+        "Notify RolledBack",
+        "Keep",
+    ];
+    let places = around(&steps, &["amid writes", "amid removals"]);
+    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_rollback).await;
+}
+
+async fn a_first_revision_that_fails(mut world: World, place: String) {
+    arm(&world, &place);
+    world.start();
+    let bad = world.commit("Bad", &[("shop/web.yaml", &deployment("web", "missing", 1))]);
+    world.deliver("shop", json!({})).await;
+    dies_and_rises(&mut world, &place).await;
+    let status = world.wait_for("shop", Phase::Failed, &bad).await.status.unwrap();
+    assert_eq!(outcomes(&status), [Outcome::Failed], "{place}");
+    let fixed = world.commit("Fixed", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
+    world.wait_for("shop", Phase::Ready, &fixed).await;
+}
+
+#[tokio::test]
+async fn of_a_first_revision_that_fails() {
+    let steps =
+        ["Prepare Deploy", "status Deploy Applying", "Apply Deploy", "status Deploy Failed", "Notify Failed"];
+    let places = around(&steps, &["amid writes"]);
+    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_first_revision_that_fails).await;
+}
+
+async fn a_correction(mut world: World, place: String) {
+    let good = deployed(&mut world, json!({})).await;
+    arm(&world, &place);
+    world.patch("v1", "configmaps", "settings", json!({"data": {"key": "by hand"}})).await;
+    dies_and_rises(&mut world, &place).await;
+    world.wait_object("v1", "configmaps", "settings", "mended", |o| o["data"]["key"] == "blue").await;
+    let status = world.wait_for("shop", Phase::Ready, &good).await.status.unwrap();
+    assert_eq!(outcomes(&status), [Outcome::Deployed], "{place}");
+}
+
+#[tokio::test]
+async fn of_a_correction() {
+    let places = around(&["Correct"], &["amid writes"]);
+    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_correction).await;
+}
+
+async fn deletion(world: &mut World, place: &str, template: Value) {
+    deployed(world, template).await;
+    arm(world, place);
+    // Nobody makes it anew.
+    world.repository(json!({"deliveries": []})).await;
+    world.delete("windlass.dev/v1alpha1", "deliveries", "shop").await;
+    dies_and_rises(world, place).await;
+    world.wait_gone("shop").await;
+}
+
+async fn a_deletion(mut world: World, place: String) {
+    deletion(&mut world, &place, json!({})).await;
+    assert!(world.names("v1", "configmaps").await.is_empty(), "{place}");
+    assert!(world.names("apps/v1", "deployments").await.is_empty(), "{place}");
+}
+
+async fn a_deletion_that_leaves_everything(mut world: World, place: String) {
+    deletion(&mut world, &place, json!({"deletionPolicy": "Orphan"})).await;
+    assert_eq!(world.names("v1", "configmaps").await, ["old", "settings"], "{place}");
+    for name in ["old", "settings"] {
+        let object = world.get("v1", "configmaps", name).await;
+        assert!(object["metadata"]["labels"].is_null(), "{place}: {object}");
+    }
+}
+
+#[tokio::test]
+async fn of_a_deletion() {
+    let places = around(&["status Deleting", "PruneAll", "RemoveFinalizer"], &["amid removals"]);
+    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_deletion).await;
+    let places = around(&["OrphanAll", "RemoveFinalizer"], &[]);
+    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_deletion_that_leaves_everything).await;
+}
