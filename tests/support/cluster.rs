@@ -324,7 +324,14 @@ impl Space {
         let connection = cluster.connect().await;
         let name = format!("{test}-{}", suffix());
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-        send(&connection.client, "POST", "/api/v1/namespaces", &namespace).await;
+        // The first connection of many tests at once may take longer than a connection is given.
+        wait_until("a namespace is made", START_LIMIT, || async {
+            match try_send(&connection.client, "POST", "/api/v1/namespaces", &namespace).await {
+                Err(kube::Error::Api(e)) if e.code == 409 => Ok(()),
+                made => made.map(|_| ()).map_err(|e| format!("{e}: {e:?}")),
+            }
+        })
+        .await;
         let discovery = Discovery::new(connection.client.clone());
         discovery.refresh().await.unwrap();
         let access = connection.access(None);
@@ -424,7 +431,8 @@ fn request(method: &str, path: &str, body: &Value) -> http::Request<Vec<u8>> {
 pub async fn send(client: &kube::Client, method: &str, path: &str, body: &Value) -> Value {
     match try_send(client, method, path, body).await {
         Ok(value) => value,
-        Err(e) => panic!("{method} {path}: {e}"),
+        // With its causes: that no connection was had says little.
+        Err(e) => panic!("{method} {path}: {e}: {e:?}"),
     }
 }
 

@@ -6,8 +6,8 @@ use super::{
     quiet, read_stamp, stamp,
 };
 use crate::api::delivery::{
-    Attempt, DeletionPolicy, DriftMode, Failure, FirstRevision, Goal, Held, HistoryEntry, Outcome, Problem,
-    Revision, RollbackMode, Step,
+    Attempt, DeletionPolicy, DriftMode, Failure, FirstRevision, Goal, Held, HistoryEntry, InventoryEntry,
+    Outcome, Problem, Revision, RollbackMode, Step,
 };
 use crate::api::hook::HookPoint;
 use jiff::{SignedDuration, Timestamp};
@@ -449,9 +449,9 @@ impl Machine<'_> {
                     }
                     Gate::Failed(problem) => return self.fail(attempt, problem),
                 }
-                // A rollback takes away what the failed commit brought, whatever is otherwise left in place.
-                let prunes = self.spec.prune || attempt.goal == Goal::Rollback;
-                if prunes && self.state.inventory.iter().any(|e| e.stale) {
+                // What only a commit brought that failed or was overtaken goes, whatever is otherwise left in place.
+                let goes = |e: &InventoryEntry| e.stale && (self.spec.prune || !e.kept);
+                if self.state.inventory.iter().any(goes) {
                     attempt.step = Step::Pruning;
                     attempt.problem = None;
                     attempt.retry_at = None;

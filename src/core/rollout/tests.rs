@@ -260,8 +260,12 @@ impl World {
                 self.seen.applied = Some(Applied { revision, inventory, end, at: self.now });
             }
             Action::Prune => {
-                let (stale, left): (Vec<_>, Vec<_>) =
-                    self.state.inventory.iter().cloned().partition(|e| e.stale);
+                let good = self.state.effective.as_ref().map(|e| &self.bundles[&e.inputs]);
+                let goes = |e: &InventoryEntry| {
+                    let was_good = e.kept || good.is_some_and(|bundle| bundle.contains(&e.name));
+                    e.stale && (self.spec.prune || !was_good)
+                };
+                let (stale, left): (Vec<_>, Vec<_>) = self.state.inventory.iter().cloned().partition(goes);
                 for entry in stale {
                     self.cluster.remove(&entry.name);
                 }
@@ -406,7 +410,7 @@ fn a_revision_whose_time_ran_out_while_nobody_looked_is_looked_at_first() {
 }
 
 #[test]
-fn without_pruning_a_rollback_still_takes_away_what_the_bad_commit_brought() {
+fn without_pruning_what_only_a_bad_commit_brought_is_taken_away_all_the_same() {
     let mut world = World::deployed(&["web"]);
     world.spec.prune = false;
     world.broken.insert("b".into());
@@ -416,6 +420,13 @@ fn without_pruning_a_rollback_still_takes_away_what_the_bad_commit_brought() {
     world.push("c", &["other"]);
     world.settle();
     assert_eq!(world.runs(), ["other=c", "web=a"]);
+    // Nor does what was overtaken leave anything.
+    world.slow.insert("d".into());
+    world.push("d", &["other", "new"]);
+    world.settle();
+    world.push("e", &["other"]);
+    world.settle();
+    assert_eq!(world.runs(), ["other=e", "web=a"]);
 }
 
 #[test]

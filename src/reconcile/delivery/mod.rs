@@ -33,7 +33,7 @@ use crate::core::bundle::Bundle;
 use crate::core::lost;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
-use crate::core::rollout::{Action, ApplyEnd, Refusal, Spec, State, dependencies, next, status};
+use crate::core::rollout::{Action, ApplyEnd, Pruned, Refusal, Spec, State, dependencies, next, status};
 use bundle::refusal;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -550,8 +550,13 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
         Action::Prune => {
             let good = previous(scope, memory, status).await;
             let what = if scope.spec().prune { prune::What::Stale } else { prune::What::Failed };
-            let pruned = remove(scope, &status.inventory, what, good.as_deref()).await;
-            memory.pruned = Some(pruned);
+            // Where it cannot be told what was good, nothing is taken for what never was.
+            memory.pruned =
+                Some(if what == prune::What::Failed && good.is_none() && status.effective.is_some() {
+                    Pruned { inventory: status.inventory.clone(), refusal: None }
+                } else {
+                    remove(scope, &status.inventory, what, good.as_deref()).await
+                });
         }
         Action::RunHook(run) => return hooks::run(scope, memory, &run).await,
         Action::RemoveHooks(runs) => return hooks::remove(scope, memory, &runs).await,
@@ -593,7 +598,7 @@ async fn remove(
     inventory: &[InventoryEntry],
     what: prune::What,
     good: Option<&Bundle>,
-) -> crate::core::rollout::Pruned {
+) -> Pruned {
     let never_good = |e: &InventoryEntry| !e.kept && good.is_none_or(|b| b.get(&e.id()).is_none());
     let gives_back = |e: &InventoryEntry| e.stale && e.origin == EntryOrigin::Adopted && never_good(e);
     let released = matches!(what, prune::What::Stale | prune::What::Failed | prune::What::Before);
@@ -609,7 +614,7 @@ async fn remove(
                 };
                 let text = format!("what adopted objects were before could not be read ({code})");
                 let refusal = Some(refusal("AdoptedUnreadable", text, true));
-                return crate::core::rollout::Pruned { inventory: inventory.to_vec(), refusal };
+                return Pruned { inventory: inventory.to_vec(), refusal };
             }
         }
     }

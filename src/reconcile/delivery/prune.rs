@@ -5,7 +5,7 @@ use super::adopted::{self, Before, Befores};
 use crate::api::delivery::{InventoryEntry, Problem};
 use crate::api::names;
 use crate::cluster::apply::{Deletion, Propagation, delete, get, patch_json};
-use crate::cluster::{Access, ApplyError, Discovery, Resource};
+use crate::cluster::{Access, ApplyError, Cause, Discovery, Resource};
 use crate::core::manifest::{Gvk, ObjectId};
 use crate::core::plan::{self, Removal};
 use crate::core::restore::restored;
@@ -176,21 +176,30 @@ pub(super) async fn put_away(
     let version = text("resourceVersion");
     match how {
         Removal::Release => {
-            let mut operations = match before {
-                Some(before) => given_back(there, before),
-                None => vec![json!({
-                    "op": "remove",
-                    "path": format!("/metadata/labels/{}", names::DELIVERY_LABEL.replace('/', "~1")),
-                })],
-            };
-            // Our entry of ownership goes, the values stay.
             let managers = there["metadata"]["managedFields"].as_array();
-            if let Some(at) = managers.and_then(|m| {
+            let ours = managers.and_then(|m| {
                 m.iter().position(|e| e["manager"] == names::FIELD_MANAGER && e["operation"] == "Apply")
-            }) {
-                operations.push(json!({"op": "remove", "path": format!("/metadata/managedFields/{at}")}));
+            });
+            let release = async |mut operations: Vec<Value>| {
+                if let Some(at) = ours {
+                    operations.push(json!({"op": "remove", "path": format!("/metadata/managedFields/{at}")}));
+                }
+                patch_json(access, resource, &id.namespace, &id.name, version, &operations).await
+            };
+            if let Some(before) = before {
+                match release(given_back(there, before)).await {
+                    // Made anew since, it cannot get all of its old values any more: it is let go as it is.
+                    Err(ApplyError { cause: Cause::Immutable { .. } | Cause::Invalid { .. }, .. }) => {}
+                    Err(error) => return Err(error),
+                    Ok(_) => return Ok(PutAway::Done),
+                }
             }
-            patch_json(access, resource, &id.namespace, &id.name, version, &operations).await?;
+            // Our entry of ownership goes, the values stay.
+            release(vec![json!({
+                "op": "remove",
+                "path": format!("/metadata/labels/{}", names::DELIVERY_LABEL.replace('/', "~1")),
+            })])
+            .await?;
             Ok(PutAway::Done)
         }
         Removal::Delete => {
