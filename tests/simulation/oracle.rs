@@ -67,6 +67,8 @@ pub struct Oracle {
     made: BTreeMap<String, (Key, Option<usize>)>,
     /// What people made.
     stood: BTreeSet<String>,
+    /// What was nobody's, and was made anew since: what stands there now is given back in its place.
+    replaced: BTreeSet<Key>,
     /// What a good revision of a Delivery had.
     good: BTreeSet<(usize, Key)>,
     /// All that ever stood in an inventory.
@@ -96,6 +98,7 @@ impl Oracle {
             labels: (0..history.deliveries.len()).map(label).collect(),
             made: BTreeMap::new(),
             stood: BTreeSet::new(),
+            replaced: BTreeSet::new(),
             good: BTreeSet::new(),
             inventoried: HashSet::new(),
             relabelled: BTreeSet::new(),
@@ -264,6 +267,9 @@ impl Oracle {
                 Promise::AdoptedStays,
                 format!("{life} deleted {key} (uid {uid}), which was only adopted"),
             );
+        }
+        if self.stood.contains(&uid) || owner.is_none() {
+            self.replaced.insert(key.clone());
         }
         let wanted = whose.iter().any(|d| {
             let none = Value::Null;
@@ -456,7 +462,10 @@ impl Oracle {
                 let same = |r: &Value| {
                     r["commit"].as_str().is_some_and(|c| remote.at(c, d).as_ref() == Some(&wants))
                 };
-                let disputed = wants.things.keys().any(|key| contested(key, d));
+                // Also one that another Delivery has still, which is not well and keeps what left Git so far.
+                let others =
+                    |key: &Key| world.get(&key.path()).and_then(|o| self.owner(&o)).is_some_and(|of| of != d);
+                let disputed = wants.things.keys().any(|key| contested(key, d) || others(key));
                 let told = same(&status["held"]["revision"])
                     || !status["failure"].is_null() && (!wants.is_good() || disputed);
                 if !same(&status["effective"]) && !told {
@@ -487,7 +496,7 @@ impl Oracle {
         }
         for (uid_, (key, owner)) in &self.made {
             let Some(live) = world.get(&key.path()).filter(|l| uid(l) == *uid_) else { continue };
-            if wanted.contains(key) || self.relabelled.contains(key) {
+            if wanted.contains(key) || self.relabelled.contains(key) || self.replaced.contains(key) {
                 continue;
             }
             let Some(d) = *owner else { continue };
