@@ -20,6 +20,7 @@ pub mod named;
 pub mod objects;
 pub mod pods;
 pub mod refusal;
+mod single;
 mod store;
 pub mod watch;
 
@@ -28,7 +29,8 @@ pub use apply::{Applied, Deletion, Guard, Propagation};
 pub use connect::{ConnectError, ConnectOptions, Connection, Counters, ServiceAccount};
 pub use discovery::{Discovery, Resource};
 pub use error::{ApplyError, Cause};
-pub use named::{Named, NamedObject, NamedWatches};
+pub use named::{Named, NamedWatches};
 pub use objects::ObjectWatches;
 pub use pods::{PodWatch, PodWatches};
+pub use single::NamedObject;
 pub use watch::{Change, Entry, Event, Filter, Interest, Watches};

@@ -1,55 +1,22 @@
 //! Watches of single objects by name: the ConfigMaps and Secrets that somebody's settings come from.
 //!
-//! A watch of one name needs no more rights than reading it (`resourceNames` in a Role may name it), and brings
-//! nothing else. One watch for each account, kind and name, however many read it. Of the object only its
-//! resourceVersion is kept: who is woken reads it, and notes which version that was.
+//! Of the object only its resourceVersion is kept: who is woken reads it, and notes which version that was. Without the
+//! right to watch it is read again at the interval.
 
-use super::connect::{Connection, ServiceAccount};
+use super::connect::Connection;
 use super::discovery::Discovery;
-use super::follow::{Seen, Source, follow};
-use crate::core::manifest::Gvk;
+use super::follow::Seen;
+use super::single::{self, NamedObject, Running, Singles};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
-use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use tokio::task::AbortHandle;
-
-/// An object to watch, and as whom.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NamedObject {
-    /// `None` is the daemon.
-    pub account: Option<ServiceAccount>,
-    /// `apiVersion` and kind.
-    pub gvk: Gvk,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The resourceVersion of an object, `None` when it is not there.
 pub type Version = Option<u64>;
 
 /// Watches of objects by name. Cheap to clone; clones share everything.
 #[derive(Clone)]
-pub struct NamedWatches(Arc<Inner>);
-
-struct Inner {
-    connection: Connection,
-    discovery: Discovery,
-    running: Mutex<HashMap<NamedObject, Weak<Running>>>,
-}
-
-struct Running {
-    state: Arc<Mutex<State>>,
-    task: AbortHandle,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
+pub struct NamedWatches(Arc<Singles<State>>);
 
 #[derive(Default)]
 struct State {
@@ -69,72 +36,33 @@ struct Reader {
 /// Keeps an object watched for one reader; the watch ends with the last one that is dropped.
 #[must_use = "the watch ends when this is dropped"]
 pub struct Named {
-    running: Arc<Running>,
+    running: Arc<Running<State>>,
     id: u64,
 }
 
 impl NamedWatches {
     /// No watch yet.
     pub fn new(connection: &Connection, discovery: &Discovery) -> Self {
-        NamedWatches(Arc::new(Inner {
-            connection: connection.clone(),
-            discovery: discovery.clone(),
-            running: Mutex::default(),
-        }))
+        NamedWatches(Arc::new(Singles::new(connection, discovery)))
     }
 
     /// Watches an object until the answer is dropped. `wake` is called when it is not as the reader last read it; it
     /// should only wake somebody. Does not wait. Called on a runtime.
     pub fn ensure(&self, object: &NamedObject, wake: impl Fn() + Send + Sync + 'static) -> Named {
-        let mut all = lock(&self.0.running);
-        let known = all.get(object).and_then(Weak::upgrade);
-        let running = known.unwrap_or_else(|| {
-            let running = Arc::new(self.start(object));
-            all.retain(|_, known| known.strong_count() > 0);
-            all.insert(object.clone(), Arc::downgrade(&running));
-            running
-        });
-        let mut state = lock(&running.state);
+        let running = self.0.ensure(object);
+        let mut state = running.state();
         state.last_reader += 1;
         let id = state.last_reader;
         state.readers.insert(id, Reader { wake: Box::new(wake), read: None });
         drop(state);
         Named { running, id }
     }
-
-    fn start(&self, object: &NamedObject) -> Running {
-        let client = match &object.account {
-            Some(account) => self.0.connection.as_service_account(account),
-            None => self.0.connection.client.clone(),
-        };
-        let source = Source {
-            client,
-            discovery: self.0.discovery.clone(),
-            share: self.0.connection.share(),
-            gvk: object.gvk.clone(),
-            namespace: Some(object.namespace.clone()),
-            labels: None,
-            fields: Some(format!("metadata.name={}", object.name)),
-        };
-        let state = Arc::new(Mutex::new(State::default()));
-        let of_task = state.clone();
-        let name = format!("{} {}/{}", object.gvk.kind, object.namespace, object.name);
-        let task = tokio::spawn(follow(source, move |seen| {
-            if let Seen::Failed(cause) = &seen {
-                // Without the right to watch it is read again at the interval.
-                tracing::debug!(object = %name, %cause, "is not watched at the moment");
-            }
-            lock(&of_task).take(seen);
-            ControlFlow::Continue(())
-        }));
-        Running { state, task: task.abort_handle() }
-    }
 }
 
 impl Named {
     /// The reader has read this version.
     pub fn note(&self, read: Version) {
-        let mut state = lock(&self.running.state);
+        let mut state = self.running.state();
         if let Some(reader) = state.readers.get_mut(&self.id) {
             reader.read = Some(read);
         }
@@ -143,7 +71,7 @@ impl Named {
     /// Whether something else was seen than what the reader read last. A watch that has not caught up with what was
     /// read says nothing.
     pub fn is_outdated(&self) -> bool {
-        let state = lock(&self.running.state);
+        let state = self.running.state();
         let read = state.readers.get(&self.id).and_then(|r| r.read);
         matches!((state.seen, read), (Some(seen), Some(read)) if differs(seen, read))
     }
@@ -151,7 +79,7 @@ impl Named {
 
 impl Drop for Named {
     fn drop(&mut self) {
-        lock(&self.running.state).readers.remove(&self.id);
+        self.running.state().readers.remove(&self.id);
     }
 }
 
@@ -162,7 +90,7 @@ fn differs(seen: Version, read: Version) -> bool {
     }
 }
 
-impl State {
+impl single::State for State {
     fn take(&mut self, seen: Seen) {
         let new = match seen {
             Seen::Begin => {
@@ -194,13 +122,10 @@ pub fn version(object: &Value) -> Version {
     object["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok())
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::single::State as _;
     use super::*;
     use serde_json::json;
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,24 +1,21 @@
 //! Watches of single objects by name whose state somebody waits for: what Deliveries depend on.
 //!
-//! Like the watches of settings ([`super::named`]) they need no more rights than reading the one object, and bring
-//! nothing else. One watch for each account, kind and name, however many wait for it. The object is kept as it was seen
-//! last, and who waits is woken only when what he makes of it changes.
+//! The object is kept as it was seen last, and who waits is woken only when what he makes of it changes.
 
 use super::connect::{Connection, ServiceAccount};
 use super::discovery::Discovery;
 use super::error::Cause;
-use super::follow::{Seen, Source, follow};
-use super::named::NamedObject;
+use super::follow::Seen;
+use super::single::{self, NamedObject, Running, Singles, lock};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
-use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use tokio::task::AbortHandle;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 /// What is known of an object.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Known {
     /// It was not looked for yet.
+    #[default]
     Unseen,
     /// It cannot be seen: no right, no such kind, no answer.
     Failing(Cause),
@@ -30,28 +27,12 @@ pub enum Known {
 
 /// Watches of single objects. Cheap to clone; clones share everything.
 #[derive(Clone)]
-pub struct ObjectWatches(Arc<Inner>);
-
-struct Inner {
-    connection: Connection,
-    discovery: Discovery,
-    running: Mutex<HashMap<NamedObject, Weak<Running>>>,
-}
-
-struct Running {
-    state: Arc<Mutex<State>>,
-    task: AbortHandle,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
+pub struct ObjectWatches(Arc<Singles<State>>);
 
 /// Told what is known of an object.
 type Told = Box<dyn FnMut(&Known) + Send>;
 
+#[derive(Default)]
 struct State {
     known: Known,
     /// What the list under way has brought.
@@ -63,7 +44,7 @@ struct State {
 /// Keeps an object watched for one who waits; the watch ends with the last one that is dropped.
 #[must_use = "the watch ends when this is dropped"]
 pub struct Waiter<T> {
-    running: Arc<Running>,
+    running: Arc<Running<State>>,
     id: u64,
     made: Arc<Mutex<T>>,
 }
@@ -71,11 +52,7 @@ pub struct Waiter<T> {
 impl ObjectWatches {
     /// No watch yet.
     pub fn new(connection: &Connection, discovery: &Discovery) -> Self {
-        ObjectWatches(Arc::new(Inner {
-            connection: connection.clone(),
-            discovery: discovery.clone(),
-            running: Mutex::default(),
-        }))
+        ObjectWatches(Arc::new(Singles::new(connection, discovery)))
     }
 
     /// Watches an object until the answer is dropped. `make` says what is made of it; `wake` is called when that changes
@@ -86,15 +63,8 @@ impl ObjectWatches {
         make: impl Fn(&Known) -> T + Send + 'static,
         wake: impl Fn() + Send + 'static,
     ) -> Waiter<T> {
-        let mut all = lock(&self.0.running);
-        let known = all.get(object).and_then(Weak::upgrade);
-        let running = known.unwrap_or_else(|| {
-            let running = Arc::new(self.start(object));
-            all.retain(|_, known| known.strong_count() > 0);
-            all.insert(object.clone(), Arc::downgrade(&running));
-            running
-        });
-        let mut state = lock(&running.state);
+        let running = self.0.ensure(object);
+        let mut state = running.state();
         let made = Arc::new(Mutex::new(make(&state.known)));
         state.last += 1;
         let id = state.last;
@@ -114,30 +84,6 @@ impl ObjectWatches {
         drop(state);
         Waiter { running, id, made }
     }
-
-    fn start(&self, object: &NamedObject) -> Running {
-        let client = match &object.account {
-            Some(account) => self.0.connection.as_service_account(account),
-            None => self.0.connection.client.clone(),
-        };
-        let source = Source {
-            client,
-            discovery: self.0.discovery.clone(),
-            share: self.0.connection.share(),
-            gvk: object.gvk.clone(),
-            namespace: Some(object.namespace.clone()),
-            labels: None,
-            fields: Some(format!("metadata.name={}", object.name)),
-        };
-        let state = State { known: Known::Unseen, listing: None, waiting: BTreeMap::new(), last: 0 };
-        let state = Arc::new(Mutex::new(state));
-        let of_task = state.clone();
-        let task = tokio::spawn(follow(source, move |seen| {
-            lock(&of_task).take(seen);
-            ControlFlow::Continue(())
-        }));
-        Running { state, task: task.abort_handle() }
-    }
 }
 
 impl<T: Clone> Waiter<T> {
@@ -149,11 +95,11 @@ impl<T: Clone> Waiter<T> {
 
 impl<T> Drop for Waiter<T> {
     fn drop(&mut self) {
-        lock(&self.running.state).waiting.remove(&self.id);
+        self.running.state().waiting.remove(&self.id);
     }
 }
 
-impl State {
+impl single::State for State {
     fn take(&mut self, seen: Seen) {
         let new = match seen {
             Seen::Begin => {
@@ -184,19 +130,16 @@ pub fn as_account(account: Option<&ServiceAccount>) -> String {
     account.map_or_else(|| "the daemon".into(), ToString::to_string)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::single::State as _;
     use super::*;
     use serde_json::json;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn who_waits_is_told_what_changes_for_him_and_nothing_else() {
-        let mut state = State { known: Known::Unseen, listing: None, waiting: BTreeMap::new(), last: 0 };
+        let mut state = State::default();
         let told = Arc::new(AtomicUsize::new(0));
         let (count, mut last) = (told.clone(), None);
         state.waiting.insert(

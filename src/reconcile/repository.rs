@@ -7,7 +7,8 @@ use crate::api::condition::{self, kind};
 use crate::api::delivery::Problem;
 use crate::api::repository::{RepositoryRef, RepositoryStatus};
 use crate::api::{Repository, names};
-use crate::cluster::named::{Named, NamedObject, Version};
+use crate::cluster::NamedObject;
+use crate::cluster::named::{Named, Version};
 use crate::core::manifest::Gvk;
 use crate::source::{
     Credentials, History, Limits, Mirror, Reference, RemoteUrl, SourceError, Watcher, backoff, jittered,
