@@ -2,7 +2,7 @@
 //! commit is blamed for it, and what happened meanwhile is noticed.
 
 use crate::support::cluster::{Cluster, try_send, wait_until};
-use crate::support::daemon::{LIMIT, World, config_map, deployment};
+use crate::support::daemon::{World, config_map, deployment};
 use serde_json::{Value, json};
 use std::time::Duration;
 use windlass::api::Delivery;
@@ -11,11 +11,15 @@ use windlass::api::delivery::{Goal, Outcome, Phase, Step};
 /// Longer than the timeout of the Deliveries by a whole minute.
 const AWAY: Duration = Duration::from_secs(70);
 
+/// Longer than anything here takes: Kubernetes' controllers, too, may begin a minute after the API server is back.
+const LIMIT: Duration = Duration::from_secs(240);
+
 /// Of the Deliveries that wait: long enough to be seen waiting on a busy machine.
 const TIMEOUT: &str = "10s";
 
 async fn started(cluster: &'static Cluster, test: &str) -> World {
     let mut world = World::stopped_in(cluster, test).await;
+    world.limit = LIMIT;
     world.start();
     world
 }

@@ -33,6 +33,8 @@ pub struct World {
     pub everywhere: bool,
     /// The name of its installation.
     pub installation: String,
+    /// How long anything is waited for.
+    pub limit: Duration,
     scratch: tempfile::TempDir,
     daemon: Option<Child>,
 }
@@ -60,6 +62,7 @@ impl World {
             environment: Vec::new(),
             everywhere: false,
             installation: suffix(),
+            limit: LIMIT,
             scratch: tempfile::tempdir().unwrap(),
             daemon: None,
         }
@@ -249,7 +252,7 @@ impl World {
 
     /// Waits until a Delivery is as wanted.
     pub async fn wait(&self, name: &str, what: &str, is: impl Fn(&Delivery) -> bool) -> Delivery {
-        wait_until(&format!("Delivery {name}: {what}"), LIMIT, || async {
+        wait_until(&format!("Delivery {name}: {what}"), self.limit, || async {
             match self.deliveries().get_opt(name).await {
                 Ok(Some(delivery)) if is(&delivery) => Ok(delivery),
                 Ok(Some(delivery)) => Err(told(&delivery)),
@@ -281,7 +284,7 @@ impl World {
 
     /// Waits until a condition of the Repository has this reason. Answers its message.
     pub async fn wait_repository(&self, reason: &str) -> String {
-        wait_until(&format!("the Repository says {reason}"), LIMIT, || async {
+        wait_until(&format!("the Repository says {reason}"), self.limit, || async {
             let repository = self.repositories().get("config").await.map_err(|e| e.to_string())?;
             let conditions = repository.status.unwrap_or_default().conditions;
             let found = conditions.iter().find(|c| c.reason == reason);
@@ -292,7 +295,7 @@ impl World {
 
     /// Waits until the Repository shows this commit.
     pub async fn wait_fetched(&self, commit: &str) {
-        wait_until(&format!("{commit} is fetched"), LIMIT, || async {
+        wait_until(&format!("{commit} is fetched"), self.limit, || async {
             let repository = self.repositories().get("config").await.map_err(|e| e.to_string())?;
             let revision = repository.status.and_then(|s| s.revision).unwrap_or_default();
             if revision.ends_with(commit) { Ok(()) } else { Err(revision) }
@@ -309,7 +312,7 @@ impl World {
         what: &str,
         is: impl Fn(&Value) -> bool,
     ) -> Value {
-        wait_until(&format!("{plural} {name}: {what}"), LIMIT, || async {
+        wait_until(&format!("{plural} {name}: {what}"), self.limit, || async {
             let found = self.get(api_version, plural, name).await;
             if is(&found) { Ok(found) } else { Err(found.to_string()) }
         })
@@ -318,7 +321,7 @@ impl World {
 
     /// Waits until a Delivery is gone.
     pub async fn wait_gone(&self, name: &str) {
-        wait_until(&format!("Delivery {name} is gone"), LIMIT, || async {
+        wait_until(&format!("Delivery {name} is gone"), self.limit, || async {
             match self.deliveries().get_opt(name).await {
                 Ok(None) => Ok(()),
                 Ok(Some(delivery)) => Err(told(&delivery)),
@@ -330,7 +333,7 @@ impl World {
 
     /// Waits until there is an Event about a Delivery with this reason. Answers its text.
     pub async fn wait_event(&self, name: &str, reason: &str) -> String {
-        wait_until(&format!("an Event {reason} about Delivery {name}"), LIMIT, || async {
+        wait_until(&format!("an Event {reason} about Delivery {name}"), self.limit, || async {
             let events = self.events(name).await;
             let found = events.iter().find(|(r, _)| r == reason).map(|(_, text)| text.clone());
             found.ok_or_else(|| format!("{events:?}"))

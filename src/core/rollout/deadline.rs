@@ -7,8 +7,12 @@ use super::{Health, read_stamp, stamp};
 use crate::api::delivery::{Attempt, Problem};
 use jiff::{SignedDuration, Timestamp};
 
-/// How long a revision gets, once its objects can be seen, when its time passed while they could not: kubelets and
-/// controllers, too, begin again after an outage.
+/// How long controllers and kubelets take at most to begin again after an outage: client-go asks again after up to 30
+/// seconds, and its jitter doubles that.
+const CONTROLLERS: SignedDuration = SignedDuration::from_secs(60);
+
+/// What a revision gets beyond [`CONTROLLERS`], once its objects can be seen, when its time passed while they could not;
+/// less if its `timeout` is shorter.
 const UNSEEN: SignedDuration = SignedDuration::from_secs(60);
 
 /// Watches of new kinds begin within this time after a revision; what takes longer is a gap.
@@ -23,7 +27,7 @@ impl Machine<'_> {
     pub(super) fn distrust_times(&mut self) {
         let pause = self.spec.retry_interval.checked_mul(LONGEST).unwrap_or(SignedDuration::MAX);
         let latest_retry = self.now.saturating_add(pause).unwrap_or(Timestamp::MAX);
-        let (now, longest) = (self.now, self.spec.timeout.max(UNSEEN));
+        let (now, longest) = (self.now, self.spec.timeout.max(self.grace()));
         if let Some(attempt) = &mut self.state.attempt {
             if read_stamp(&attempt.started_at) > now {
                 attempt.started_at = stamp(now);
@@ -48,12 +52,16 @@ impl Machine<'_> {
     pub(super) fn due(&self, attempt: &Attempt) -> Timestamp {
         let deadline = read_stamp(&attempt.deadline);
         match self.seen.seen_since {
-            Some(since) if since > deadline => since + UNSEEN,
-            Some(since) if since > read_stamp(&attempt.started_at) + BEGINNING => {
-                deadline.max(since + UNSEEN.min(self.spec.timeout))
+            Some(since) if since > deadline.min(read_stamp(&attempt.started_at) + BEGINNING) => {
+                deadline.max(since + self.grace())
             }
             _ => deadline,
         }
+    }
+
+    /// What a revision gets from the moment on in which its objects are seen again.
+    fn grace(&self) -> SignedDuration {
+        CONTROLLERS + UNSEEN.min(self.spec.timeout)
     }
 
     /// Whether the attempt's time is up. Puts it off once if nothing is seen of its objects.
@@ -62,7 +70,7 @@ impl Machine<'_> {
             return false;
         }
         if self.seen.health == Health::Unknown && attempt.problem.is_none() {
-            attempt.deadline = stamp(self.now + UNSEEN);
+            attempt.deadline = stamp(self.now + self.grace());
             attempt.problem = Some(self.timed_out("its objects were not seen".into()));
             return false;
         }
@@ -103,7 +111,8 @@ mod tests {
     #[test]
     fn time_in_which_nothing_was_seen_does_not_count() {
         // How long the gap was, how long it takes from then on, and whether that is soon enough.
-        for (gap, takes, in_time) in [(3600, 50, true), (3600, 70, false), (280, 50, true), (280, 70, false)]
+        for (gap, takes, in_time) in
+            [(3600, 110, true), (3600, 130, false), (280, 110, true), (280, 130, false)]
         {
             let mut world = waiting();
             world.now += SignedDuration::from_secs(gap);
