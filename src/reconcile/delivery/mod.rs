@@ -12,6 +12,7 @@ mod finish;
 pub mod hooks;
 pub mod inventory;
 mod late;
+pub mod leave;
 mod observe;
 mod pods;
 pub mod prepare;
@@ -30,6 +31,7 @@ use crate::api::{Delivery, DeliveryStatus, names};
 use crate::cluster::Access;
 use crate::cluster::watch::{Entry, Filter};
 use crate::core::bundle::Bundle;
+use crate::core::ignore::{RuleError, Rules};
 use crate::core::lost;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
@@ -87,13 +89,17 @@ pub struct Scope<'a> {
     pub access: Access,
     /// The value of its label.
     pub label: String,
+    /// What of its objects is left to others, or why that cannot be told.
+    pub rules: Result<Arc<Rules>, RuleError>,
 }
 
 impl<'a> Scope<'a> {
     fn new(daemon: &'a Daemon, delivery: &'a Delivery, access: Access) -> Self {
         let namespace = delivery.namespace().unwrap_or_default();
         let label = names::delivery_label(&daemon.options.installation, &namespace, &delivery.name_any());
-        Scope { daemon, delivery, access, label }
+        let ignore = delivery.spec.template.drift.as_ref().map_or(&[][..], |d| &d.ignore);
+        let rules = Rules::parse(ignore).map(Arc::new);
+        Scope { daemon, delivery, access, label, rules }
     }
 
     /// The settings that decide.
@@ -152,6 +158,7 @@ impl<'a> Scope<'a> {
             previous,
             owner,
             knows: prepare::Knows::All,
+            rules: self.rules.clone(),
         }
     }
 
