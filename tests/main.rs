@@ -59,4 +59,5 @@ mod the_daemon_dies_at_every_step;
 mod the_model_answers_as_the_server_does;
 mod the_model_controls_as_the_controllers_do;
 mod the_model_watches_as_the_server_does;
+mod watches_share_connections;
 mod yaml_reads_as_kubectl;
