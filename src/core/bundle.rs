@@ -34,7 +34,10 @@ pub enum BundleError {
     #[error(transparent)]
     Hook(#[from] HookError),
     /// What is to be done about an object's drift cannot be read.
-    #[error("{id} ({origin}): the annotation {} is \"{value}\", and must be correct, report or ignore", names::DRIFT)]
+    #[error(
+        "{id} ({origin}): the annotation {} is \"{value}\", and must be correct, report or ignore",
+        names::DRIFT
+    )]
     Drift {
         /// The object.
         id: ObjectId,

@@ -6,10 +6,12 @@
 //! applied. Saying nothing is not always leaving it out. A field that we still own alone would vanish (or fall back to a
 //! default) by being left out, and a part of a list that counts as one value cannot be: there the live value is applied.
 
+use super::diff::{Certainty, ChangeKind};
+use super::drift::{DriftedField, ObjectDrift};
 use super::expression::{Expression, ExpressionError};
 use super::fields::{
-    ListShape, Path, PathSet, Segment, find_item, is_server_metadata, item_segment, list_shape, owned_by,
-    owners,
+    ListShape, Operation, Path, PathSet, Segment, find_item, is_server_metadata, item_segment, list_shape,
+    owned_by, owners,
 };
 use super::selector::{Selector, SelectorError};
 use crate::api::ignore::{IgnoreRule, IgnoreTarget};
@@ -237,6 +239,40 @@ pub struct Left {
 }
 
 impl Left {
+    /// Nothing is left to others.
+    pub fn nothing(desired: Value) -> Self {
+        Left { desired, paths: Vec::new(), changed: false, quotes: false }
+    }
+
+    /// Of what differs from [`Left::desired`], what nobody else is in charge of.
+    ///
+    /// A field that our own apply wrote, and not as our own but by an update, was changed on its way by an admission webhook:
+    /// it is changed again each time, so that only a dry-run can tell whether anything differs.
+    pub fn rest(&self, found: ObjectDrift) -> ObjectDrift {
+        let retained = |mut fields: Vec<DriftedField>| {
+            fields.retain(|f| {
+                !self.covers(&f.path) && !(f.kind == ChangeKind::Ownership && self.touches(&f.path))
+            });
+            let admitted = |f: &DriftedField| {
+                f.manager.as_deref() == Some(FIELD_MANAGER) && f.operation == Some(Operation::Update)
+            };
+            if fields.iter().all(|f| admitted(f) || f.certainty == Certainty::Doubtful) {
+                fields.iter_mut().for_each(|f| f.certainty = Certainty::Doubtful);
+            } else {
+                fields.retain(|f| !admitted(f));
+            }
+            fields
+        };
+        match found {
+            ObjectDrift::Modified(fields) => match retained(fields) {
+                fields if fields.is_empty() => ObjectDrift::InSync,
+                fields => ObjectDrift::Modified(fields),
+            },
+            ObjectDrift::Unlabelled(fields) => ObjectDrift::Unlabelled(retained(fields)),
+            other => other,
+        }
+    }
+
     /// Whether a field, or all that differs about it, is left to others.
     pub fn covers(&self, path: &Path) -> bool {
         self.paths.iter().any(|left| left.covers(path))
@@ -373,7 +409,9 @@ impl Walk {
             (_, Some(Value::Object(found))) if desired.is_none_or(Value::is_object) => {
                 let wanted = desired.and_then(Value::as_object);
                 let inside = place.inside
-                    || (!self.at.is_empty() && !found.is_empty() && place.known.is_some_and(PathSet::is_leaf));
+                    || (!self.at.is_empty()
+                        && !found.is_empty()
+                        && place.known.is_some_and(PathSet::is_leaf));
                 self.map(wanted, found, Place { inside, ..place }, states)
             }
             (_, Some(Value::Array(found))) if desired.is_none_or(Value::is_array) => {
@@ -433,7 +471,9 @@ impl Walk {
         };
         let mut out = Vec::new();
         match shape {
-            ListShape::Keyed(keys) => self.keyed(&keys, wanted.unwrap_or(none), found, place, states, &mut out),
+            ListShape::Keyed(keys) => {
+                self.keyed(&keys, wanted.unwrap_or(none), found, place, states, &mut out)
+            }
             ListShape::Set => {
                 let more = found.iter().filter(|item| !wanted.unwrap_or(none).contains(item));
                 for item in wanted.unwrap_or(none).iter().chain(more) {

@@ -114,10 +114,7 @@ pub fn exemptions(desired: &Value, live: &Value, scaled: bool) -> Vec<Exemption>
                 let names: Vec<&str> = path.iter().copied().chain([list, "*", "resources"]).collect();
                 Pattern::of(&names)
             };
-            out.push(Exemption {
-                paths: vec![of("containers"), of("initContainers")],
-                theirs: Some(theirs),
-            });
+            out.push(Exemption { paths: vec![of("containers"), of("initContainers")], theirs: Some(theirs) });
         }
     }
     out

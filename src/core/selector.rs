@@ -8,7 +8,9 @@ pub struct Selector(Vec<Requirement>);
 
 /// Why a text is no selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is no part of a label selector; it takes key=value, key!=value, key in (a, b), key notin (a, b), key and !key")]
+#[error(
+    "\"{0}\" is no part of a label selector; it takes key=value, key!=value, key in (a, b), key notin (a, b), key and !key"
+)]
 pub struct SelectorError(String);
 
 #[derive(Clone, Debug, PartialEq, Eq)]

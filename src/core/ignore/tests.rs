@@ -41,10 +41,10 @@ fn ours() -> Value {
         fields
     };
     json!({"f:metadata": {"f:labels": {"f:app": {}, (format!("f:{DELIVERY_LABEL}")): {}}},
-        "f:spec": {"f:replicas": {}, "f:template": {"f:spec": {"f:containers": {
-            "k:{\"name\":\"web\"}": container(json!({"f:args": {}, "f:env": {"k:{\"name\":\"A\"}": {".": {}, "f:name": {}, "f:value": {}}}})),
-            "k:{\"name\":\"log\"}": container(json!({})),
-        }}}}})
+    "f:spec": {"f:replicas": {}, "f:template": {"f:spec": {"f:containers": {
+        "k:{\"name\":\"web\"}": container(json!({"f:args": {}, "f:env": {"k:{\"name\":\"A\"}": {".": {}, "f:name": {}, "f:value": {}}}})),
+        "k:{\"name\":\"log\"}": container(json!({})),
+    }}}}})
 }
 
 fn left(rules_: Value, live: &Value) -> Left {
@@ -126,7 +126,8 @@ fn a_part_of_a_value_that_counts_as_one_is_taken_from_the_cluster() {
         o["spec"]["template"]["spec"]["containers"][0]["args"] = json!(["--a", "--c", "--d"]);
     });
     let args = |path: &str| {
-        left(json!([{"paths": [path]}]), &live).desired["spec"]["template"]["spec"]["containers"][0]["args"].clone()
+        left(json!([{"paths": [path]}]), &live).desired["spec"]["template"]["spec"]["containers"][0]["args"]
+            .clone()
     };
     assert_eq!(args("/spec/template/spec/containers/name=web/args/1"), json!(["--a", "--c"]));
     assert_eq!(args("/spec/template/spec/containers/name=web/args/*"), json!(["--a", "--c", "--d"]));
@@ -168,7 +169,10 @@ fn what_is_new_in_git_and_only_holds_something_that_is_left_is_made() {
 #[test]
 fn rules_that_cannot_be_used_are_told_with_their_place() {
     let told = |rule: Value| rules(json!([{"paths": ["/a"]}, rule])).unwrap_err().to_string();
-    assert!(told(json!({"paths": ["spec/replicas"]})).starts_with("spec.drift.ignore[1].paths: \"spec/replicas\""));
+    assert!(
+        told(json!({"paths": ["spec/replicas"]}))
+            .starts_with("spec.drift.ignore[1].paths: \"spec/replicas\"")
+    );
     assert!(told(json!({"paths": ["/a~2"]})).contains("JSON pointer"));
     assert!(told(json!({"target": {"kind": "Pod"}})).contains("neither paths nor managers"));
     assert!(told(json!({"paths": [""], "cel": "object.a ="})).starts_with("spec.drift.ignore[1].cel: "));
@@ -183,7 +187,10 @@ fn the_pointer_of_a_field_finds_it_again() {
     let path = |keys: &[&str]| Path(keys.iter().map(|k| Segment::decode(k).unwrap()).collect());
     let table = [
         (path(&["f:spec", "f:replicas"]), "/spec/replicas"),
-        (path(&["f:spec", "f:containers", r#"k:{"name":"web"}"#, "f:image"]), "/spec/containers/name=web/image"),
+        (
+            path(&["f:spec", "f:containers", r#"k:{"name":"web"}"#, "f:image"]),
+            "/spec/containers/name=web/image",
+        ),
         (
             path(&["f:spec", "f:ports", r#"k:{"port":80,"protocol":"TCP"}"#]),
             "/spec/ports/port=80,protocol=TCP",
@@ -200,9 +207,14 @@ fn the_pointer_of_a_field_finds_it_again() {
         }
         assert!(states.iter().any(State::matched), "{text}");
     }
-    for (pattern, text, is) in
-        [("*", "", true), ("a*", "abc", true), ("*c", "abc", true), ("a*b*c", "a-b-c", true), ("a*a", "a", false), ("a", "ab", false)]
-    {
+    for (pattern, text, is) in [
+        ("*", "", true),
+        ("a*", "abc", true),
+        ("*c", "abc", true),
+        ("a*b*c", "a-b-c", true),
+        ("a*a", "a", false),
+        ("a", "ab", false),
+    ] {
         assert_eq!(glob(pattern, text), is, "{pattern} {text}");
     }
 }

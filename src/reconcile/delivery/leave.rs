@@ -44,7 +44,12 @@ fn id_of(object: &Value) -> ObjectId {
     let kind = text(&object["kind"]);
     let gvk = Gvk::new(&text(&object["apiVersion"]), &kind);
     let metadata = &object["metadata"];
-    ObjectId { group: gvk.group, kind, namespace: text(&metadata["namespace"]), name: text(&metadata["name"]) }
+    ObjectId {
+        group: gvk.group,
+        kind,
+        namespace: text(&metadata["namespace"]),
+        name: text(&metadata["name"]),
+    }
 }
 
 /// Whether an autoscaler in its namespace scales a workload. Where we may not look there is none for us.

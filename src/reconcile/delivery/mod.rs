@@ -27,7 +27,7 @@ pub mod work;
 use super::daemon::{Daemon, lock};
 use super::fault;
 use super::live::Kept;
-use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Revision};
+use crate::api::delivery::{DriftMode, EntryOrigin, Goal, InventoryEntry, Revision};
 use crate::api::{Delivery, DeliveryStatus, names};
 use crate::cluster::Access;
 use crate::cluster::watch::{Entry, Filter};
@@ -106,6 +106,12 @@ impl<'a> Scope<'a> {
     /// The settings that decide.
     pub fn spec(&self) -> Spec {
         Spec::from(&self.delivery.spec)
+    }
+
+    /// What is done about the drift of an object: as it says itself, else as the Delivery does.
+    pub fn drift_mode(&self, manifest: &Manifest) -> DriftMode {
+        // A bundle cannot be made of objects whose annotation cannot be read.
+        crate::core::bundle::drift_mode(manifest).ok().flatten().unwrap_or(self.spec().drift)
     }
 
     /// How often everything is compared in full.

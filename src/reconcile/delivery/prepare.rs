@@ -248,7 +248,8 @@ impl Planner<'_> {
             value = autoscale::with_replicas(value, replicas);
         }
         let rules = self.rules(goal)?;
-        let changed = |e: &InventoryEntry| live.as_ref().is_some_and(|l| e.uid.is_some() && l.digest != e.digest);
+        let changed =
+            |e: &InventoryEntry| live.as_ref().is_some_and(|l| e.uid.is_some() && l.digest != e.digest);
         let touched = entry.is_some_and(changed);
         let reads = rules.concern(&value) || rightful::concerns(&value, touched);
         let mut left: Option<Left> = None;
