@@ -55,6 +55,7 @@ mod source_reverts_are_pushed_once;
 mod source_trees_without_checkout;
 mod the_api_server_is_away;
 mod the_daemon_dies_at_every_step;
+mod the_daemon_dies_in_hooks_reverts_and_repairs;
 mod the_model_answers_as_the_server_does;
 mod the_model_controls_as_the_controllers_do;
 mod the_model_watches_as_the_server_does;
