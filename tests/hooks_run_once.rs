@@ -7,7 +7,7 @@ use windlass::api::condition::kind;
 use windlass::api::delivery::Phase;
 use windlass::api::names;
 
-fn hook(name: &str, points: &str, policy: &str, tag: &str) -> String {
+pub fn hook(name: &str, points: &str, policy: &str, tag: &str) -> String {
     let policy = match policy {
         "" => String::new(),
         policy => format!(", windlass.dev/hook-delete-policy: \"{policy}\""),
@@ -24,7 +24,7 @@ fn version(object: &Value) -> u64 {
 }
 
 /// The Jobs of a hook: name, point, and whether it is complete.
-async fn jobs(world: &World) -> Vec<(String, String, bool)> {
+pub async fn jobs(world: &World) -> Vec<(String, String, bool)> {
     let list = world.space.send("GET", &world.space.path("batch/v1", "jobs"), &Value::Null).await;
     let mut found: Vec<(String, String, bool)> = list["items"]
         .as_array()
@@ -51,7 +51,7 @@ async fn one_left(world: &World) -> Vec<(String, String, bool)> {
     .await
 }
 
-fn created(world: &World, audit: &crate::support::cluster::Audit) -> usize {
+pub fn created(world: &World, audit: &crate::support::cluster::Audit) -> usize {
     world.writes(audit).iter().filter(|r| r.resource == "jobs" && r.verb == "patch" && r.code == 201).count()
 }
 

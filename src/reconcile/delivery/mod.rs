@@ -327,11 +327,12 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
         }
         if let Some(status) = written {
             tracing::debug!(phase = ?status.phase, "status");
-            let place = place_of(&status);
-            fault::place(|| format!("before status {place}"));
+            let recorded = status.clone();
+            let at = |side: &str| fault::places(|| places_of(side, &before, &recorded));
+            at("before");
             match finish::write_status(&daemon, &delivery, status, &mut memory).await {
                 Ok(new) => {
-                    fault::place(|| format!("after status {place}"));
+                    at("after");
                     memory.worded_at = Some(now);
                     daemon.count_deployment(&before, &new);
                     log_revision(&daemon, &new, &mut logged);
@@ -396,12 +397,29 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
     Ok(Some(Duration::from_millis(100)))
 }
 
-/// A status by what is under way, or by its phase.
-fn place_of(status: &DeliveryStatus) -> String {
-    match &status.attempt {
+/// A status that is written, by what is under way (or by its phase), and by what it records for the first time.
+fn places_of(side: &str, before: &DeliveryStatus, status: &DeliveryStatus) -> Vec<String> {
+    let mut names = vec![match &status.attempt {
         Some(attempt) => format!("{:?} {:?}", attempt.goal, attempt.step),
         None => format!("{:?}", status.phase),
+    }];
+    for run in &status.hooks {
+        let was = before.hooks.iter().find(|known| known.job == run.job && known.namespace == run.namespace);
+        if was.is_none_or(|was| was.step != run.step) {
+            names.push(format!("hook {} {:?}", run.point, run.step));
+        }
+        if was.is_some_and(|was| was.state != run.state) {
+            names.push(format!("hook {} {:?}", run.point, run.state));
+        }
     }
+    let reverted = |s: &DeliveryStatus| s.held.as_ref().is_some_and(|held| held.revert.is_some());
+    if reverted(status) && !reverted(before) {
+        names.push("reverted".into());
+    }
+    if status.waiting.is_some() && before.waiting.is_none() {
+        names.push("waiting for another".into());
+    }
+    names.into_iter().map(|name| format!("{side} status {name}")).collect()
 }
 
 /// What a status has decided. Where somebody else wrote it, another daemon was at work: what we know of our own work is
