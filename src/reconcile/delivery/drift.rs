@@ -242,18 +242,18 @@ async fn compare(
             .map_err(|e| e.cause.to_string())?,
         None => Left::nothing(desired),
     };
-    let found = left.rest(drift(&left.desired, live.as_ref()));
+    let mut found = left.rest(drift(&left.desired, live.as_ref()));
     let desired = &left.desired;
     let settled = |live: &Value| {
         // What is left to others counts again when the rule goes.
         let ours = !left.changed && live["metadata"]["uid"].as_str() == entry.uid.as_deref();
         Compared::Same(ours.then(|| digest(live, &scope.daemon.secret_key)))
     };
-    if let (true, Some(resource), Some(live)) = (found.is_doubtful(), &resource, &live) {
+    if let (true, Some(resource), Some(live)) = (found.has_doubt(), &resource, &live) {
         let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
         match dry_run(&scope.access, resource, desired, Guard::Uid(uid)).await {
-            Ok(answer) if same(live, &answer.object) => return Ok(settled(live)),
-            Ok(_) => {}
+            Ok(answer) if found.is_doubtful() && same(live, &answer.object) => return Ok(settled(live)),
+            Ok(answer) => found.settle(live, &answer.object),
             Err(e) if e.cause.is_transient() || e.cause == Cause::UidChanged => {
                 return Err(e.cause.to_string());
             }
