@@ -6,6 +6,7 @@
 use super::Access;
 use super::kubeconfig::{Environment, load};
 use super::limit::{Limit, Share};
+use super::multiplex;
 use http::{HeaderName, HeaderValue, Request, Response};
 use kube::client::{Body, ClientBuilder};
 use std::collections::{BTreeMap, HashMap};
@@ -199,10 +200,12 @@ impl Connection {
             let counters = counters.clone();
             tower::layer::layer_fn(move |inner| Watched { inner, counters: counters.clone() })
         };
-        let client = ClientBuilder::try_from(config)
-            .map_err(|source| ConnectError::Client { server: server.clone(), source: Box::new(source) })?
-            .with_layer(&layer)
-            .build();
+        let failed = |source| ConnectError::Client { server: server.clone(), source: Box::new(source) };
+        let watches = multiplex::watches(&config).map_err(failed)?;
+        let routed =
+            tower::layer::layer_fn(move |plain| multiplex::Routed { plain, watches: watches.clone() });
+        let client =
+            ClientBuilder::try_from(config).map_err(failed)?.with_layer(&routed).with_layer(&layer).build();
         Ok(Self::new(client, server, context, namespace, counters, concurrency))
     }
 
@@ -320,12 +323,20 @@ fn class(code: u16) -> &'static str {
     }
 }
 
+fn has(request: &Request<Body>, pair: &str) -> bool {
+    request.uri().query().unwrap_or_default().split('&').any(|p| p == pair)
+}
+
+/// Whether a request is a watch.
+pub(super) fn is_watch(request: &Request<Body>) -> bool {
+    request.method() == http::Method::GET && (has(request, "watch=true") || has(request, "watch=1"))
+}
+
 fn verb(request: &Request<Body>) -> &'static str {
     let query = request.uri().query().unwrap_or_default();
-    let has = |pair: &str| query.split('&').any(|p| p == pair);
     match *request.method() {
-        _ if has("dryRun=All") => "dry-run",
-        http::Method::GET if has("watch=true") || has("watch=1") => "watch",
+        _ if has(request, "dryRun=All") => "dry-run",
+        _ if is_watch(request) => "watch",
         http::Method::GET if query.contains("labelSelector=") || query.contains("limit=") => "list",
         http::Method::GET => "get",
         http::Method::POST => "create",

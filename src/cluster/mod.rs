@@ -16,6 +16,7 @@ mod kubeconfig;
 pub mod lease;
 pub mod limit;
 pub mod logs;
+mod multiplex;
 pub mod named;
 pub mod objects;
 pub mod pods;

@@ -6,6 +6,7 @@ pub mod closest;
 pub mod diff;
 pub mod digest;
 pub mod drift;
+pub mod drift_report;
 pub mod expression;
 pub mod fields;
 pub mod health;

@@ -171,8 +171,12 @@ pub struct Observation {
     pub health: Health,
     /// Since when the objects are seen without a gap, where that is known.
     pub seen_since: Option<Timestamp>,
-    /// How many of these objects differ from what was applied.
+    /// How many objects differ from what was applied, or carry our label and are in no bundle.
     pub drifted: usize,
+    /// How many of them can be written back.
+    pub correctable: usize,
+    /// Why it is not known of all objects whether they differ.
+    pub uncompared: Option<String>,
     /// The inventory after what drifted was written back; shown once.
     pub corrected: Option<Vec<InventoryEntry>>,
     /// What left the inventory a short while ago and stands there with our label.

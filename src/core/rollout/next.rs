@@ -70,7 +70,7 @@ impl Machine<'_> {
             if !preparing {
                 self.proceed();
             }
-        } else if self.seen.drifted > 0
+        } else if self.seen.correctable > 0
             && self.spec.drift == DriftMode::Correct
             && let Some(effective) = &self.state.effective
         {

@@ -18,7 +18,9 @@ pub fn status(
     let phase = phase(spec, state, seen);
     let drift = match state.effective {
         Some(_) if state.attempt.is_none() && spec.drift != crate::api::delivery::DriftMode::Ignore => {
-            Some(i64::try_from(seen.drifted).unwrap_or(i64::MAX))
+            // What could not be compared is not known to be in sync.
+            let known = i64::try_from(seen.drifted).unwrap_or(i64::MAX);
+            Some(known.max(seen.uncompared.as_ref().and(before.drift).unwrap_or(0)))
         }
         Some(_) if spec.drift == crate::api::delivery::DriftMode::Ignore => None,
         Some(_) => before.drift,
@@ -87,7 +89,11 @@ pub fn status(
         ),
         None => say(kind::HELD, "False", "NothingHeld", ""),
     }
+    let comparing = state.attempt.is_none() && state.effective.is_some();
     match drift {
+        Some(_) if comparing && seen.drifted == 0 && seen.uncompared.is_some() => {
+            say(kind::DRIFTED, "Unknown", "NotCompared", seen.uncompared.as_deref().unwrap_or_default());
+        }
         Some(0) => say(kind::DRIFTED, "False", "InSync", ""),
         Some(n) => say(
             kind::DRIFTED,

@@ -223,7 +223,7 @@ impl World {
             }
             Action::OrphanAll => return false,
             Action::Correct(_) => {
-                self.seen.drifted = 0;
+                (self.seen.drifted, self.seen.correctable) = (0, 0);
                 self.seen.corrected = Some(self.state.inventory.clone());
             }
             Action::Prepare(revision, _) => {
@@ -627,7 +627,7 @@ fn drift_is_written_back_as_the_effective_revision_also_while_one_is_held() {
     world.broken.insert("b".into());
     world.push("b", &["web"]);
     world.settle();
-    world.seen.drifted = 1;
+    (world.seen.drifted, world.seen.correctable) = (1, 1);
     let decision = next(&world.spec, &world.state, &world.seen, world.now);
     assert_eq!(decision.actions, [Action::Correct(revision("a"))]);
     world.spec.drift = DriftMode::Report;

@@ -9,6 +9,7 @@ pub mod depends;
 pub mod drift;
 mod except;
 mod finish;
+mod foreign;
 pub mod hooks;
 pub mod inventory;
 mod late;
@@ -279,6 +280,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             if let (Some(effective), None, false) = (&before.effective, &before.attempt, deleting) {
                 let effective = effective.clone();
                 let looked = drift::look(&scope, &mut memory, &effective, &before.inventory).await;
+                let looked = foreign::look(&scope, &mut memory, &before).await && looked;
                 let told = drift::report(&scope, &mut memory, &effective).await;
                 wake = if looked && told { memory.drift.looks_again() } else { Some(now + DRIFT_RETRY) };
             }

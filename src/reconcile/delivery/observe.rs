@@ -49,6 +49,8 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         health,
         seen_since: memory.seen_since,
         drifted: memory.drift.count(),
+        correctable: memory.drift.correctable(),
+        uncompared: memory.drift.uncompared(),
         corrected: memory.drift.corrected.clone(),
         late: super::late::seen(scope, memory, status),
         disturbed: disturbed(scope, memory, status),
