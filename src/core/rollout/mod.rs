@@ -188,6 +188,9 @@ pub struct Observation {
     /// Why objects that are not healthy are not the revision's fault: their nodes are lost, they were evicted, or somebody
     /// changed them. Only told when that explains all of them.
     pub disturbed: Option<Problem>,
+    /// Pods of a workload that is not healthy are not seen yet, and with them what may explain it: a daemon that was just
+    /// started sees workloads first.
+    pub pods_unseen: bool,
     /// What the rollback under way cannot undo, as far as its plan shows.
     pub except: Vec<Exception>,
     /// What became of reverting the held commit; shown once.

@@ -55,6 +55,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         corrected: memory.drift.corrected.clone(),
         late: super::late::seen(scope, memory, status),
         disturbed: disturbed(scope, memory, status),
+        pods_unseen: pods_unseen(scope, memory, status),
         except: super::except::observed(scope, memory, status),
         reverted,
         in_the_way: memory.pods.in_the_way().to_vec(),
@@ -62,6 +63,17 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         release: annotations.get(names::RELEASE_REQUEST).cloned(),
         rollback: annotations.get(names::ROLLBACK_REQUEST).cloned(),
     }
+}
+
+/// Whether a workload that is not healthy while it is watched on has pods that are not seen yet.
+fn pods_unseen(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> bool {
+    status.bake.is_some()
+        && status.attempt.is_none()
+        && status.inventory.iter().any(|entry| {
+            !entry.stale
+                && memory.pods.is_unseen(&entry.id())
+                && !matches!(health_of(scope, entry, None, &memory.pods), Health::Healthy)
+        })
 }
 
 /// What else than the revision explains that objects are not healthy, while it is watched on: if it explains each workload
