@@ -169,6 +169,8 @@ pub struct Observation {
     pub pruned: Option<Pruned>,
     /// The health of the objects in the inventory that are not stale.
     pub health: Health,
+    /// Since when this life of the daemon has been in contact with the API server without a gap; `None` while it is not.
+    pub in_contact_since: Option<Timestamp>,
     /// Since when the objects are seen without a gap, where that is known.
     pub seen_since: Option<Timestamp>,
     /// How many objects differ from what was applied, or carry our label and are in no bundle.

@@ -47,6 +47,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         applied: memory.work.as_ref().and_then(applied),
         pruned: memory.pruned.clone(),
         health,
+        in_contact_since: memory.in_contact_since,
         seen_since: memory.seen_since,
         drifted: memory.drift.count(),
         correctable: memory.drift.correctable(),
