@@ -147,9 +147,10 @@ pub async fn look(
             .is_some_and(|l| entry.uid.as_deref() == Some(&*l.uid) && *l.kept.digest == *entry.digest);
         if !in_sync {
             let uid = live.map_or_else(String::new, |l| l.uid.into());
-            // What the spec leaves to others, or asks for at all, may be another now.
+            // What is left to others, by the spec or by an autoscaler of the same revision, may be another now.
             let generation = scope.delivery.metadata.generation.unwrap_or_default();
-            differ.insert(id, (format!("{uid}/{digest}/{}/{generation}", entry.applied), entry));
+            let mark = format!("{uid}/{digest}/{}/{generation}/{}", entry.applied, effective.inputs);
+            differ.insert(id, (mark, entry));
         }
     }
     memory.drift.complete = complete;
