@@ -11,6 +11,7 @@ pub mod expression;
 pub mod fields;
 pub mod health;
 pub mod hook;
+pub mod hook_outlook;
 pub mod lost;
 pub mod manifest;
 pub mod plan;

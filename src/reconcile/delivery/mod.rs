@@ -13,7 +13,7 @@ mod foreign;
 pub mod hooks;
 pub mod inventory;
 mod late;
-mod observe;
+pub mod observe;
 mod pods;
 pub mod prepare;
 pub mod prune;

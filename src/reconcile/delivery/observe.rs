@@ -3,7 +3,7 @@
 use super::pods::Pods;
 use super::work::{Memory, Settings, TargetKey, Work};
 use super::{Scope, settings};
-use crate::api::delivery::{DeliveryStatus, InventoryEntry, Problem, Revision};
+use crate::api::delivery::{DeliveryStatus, DeliveryTemplate, InventoryEntry, Problem, Revision};
 use crate::api::names;
 use crate::core::digest;
 use crate::core::health::{Status, is_unobserved};
@@ -224,6 +224,16 @@ pub fn looks_again(memory: &Memory) -> Option<Timestamp> {
     work.written.keys().any(|id| !work.shown.contains(id)).then(|| *at + LAG)
 }
 
+/// What tells two revisions apart besides their settings: the trees that a directory is rendered from, and how.
+pub fn inputs_digest(template: &DeliveryTemplate, trees: &[(String, String)]) -> String {
+    digest::of_value(&json!({
+        "trees": trees,
+        "targetNamespace": template.target_namespace,
+        "render": template.render,
+        "substitute": template.substitute.is_some(),
+    }))
+}
+
 async fn revision(
     scope: &Scope<'_>,
     fetched: &Fetched,
@@ -240,18 +250,11 @@ async fn revision(
         .await
         .map_err(|e| failed("Internal", e.to_string()))?
         .map_err(|e| failed(super::bundle::reason(&e), e.to_string()))?;
-    let template = &scope.delivery.spec.template;
-    let inputs = json!({
-        "trees": inputs,
-        "targetNamespace": template.target_namespace,
-        "render": template.render,
-        "substitute": template.substitute.is_some(),
-    });
     Ok(Revision {
         branch: fetched.branch.clone(),
         commit: fetched.commit.id.as_str().to_owned(),
         path,
-        inputs: digest::of_value(&inputs),
+        inputs: inputs_digest(&scope.delivery.spec.template, &inputs),
         settings: settings.digest.clone(),
         author: fetched.commit.author_name.clone(),
         subject: fetched.commit.subject.clone(),
