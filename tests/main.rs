@@ -62,4 +62,5 @@ mod the_model_answers_as_the_server_does;
 mod the_model_controls_as_the_controllers_do;
 mod the_model_watches_as_the_server_does;
 mod watches_share_connections;
+mod what_is_left_to_others_stays;
 mod yaml_reads_as_kubectl;
