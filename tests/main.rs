@@ -5,6 +5,7 @@ mod model;
 mod support;
 
 mod a_bad_commit_is_rolled_back_and_held;
+mod a_correction_sends_only_what_drifted;
 mod a_crash_anywhere_loses_nothing;
 mod a_deleted_delivery_takes_its_objects_along;
 mod a_failed_commit_is_reverted_in_git;
@@ -48,6 +49,7 @@ mod ownership;
 mod real_faults_end_where_promised;
 mod real_manifests_render;
 mod requests_are_counted;
+mod rightful_owners_keep_their_fields;
 mod roles_are_granted_within_bounds;
 mod source_cache_survives;
 mod source_local_commits_are_seen_at_once;

@@ -253,13 +253,12 @@ impl Left {
             fields.retain(|f| {
                 !self.covers(&f.path) && !(f.kind == ChangeKind::Ownership && self.touches(&f.path))
             });
-            let admitted = |f: &DriftedField| {
-                f.manager.as_deref() == Some(FIELD_MANAGER) && f.operation == Some(Operation::Update)
-            };
-            if fields.iter().all(|f| admitted(f) || f.certainty == Certainty::Doubtful) {
-                fields.iter_mut().for_each(|f| f.certainty = Certainty::Doubtful);
-            } else {
-                fields.retain(|f| !admitted(f));
+            for field in &mut fields {
+                if field.manager.as_deref() == Some(FIELD_MANAGER)
+                    && field.operation == Some(Operation::Update)
+                {
+                    field.certainty = Certainty::Doubtful;
+                }
             }
             fields
         };

@@ -12,6 +12,7 @@ pub mod expression;
 pub mod fields;
 pub mod health;
 pub mod hook;
+pub mod hook_outlook;
 pub mod ignore;
 pub mod lost;
 pub mod manifest;

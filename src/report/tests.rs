@@ -240,6 +240,7 @@ fn a_difference_reads_as_lines_and_holds_no_secret() {
         ObjectDiff::new("Secret shop/old", "", Act::Delete, &secret("aHVudGVyMg=="), &Value::Null),
     ];
     let report = DiffReport {
+        hooks: Vec::new(),
         delivery: Some("windlass-system/shop".into()),
         objects: objects.into_iter().flatten().collect(),
         unchanged: 4,

@@ -93,7 +93,7 @@ impl World {
                 drift: DriftMode::Correct,
             },
             state: State::default(),
-            seen: Observation::default(),
+            seen: Observation { in_contact_since: Some(Timestamp::MIN), ..Observation::default() },
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
             cluster: BTreeMap::new(),
             bundles: BTreeMap::new(),

@@ -171,9 +171,10 @@ pub async fn look(
             .is_some_and(|l| entry.uid.as_deref() == Some(&*l.uid) && *l.kept.digest == *entry.digest);
         if !in_sync {
             let uid = live.map_or_else(String::new, |l| l.uid.into());
-            // What the spec leaves to others, or asks for at all, may be another now.
+            // What is left to others, by the spec or by an autoscaler of the same revision, may be another now.
             let generation = scope.delivery.metadata.generation.unwrap_or_default();
-            differ.insert(id, (format!("{uid}/{digest}/{}/{generation}", entry.applied), entry));
+            let mark = format!("{uid}/{digest}/{}/{generation}/{}", entry.applied, effective.inputs);
+            differ.insert(id, (mark, entry));
         }
     }
     memory.drift.complete = complete;
@@ -297,18 +298,18 @@ async fn compare(
             .map_err(|e| e.cause.to_string())?,
         None => Left::nothing(desired),
     };
-    let found = left.rest(drift(&left.desired, live.as_ref()));
+    let mut found = left.rest(drift(&left.desired, live.as_ref()));
     let desired = &left.desired;
     let settled = |live: &Value| {
         // What is left to others counts again when the rule goes.
         let ours = !left.changed && live["metadata"]["uid"].as_str() == entry.uid.as_deref();
         Compared::Same(ours.then(|| digest(live, &scope.daemon.secret_key)))
     };
-    if let (true, Some(resource), Some(live)) = (found.is_doubtful(), &resource, &live) {
+    if let (true, Some(resource), Some(live)) = (found.has_doubt(), &resource, &live) {
         let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
         match dry_run(&scope.access, resource, desired, Guard::Uid(uid)).await {
-            Ok(answer) if same(live, &answer.object) => return Ok(settled(live)),
-            Ok(_) => {}
+            Ok(answer) if found.is_doubtful() && same(live, &answer.object) => return Ok(settled(live)),
+            Ok(answer) => found.settle(live, &answer.object),
             Err(e) if e.cause.is_transient() || e.cause == Cause::UidChanged => {
                 return Err(e.cause.to_string());
             }

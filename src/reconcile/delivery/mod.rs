@@ -14,7 +14,7 @@ pub mod hooks;
 pub mod inventory;
 mod late;
 pub mod leave;
-mod observe;
+pub mod observe;
 mod pods;
 pub mod prepare;
 pub mod prune;

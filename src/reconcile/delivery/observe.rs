@@ -3,7 +3,7 @@
 use super::pods::Pods;
 use super::work::{Memory, Settings, TargetKey, Work};
 use super::{Scope, settings};
-use crate::api::delivery::{DeliveryStatus, InventoryEntry, Problem, Revision};
+use crate::api::delivery::{DeliveryStatus, DeliveryTemplate, InventoryEntry, Problem, Revision};
 use crate::api::names;
 use crate::core::digest;
 use crate::core::health::{Status, is_unobserved};
@@ -47,6 +47,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         applied: memory.work.as_ref().and_then(applied),
         pruned: memory.pruned.clone(),
         health,
+        in_contact_since: memory.in_contact_since,
         seen_since: memory.seen_since,
         drifted: memory.drift.count(),
         correctable: memory.drift.correctable(),
@@ -55,6 +56,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         corrected: memory.drift.corrected.clone(),
         late: super::late::seen(scope, memory, status),
         disturbed: disturbed(scope, memory, status),
+        pods_unseen: pods_unseen(scope, memory, status),
         except: super::except::observed(scope, memory, status),
         reverted,
         in_the_way: memory.pods.in_the_way().to_vec(),
@@ -62,6 +64,17 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         release: annotations.get(names::RELEASE_REQUEST).cloned(),
         rollback: annotations.get(names::ROLLBACK_REQUEST).cloned(),
     }
+}
+
+/// Whether a workload that is not healthy while it is watched on has pods that are not seen yet.
+fn pods_unseen(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> bool {
+    status.bake.is_some()
+        && status.attempt.is_none()
+        && status.inventory.iter().any(|entry| {
+            !entry.stale
+                && memory.pods.is_unseen(&entry.id())
+                && !matches!(health_of(scope, entry, None, &memory.pods), Health::Healthy)
+        })
 }
 
 /// What else than the revision explains that objects are not healthy, while it is watched on: if it explains each workload
@@ -216,6 +229,16 @@ pub fn looks_again(memory: &Memory) -> Option<Timestamp> {
     work.written.keys().any(|id| !work.shown.contains(id)).then(|| *at + LAG)
 }
 
+/// What tells two revisions apart besides their settings: the trees that a directory is rendered from, and how.
+pub fn inputs_digest(template: &DeliveryTemplate, trees: &[(String, String)]) -> String {
+    digest::of_value(&json!({
+        "trees": trees,
+        "targetNamespace": template.target_namespace,
+        "render": template.render,
+        "substitute": template.substitute.is_some(),
+    }))
+}
+
 async fn revision(
     scope: &Scope<'_>,
     fetched: &Fetched,
@@ -232,18 +255,11 @@ async fn revision(
         .await
         .map_err(|e| failed("Internal", e.to_string()))?
         .map_err(|e| failed(super::bundle::reason(&e), e.to_string()))?;
-    let template = &scope.delivery.spec.template;
-    let inputs = json!({
-        "trees": inputs,
-        "targetNamespace": template.target_namespace,
-        "render": template.render,
-        "substitute": template.substitute.is_some(),
-    });
     Ok(Revision {
         branch: fetched.branch.clone(),
         commit: fetched.commit.id.as_str().to_owned(),
         path,
-        inputs: digest::of_value(&inputs),
+        inputs: inputs_digest(&scope.delivery.spec.template, &inputs),
         settings: settings.digest.clone(),
         author: fetched.commit.author_name.clone(),
         subject: fetched.commit.subject.clone(),

@@ -248,9 +248,9 @@ impl Planner<'_> {
             value = autoscale::with_replicas(value, replicas);
         }
         let rules = self.rules(goal)?;
-        let changed =
-            |e: &InventoryEntry| live.as_ref().is_some_and(|l| e.uid.is_some() && l.digest != e.digest);
-        let touched = entry.is_some_and(changed);
+        // One that the watch does not show is missing, or has lost our label and perhaps more.
+        let as_left = |e: &InventoryEntry| live.as_ref().is_some_and(|l| l.digest == e.digest);
+        let touched = entry.is_some_and(|e| e.uid.is_some() && !as_left(e));
         let reads = rules.concern(&value) || rightful::concerns(&value, touched);
         let mut left: Option<Left> = None;
         if reads {
