@@ -3,6 +3,7 @@
 pub mod autoscale;
 pub mod bundle;
 pub mod closest;
+pub mod contest;
 pub mod diff;
 pub mod digest;
 pub mod drift;
