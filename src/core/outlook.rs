@@ -88,7 +88,7 @@ pub fn delivery(
         out.push(format!("begins when {} is ready", waits_for.join(", ")));
     }
     let limit = spec.timeout.unsigned_abs();
-    let limit = if limit.as_secs() % 60 == 0 {
+    let limit = if limit.as_secs().is_multiple_of(60) {
         format!("{}m", limit.as_secs() / 60)
     } else {
         format!("{}s", limit.as_secs())
@@ -117,6 +117,7 @@ pub fn delivery(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use serde_json::json;
@@ -159,5 +160,48 @@ mod tests {
         for (before, after, expected) in table {
             assert_eq!(pods(&before, &after).as_deref(), expected, "{before} {after}");
         }
+    }
+
+    #[test]
+    fn what_becomes_of_a_revision_is_told_in_words() {
+        use crate::api::delivery::{DeliverySpec, Held, Problem, Revision};
+        let spec: DeliverySpec =
+            serde_json::from_value(json!({"source": {"repository": "r", "path": "shop"}})).unwrap();
+        let mut spec = Spec::from(&spec);
+        let revision = |inputs: &str| Revision {
+            branch: "main".into(),
+            commit: inputs.repeat(40),
+            inputs: inputs.into(),
+            ..Revision::default()
+        };
+        let first = delivery("shop", &spec, false, &[], None, "b", 0);
+        assert_eq!(
+            first,
+            ["has 5m to become healthy; otherwise it is left in place: it is the first revision"]
+        );
+        let mut status = DeliveryStatus { effective: Some(revision("a")), ..DeliveryStatus::default() };
+        let told = |spec: &Spec, status: &DeliveryStatus| {
+            delivery("shop", spec, true, &["Delivery base".into()], Some(status), "b", 2).join("\n")
+        };
+        let text = told(&spec, &status);
+        for part in [
+            "begins when Delivery base is ready",
+            "is brought back and this one is held",
+            "2 objects are removed",
+            "bake",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("released") && !text.contains("suspended"), "{text}");
+        let problem = Problem {
+            reason: "Broken".into(),
+            object: "Deployment shop/web".into(),
+            message: "crashes".into(),
+        };
+        status.held = Some(Held { revision: revision("b"), problem, since: String::new(), revert: None });
+        spec.suspend = true;
+        let text = told(&spec, &status);
+        assert!(text.contains("`windlass release shop`") && text.contains("crashes"), "{text}");
+        assert!(text.contains("`windlass resume shop`"), "{text}");
     }
 }
