@@ -31,6 +31,7 @@ mod cluster_shared;
 mod cluster_watch;
 mod drift_is_seen_named_and_mended;
 mod drift_is_what_a_dry_run_would_change;
+mod drift_reads_as_asked;
 mod every_state_of_drift_is_told;
 mod hooks_run_once;
 mod image_root_runs_without_root;

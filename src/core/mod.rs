@@ -25,3 +25,4 @@ pub mod rollout;
 pub mod selector;
 pub mod strategy;
 pub mod tree;
+pub mod wanted;

@@ -308,7 +308,9 @@ async fn compare(
     if let (true, Some(resource), Some(live)) = (found.has_doubt(), &resource, &live) {
         let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
         match dry_run(&scope.access, resource, desired, Guard::Uid(uid)).await {
-            Ok(answer) if found.is_doubtful() && same(live, &answer.object) => return Ok(settled(live)),
+            Ok(answer) if found.is_doubtful() && drift::is_unchanged(desired, live, &answer.object) => {
+                return Ok(settled(live));
+            }
             Ok(answer) => found.settle(live, &answer.object),
             Err(e) if e.cause.is_transient() || e.cause == Cause::UidChanged => {
                 return Err(e.cause.to_string());
@@ -362,20 +364,6 @@ pub fn told(
         fields: fields.collect(),
         fields_left_out: i64::try_from(left_out).unwrap_or(i64::MAX),
     }
-}
-
-/// Whether an apply would change anything that matters.
-fn same(live: &Value, after: &Value) -> bool {
-    let bare = |object: &Value| {
-        let mut object = object.clone();
-        if let Some(metadata) = object["metadata"].as_object_mut() {
-            for field in ["managedFields", "resourceVersion", "generation"] {
-                metadata.remove(field);
-            }
-        }
-        object
-    };
-    bare(live) == bare(after)
 }
 
 fn shown(value: &Value, redact: &(dyn Fn(&str) -> String + Sync)) -> String {
