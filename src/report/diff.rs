@@ -231,7 +231,7 @@ pub fn object_lines(before: &Value, after: &Value) -> String {
     let (mut before, mut after) = (before.clone(), after.clone());
     hide_secrets(&mut before, &mut after);
     let mut out = String::new();
-    lines_of(&yaml(&shown(before)), &yaml(&shown(after)), &mut out);
+    lines_of(&yaml(&shown(before)), &yaml(&shown(after)), true, &mut out);
     out
 }
 
