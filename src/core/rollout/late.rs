@@ -75,8 +75,12 @@ impl RemovedEntry {
         if !ours {
             return None;
         }
-        // The very one that was let go got our label back; any other one was made by the late request.
-        let same = self.uid.is_some() && self.uid.as_deref() == object["metadata"]["uid"].as_str();
+        // The very one that was let go got our label back; any other one was made by the late request. What was about to be
+        // adopted and was never written stands there still, for all that is known.
+        let same = match &self.uid {
+            Some(uid) => object["metadata"]["uid"] == uid.as_str(),
+            None => self.origin == crate::api::delivery::EntryOrigin::Adopted,
+        };
         let origin = match same {
             true => crate::api::delivery::EntryOrigin::Adopted,
             false => crate::api::delivery::EntryOrigin::Created,
@@ -94,10 +98,31 @@ impl RemovedEntry {
             prune: self.prune.clone(),
             stale: true,
             kept: false,
+            unfinished: false,
             replicas: None,
             wave: 0,
         };
         Some(plan::removal(&entry, true))
+    }
+}
+
+/// What was adopted, let go a short while ago, and stands there with our label once more (another daemon is at work, or a
+/// late request put it there) is adopted again: it was not made by us. `made` tells of an object whether it is about to be.
+pub fn adopted_again(
+    inventory: &mut [InventoryEntry],
+    before: &[InventoryEntry],
+    removed: &[RemovedEntry],
+    made: impl Fn(&ObjectId) -> bool,
+) {
+    use crate::api::delivery::EntryOrigin::Adopted;
+    for was in removed.iter().filter(|r| r.origin == Adopted) {
+        let id = was.id();
+        if made(&id) || before.iter().any(|e| e.is(&id)) {
+            continue;
+        }
+        if let Some(entry) = inventory.iter_mut().find(|e| e.is(&id)) {
+            entry.origin = Adopted;
+        }
     }
 }
 
