@@ -254,8 +254,28 @@ mod tests {
         assert_eq!(kept.removal(&ours, "mine"), Some(Removal::Release));
         let claim = RemovedEntry { kind: "PersistentVolumeClaim".into(), ..removed.clone() };
         assert_eq!(claim.removal(&ours, "mine"), Some(Removal::Release), "data is never deleted for this");
+        // What was about to be adopted and was never written may be the very one that stands there.
+        let never = RemovedEntry { uid: None, origin: EntryOrigin::Adopted, ..removed.clone() };
+        assert_eq!(never.removal(&ours, "mine"), Some(Removal::Release));
+        let never = RemovedEntry { origin: EntryOrigin::Created, ..never };
+        assert_eq!(never.removal(&ours, "mine"), Some(Removal::Delete));
         // A watch that has not shown our delete yet shows the old one.
         assert!(!removed.may_be("old") && removed.may_be("new"));
         assert!(RemovedEntry { origin: EntryOrigin::Adopted, ..removed }.may_be("old"));
+    }
+
+    #[test]
+    fn what_was_adopted_and_let_go_is_not_made_when_it_is_taken_again() {
+        let adopted = InventoryEntry { origin: EntryOrigin::Adopted, ..entry("theirs") };
+        let removed = [RemovedEntry::of(&adopted, now()), RemovedEntry::of(&entry("ours"), now())];
+        let origins = |before: &[InventoryEntry], made: bool| {
+            let mut inventory = vec![entry("theirs"), entry("ours")];
+            adopted_again(&mut inventory, before, &removed, |_| made);
+            inventory.iter().map(|e| e.origin).collect::<Vec<_>>()
+        };
+        use EntryOrigin::{Adopted, Created};
+        assert_eq!(origins(&[], false), [Adopted, Created]);
+        assert_eq!(origins(&[], true), [Created, Created], "it is gone and made anew");
+        assert_eq!(origins(&[entry("theirs")], false), [Created, Created], "the inventory knows better");
     }
 }
