@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use windlass::api::Delivery;
 use windlass::api::condition::kind;
 use windlass::api::delivery::{Outcome, Phase, Revert};
+use windlass::api::names;
 
 fn revert(delivery: &Delivery) -> Option<Revert> {
     delivery.status.as_ref()?.held.as_ref()?.revert.clone()
@@ -21,14 +22,14 @@ fn template() -> Value {
 }
 
 /// A bare repository that takes pushes, with what was committed so far.
-fn served(world: &World) -> PathBuf {
+pub fn served(world: &World) -> PathBuf {
     let bare = world.repo.bare_copy("served.git");
     git(&bare, &["config", "http.receivepack", "true"]);
     git(&bare, &["config", "http.uploadpack", "true"]);
     bare
 }
 
-fn push(world: &World, bare: &Path) {
+pub fn push(world: &World, bare: &Path) {
     world.repo.git(&["push", "--quiet", &bare.to_string_lossy(), "HEAD:refs/heads/main"]);
 }
 
@@ -42,7 +43,7 @@ fn protect(bare: &Path) {
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-fn subjects(bare: &Path, branch: &str) -> Vec<String> {
+pub fn subjects(bare: &Path, branch: &str) -> Vec<String> {
     git(bare, &["log", "--format=%s", branch]).lines().map(str::to_owned).collect()
 }
 
@@ -57,7 +58,8 @@ async fn over_https_the_branch_gets_it_and_the_delivery_is_ready_without_a_rollo
     let server = GitServer::start(world.repo.root(), Access::Basic("bot", "s3cret+horse"));
     let login = json!({"username": "bot", "password": "s3cret+horse", "ca.crt": server.ca()});
     world.texts("Secret", "login", login).await;
-    world.remote("config", &server.url("served.git"), Some("login"), json!({"interval": "1s"})).await;
+    // What is pushed here is looked for when that is asked; the revert is found by itself.
+    world.remote("config", &server.url("served.git"), Some("login"), json!({"interval": "1h"})).await;
     world.delivery("config", "shop", template()).await;
     world.wait_for("shop", Phase::Ready, &good).await;
 
@@ -65,6 +67,8 @@ async fn over_https_the_branch_gets_it_and_the_delivery_is_ready_without_a_rollo
     let bad = world.commit("Breaks the shop", &[("shop/web.yaml", &deployment("web", "missing", 1))]);
     let last = world.commit("Elsewhere", &[("other/map.yaml", &config_map("other", "2"))]);
     push(&world, &bare);
+    let now = json!({"metadata": {"annotations": {names::RECONCILE_REQUEST: "pushed"}}});
+    world.patch("windlass.dev/v1alpha1", "repositories", "config", now).await;
     let taken_back = |d: &Delivery| {
         d.status
             .as_ref()
@@ -95,7 +99,7 @@ async fn over_https_the_branch_gets_it_and_the_delivery_is_ready_without_a_rollo
 
     // Neither a restart nor a look makes a second one.
     world.restart().await;
-    world.annotate("shop", windlass::api::names::RECONCILE_REQUEST, "again").await;
+    world.annotate("shop", names::RECONCILE_REQUEST, "again").await;
     world
         .wait("shop", "was looked at", |d| {
             d.status.as_ref().is_some_and(|s| s.handled_request.as_deref() == Some("again"))

@@ -1,5 +1,6 @@
 //! Repositories on servers: whatever becomes of the remote, what runs goes on, and the next commit is deployed.
 
+use crate::hooks_run_once::hook;
 use crate::support::cluster::wait_until;
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
 use crate::support::git::Repo;
@@ -254,7 +255,11 @@ async fn run_with_a_token_shows_asks_and_delivers() {
     let world = World::stopped("desk").await;
     let space = world.space.name.clone();
     let file = format!("{space}/settings.yaml");
-    let commit = world.commit("First", &[(&file, &config_map("settings", "blue")), ("docs/a.txt", "a")]);
+    let migrate = (format!("{space}/migrate.yaml"), hook("migrate", "before-apply", "", "ok"));
+    let commit = world.commit(
+        "First",
+        &[(&file, &config_map("settings", "blue")), (&migrate.0, &migrate.1), ("docs/a.txt", "a")],
+    );
     let server = GitServer::start(world.repo.root(), Access::Basic("git", "t0ken+horse"));
     let authority = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(authority.path(), server.ca()).unwrap();
@@ -275,8 +280,11 @@ async fn run_with_a_token_shows_asks_and_delivers() {
 
     let (code, text) = run([here.clone(), vec!["--dry-run".into()]].concat());
     assert!(text.contains(&format!("ConfigMap {space}/settings")), "{text}");
+    let told = format!("hook   Job {space}/migrate (before-apply) would run before anything is applied");
+    assert!(text.contains(&told), "{text}");
     assert_eq!(code, 1, "{text}");
     assert!(world.names("v1", "configmaps").await.is_empty(), "a dry-run writes nothing");
+    assert!(world.names("batch/v1", "jobs").await.is_empty(), "and runs nothing");
 
     let (code, text) = run(here.clone());
     assert_eq!(code, 2, "{text}");
@@ -294,6 +302,7 @@ async fn run_with_a_token_shows_asks_and_delivers() {
     let dry = || run([here.clone(), vec!["--dry-run".into()]].concat());
     let (code, text) = dry();
     assert!(text.contains(&format!("keep   ConfigMap {space}/settings")), "{text}");
+    assert!(text.contains(&format!("Job {space}/migrate (before-apply) ran for this revision")), "{text}");
     assert_eq!(code, 0, "{text}");
     let (_, text) = run(with(&["--path", "docs", "--dry-run"]));
     assert!(text.contains(&format!("{space} is not delivered any more")), "{text}");

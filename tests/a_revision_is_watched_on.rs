@@ -1,6 +1,6 @@
 //! A revision that loses its health within `rollback.bake` is taken back; one whose node was lost is not.
 
-use crate::support::cluster::{try_send, wait_until};
+use crate::support::cluster::{Cluster, try_send, wait_until};
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -133,4 +133,72 @@ async fn a_lost_node_and_an_eviction_are_no_reason() {
     assert_eq!((status.phase, status.effective.unwrap().commit), (Phase::Ready, second));
     assert!(status.held.is_none());
     assert!(status.history.iter().all(|h| h.outcome == Outcome::Deployed), "{:?}", status.history);
+}
+
+/// Whether the controllers have given the only node up.
+async fn wait_node(world: &World, ready: &str) {
+    wait_until(&format!("the node's Ready is {ready}"), LIMIT, || async {
+        let nodes = world.space.send("GET", "/api/v1/nodes", &Value::Null).await;
+        let conditions = nodes["items"][0]["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let found = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == ready);
+        if found { Ok(()) } else { Err(format!("{conditions:?}")) }
+    })
+    .await;
+}
+
+/// A daemon that was just started sees workloads before it sees their pods.
+#[tokio::test]
+async fn a_node_that_is_not_ready_is_no_reason_for_a_daemon_that_was_just_started_either() {
+    let cluster = Cluster::own();
+    let mut world = World::stopped_in(cluster, "notready").await;
+    world.start();
+    let first = world.commit("First", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
+    world.deliver("shop", json!({"timeout": "30s", "rollback": {"bake": "10m"}})).await;
+    world.wait_for("shop", Phase::Ready, &first).await;
+    let second = world.commit("Second", &[("shop/web.yaml", &deployment("web", "two", 1))]);
+    let delivery = world.wait_for("shop", Phase::Ready, &second).await;
+    assert!(bake(&delivery).is_some());
+
+    let player = cluster.kill_pod_player();
+    let controllers = cluster.be_impatient_with_nodes();
+    wait_node(&world, "Unknown").await;
+    let disrupted = |d: &Delivery| {
+        bake(d).is_some_and(|b| b.lost_at.is_none() && b.problem.is_some_and(|p| p.reason == "Disrupted"))
+    };
+    let delivery = world.wait("shop", "says that its node is lost", disrupted).await;
+    let said = bake(&delivery).unwrap().problem.unwrap().message;
+    assert!(said.contains("does not answer"), "{said}");
+
+    // The workload itself says that it is broken beyond doubt, as one does that was under way when its node went.
+    let web = world.get("apps/v1", "deployments", "web").await;
+    let conditions = web["status"]["conditions"].as_array().unwrap();
+    let at = conditions.iter().position(|c| c["type"] == "Progressing").unwrap();
+    let exceeded = json!([
+        {"op": "replace", "path": format!("/status/conditions/{at}/status"), "value": "False"},
+        {"op": "replace", "path": format!("/status/conditions/{at}/reason"), "value": "ProgressDeadlineExceeded"},
+    ]);
+    world.patch("apps/v1", "deployments", "web/status", exceeded).await;
+    for request in ["one", "two", "three"] {
+        world.restart().await;
+        world.annotate("shop", windlass::api::names::RECONCILE_REQUEST, request).await;
+        let delivery = world
+            .wait("shop", "looked at by the next one", |d| {
+                d.status.as_ref().is_some_and(|s| s.handled_request.as_deref() == Some(request))
+            })
+            .await;
+        assert!(disrupted(&delivery), "{:#?}", delivery.status);
+    }
+
+    // The node is back, and its pod is replaced as an eviction would.
+    let _player = player.start();
+    wait_node(&world, "True").await;
+    let pods = world.names("v1", "pods").await;
+    world.delete("v1", "pods", &pods[0]).await;
+    let well = |d: &Delivery| bake(d).is_some_and(|b| b.problem.is_none());
+    let status = world.wait("shop", "is well again", well).await.status.unwrap();
+    assert_eq!((status.phase, status.effective.unwrap().commit), (Phase::Ready, second));
+    assert!(status.history.iter().all(|h| h.outcome == Outcome::Deployed), "{:?}", status.history);
+    drop(controllers);
+    drop(world);
+    cluster.stop();
 }

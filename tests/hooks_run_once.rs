@@ -1,5 +1,6 @@
 //! A hook runs once for a revision, at its point, whatever dies meanwhile; its failure is that of the revision.
 
+use crate::support::cli::windlass;
 use crate::support::cluster::wait_until;
 use crate::support::daemon::{LIMIT, World, condition, config_map};
 use serde_json::{Value, json};
@@ -7,7 +8,7 @@ use windlass::api::condition::kind;
 use windlass::api::delivery::Phase;
 use windlass::api::names;
 
-fn hook(name: &str, points: &str, policy: &str, tag: &str) -> String {
+pub fn hook(name: &str, points: &str, policy: &str, tag: &str) -> String {
     let policy = match policy {
         "" => String::new(),
         policy => format!(", windlass.dev/hook-delete-policy: \"{policy}\""),
@@ -24,7 +25,7 @@ fn version(object: &Value) -> u64 {
 }
 
 /// The Jobs of a hook: name, point, and whether it is complete.
-async fn jobs(world: &World) -> Vec<(String, String, bool)> {
+pub async fn jobs(world: &World) -> Vec<(String, String, bool)> {
     let list = world.space.send("GET", &world.space.path("batch/v1", "jobs"), &Value::Null).await;
     let mut found: Vec<(String, String, bool)> = list["items"]
         .as_array()
@@ -51,7 +52,7 @@ async fn one_left(world: &World) -> Vec<(String, String, bool)> {
     .await
 }
 
-fn created(world: &World, audit: &crate::support::cluster::Audit) -> usize {
+pub fn created(world: &World, audit: &crate::support::cluster::Audit) -> usize {
     world.writes(audit).iter().filter(|r| r.resource == "jobs" && r.verb == "patch" && r.code == 201).count()
 }
 
@@ -236,4 +237,66 @@ async fn a_hook_with_a_mistake_is_refused_before_anything_is_written() {
     assert_eq!((world.names("v1", "configmaps").await, jobs(&world).await), (vec![], vec![]));
     let commit = world.commit("Right", &[("shop/job.yaml", &hook("it", "before-apply", "", "ok"))]);
     world.wait_for("shop", Phase::Ready, &commit).await;
+}
+
+#[tokio::test]
+async fn what_they_would_do_is_told_before_and_that_they_ran_after() {
+    let world = World::new("hooktold").await;
+    let dir = world.repo.path().join("shop");
+    let diff = |form: &[&str]| {
+        let mut arguments =
+            vec!["diff", dir.to_str().unwrap(), "--delivery", "shop", "-n", &world.space.name];
+        arguments.extend(["--installation", world.installation()]);
+        arguments.extend(form);
+        windlass(&world.space, &arguments)
+    };
+    let first = world.commit(
+        "With hooks",
+        &[
+            ("shop/it.yaml", &config_map("it", "1")),
+            ("shop/migrate.yaml", &hook("migrate", "before-apply", "hook-succeeded", "ok")),
+            ("shop/tell.yaml", &hook("tell", "on-failure, on-rollback", "", "ok")),
+        ],
+    );
+    world.deliver("shop", json!({})).await;
+    world.wait_for("shop", Phase::Ready, &first).await;
+    let answer = diff(&[]);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    let job = |name: &str| format!("Job {}/{name} hook", world.space.name);
+    for told in [
+        format!(
+            "{} before-apply ran for this revision, and does not again  shop/migrate.yaml:1",
+            job("migrate")
+        ),
+        format!("{} on-failure would run if the revision failed  shop/tell.yaml:1", job("tell")),
+        format!("{} on-rollback would run if the revision were brought back", job("tell")),
+    ] {
+        assert!(answer.out.contains(&told), "{told}: {answer:?}");
+    }
+
+    // Another commit runs them again, also one that changes nothing else.
+    std::fs::write(dir.join("migrate.yaml"), hook("migrate", "before-apply", "", "two")).unwrap();
+    let answer = diff(&[]);
+    assert_eq!(answer.code, 1, "{answer:?}");
+    let told = format!("{} before-apply would run before anything is applied", job("migrate"));
+    assert!(answer.out.contains(&told) && answer.out.contains("1 unchanged, 1 hooks to run"), "{answer:?}");
+    let report: Value = serde_json::from_str(&diff(&["-o", "json"]).out).unwrap();
+    assert_eq!(report["objects"], json!([]), "{report}");
+    assert_eq!(report["hooks"][0]["fate"], "Runs", "{report}");
+
+    // With a mistake it is refused, as the daemon would.
+    let wrong = hook("migrate", "before-apply", "", "two").replace("backoffLimit: 0", "backofLimit: 0");
+    std::fs::write(dir.join("migrate.yaml"), wrong).unwrap();
+    let answer = diff(&[]);
+    assert_eq!(answer.code, 2, "{answer:?}");
+    assert!(answer.err.contains("shop/migrate.yaml:1") && answer.err.contains("backofLimit"), "{answer:?}");
+
+    // One that failed is not run again by itself.
+    let bad = world.commit("Fails", &[("shop/migrate.yaml", &hook("migrate", "before-apply", "", "fail"))]);
+    world.wait_for("shop", Phase::Held, &bad).await;
+    let answer = diff(&[]);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    assert!(
+        answer.out.contains(&format!("{} before-apply ran for this revision, and failed", job("migrate")))
+    );
 }

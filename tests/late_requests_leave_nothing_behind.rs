@@ -12,7 +12,7 @@ fn label(world: &World) -> String {
 }
 
 /// A ConfigMap by server-side apply, as a daemon's request would; with the uid that it was planned against.
-async fn apply_late(world: &World, manager: &str, name: &str, uid: Option<&str>) -> Value {
+pub async fn apply_late(world: &World, manager: &str, name: &str, uid: Option<&str>) -> Value {
     let mut body = json!({
         "apiVersion": "v1", "kind": "ConfigMap", "data": {"key": "late"},
         "metadata": {"name": name, "namespace": world.space.name, "labels": {names::DELIVERY_LABEL: label(world)}},
@@ -44,7 +44,7 @@ async fn deployed(test: &str) -> (World, String) {
     (world, good)
 }
 
-async fn wait_names(world: &World, names: &[&str]) {
+pub async fn wait_names(world: &World, names: &[&str]) {
     wait_until("the ConfigMaps are as wanted", LIMIT, || async {
         let there = world.names("v1", "configmaps").await;
         if there == names { Ok(()) } else { Err(there.join(", ")) }

@@ -12,7 +12,7 @@ use windlass::api::delivery::{DeliveryStatus, EntryOrigin, Outcome, Phase};
 const AT_ONCE: usize = 4;
 
 /// Has a story told once for each place, and says at which ones it did not end well.
-async fn at_each<F: Future<Output = ()>>(places: &[&str], story: impl Fn(World, String) -> F) {
+pub async fn at_each<F: Future<Output = ()>>(places: &[&str], story: impl Fn(World, String) -> F) {
     let all = places.iter().map(|place| {
         let story = &story;
         async move {
@@ -28,17 +28,17 @@ async fn at_each<F: Future<Output = ()>>(places: &[&str], story: impl Fn(World, 
 }
 
 /// Both sides of each.
-fn around<'a>(steps: &[&'a str], also: &[&'a str]) -> Vec<String> {
+pub fn around<'a>(steps: &[&'a str], also: &[&'a str]) -> Vec<String> {
     let both = steps.iter().flat_map(|step| [format!("before {step}"), format!("after {step}")]);
     both.chain(also.iter().map(|place| (*place).to_owned())).collect()
 }
 
-fn arm(world: &World, place: &str) {
+pub fn arm(world: &World, place: &str) {
     fs::write(world.file("place"), place).unwrap();
 }
 
 /// Waits until the daemon has died where it was told to, and starts the next one.
-async fn dies_and_rises(world: &mut World, place: &str) {
+pub async fn dies_and_rises(world: &mut World, place: &str) {
     let ended = world.wait_ended(&format!("the daemon dies {place}")).await;
     assert!(ended.code().is_none(), "{place}: killed, and not ended by itself: {ended}");
     fs::remove_file(world.file("place")).unwrap();
@@ -77,11 +77,11 @@ fn next_commit(world: &World, tag: &str) -> String {
 
 /// An object that is there before any commit names it.
 async fn somebody_made(world: &World, name: &str) {
-    let object = json!({"metadata": {"name": name}, "data": {"own": "1"}});
+    let object = json!({"metadata": {"name": name}, "data": {"own": "1", "key": "theirs"}});
     world.space.send("POST", &world.space.path("v1", "configmaps"), &object).await;
 }
 
-fn outcomes(status: &DeliveryStatus) -> Vec<Outcome> {
+pub fn outcomes(status: &DeliveryStatus) -> Vec<Outcome> {
     status.history.iter().map(|h| h.outcome).collect()
 }
 
@@ -117,6 +117,8 @@ async fn of_a_change() {
         "status Ready",
         "Keep",
         "Notify Deployed",
+        "keeping adopted values",
+        "forgetting adopted values",
     ];
     let places = around(&steps, &["amid writes", "amid removals"]);
     at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_change).await;
@@ -134,7 +136,7 @@ async fn a_rollback(mut world: World, place: String) {
     assert_eq!(world.names("v1", "configmaps").await, ["old", "settings", "theirs"], "{place}");
     assert_eq!(world.get("v1", "configmaps", "settings").await["data"]["key"], "blue", "{place}");
     let theirs = world.get("v1", "configmaps", "theirs").await;
-    assert_eq!(theirs["data"]["own"], "1", "{place}: {theirs}");
+    assert_eq!(theirs["data"], json!({"own": "1", "key": "theirs"}), "{place}: as it was: {theirs}");
     assert!(theirs["metadata"]["labels"].is_null(), "{place}: released: {theirs}");
     let web = world.get("apps/v1", "deployments", "web").await;
     let image = &web["spec"]["template"]["spec"]["containers"][0]["image"];
@@ -157,6 +159,7 @@ async fn of_a_rollback() {
         "status Held",
         "Notify RolledBack",
         "Keep",
+        "keeping adopted values",
     ];
     let places = around(&steps, &["amid writes", "amid removals"]);
     at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_rollback).await;

@@ -43,6 +43,22 @@ pub fn objects(namespace: &str, round: u32, more: usize) -> Vec<Value> {
     objects
 }
 
+/// The objects of a tenant: one of each of eight kinds.
+pub fn tenant(namespace: &str) -> Vec<Value> {
+    let mut objects = objects(namespace, 0, 0);
+    let meta = json!({"name": "web", "namespace": namespace});
+    objects.extend([
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"key": "value"}}),
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": meta,
+            "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]}),
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta,
+            "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}}),
+        json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": meta,
+            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}}}),
+    ]);
+    objects
+}
+
 /// Which of the four differ between rounds.
 pub fn changes(object: &Value) -> bool {
     object["kind"] != "ServiceAccount"

@@ -158,7 +158,8 @@ fn is_broken(pod: &Pod) -> bool {
     })
 }
 
-async fn follow<K>(api: Api<K>, mut see: impl FnMut(K))
+/// Shows each object as it is now, and each change of it, for ever.
+pub async fn follow<K>(api: Api<K>, mut see: impl FnMut(K))
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {

@@ -10,11 +10,16 @@
 //!   memory.
 //! - `detection`: how soon a rollback begins once the API server shows a failure.
 //! - `neighbours`: the daemon's answer to a push, with and without Deliveries beside it that fail for ever.
+//! - `drift`: how soon an edit is told of, and a deletion mended.
+//! - `fleet`: a thousand Deliveries: memory, processor time at rest, a restart against a bare list.
+//! - `tenants`: two hundred accounts of eight kinds each: memory and connections.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bare;
 mod config;
 mod detection;
+mod drift;
+mod fleet;
 mod neighbours;
 mod process;
 mod report;
@@ -51,7 +56,7 @@ const MORE: usize = 20;
 const HOME: &str = "windlass-system";
 
 /// Longer than anything takes on a busy machine.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(600);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -83,6 +88,20 @@ fn main() {
         eprintln!("neighbours, load average {}", load());
         let (pairs, healthy, failing) = if quick { (1, 10, 3) } else { (4, DELIVERIES, 10) };
         report::print_pushes(&runtime.block_on(neighbours::run(pairs, healthy, failing)), healthy, failing);
+    }
+    if is_wanted("drift") {
+        eprintln!("drift, load average {}", load());
+        let (deliveries, rounds) = if quick { (10, 1) } else { (50, 10) };
+        report::print_drift(&runtime.block_on(drift::run(deliveries, rounds)));
+    }
+    if is_wanted("fleet") {
+        eprintln!("fleet, load average {}", load());
+        let (deliveries, rest) = if quick { (100, 10) } else { (1000, 60) };
+        report::print_fleet(&runtime.block_on(fleet::run(deliveries, Duration::from_secs(rest))));
+    }
+    if is_wanted("tenants") {
+        eprintln!("tenants, load average {}", load());
+        report::print_tenants(&runtime.block_on(fleet::tenants(if quick { 20 } else { 200 })));
     }
     std::process::exit(0);
 }

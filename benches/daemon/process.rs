@@ -35,6 +35,21 @@ impl Process {
         line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
     }
 
+    /// TCP connections that it has open.
+    pub fn connections(&self) -> usize {
+        let pid = self.child.id();
+        let sockets: std::collections::HashSet<String> = fs::read_dir(format!("/proc/{pid}/fd"))
+            .unwrap()
+            .filter_map(|entry| {
+                let target = fs::read_link(entry.ok()?.path()).ok()?;
+                let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+                Some(inode.to_owned())
+            })
+            .collect();
+        let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
+        table.lines().filter(|l| l.split_whitespace().nth(9).is_some_and(|i| sockets.contains(i))).count()
+    }
+
     /// Processor time so far, in seconds.
     pub fn processor(&self) -> f64 {
         processor(self.child.id())

@@ -3,6 +3,8 @@
 use super::cluster::Audited;
 use super::config::FAILURES;
 use super::detection::Delays;
+use super::drift;
+use super::fleet::{Fleet, Tenants};
 use super::neighbours::Push;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -214,21 +216,58 @@ fn ratio(of: Duration, to: Duration) -> f64 {
 /// Prints how soon rollbacks began, by way to fail.
 pub fn print_delays(delays: &Delays) {
     println!("\nFrom the event that shows a failure to the start of the rollback, in milliseconds");
-    println!("{:<28} {:>6} {:>8} {:>8} {:>8}", "", "number", "median", "p90", "most");
-    let line = |what: &str, values: &[Duration]| {
+    let mut all = Vec::new();
+    let mut lines = Vec::new();
+    for (way, what) in FAILURES {
+        let values = delays.get(way).map(Vec::as_slice).unwrap_or_default();
+        lines.push((what, values));
+        all.extend_from_slice(values);
+    }
+    lines.push(("all (asked: median < 200)", &all));
+    print_milliseconds(&lines);
+}
+
+fn print_milliseconds(lines: &[(&str, &[Duration])]) {
+    println!("{:<50} {:>6} {:>8} {:>8} {:>8}", "", "number", "median", "p90", "most");
+    for (what, values) in lines {
         let mut sorted: Vec<f64> = values.iter().map(|d| d.as_secs_f64() * 1000.0).collect();
         sorted.sort_by(f64::total_cmp);
         let last = sorted.len().saturating_sub(1);
         let at = |part: usize| sorted.get((sorted.len() * part / 100).min(last)).copied().unwrap_or(f64::NAN);
-        println!("{what:<28} {:>6} {:>8.0} {:>8.0} {:>8.0}", sorted.len(), at(50), at(90), at(100));
-    };
-    let mut all = Vec::new();
-    for (way, what) in FAILURES {
-        let values = delays.get(way).map(Vec::as_slice).unwrap_or_default();
-        line(what, values);
-        all.extend_from_slice(values);
+        println!("{what:<50} {:>6} {:>8.0} {:>8.0} {:>8.0}", sorted.len(), at(50), at(90), at(100));
     }
-    line("all (asked: median < 200)", &all);
+}
+
+/// Prints how soon drift is told of and mended.
+pub fn print_drift(delays: &drift::Delays) {
+    println!("\nFrom the answer to somebody's write, in milliseconds");
+    print_milliseconds(&[
+        ("an edit is in the status (asked: median < 100)", &delays.told),
+        ("a deleted Deployment is back (median < 80)", &delays.back),
+        ("ten deleted at once are all back (< 300)", &delays.all_back),
+    ]);
+}
+
+/// Prints what a large installation costs.
+pub fn print_fleet(fleet: &Fleet) {
+    println!("\n{} Deliveries, {} objects, one account", fleet.size.0, fleet.size.1);
+    println!("  resident memory when all are Ready: {:.0} MiB (asked: < 200)", fleet.settled);
+    println!("  resident memory after a restart: {:.0} MiB", fleet.restarted);
+    println!("  processor time at rest: {:.2} % of a core (asked: < 1)", fleet.rest);
+    println!(
+        "  a restart until all is known / a bare list: {:.2} s / {:.2} s = {:.2} (asked: < 2), load {}",
+        fleet.known.as_secs_f64(),
+        fleet.listed.as_secs_f64(),
+        ratio(fleet.known, fleet.listed),
+        fleet.load,
+    );
+}
+
+/// Prints what many accounts cost.
+pub fn print_tenants(tenants: &Tenants) {
+    println!("\n{} accounts of {} kinds each", tenants.size.0, tenants.size.1);
+    println!("  resident memory after a restart: {:.0} MiB", tenants.restarted);
+    println!("  connections: {}", tenants.connections);
 }
 
 /// Prints what neighbours that fail cost.

@@ -31,12 +31,25 @@ pub struct DriftReportSpec {
     /// Since when something differs; absent while all is in sync.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
-    /// The objects that differ now.
+    /// The objects that differ now, as many as fit into 192 KiB.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<DriftedObject>,
+    /// What is not listed for want of room; absent when everything is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
     /// The last drifts that were mended, newest first, 20 at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub episodes: Vec<DriftEpisode>,
+}
+
+/// What a report does not list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftOut {
+    /// Objects that differ and are not listed.
+    pub objects: i64,
+    /// Fields that differ and are not listed, those of objects that are not listed included.
+    pub fields: i64,
 }
 
 /// An object that differs.
@@ -52,7 +65,8 @@ pub struct DriftedObject {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// `Modified`, `Missing`, `Unlabelled` or `Foreign`.
+    /// `Modified`: fields differ. `Missing`: it is not there. `Unlabelled`: our label was taken off it or changed, and perhaps
+    /// more. `Foreign`: it carries our label and is in no bundle; it is neither adopted nor deleted.
     pub state: String,
     /// When the difference was first seen.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -60,6 +74,9 @@ pub struct DriftedObject {
     /// The fields that differ, 50 at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<DriftedField>,
+    /// How many more of its fields differ.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fields_left_out: i64,
 }
 
 /// A field that differs.
@@ -76,9 +93,12 @@ pub struct DriftedField {
     pub live: Option<String>,
     /// The field manager that changed it; `unknown` where Kubernetes does not record it.
     pub manager: String,
-    /// `Apply` or `Update`.
+    /// How it wrote: `Apply`, or `Update` for everything else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,
+    /// The subresource that it wrote through, such as `scale`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subresource: String,
     /// When that manager last wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
@@ -88,8 +108,15 @@ pub struct DriftedField {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DriftEpisode {
+    /// When the difference was first seen.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub started_at: String,
     /// When it was mended.
     pub mended_at: String,
     /// What it was.
     pub object: DriftedObject,
+}
+
+fn is_zero(n: &i64) -> bool {
+    *n == 0
 }

@@ -5,21 +5,24 @@ use super::directory::{Directory, assigned, assignment};
 use super::find::{self, ScopeArgs, explained, full_name};
 use super::output::{Output, emit, form};
 use super::{ERROR, NOT_WELL, WELL};
-use crate::api::delivery::{DeliverySpec, DeliveryTemplate, InventoryEntry, Source};
+use crate::api::delivery::{DeliverySpec, DeliveryTemplate, InventoryEntry, Revision, Source};
 use crate::api::{Delivery, Repository, names};
 use crate::cluster::apply::{Guard, dry_run, get};
 use crate::cluster::{Access, ApplyError, Cause, Connection, Discovery};
 use crate::core::bundle::Bundle;
+use crate::core::hook::{job, job_name};
+use crate::core::hook_outlook::outlook;
 use crate::core::manifest::Manifest;
 use crate::core::plan::{self, Brings, Removal};
 use crate::core::removal::{removal_patch, removals};
 use crate::core::tree::Tree;
 use crate::reconcile::delivery::bundle::{self, ClusterScopes, Renderer};
 use crate::reconcile::delivery::inventory;
+use crate::reconcile::delivery::observe;
 use crate::reconcile::delivery::prepare::may_recreate;
 use crate::reconcile::delivery::settings;
 use crate::reconcile::directories::overridden;
-use crate::render::{Substitutions, find_kustomize};
+use crate::render::{self, Substitutions, find_kustomize};
 use crate::report::diff::{Act, DiffProblem, DiffReport, ObjectDiff, text};
 use anyhow::{anyhow, bail};
 use futures::{StreamExt, stream};
@@ -37,7 +40,7 @@ const AT_ONCE: usize = 16;
 ///
 /// The directory is compared as the Delivery that delivers it, with its namespace and settings, and what left the
 /// directory is shown too. For a directory that nothing delivers, --namespace says where its objects go.
-/// Exit code 0: nothing would change. 1: something would. 2: it could not be found out.
+/// Exit code 0: nothing would change, and no hook would run. 1: something would. 2: it could not be found out.
 #[derive(clap::Args, Clone, Debug)]
 pub struct DiffArgs {
     /// The directory
@@ -133,15 +136,20 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
             comparison.prunes(&bundle, inventory, &mut report).await;
         }
     }
+    let trees = render::inputs(directory.tree.as_ref(), &directory.path)?;
+    let inputs = observe::inputs_digest(&spec.template, &trees);
+    let status = delivery.as_ref().and_then(|d| d.status.as_ref());
+    report.hooks = outlook(bundle.hooks(), &inputs, status);
+    comparison.hooks(&bundle, &mut report).await;
     emit(&redact(form(args.output, &report, |_| text(&report))?))?;
     for problem in &report.problems {
         let file = if problem.file.is_empty() { String::new() } else { format!(" ({})", problem.file) };
         anstream::eprintln!("error: {}{file}: {}", problem.object, redact(problem.message.clone()));
     }
-    Ok(match (report.problems.is_empty(), report.objects.is_empty()) {
+    Ok(match (report.problems.is_empty(), report.does_something()) {
         (false, _) => ERROR,
-        (true, false) => NOT_WELL,
-        (true, true) => WELL,
+        (true, true) => NOT_WELL,
+        (true, false) => WELL,
     })
 }
 
@@ -326,6 +334,25 @@ impl Comparison<'_> {
             }
         }
         Ok(ObjectDiff::new(&object, &file, act, &before, &after))
+    }
+
+    /// Tries each hook as the daemon would before anything else.
+    async fn hooks(&self, bundle: &Bundle, report: &mut DiffReport) {
+        for hook in bundle.hooks() {
+            let (manifest, Some(point)) = (&hook.manifest, hook.points.first().copied()) else { continue };
+            let Some(resource) = self.discovery.resource(&manifest.gvk()) else { continue };
+            let name = job_name(manifest.namespace(), manifest.name(), point, &Revision::default(), "");
+            match dry_run(self.access, &resource, &job(hook, &name, point), Guard::Any).await.map(|_| ()) {
+                Ok(()) | Err(ApplyError { cause: Cause::WebhookNoDryRun { .. }, .. }) => {}
+                Err(ApplyError { cause: Cause::NamespaceMissing { namespace }, .. })
+                    if self.brings.namespaces.contains(&namespace) => {}
+                Err(error) => report.problems.push(DiffProblem {
+                    object: manifest.id().to_string(),
+                    file: manifest.origin.to_string(),
+                    message: error.cause.to_string(),
+                }),
+            }
+        }
     }
 
     /// What left the directory and is still there as ours.

@@ -2,35 +2,82 @@
 
 use super::connect::ClusterArgs;
 use super::find::{self, ScopeArgs};
-use super::output::{OutputArgs, form, show};
+use super::output::{Output, OutputArgs, form, show};
 use super::{NOT_WELL, WELL};
 use crate::api::DriftReport;
-use crate::report::drift::{report, text};
+use crate::report::drift::{report, summary, text};
+use crate::report::junit;
 use jiff::Timestamp;
 
 /// Show each field that is not as Git says, who changed it, and what was mended lately.
 ///
-/// Exit code 0: nothing differs. 1: something does. 2: it could not be found out.
+/// With -A and without names: one line for each Delivery that differs, for the whole cluster.
+///
+/// Exit code 0: nothing differs. 1: something does, or it is not known. 2: it could not be found out.
 #[derive(clap::Args, Clone, Debug)]
 pub struct DriftArgs {
     /// Names of Deliveries, as NAME or NAMESPACE/NAME; all of them when none is given
     names: Vec<String>,
     #[command(flatten)]
     scope: ScopeArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    /// How to print: a table without it, with more columns, for programs, or for a CI system
+    #[arg(short = 'o', long = "output", value_enum)]
+    output: Option<DriftOutput>,
+    /// Print again whenever something changes, until Ctrl-C
+    #[arg(short = 'w', long)]
+    watch: bool,
+    /// Whether the exit code tells of drift: --exit-code=false answers 0 whenever it could be found out
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set
+    )]
+    exit_code: bool,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
 
+/// How drift is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum DriftOutput {
+    /// For programs.
+    Json,
+    /// For programs.
+    Yaml,
+    /// The table, with nothing shortened.
+    Wide,
+    /// For CI systems: a failed test for each object that differs.
+    Junit,
+}
+
 /// Prints the drift; the answer is the exit code.
 pub async fn run(args: DriftArgs) -> anyhow::Result<i32> {
-    show(&args.output, &args.cluster, &args.scope, async |connection| {
+    let output = match args.output {
+        Some(DriftOutput::Json) => Some(Output::Json),
+        Some(DriftOutput::Yaml) => Some(Output::Yaml),
+        Some(DriftOutput::Wide) => Some(Output::Wide),
+        Some(DriftOutput::Junit) | None => None,
+    };
+    let summed_up = args.scope.all_namespaces && args.names.is_empty();
+    show(&OutputArgs { output, watch: args.watch }, &args.cluster, &args.scope, async |connection| {
         let deliveries = find::select(find::list(&connection.client, &args.scope).await?, &args.names)?;
         let reports: Vec<DriftReport> = find::list(&connection.client, &args.scope).await?;
         let list = report(&deliveries, &reports);
-        let code = if list.drifted == 0 { WELL } else { NOT_WELL };
-        Ok((form(args.output.output, &list, |wide| text(&list, wide, Timestamp::now()))?, code))
+        let known = list.deliveries.iter().all(|d| d.unknown.is_none());
+        let code = if (list.drifted == 0 && known) || !args.exit_code { WELL } else { NOT_WELL };
+        let now = Timestamp::now();
+        let printed = match args.output {
+            Some(DriftOutput::Junit) => junit::drift(&list),
+            _ => form(output, &list, |wide| match summed_up {
+                true => summary(&list, wide, now),
+                false => text(&list, wide, now),
+            })?,
+        };
+        Ok((printed, code))
     })
     .await
 }

@@ -452,6 +452,9 @@ fn print_preview(preview: &Preview, create_namespaces: bool) {
                 say(&format!("  {what:<7}{object}"));
             }
         }
+        for hook in &directory.hooks {
+            say(&format!("  hook   {} ({}) {}", hook.object, hook.point, hook.told()));
+        }
     }
     for directory in &preview.leaving {
         say(&format!(

@@ -199,6 +199,13 @@ impl PodWatch {
         lock(&self.feed.replica_sets.state).objects(self.replica_sets)
     }
 
+    /// Whether all of them are seen, as far as they ever will be. False in the first moment, and while the API server is
+    /// away.
+    pub fn is_complete(&self) -> bool {
+        let of = |kind: &Kind, reader| lock(&kind.state).is_complete(reader);
+        of(&self.feed.pods, self.pods) && of(&self.feed.replica_sets, self.replica_sets)
+    }
+
     /// Why Pods or ReplicaSets are not seen at the moment.
     pub fn failing(&self) -> Option<Cause> {
         let of = |kind: &Kind| lock(&kind.state).failing.clone();

@@ -14,13 +14,8 @@ pub enum ObjectDrift {
     Modified(Vec<DriftedField>),
     /// It is not there.
     Missing,
-    /// It has lost the label that says whose it is, and perhaps other fields: the label comes first.
+    /// It has lost the label that says whose it is, or has another one, and perhaps other fields differ: the label comes first.
     Unlabelled(Vec<DriftedField>),
-    /// It carries the label of another Delivery.
-    Foreign {
-        /// The label's value.
-        label: String,
-    },
 }
 
 impl ObjectDrift {
@@ -35,6 +30,25 @@ impl ObjectDrift {
     /// Whether a dry-run has to tell: fields differ, and none of them surely.
     pub fn is_doubtful(&self) -> bool {
         matches!(self, ObjectDrift::Modified(fields) if fields.iter().all(|f| f.certainty == Certainty::Doubtful))
+    }
+}
+
+impl ObjectDrift {
+    /// Whether a dry-run has to tell of some fields whether they differ.
+    pub fn has_doubt(&self) -> bool {
+        self.fields().iter().any(|f| f.certainty == Certainty::Doubtful)
+    }
+
+    /// Leaves out doubtful fields that an apply, which answered with `after`, would leave as they are in `live`: a spelling of
+    /// the server's, or what admission makes of them each time. Where that is all that is known they stay.
+    pub fn settle(&mut self, live: &Value, after: &Value) {
+        if let ObjectDrift::Modified(fields) | ObjectDrift::Unlabelled(fields) = self {
+            let stays =
+                |f: &DriftedField| f.certainty == Certainty::Sure || f.path.get(live) != f.path.get(after);
+            if fields.iter().any(stays) {
+                fields.retain(stays);
+            }
+        }
     }
 }
 
@@ -78,18 +92,11 @@ impl DriftedField {
 pub fn drift(desired: &Value, live: Option<&Value>) -> ObjectDrift {
     let Some(live) = live else { return ObjectDrift::Missing };
     let label = |object: &Value| {
-        object
-            .pointer("/metadata/labels")
-            .and_then(|labels| labels.get(DELIVERY_LABEL))
-            .and_then(Value::as_str)
-            .map(str::to_owned)
+        let labels = object.pointer("/metadata/labels")?;
+        labels.get(DELIVERY_LABEL).and_then(Value::as_str).map(str::to_owned)
     };
-    let (wanted_label, live_label) = (label(desired), label(live));
-    if let (Some(wanted), Some(found)) = (&wanted_label, &live_label)
-        && wanted != found
-    {
-        return ObjectDrift::Foreign { label: found.clone() };
-    }
+    let wanted_label = label(desired);
+    let unlabelled = wanted_label.is_some() && wanted_label != label(live);
     let owned = owned_by(live, FIELD_MANAGER);
     let others: Vec<Owner> = owners(live)
         .into_iter()
@@ -128,7 +135,7 @@ pub fn drift(desired: &Value, live: Option<&Value>) -> ObjectDrift {
             }
         })
         .collect();
-    if wanted_label.is_some() && live_label.is_none() {
+    if unlabelled {
         fields.sort_by_key(|f| f.path != label_path);
         return ObjectDrift::Unlabelled(fields);
     }
@@ -147,6 +154,25 @@ fn unrecorded() -> DriftedField {
         at: None,
         certainty: Certainty::Sure,
     }
+}
+
+/// The label that says that an object is a Delivery's, and who put it there, for one that is in no bundle.
+pub fn label_of(live: &Value) -> Option<DriftedField> {
+    let path = Path::fields(["metadata", "labels", DELIVERY_LABEL]);
+    let label = path.get(live)?.clone();
+    let all = owners(live);
+    let who = who(&all, &path);
+    Some(DriftedField {
+        desired: None,
+        live: Some(label),
+        kind: ChangeKind::Removed,
+        manager: who.map(|o| o.manager.clone()),
+        operation: who.map(|o| o.operation),
+        subresource: who.map(|o| o.subresource.clone()).unwrap_or_default(),
+        at: who.and_then(|o| o.time.clone()),
+        certainty: Certainty::Sure,
+        path,
+    })
 }
 
 /// The last of the managers that have a field.

@@ -21,7 +21,7 @@ use crate::core::manifest::ObjectId;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -79,6 +79,8 @@ pub struct Daemon {
     pub wake: UnboundedSender<ObjectRef<Delivery>>,
     /// Repositories to look at; set once their controller runs.
     pub wake_repository: OnceLock<UnboundedSender<ObjectRef<Repository>>>,
+    /// Repositories that are polled at their next look, although they rest.
+    pub(super) asked: Arc<Mutex<HashSet<RepositoryKey>>>,
     /// Events for people.
     pub events: Recorder,
     /// What is counted.
@@ -151,10 +153,9 @@ impl Daemon {
         self.wake_keys(crate::core::rollout::dependencies::deliveries(on, &key.0));
         // Its directory may be there still, or again.
         if let Some(repository) = delivery.labels().get(crate::api::names::REPOSITORY_LABEL) {
-            lock(&self.directories).remove(&(key.0.clone(), repository.clone()));
-            if let Some(wake) = self.wake_repository.get() {
-                let _ = wake.send(ObjectRef::new(repository).within(&key.0));
-            }
+            let repository = (key.0, repository.clone());
+            lock(&self.directories).remove(&repository);
+            self.poll_soon(&repository);
         }
     }
 
@@ -203,6 +204,23 @@ impl Daemon {
             .collect();
         for (namespace, name) in all {
             let _ = self.wake.send(ObjectRef::new(&name).within(&namespace));
+        }
+    }
+
+    /// Polls a Repository soon, also one that rests until it is due.
+    pub fn poll_soon(&self, key: &RepositoryKey) {
+        self.poller(key)();
+    }
+
+    /// Called when a Repository is to be polled soon, also one that rests until it is due.
+    pub fn poller(&self, key: &RepositoryKey) -> impl Fn() + Send + Sync + 'static {
+        let (asked, wake, key) = (self.asked.clone(), self.wake_repository.get().cloned(), key.clone());
+        move || {
+            lock(&asked).insert(key.clone());
+            if let Some(wake) = &wake {
+                // The receiver is gone only when the daemon stops.
+                let _ = wake.send(ObjectRef::new(&key.1).within(&key.0));
+            }
         }
     }
 

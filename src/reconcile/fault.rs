@@ -30,6 +30,21 @@ pub fn place(name: impl FnOnce() -> String) {
 #[inline(always)]
 pub fn place(_: impl FnOnce() -> String) {}
 
+/// A place that has several names.
+#[cfg(debug_assertions)]
+pub fn places(names: impl FnOnce() -> Vec<String>) {
+    if std::env::var_os(STOP_AT).is_some() {
+        for name in names() {
+            place(|| name);
+        }
+    }
+}
+
+/// A place that has several names: none in a release build.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn places(_: impl FnOnce() -> Vec<String>) {}
+
 /// What the machine's clock shows.
 #[cfg(debug_assertions)]
 pub fn machine_clock() -> Timestamp {

@@ -3,6 +3,7 @@
 use super::daemon::Options;
 use super::delivery::bundle::{ClusterScopes, options, render};
 use super::delivery::inventory;
+use super::delivery::observe::inputs_digest;
 use super::delivery::prepare::{Knows, Planner};
 use super::delivery::settings::read_from;
 use super::delivery::work::Act;
@@ -13,6 +14,7 @@ use crate::api::{Delivery, names};
 use crate::cluster::apply::{Guard, dry_run, get};
 use crate::cluster::{Access, ApplyError, Connection, Discovery};
 use crate::core::diff::changes_between;
+use crate::core::hook_outlook::{Fate, Outlook, outlook};
 use crate::core::manifest::Manifest;
 use crate::core::plan;
 use crate::core::tree::{EntryKind, Tree};
@@ -22,6 +24,11 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// How often, and how soon, the server is asked again that has no time: right after our definitions came it makes room for
+/// them first.
+const PATIENCE: usize = 20;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// What delivering a repository would do.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +48,7 @@ impl Preview {
     pub fn changes(&self) -> bool {
         let changes = |d: &Directory| {
             [&d.create, &d.adopt, &d.update, &d.remove].iter().any(|objects| !objects.is_empty())
+                || d.hooks.iter().any(|hook| hook.fate == Fate::Runs)
         };
         !self.leaving.is_empty() || self.directories.iter().any(changes)
     }
@@ -70,6 +78,8 @@ pub struct Directory {
     pub keep: Vec<String>,
     /// Objects that this Delivery has, and that are removed since they left Git.
     pub remove: Vec<String>,
+    /// What would become of its hooks.
+    pub hooks: Vec<Outlook>,
     /// Why it would not work.
     pub problem: Option<String>,
 }
@@ -126,7 +136,15 @@ async fn delivered(
 ) -> Result<BTreeMap<String, Delivery>, String> {
     let api: Api<Delivery> = Api::namespaced(connection.client.clone(), home);
     let made_by = ListParams::default().labels(&format!("{}={repository}", names::REPOSITORY_LABEL));
-    let found = match api.list(&made_by).await {
+    let mut listed = api.list(&made_by).await;
+    for _ in 0..PATIENCE {
+        if !matches!(&listed, Err(kube::Error::Api(e)) if e.code == 429) {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+        listed = api.list(&made_by).await;
+    }
+    let found = match listed {
         Ok(found) => found.items,
         // Windlass was never here.
         Err(kube::Error::Api(e)) if e.code == 404 => Vec::new(),
@@ -212,6 +230,10 @@ async fn directory(
     {
         answer.remove = removed(existing, |entry| bundle.get(&entry.id()).is_none());
     }
+    if let Ok(trees) = crate::render::inputs(tree.as_ref(), &spec.source.path) {
+        let inputs = inputs_digest(&spec.template, &trees);
+        answer.hooks = outlook(bundle.hooks(), &inputs, existing.and_then(|d| d.status.as_ref()));
+    }
     let brings = plan::brings(bundle.objects());
     let spaces: Api<Namespace> = Api::all(connection.client.clone());
     if !answer.namespace.is_empty() && !brings.namespaces.contains(&answer.namespace) {
@@ -223,6 +245,8 @@ async fn directory(
     let known = Api::<Delivery>::all(connection.client.clone()).list(&ListParams::default()).await;
     let known = known.map(|list| list.items).unwrap_or_default();
     let owner = |label: &str| names::owner(&choices.installation, &known, label);
+    let ignore = spec.template.drift.as_ref().map_or(&[][..], |d| &d.ignore);
+    let rules = crate::core::ignore::Rules::parse(ignore).map(Arc::new);
     let planner = Planner {
         access: &access,
         discovery,
@@ -233,6 +257,7 @@ async fn directory(
         previous: None,
         owner: &owner,
         knows: Knows::All,
+        rules,
     };
     let mut later = brings.clone();
     later.namespaces.insert(answer.namespace.clone());

@@ -17,9 +17,8 @@ use crate::source::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller;
-use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tracing::Instrument;
@@ -55,13 +54,11 @@ pub struct Repositories {
     failures: Mutex<HashMap<RepositoryKey, u32>>,
     secrets: Mutex<HashMap<RepositoryKey, (String, Named)>>,
     rests: Mutex<HashMap<RepositoryKey, Rest>>,
-    asked: Mutex<HashSet<RepositoryKey>>,
-    wake: tokio::sync::mpsc::UnboundedSender<ObjectRef<Repository>>,
 }
 
 impl Repositories {
-    /// `wake` asks for a Repository to be looked at.
-    pub fn new(daemon: Arc<Daemon>, wake: tokio::sync::mpsc::UnboundedSender<ObjectRef<Repository>>) -> Self {
+    /// Those that the daemon watches.
+    pub fn new(daemon: Arc<Daemon>) -> Self {
         Repositories {
             daemon,
             mirrors: Mutex::default(),
@@ -69,8 +66,6 @@ impl Repositories {
             failures: Mutex::default(),
             secrets: Mutex::default(),
             rests: Mutex::default(),
-            asked: Mutex::default(),
-            wake,
         }
     }
 
@@ -80,24 +75,18 @@ impl Repositories {
         lock(&self.failures).retain(|key, _| there(key));
         lock(&self.secrets).retain(|key, _| there(key));
         lock(&self.rests).retain(|key, _| there(key));
-        lock(&self.asked).retain(|key| there(key));
+        lock(&self.daemon.asked).retain(|key| there(key));
     }
 
     /// Asks for a Repository to be polled now.
-    fn waker(self: &Arc<Self>, key: &RepositoryKey) -> impl Fn() + Send + Sync + 'static {
-        let (context, key) = (Arc::downgrade(self), key.clone());
-        move || {
-            let Some(context) = context.upgrade() else { return };
-            let at = ObjectRef::new(&key.1).within(&key.0);
-            lock(&context.asked).insert(key.clone());
-            let _ = context.wake.send(at);
-        }
+    fn waker(&self, key: &RepositoryKey) -> impl Fn() + Send + Sync + 'static {
+        self.daemon.poller(key)
     }
 
     /// How long a Repository rests that comes only because its status was written.
     fn rests(&self, key: &RepositoryKey, repository: &Repository) -> Option<Duration> {
         // Asked for while it was polled, it is polled again.
-        if lock(&self.asked).remove(key) {
+        if lock(&self.daemon.asked).remove(key) {
             return None;
         }
         let rests = lock(&self.rests);

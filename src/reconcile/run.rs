@@ -71,6 +71,7 @@ pub async fn prepare(
         secret_key,
         wake,
         wake_repository: std::sync::OnceLock::new(),
+        asked: Arc::default(),
         events,
         metrics: Metrics::new()?,
         shown: std::sync::OnceLock::new(),
@@ -97,8 +98,8 @@ pub struct Inboxes {
 /// Runs all controllers until `shutdown` resolves; then what is being written is finished, and nothing new is begun.
 pub async fn run(daemon: Arc<Daemon>, inboxes: Inboxes, shutdown: impl Future<Output = ()> + Send + 'static) {
     let (repository_wake, repository_inbox) = mpsc::unbounded_channel();
-    let _ = daemon.wake_repository.set(repository_wake.clone());
-    let repositories = Arc::new(Repositories::new(daemon.clone(), repository_wake));
+    let _ = daemon.wake_repository.set(repository_wake);
+    let repositories = Arc::new(Repositories::new(daemon.clone()));
     let ending = shared(shutdown, daemon.clone());
 
     let relay = tokio::spawn(relay(daemon.clone(), inboxes.changes));

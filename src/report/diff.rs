@@ -4,6 +4,7 @@ use super::table::tame;
 use super::{BAD, FAINT, GOOD, STRONG, UNSURE, paint};
 use crate::core::diff::{FieldChange, changes_between, hide_secrets};
 use crate::core::fields::{Segment, is_server_metadata};
+use crate::core::hook_outlook::{Fate, Outlook};
 use serde::Serialize;
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
@@ -36,6 +37,9 @@ pub struct DiffReport {
     pub objects: Vec<ObjectDiff>,
     /// How many would not.
     pub unchanged: usize,
+    /// What would become of its hooks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Outlook>,
     /// What could not be found out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<DiffProblem>,
@@ -82,6 +86,13 @@ pub struct FieldDiff {
     /// What would stand there; absent when nothing would.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Value>,
+}
+
+impl DiffReport {
+    /// Whether delivering the directory would do something.
+    pub fn does_something(&self) -> bool {
+        !self.objects.is_empty() || self.hooks.iter().any(|hook| hook.fate == Fate::Runs)
+    }
 }
 
 impl ObjectDiff {
@@ -148,6 +159,20 @@ pub fn text(report: &DiffReport) -> String {
         }
         out.push('\n');
     }
+    for hook in &report.hooks {
+        let style = if hook.fate == Fate::Runs { UNSURE } else { FAINT };
+        let file = if hook.file.is_empty() { String::new() } else { format!("  {}", tame(&hook.file)) };
+        out.push_str(&format!(
+            "{} hook {} {}{}\n",
+            paint(STRONG, &hook.object),
+            hook.point,
+            paint(style, hook.told()),
+            paint(FAINT, &file)
+        ));
+    }
+    if !report.hooks.is_empty() {
+        out.push('\n');
+    }
     let count = |act: Act| report.objects.iter().filter(|o| o.act == act).count();
     let parts: Vec<String> = [
         (count(Act::Create), "to create"),
@@ -157,6 +182,7 @@ pub fn text(report: &DiffReport) -> String {
         (count(Act::Delete), "to delete"),
         (count(Act::Release), "to release"),
         (report.unchanged, "unchanged"),
+        (report.hooks.iter().filter(|hook| hook.fate == Fate::Runs).count(), "hooks to run"),
     ]
     .into_iter()
     .filter(|(n, _)| *n > 0)

@@ -2,19 +2,27 @@
 
 use super::age::since;
 use super::table::{head, lines, shortened, tame};
-use super::{BAD, STRONG, UNSURE, paint, short_revision};
+use super::{BAD, FAINT, GOOD, STRONG, UNSURE, paint, short_revision};
 use crate::api::Delivery;
-use crate::api::drift_report::{DriftEpisode, DriftReport, DriftedField, DriftedObject};
+use crate::api::condition::{self, kind};
+use crate::api::drift_report::{DriftEpisode, DriftReport, DriftedField, DriftedObject, LeftOut};
 use crate::core::manifest::{Gvk, ObjectId};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Episodes that are listed.
 const EPISODES: usize = 20;
 
 /// Widest value in a table that is not wide, in characters.
 const VALUE: usize = 40;
+
+/// Managers that are named in a line of a summary that is not wide.
+const MANAGERS: usize = 3;
+
+/// Why a condition says that it is not known whether something differs.
+const NOT_COMPARED: &str = "NotCompared";
 
 /// What differs, and what was mended.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,7 +48,10 @@ pub struct DeliveryDrift {
     pub revision: Option<String>,
     /// The newest revision of Git, when it is held: being behind it is not drift.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub held: Option<String>,
+    pub held: Option<Ahead>,
+    /// Why it is not known whether something differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
     /// How many objects differ.
     pub count: i64,
     /// Since when (RFC 3339).
@@ -48,6 +59,25 @@ pub struct DeliveryDrift {
     pub since: Option<String>,
     /// The objects that differ.
     pub objects: Vec<DriftedObject>,
+    /// What the report has no room for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
+}
+
+/// A revision that Git has and the cluster does not run, because it failed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ahead {
+    /// The revision.
+    pub revision: String,
+    /// The object that failed, empty when it was not one.
+    pub object: String,
+    /// Why, for programs.
+    pub reason: String,
+    /// Why, for people.
+    pub message: String,
+    /// Since when (RFC 3339).
+    pub since: String,
 }
 
 /// A drift that was mended.
@@ -81,10 +111,20 @@ pub fn report(deliveries: &[Delivery], reports: &[DriftReport]) -> DriftList {
             namespace,
             name,
             revision: status.effective.as_ref().map(ToString::to_string),
-            held: status.held.map(|h| h.revision.to_string()),
+            held: status.held.map(|h| Ahead {
+                revision: h.revision.to_string(),
+                object: h.problem.object,
+                reason: h.problem.reason,
+                message: h.problem.message,
+                since: h.since,
+            }),
+            unknown: condition::get(&status.conditions, kind::DRIFTED)
+                .filter(|c| c.status == "Unknown" && c.reason == NOT_COMPARED)
+                .map(|c| c.message.clone()),
             count: spec.count,
             since: spec.since,
             objects: spec.objects,
+            left_out: spec.left_out,
         });
     }
     list.mended.sort_by(|a, b| b.episode.mended_at.cmp(&a.episode.mended_at));
@@ -92,12 +132,103 @@ pub fn report(deliveries: &[Delivery], reports: &[DriftReport]) -> DriftList {
     list
 }
 
+/// A cluster on one screen: a line for each Delivery that differs, and how many do not.
+pub fn summary(list: &DriftList, wide: bool, now: Timestamp) -> String {
+    let mut rows = vec![head(&[
+        "NAMESPACE",
+        "DELIVERY",
+        "RUNNING",
+        "MODIFIED",
+        "MISSING",
+        "UNLABELLED",
+        "FOREIGN",
+        "SINCE",
+        "WHO",
+    ])];
+    let (mut same, mut ahead, mut unknown) = (0, 0, 0);
+    for delivery in &list.deliveries {
+        ahead += usize::from(delivery.held.is_some());
+        unknown += usize::from(delivery.unknown.is_some());
+        if delivery.count == 0 {
+            same += usize::from(delivery.unknown.is_none());
+            continue;
+        }
+        let of = |state: &str| match delivery.objects.iter().filter(|o| o.state == state).count() {
+            0 => "-".to_owned(),
+            n => n.to_string(),
+        };
+        rows.push(vec![
+            delivery.namespace.clone(),
+            delivery.name.clone(),
+            delivery.revision.as_deref().map_or_else(|| "-".into(), short_revision),
+            of("Modified"),
+            of("Missing"),
+            of("Unlabelled"),
+            of("Foreign"),
+            delivery.since.as_deref().map_or_else(|| "-".into(), |t| since(t, now)),
+            managers(delivery, if wide { usize::MAX } else { MANAGERS }),
+        ]);
+    }
+    let mut out = if rows.len() > 1 { lines(&rows) } else { Vec::new() };
+    let deliveries = |n: usize| if n == 1 { "1 Delivery".to_owned() } else { format!("{n} Deliveries") };
+    let unlisted: i64 = list.deliveries.iter().filter_map(|d| d.left_out).map(|l| l.objects).sum();
+    let mut told = Vec::new();
+    if list.drifted > 0 {
+        let more =
+            if unlisted > 0 { format!(" ({unlisted} of them not told apart here)") } else { String::new() };
+        let what = if list.drifted == 1 {
+            "1 object differs".into()
+        } else {
+            format!("{} objects differ", list.drifted)
+        };
+        told.push(paint(UNSURE, &format!("{what} in {}{more}", deliveries(rows.len() - 1))));
+    }
+    told.push(paint(GOOD, &format!("nothing differs in {}", deliveries(same))));
+    if unknown > 0 {
+        told.push(paint(BAD, &format!("not known of {}", deliveries(unknown))));
+    }
+    if ahead > 0 {
+        told.push(paint(
+            FAINT,
+            &format!("Git is ahead of {} and held, which is not drift", deliveries(ahead)),
+        ));
+    }
+    if !out.is_empty() {
+        out.push(String::new());
+    }
+    out.push(told.join("; "));
+    out.push(String::new());
+    out.join("\n")
+}
+
+/// Who changed most, and how many more there are.
+fn managers(delivery: &DeliveryDrift, most: usize) -> String {
+    let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+    for object in &delivery.objects {
+        if object.fields.is_empty() {
+            *count.entry("unknown").or_default() += 1;
+        }
+        for field in &object.fields {
+            *count.entry(field.manager.as_str()).or_default() += 1;
+        }
+    }
+    let mut all: Vec<_> = count.into_iter().collect();
+    all.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    let shown: Vec<String> = all.iter().take(most).map(|(manager, _)| tame(manager)).collect();
+    match all.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{}, +{more}", shown.join(", ")),
+    }
+}
+
 /// The report as tables.
 pub fn text(list: &DriftList, wide: bool, now: Timestamp) -> String {
     let mut out = Vec::new();
     for delivery in &list.deliveries {
-        if delivery.count > 0 || list.deliveries.len() == 1 || delivery.held.is_some() {
+        let told = delivery.held.is_some() || delivery.unknown.is_some();
+        if delivery.count > 0 || list.deliveries.len() == 1 || told {
             out.push(heading(delivery, now));
+            out.extend(asides(delivery, now));
         }
         if delivery.count > 0 {
             let mut rows = vec![head(&["OBJECT", "FIELD", "DESIRED", "LIVE", "WHO", "WHEN"])];
@@ -105,9 +236,16 @@ pub fn text(list: &DriftList, wide: bool, now: Timestamp) -> String {
                 rows.extend(object_rows(object, wide, now));
             }
             out.extend(lines(&rows).into_iter().map(|line| format!("  {line}")));
-            let more = delivery.count - i64::try_from(delivery.objects.len()).unwrap_or(0);
-            if more > 0 {
-                out.push(format!("  and {more} more objects"));
+            if let Some(left_out) = &delivery.left_out {
+                let objects = match left_out.objects {
+                    0 => String::new(),
+                    1 => "1 more object and ".into(),
+                    n => format!("{n} more objects and "),
+                };
+                out.push(format!(
+                    "  {objects}{} more fields differ, and are not in the report",
+                    left_out.fields
+                ));
             }
             out.push(String::new());
         }
@@ -146,10 +284,6 @@ fn heading(delivery: &DeliveryDrift, now: Timestamp) -> String {
         Some(revision) => format!("{}, which is what should be running", short_revision(revision)),
         None => return format!("{name}: nothing was deployed yet"),
     };
-    let revision = match &delivery.held {
-        Some(held) => format!("{revision} (Git is at {}, which is held)", short_revision(held)),
-        None => revision,
-    };
     match delivery.count {
         0 => format!("{name}: nothing differs from {revision}"),
         n => {
@@ -161,7 +295,28 @@ fn heading(delivery: &DeliveryDrift, now: Timestamp) -> String {
     }
 }
 
-fn id(object: &DriftedObject) -> String {
+/// What is told beside drift, and is none.
+fn asides(delivery: &DeliveryDrift, now: Timestamp) -> Vec<String> {
+    let held = delivery.held.as_ref().map(|held| {
+        let about = match held.object.is_empty() || held.message.contains(&held.object) {
+            true => String::new(),
+            false => format!("{}: ", held.object),
+        };
+        let text = format!(
+            "Git is ahead at {}, held for {} because {about}{} ({}); this is not drift",
+            short_revision(&held.revision),
+            since(&held.since, now),
+            held.message,
+            held.reason
+        );
+        format!("  {}", paint(FAINT, &tame(&text)))
+    });
+    let unknown = delivery.unknown.as_ref().map(|why| format!("  {}", paint(BAD, &tame(why))));
+    held.into_iter().chain(unknown).collect()
+}
+
+/// An object as people read it, such as `Deployment shop/web`.
+pub(super) fn id(object: &DriftedObject) -> String {
     let gvk = Gvk::new(&object.api_version, &object.kind);
     ObjectId {
         group: gvk.group,
@@ -176,14 +331,18 @@ fn id(object: &DriftedObject) -> String {
 fn object_rows(object: &DriftedObject, wide: bool, now: Timestamp) -> Vec<Vec<String>> {
     let whole = match object.state.as_str() {
         "Missing" => Some("is not there"),
-        "Foreign" => Some("belongs to another Delivery"),
+        "Foreign" => Some("is in no bundle"),
         "Unlabelled" if object.fields.is_empty() => Some("has lost its label"),
         _ if object.fields.is_empty() => Some("differs"),
         _ => None,
     };
     if let Some(words) = whole {
         let dash = || "-".to_owned();
-        let who = if object.state == "Missing" { "unknown".to_owned() } else { dash() };
+        let who = match object.fields.first() {
+            Some(field) => tame(&field.manager),
+            None if object.state == "Missing" => "unknown".into(),
+            None => dash(),
+        };
         let seen = format!("seen {}", since(&object.since, now));
         return vec![vec![id(object), paint(BAD, words), dash(), dash(), who, seen]];
     }
@@ -197,7 +356,8 @@ fn field_row(object: &DriftedObject, field: &DriftedField, wide: bool, now: Time
         None => "-".to_owned(),
     };
     let who = match (&field.operation, wide) {
-        (Some(operation), true) => format!("{} ({operation})", field.manager),
+        (Some(operation), true) if field.subresource.is_empty() => format!("{} ({operation})", field.manager),
+        (Some(operation), true) => format!("{} ({operation} {})", field.manager, field.subresource),
         _ => field.manager.clone(),
     };
     vec![

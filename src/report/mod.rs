@@ -6,6 +6,7 @@ pub mod age;
 pub mod diff;
 pub mod drift;
 pub mod history;
+pub mod junit;
 pub mod status;
 pub mod table;
 

@@ -160,6 +160,13 @@ fn drifted() -> DriftReport {
         "kubectl-edit",
         json!("2026-03-01T11:57:00Z"),
     );
+    let copied = field(
+        "metadata.labels[windlass.dev/delivery]",
+        Value::Null,
+        json!("\"0f\""),
+        "copier",
+        json!("2026-03-01T11:00:00Z"),
+    );
     let colour = field(
         "data.color",
         json!("\"green\""),
@@ -170,8 +177,9 @@ fn drifted() -> DriftReport {
     serde_json::from_value(json!({
         "apiVersion": "windlass.dev/v1alpha1", "kind": "DriftReport",
         "metadata": {"name": "shop", "namespace": "windlass-system"},
-        "spec": {"revision": text_of("a"), "count": 2, "since": "2026-03-01T11:58:00Z",
-            "objects": [object("Deployment", "Modified", json!([scaled, env])), object("Service", "Missing", json!([]))],
+        "spec": {"revision": text_of("a"), "count": 7, "leftOut": {"objects": 4, "fields": 9}, "since": "2026-03-01T11:58:00Z",
+            "objects": [object("Deployment", "Modified", json!([scaled, env])), object("Service", "Missing", json!([])),
+                object("ConfigMap", "Foreign", json!([copied]))],
             "episodes": [{"mendedAt": "2026-03-01T10:00:01Z", "object": object("ConfigMap", "Modified", json!([colour]))}]},
     }))
     .unwrap()
@@ -180,11 +188,14 @@ fn drifted() -> DriftReport {
 #[test]
 fn drift_tells_each_field_and_that_git_is_ahead() {
     let list = super::drift::report(&[well(), held()], &[drifted()]);
-    assert_eq!(list.drifted, 2);
+    assert_eq!(list.drifted, 7);
     insta::assert_snapshot!("drift", plain(&super::drift::text(&list, false, now())));
     insta::assert_snapshot!("drift_wide", plain(&super::drift::text(&list, true, now())));
     insta::assert_json_snapshot!("drift_json", list);
+    insta::assert_snapshot!("drift_summary", plain(&super::drift::summary(&list, false, now())));
+    insta::assert_snapshot!("drift_junit", super::junit::drift(&list));
     let none = super::drift::report(&[well()], &[drifted()]);
+    insta::assert_snapshot!("drift_summary_none", plain(&super::drift::summary(&none, false, now())));
     insta::assert_snapshot!("drift_none", plain(&super::drift::text(&none, false, now())));
 }
 
@@ -229,6 +240,7 @@ fn a_difference_reads_as_lines_and_holds_no_secret() {
         ObjectDiff::new("Secret shop/old", "", Act::Delete, &secret("aHVudGVyMg=="), &Value::Null),
     ];
     let report = DiffReport {
+        hooks: Vec::new(),
         delivery: Some("windlass-system/shop".into()),
         objects: objects.into_iter().flatten().collect(),
         unchanged: 4,

@@ -1,18 +1,22 @@
 //! A directory on disk as a tree of files, for `windlass diff PATH` and `windlass render PATH`.
 
-use crate::core::digest;
 use crate::core::tree::{Entry, EntryKind, Tree, TreeError, join};
+use git2::{ObjectType, Oid};
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+/// What Git calls a directory in which nothing is.
+const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
+
 /// A directory on disk. Links are never followed, so nothing outside is read; `.git` is not part of it.
 ///
-/// The id of a directory covers everything below it, and is computed once: a change on disk afterwards does not
-/// change it.
+/// Ids are those that Git would give, so that a directory on disk can be recognised in a commit. The id of a directory
+/// covers everything below it, and is computed once: a change on disk afterwards does not change it.
 #[derive(Debug)]
 pub struct DirTree {
     root: PathBuf,
@@ -71,24 +75,52 @@ impl DirTree {
         if let Some(id) = known {
             return Ok(id);
         }
+        let unread =
+            |error: git2::Error| TreeError::Broken { path: shown(path), message: error.message().to_owned() };
         let id = match kind {
-            EntryKind::File => digest_of_file(at).map_err(|error| failure(path, &error))?,
+            EntryKind::File => Oid::hash_file(ObjectType::Blob, at).map_err(unread)?,
             EntryKind::Symlink => {
                 let target = fs::read_link(at).map_err(|error| failure(path, &error))?;
-                digest::of_bytes(target.as_os_str().as_bytes())
+                Oid::hash_object(ObjectType::Blob, target.as_os_str().as_bytes()).map_err(unread)?
             }
-            EntryKind::Submodule => digest::of_bytes(b"submodule"),
+            // Which commit of another repository it is stands elsewhere.
+            EntryKind::Submodule => Oid::ZERO_SHA1,
             EntryKind::Directory => {
-                let entries = self.entries(path)?;
-                let lines: Vec<String> = entries
-                    .iter()
-                    .map(|entry| format!("{:?} {} {:?}\n", entry.kind, entry.id, entry.name))
-                    .collect();
-                digest::of_bytes(lines.concat().as_bytes())
+                let tree = self.tree_object(path)?;
+                Oid::hash_object(ObjectType::Tree, &tree).map_err(unread)?
             }
         };
+        let id = id.to_string();
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), id.clone());
         Ok(id)
+    }
+}
+
+impl DirTree {
+    /// A directory as Git writes it: mode, name and id of each entry, and nothing of a directory without any file.
+    fn tree_object(&self, path: &str) -> Result<Vec<u8>, TreeError> {
+        let mut lines: Vec<(String, Vec<u8>)> = Vec::new();
+        for entry in self.entries(path)? {
+            let below = join(path, &entry.name);
+            let mode = match entry.kind {
+                EntryKind::Directory if entry.id == EMPTY_TREE => continue,
+                EntryKind::Directory => "40000",
+                EntryKind::Symlink => "120000",
+                EntryKind::Submodule => "160000",
+                EntryKind::File => {
+                    let found = self.locate(&below)?.map(|(_, metadata)| metadata);
+                    let executable = found.is_some_and(|m| m.permissions().mode() & 0o100 != 0);
+                    if executable { "100755" } else { "100644" }
+                }
+            };
+            let id = Oid::from_str(&entry.id).map(|id| id.as_bytes().to_vec()).unwrap_or_default();
+            let line = [mode.as_bytes(), b" ", entry.name.as_bytes(), b"\0", &id].concat();
+            // Git sorts a directory as if its name ended in a slash.
+            let slash = if entry.kind == EntryKind::Directory { "/" } else { "" };
+            lines.push((format!("{}{slash}", entry.name), line));
+        }
+        lines.sort();
+        Ok(lines.into_iter().flat_map(|(_, line)| line).collect())
     }
 }
 
@@ -154,20 +186,6 @@ impl Tree for DirTree {
     }
 }
 
-/// In parts, so that a large file is never in memory.
-fn digest_of_file(path: &Path) -> io::Result<String> {
-    use sha2::{Digest, Sha256};
-    let mut file = fs::File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut part = vec![0; 64 << 10];
-    loop {
-        match file.read(&mut part)? {
-            0 => return Ok(digest::hex(&hash.finalize()[..16])),
-            read => hash.update(&part[..read]),
-        }
-    }
-}
-
 fn failure(path: &str, error: &io::Error) -> TreeError {
     match error.kind() {
         io::ErrorKind::NotFound => TreeError::NotFound(shown(path)),
@@ -215,6 +233,31 @@ mod tests {
         assert_eq!(make("x"), make("x"));
         assert_ne!(make("x").0, make("y").0);
         assert_ne!(make("x").1, make("y").1);
+    }
+
+    #[test]
+    fn ids_are_those_that_git_gives() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("apps/shop/deep")).unwrap();
+        fs::create_dir_all(at("apps/empty/very")).unwrap();
+        for (name, text) in
+            [("apps/shop/a.yaml", "a"), ("apps/shop/deep/b", ""), ("apps/shop.yaml", "x"), ("run", "#!")]
+        {
+            fs::write(at(name), text).unwrap();
+        }
+        fs::set_permissions(at("run"), fs::Permissions::from_mode(0o755)).unwrap();
+        symlink("shop", at("apps/link")).unwrap();
+        let repository = git2::Repository::init(dir.path()).unwrap();
+        let mut index = repository.index().unwrap();
+        index.add_all(["*"], git2::IndexAddOption::DEFAULT, None).unwrap();
+        let git = repository.find_tree(index.write_tree().unwrap()).unwrap();
+        let tree = DirTree::open(dir.path()).unwrap();
+        assert_eq!(tree.entry("").unwrap().unwrap().id, git.id().to_string());
+        for path in ["apps", "apps/shop", "apps/shop/a.yaml", "apps/shop/deep/b", "apps/link", "run"] {
+            let theirs = git.get_path(Path::new(path)).unwrap().id().to_string();
+            assert_eq!(tree.entry(path).unwrap().unwrap().id, theirs, "{path}");
+        }
     }
 
     #[test]

@@ -171,6 +171,14 @@ impl Cluster {
         stopped.start()
     }
 
+    /// Has the controllers give a node up soon: after longer than its next sign of life takes.
+    pub fn be_impatient_with_nodes(&self) -> Restarted {
+        let mut stopped = self.kill("kube-controller-manager", "Serving securely");
+        let soon = ["--node-monitor-grace-period=15s", "--node-monitor-period=1s"];
+        stopped.args.extend(soon.map(String::from));
+        stopped.start()
+    }
+
     /// Kills a component; `runs` is what it logs when it runs.
     fn kill(&self, component: &str, runs: &'static str) -> Stopped {
         let args = self.process(component)["args"].as_array().unwrap().clone();

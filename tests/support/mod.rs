@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod cluster;
 pub mod daemon;
+pub mod edits;
 pub mod faults;
 pub mod git;
 pub mod git_https;

@@ -23,13 +23,15 @@ struct Reader {
     objects: BTreeMap<String, Arc<Value>>,
     // What the list under way has brought; none where it began before this reader was there.
     listed: Option<HashSet<String>>,
+    // A list was complete since this reader is there.
+    complete: bool,
 }
 
 impl State {
     /// Keeps what the selector selects from now on.
     pub(super) fn join(&mut self, selector: Selector, changed: Arc<dyn Fn() + Send + Sync>) -> u64 {
         self.last += 1;
-        let reader = Reader { selector, changed, objects: BTreeMap::new(), listed: None };
+        let reader = Reader { selector, changed, objects: BTreeMap::new(), listed: None, complete: false };
         self.readers.insert(self.last, reader);
         self.last
     }
@@ -44,11 +46,19 @@ impl State {
         self.readers.get(&reader).map(|r| r.objects.values().cloned().collect()).unwrap_or_default()
     }
 
+    /// Whether all that a reader selects is seen, as far as it ever will be: a right that was taken away is not waited for.
+    pub(super) fn is_complete(&self, reader: u64) -> bool {
+        match &self.failing {
+            Some(cause) => !cause.is_transient(),
+            None => self.readers.get(&reader).is_some_and(|r| r.complete),
+        }
+    }
+
     /// Takes in what was seen, and wakes whom it concerns.
     pub(super) fn take(&mut self, seen: Seen) {
         // Said before the server is asked: it is no sign of life.
-        if !matches!(seen, Seen::Failed(_) | Seen::Begin) {
-            self.failing = None;
+        if !matches!(seen, Seen::Failed(_) | Seen::Begin) && self.failing.take().is_some() {
+            self.readers.values().for_each(|r| (r.changed)());
         }
         match seen {
             Seen::Begin => self.readers.values_mut().for_each(|r| r.listed = Some(HashSet::new())),
@@ -58,7 +68,8 @@ impl State {
                     let Some(listed) = reader.listed.take() else { continue };
                     let before = reader.objects.len();
                     reader.objects.retain(|name, _| listed.contains(name));
-                    if reader.objects.len() != before {
+                    let first = !std::mem::replace(&mut reader.complete, true);
+                    if first || reader.objects.len() != before {
                         (reader.changed)();
                     }
                 }
@@ -170,6 +181,23 @@ mod tests {
         assert_eq!((names(&state, web).len(), names(&state, api).len()), (0, 2));
         state.leave(api);
         assert_eq!(names(&state, api).len(), 0);
+    }
+
+    #[test]
+    fn that_there_are_no_pods_is_known_after_a_list_and_told() {
+        let mut state = State::default();
+        let (web, woken) = join(&mut state, "web");
+        state.take(Seen::Begin);
+        let (late, _) = join(&mut state, "late");
+        assert!(!state.is_complete(web));
+        state.take(Seen::Complete);
+        assert!(state.is_complete(web) && !state.is_complete(late));
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
+        state.take(Seen::Failed(Cause::Unavailable { message: "away".into() }));
+        assert!(!state.is_complete(web), "what happened since is not known");
+        state.take(Seen::Calm);
+        assert!(state.is_complete(web));
+        assert_eq!(woken.load(Ordering::Relaxed), 3);
     }
 
     #[test]

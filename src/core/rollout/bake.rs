@@ -1,15 +1,21 @@
 //! Watching on after success (`rollback.bake`): a revision that loses its health within that time is rolled back like
 //! any other that failed.
 //!
-//! What is broken beyond doubt is enough at once. What is only not healthy gets the time that a revision gets to become
-//! healthy, for pods are restarted and moved all the time. What a lost node, an eviction or somebody's change explains
+//! What is broken beyond doubt is enough at once, but for a deadline of its own controller that passed. What is only not
+//! healthy gets the time that a revision gets to become healthy, for pods are restarted and moved all the time. What a lost node, an eviction or somebody's change explains
 //! ([`Observation::disturbed`](super::Observation::disturbed)) counts for nothing, however long it lasts: the last good
-//! revision would be hit the same way. The watch ends in health that was seen, never by time alone.
+//! revision would be hit the same way. Until the pods are seen that could tell
+//! ([`Observation::pods_unseen`](super::Observation::pods_unseen)), nothing is held against it. The watch ends in health
+//! that was seen, never by time alone.
 
 use super::next::Machine;
 use super::{Action, Health, read_stamp, stamp};
 use crate::api::delivery::{Attempt, Bake, Goal, Outcome, Problem, Revision, RollbackMode};
 use jiff::SignedDuration;
+
+/// What a Deployment says whose time is up. It counts the time in which its node was lost, and goes on saying it until the
+/// pod that replaces the lost one is ready: a matter of time here, too.
+const TIME_UP: &str = "ProgressDeadlineExceeded";
 
 impl Machine<'_> {
     /// A revision succeeded: it is watched on, if there is one to go back to.
@@ -41,7 +47,9 @@ impl Machine<'_> {
         let well = match self.seen.health {
             Health::Healthy => true,
             Health::Unknown => bake.lost_at.is_none(),
-            Health::Progressing(_) | Health::Degraded(_) | Health::Broken(_) => self.seen.disturbed.is_some(),
+            Health::Progressing(_) | Health::Degraded(_) | Health::Broken(_) => {
+                self.seen.disturbed.is_some() || self.seen.pods_unseen && bake.lost_at.is_none()
+            }
         };
         if well {
             return;
@@ -84,7 +92,12 @@ impl Machine<'_> {
             self.state.bake = Some(bake);
             return;
         }
-        if matches!(self.seen.health, Health::Broken(_)) {
+        // The watch of the pods wakes us.
+        if self.seen.pods_unseen {
+            self.state.bake = Some(bake);
+            return;
+        }
+        if matches!(&self.seen.health, Health::Broken(p) if p.reason != TIME_UP) {
             return self.lose(bake, effective, problem);
         }
         let lost_at = bake.lost_at.as_deref().map_or(self.now, read_stamp);

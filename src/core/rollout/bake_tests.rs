@@ -93,6 +93,39 @@ fn a_lost_node_is_no_reason_however_long_it_is_away() {
 }
 
 #[test]
+fn before_its_pods_are_seen_a_workload_is_not_believed() {
+    let mut world = baking();
+    world.crash();
+    world.broken.insert("b".into());
+    world.seen.pods_unseen = true;
+    world.settle();
+    world.pass(5_000);
+    let bake = world.state.bake.clone().unwrap();
+    assert_eq!((world.phase(), bake.lost_at), (Phase::Ready, None));
+    // They are seen, and tell of a lost node; or of nothing.
+    world.seen.pods_unseen = false;
+    world.seen.disturbed = Some(problem("Disrupted"));
+    world.settle();
+    assert_eq!((world.phase(), world.state.bake.is_some()), (Phase::Ready, true));
+    world.seen.disturbed = None;
+    world.settle();
+    assert_eq!(world.phase(), Phase::Held);
+}
+
+#[test]
+fn a_deadline_that_passed_while_the_node_was_lost_gets_time_for_the_pod_that_replaces_the_lost_one() {
+    let mut world = baking();
+    let exceeded =
+        Observation { health: Health::Broken(problem("ProgressDeadlineExceeded")), ..world.seen.clone() };
+    let decision = next(&world.spec, &world.state, &exceeded, world.now);
+    assert!(decision.state.attempt.is_none() && decision.state.bake.as_ref().unwrap().lost_at.is_some());
+    let later = world.now + SignedDuration::from_secs(301);
+    let decision = next(&world.spec, &decision.state, &exceeded, later);
+    assert_eq!(decision.state.held.unwrap().revision, revision("b"), "and no more than that");
+    world.settle();
+}
+
+#[test]
 fn a_newer_commit_takes_its_place() {
     let mut world = baking();
     world.push("c", &["web"]);

@@ -8,8 +8,9 @@ use crate::api::delivery::{Attempt, Problem};
 use jiff::{SignedDuration, Timestamp};
 
 /// How long controllers and kubelets take at most to begin again after an outage: client-go asks again after up to 30
-/// seconds, and its jitter doubles that.
-const CONTROLLERS: SignedDuration = SignedDuration::from_secs(60);
+/// seconds, which its jitter doubles, and once more as long where a server that was started anew has forgotten what it
+/// showed last.
+const CONTROLLERS: SignedDuration = SignedDuration::from_secs(120);
 
 /// What a revision gets beyond [`CONTROLLERS`], once its objects can be seen, when its time passed while they could not;
 /// less if its `timeout` is shorter.
@@ -48,14 +49,15 @@ impl Machine<'_> {
         }
     }
 
-    /// When the attempt's time is up, as far as is known now.
+    /// When the attempt's time is up, as far as is known now. What cannot be seen for another reason than that nobody was
+    /// there to see it counts as seen: a watch that fails for ever must not prolong anything for ever.
     pub(super) fn due(&self, attempt: &Attempt) -> Timestamp {
         let deadline = read_stamp(&attempt.deadline);
-        match self.seen.seen_since {
-            Some(since) if since > deadline.min(read_stamp(&attempt.started_at) + BEGINNING) => {
-                deadline.max(since + self.grace())
-            }
-            _ => deadline,
+        let Some(contact) = self.seen.in_contact_since else { return deadline.max(self.now + self.grace()) };
+        let since = self.seen.seen_since.unwrap_or(contact);
+        match since > deadline.min(read_stamp(&attempt.started_at) + BEGINNING) {
+            true => deadline.max(since + self.grace()),
+            false => deadline,
         }
     }
 
@@ -95,7 +97,7 @@ impl Machine<'_> {
 mod tests {
     use super::super::tests::World;
     use super::*;
-    use crate::api::delivery::Phase;
+    use crate::api::delivery::{Phase, Step};
 
     /// A Delivery whose second revision is on its way.
     fn waiting() -> World {
@@ -112,10 +114,15 @@ mod tests {
     fn time_in_which_nothing_was_seen_does_not_count() {
         // How long the gap was, how long it takes from then on, and whether that is soon enough.
         for (gap, takes, in_time) in
-            [(3600, 110, true), (3600, 130, false), (280, 110, true), (280, 130, false)]
+            [(3600, 170, true), (3600, 190, false), (280, 170, true), (280, 190, false)]
         {
             let mut world = waiting();
             world.now += SignedDuration::from_secs(gap);
+            // What cannot be had yet, in the first moments of a new life, is held against nobody either.
+            world.seen.in_contact_since = None;
+            world.settle();
+            world.seen.in_contact_since = Some(world.now);
+            world.settle();
             world.seen.seen_since = Some(world.now);
             world.settle();
             world.pass(takes);
@@ -129,6 +136,27 @@ mod tests {
         world.seen.seen_since = Some(world.now - SignedDuration::from_secs(3600));
         world.pass(300);
         assert_eq!(world.phase(), Phase::Held);
+    }
+
+    #[test]
+    fn what_cannot_be_had_in_the_first_moments_of_a_new_life_fails_nothing() {
+        for (takes, in_time) in [(120, true), (240, false)] {
+            let mut world = waiting();
+            // Objects of a later wave are still to be applied.
+            world.state.attempt.as_mut().unwrap().step = Step::Applying;
+            world.seen.prepared = None;
+            world.seen.applied = None;
+            // The daemon was away for longer than there was time; the Repository is not read yet.
+            world.refused.insert("b".into(), true);
+            world.now += SignedDuration::from_hours(1);
+            world.seen.in_contact_since = Some(world.now);
+            world.settle();
+            world.pass(takes);
+            world.refused.clear();
+            world.slow.clear();
+            world.pass(10);
+            assert_eq!(world.state.held.is_none(), in_time, "{takes} s: {:?}", world.phase());
+        }
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn drift_is_not_written_back_while_a_revision_is_planned() {
         world.round();
     }
     let corrects = |world: &World| {
-        let seen = Observation { drifted: 1, prepared: None, ..world.seen.clone() };
+        let seen = Observation { drifted: 1, correctable: 1, prepared: None, ..world.seen.clone() };
         let actions = next(&world.spec, &world.state, &seen, world.now).actions;
         let corrects = actions.iter().any(|a| matches!(a, Action::Correct(_)));
         (corrects, actions.iter().any(|a| matches!(a, Action::Prepare(..))))

@@ -171,10 +171,16 @@ pub struct Observation {
     pub pruned: Option<Pruned>,
     /// The health of the objects in the inventory that are not stale.
     pub health: Health,
+    /// Since when this life of the daemon has been in contact with the API server without a gap; `None` while it is not.
+    pub in_contact_since: Option<Timestamp>,
     /// Since when the objects are seen without a gap, where that is known.
     pub seen_since: Option<Timestamp>,
-    /// How many of these objects differ from what was applied.
+    /// How many objects differ from what was applied, or carry our label and are in no bundle.
     pub drifted: usize,
+    /// How many of them can be written back.
+    pub correctable: usize,
+    /// Why it is not known of all objects whether they differ.
+    pub uncompared: Option<String>,
     /// The inventory after what drifted was written back; shown once.
     pub corrected: Option<Vec<InventoryEntry>>,
     /// What left the inventory a short while ago and stands there with our label.
@@ -184,6 +190,9 @@ pub struct Observation {
     /// Why objects that are not healthy are not the revision's fault: their nodes are lost, they were evicted, or somebody
     /// changed them. Only told when that explains all of them.
     pub disturbed: Option<Problem>,
+    /// Pods of a workload that is not healthy are not seen yet, and with them what may explain it: a daemon that was just
+    /// started sees workloads first.
+    pub pods_unseen: bool,
     /// What the rollback under way cannot undo, as far as its plan shows.
     pub except: Vec<Exception>,
     /// What became of reverting the held commit; shown once.

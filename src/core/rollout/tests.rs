@@ -94,7 +94,7 @@ impl World {
                 drift: DriftMode::Correct,
             },
             state: State::default(),
-            seen: Observation::default(),
+            seen: Observation { in_contact_since: Some(Timestamp::MIN), ..Observation::default() },
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
             cluster: BTreeMap::new(),
             bundles: BTreeMap::new(),
@@ -224,7 +224,7 @@ impl World {
             }
             Action::OrphanAll => return false,
             Action::Correct(_) => {
-                self.seen.drifted = 0;
+                (self.seen.drifted, self.seen.correctable) = (0, 0);
                 self.seen.corrected = Some(self.state.inventory.clone());
             }
             Action::Prepare(revision, _) => {
@@ -628,10 +628,11 @@ fn drift_is_written_back_as_the_effective_revision_also_while_one_is_held() {
     world.broken.insert("b".into());
     world.push("b", &["web"]);
     world.settle();
-    world.seen.drifted = 1;
+    (world.seen.drifted, world.seen.correctable) = (1, 1);
     let decision = next(&world.spec, &world.state, &world.seen, world.now);
     assert_eq!(decision.actions, [Action::Correct(revision("a"))]);
-    world.spec.drift = DriftMode::Report;
+    // Where drift is only reported there is nothing to correct.
+    (world.spec.drift, world.seen.correctable) = (DriftMode::Report, 0);
     assert!(next(&world.spec, &world.state, &world.seen, world.now).actions.is_empty());
 }
 

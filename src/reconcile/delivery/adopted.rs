@@ -11,6 +11,7 @@ use crate::core::digest;
 use crate::core::fields::{Path, Segment};
 use crate::core::manifest::ObjectId;
 use crate::core::restore::to_keep;
+use crate::reconcile::fault;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -81,7 +82,9 @@ pub async fn keep(scope: &Scope<'_>, memory: &mut Memory, work: &Work) {
         return;
     }
     memory.nothing_adopted = false;
+    fault::place(|| "before keeping adopted values".into());
     let (left_out, result) = write(scope.delivery, &scope.access, &found).await;
+    fault::place(|| "after keeping adopted values".into());
     let tell = |object: &str, why: &str| {
         let text = format!(
             "what it was before it was adopted is not kept ({why}), so it would be released with the values from Git \
@@ -159,9 +162,11 @@ pub async fn forget(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySta
     if status.bake.is_some() || memory.nothing_adopted || !adopted {
         return;
     }
+    fault::place(|| "before forgetting adopted values".into());
     let gone = api(scope.delivery, &scope.access)
         .delete(&secret_name(scope.delivery), &DeleteParams::default())
         .await;
+    fault::place(|| "after forgetting adopted values".into());
     match gone {
         Ok(_) => memory.nothing_adopted = true,
         Err(kube::Error::Api(error)) if error.code == 404 => memory.nothing_adopted = true,

@@ -1,30 +1,26 @@
 //! Drift of a Delivery's objects: seen by the digest that the watch keeps, looked at once, reported and mended.
 
+use super::leave::without_others;
 use super::work::{Act, Work};
 use super::{Scope, bundle_of};
 use crate::api::delivery::{DriftMode, InventoryEntry, Revision};
-use crate::api::drift_report::{DriftEpisode, DriftReport, DriftReportSpec, DriftedField, DriftedObject};
+use crate::api::drift_report::{DriftEpisode, DriftReport, DriftedField, DriftedObject};
+use crate::api::names::DELIVERY_LABEL;
+use crate::cluster::Cause;
 use crate::cluster::apply::{Guard, dry_run, get};
 use crate::core::autoscale::with_replicas;
 use crate::core::bundle::Bundle;
-use crate::core::drift::{ObjectDrift, drift};
-use crate::core::manifest::{Manifest, ObjectId};
+use crate::core::drift::{self, ObjectDrift, drift};
+use crate::core::drift_report::{FIELDS, Found, grown};
+use crate::core::ignore::Left;
+use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::rollout::{ApplyEnd, Health, back_off, stamp};
-use crate::reconcile::live::version;
+use crate::reconcile::live::{digest, version};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-
-/// Fields that are listed for one object.
-const FIELDS: usize = 50;
-
-/// Objects that are listed in one report, so that it stays well below what etcd takes.
-const OBJECTS: usize = 100;
-
-/// Episodes that are kept.
-const EPISODES: usize = 20;
 
 /// How long a watch may take to show what we wrote before its silence means something.
 const LAG: SignedDuration = SignedDuration::from_secs(10);
@@ -35,8 +31,12 @@ const VALUE: usize = 256;
 /// What is known about drift.
 #[derive(Default)]
 pub struct Seen {
-    /// What was found out about objects whose digest is not the one that we left, by the digest that was looked at.
-    looked: BTreeMap<ObjectId, (String, Option<DriftedObject>)>,
+    /// What was found out about objects whose digest is not the one that we left.
+    looked: BTreeMap<ObjectId, Looked>,
+    /// Objects with our label that are in no bundle, with their uid.
+    pub foreign: BTreeMap<ObjectId, (String, DriftedObject)>,
+    /// Why objects could not be compared; tried again soon.
+    uncompared: BTreeMap<ObjectId, String>,
     /// When the silence of a watch about what we wrote begins to mean something.
     silent_at: Option<Timestamp>,
     /// Whether the watches have shown all objects, so that what does not differ is in sync.
@@ -52,15 +52,40 @@ pub struct Seen {
     retry_at: Option<Timestamp>,
 }
 
+/// What was found out about one object.
+struct Looked {
+    /// The uid, digest and manifest that were looked at.
+    mark: String,
+    /// How it differs.
+    drifted: Option<DriftedObject>,
+    /// Whether it is to be written back: not where it carries the label of another Delivery.
+    correctable: bool,
+}
+
 impl Seen {
     /// How many objects differ.
     pub fn count(&self) -> usize {
-        self.looked.values().filter(|(_, d)| d.is_some()).count()
+        self.drifted().count()
+    }
+
+    /// How many of them are to be written back.
+    pub fn correctable(&self) -> usize {
+        self.looked.values().filter(|l| l.is_correctable()).count()
     }
 
     /// Whether an object is known to differ.
     pub fn differs(&self, id: &ObjectId) -> bool {
-        self.looked.get(id).is_some_and(|(_, drifted)| drifted.is_some())
+        self.looked.get(id).is_some_and(|l| l.drifted.is_some())
+    }
+
+    /// Why it is not known of all objects whether they differ: how many, and why for one of them.
+    pub fn uncompared(&self) -> Option<String> {
+        let (id, why) = self.uncompared.first_key_value()?;
+        let more = match self.uncompared.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        Some(format!("{id} could not be compared: {why}{more}"))
     }
 
     /// When to look again at what was written and not shown since.
@@ -68,8 +93,20 @@ impl Seen {
         self.silent_at
     }
 
+    fn drifted(&self) -> impl Iterator<Item = (&ObjectId, &DriftedObject)> {
+        let looked = self.looked.iter().filter_map(|(id, l)| Some((id, l.drifted.as_ref()?)));
+        looked.chain(self.foreign.iter().map(|(id, (_, d))| (id, d)))
+    }
+
     fn objects(&self) -> Vec<DriftedObject> {
-        self.looked.values().filter_map(|(_, d)| d.clone()).collect()
+        let all: BTreeMap<_, _> = self.drifted().collect();
+        all.into_values().cloned().collect()
+    }
+}
+
+impl Looked {
+    fn is_correctable(&self) -> bool {
+        self.drifted.is_some() && self.correctable
     }
 }
 
@@ -80,45 +117,48 @@ pub async fn look(
     effective: &Revision,
     inventory: &[InventoryEntry],
 ) -> bool {
-    let mode = scope.spec().drift;
     let now = scope.daemon.now();
     let mut differ: BTreeMap<ObjectId, (String, &InventoryEntry)> = BTreeMap::new();
     let mut complete = true;
     let mut silent_at: Option<Timestamp> = None;
-    if mode != DriftMode::Ignore {
-        for entry in inventory.iter().filter(|e| !e.stale && e.uid.is_some()) {
-            let id = entry.id();
-            let live = scope.live(&entry.gvk(), &id);
-            if let Some((written, at)) = memory.awaited.get(&id) {
-                let shown = live.as_ref().is_some_and(|l| version(l) >= *written);
-                if !shown && *at + LAG > now {
-                    complete = false;
-                    silent_at = Some(silent_at.map_or(*at + LAG, |s| s.min(*at + LAG)));
-                    continue;
-                }
-                memory.awaited.remove(&id);
+    for entry in inventory.iter().filter(|e| !e.stale && e.uid.is_some()) {
+        let id = entry.id();
+        let live = scope.live(&entry.gvk(), &id);
+        if let Some((written, at)) = memory.awaited.get(&id) {
+            let shown = live.as_ref().is_some_and(|l| version(l) >= *written);
+            if !shown && *at + LAG > now {
+                complete = false;
+                silent_at = Some(silent_at.map_or(*at + LAG, |s| s.min(*at + LAG)));
+                continue;
             }
-            let digest = match &live {
-                Some(live) => live.kept.digest.to_string(),
-                None if !scope.synced(&entry.gvk(), &entry.namespace) => {
-                    complete = false;
-                    continue;
-                }
-                None if entry.group == "batch" && entry.kind == "Job" => continue,
-                None => "missing".into(),
-            };
-            let in_sync = live
-                .as_ref()
-                .is_some_and(|l| entry.uid.as_deref() == Some(&*l.uid) && *l.kept.digest == *entry.digest);
-            if !in_sync {
-                let mark = live.map_or(digest.clone(), |l| format!("{}/{digest}", l.uid));
-                differ.insert(id, (mark, entry));
+            memory.awaited.remove(&id);
+        }
+        let digest = match &live {
+            Some(live) => live.kept.digest.to_string(),
+            None if !scope.synced(&entry.gvk(), &entry.namespace) => {
+                complete = false;
+                continue;
             }
+            None if entry.group == "batch" && entry.kind == "Job" => continue,
+            None => "missing".into(),
+        };
+        let in_sync = live
+            .as_ref()
+            .is_some_and(|l| entry.uid.as_deref() == Some(&*l.uid) && *l.kept.digest == *entry.digest);
+        if !in_sync {
+            let uid = live.map_or_else(String::new, |l| l.uid.into());
+            // What is left to others, by the spec or by an autoscaler of the same revision, may be another now.
+            let generation = scope.delivery.metadata.generation.unwrap_or_default();
+            let mark = format!("{uid}/{digest}/{}/{generation}/{}", entry.applied, effective.inputs);
+            differ.insert(id, (mark, entry));
         }
     }
     memory.drift.complete = complete;
     memory.drift.silent_at = silent_at;
-    memory.drift.looked.retain(|id, (mark, _)| differ.get(id).is_some_and(|(m, _)| m == mark));
+    let before: BTreeMap<ObjectId, String> =
+        memory.drift.drifted().map(|(id, object)| (id.clone(), object.since.clone())).collect();
+    memory.drift.looked.retain(|id, l| differ.get(id).is_some_and(|(mark, _)| *mark == l.mark));
+    memory.drift.uncompared.clear();
     let new: Vec<_> = differ.into_iter().filter(|(id, _)| !memory.drift.looked.contains_key(id)).collect();
     if new.is_empty() {
         return true;
@@ -131,16 +171,52 @@ pub async fn look(
         }
     };
     let mut all = true;
+    let mut settled: BTreeMap<ObjectId, String> = BTreeMap::new();
     for (id, (mark, entry)) in new {
         let Some(manifest) = bundle.get(&id) else { continue };
+        let mode = scope.drift_mode(manifest);
+        if mode == DriftMode::Ignore {
+            memory.drift.looked.insert(id, Looked { mark, drifted: None, correctable: false });
+            continue;
+        }
         match compare(scope, manifest, entry, &|text| memory.redact(text)).await {
-            Ok(found) => {
-                memory.drift.looked.insert(id, (mark, found));
+            Ok(Compared::Same(digest)) => {
+                settled.extend(digest.map(|digest| (id.clone(), digest)));
+                memory.drift.looked.insert(id, Looked { mark, drifted: None, correctable: false });
             }
-            Err(()) => all = false,
+            Ok(Compared::Differs(object, correctable)) => {
+                let mut drifted = Some(object);
+                if let (Some(object), Some(since)) = (&mut drifted, before.get(&id)) {
+                    object.since.clone_from(since);
+                }
+                let correctable = correctable && mode == DriftMode::Correct;
+                memory.drift.looked.insert(id, Looked { mark, drifted, correctable });
+            }
+            Err(why) => {
+                memory.drift.uncompared.insert(id, memory.redact(&why));
+                all = false;
+            }
         }
     }
+    // As it is, it is as wanted: that is recorded, so that nobody asks again, also after a restart.
+    if !settled.is_empty() && memory.drift.corrected.is_none() {
+        let mut known = inventory.to_vec();
+        for entry in &mut known {
+            if let Some(digest) = settled.remove(&entry.id()) {
+                entry.digest = digest;
+            }
+        }
+        memory.drift.corrected = Some(known);
+    }
     all
+}
+
+/// What a comparison came to.
+enum Compared {
+    /// It is as wanted; the digest of what we own in it, where it is the object that we wrote.
+    Same(Option<String>),
+    /// It is not; and whether it is to be written back.
+    Differs(DriftedObject, bool),
 }
 
 /// Compares one object field by field; a doubtful difference is settled by a dry-run.
@@ -149,50 +225,87 @@ async fn compare(
     manifest: &Manifest,
     entry: &InventoryEntry,
     redact: &(dyn Fn(&str) -> String + Sync),
-) -> Result<Option<DriftedObject>, ()> {
-    let resource = scope.daemon.discovery.find(&manifest.gvk()).await.map_err(|_| ())?.ok_or(())?;
-    let desired = with_replicas(manifest.to_value(), entry.replicas);
-    let live = get(&scope.access, &resource, manifest.namespace(), manifest.name()).await.map_err(|_| ())?;
-    let found = drift(&desired, live.as_ref());
+) -> Result<Compared, String> {
     let gvk = manifest.gvk();
-    let object = |state: &str, fields| DriftedObject {
-        api_version: gvk.api_version(),
-        kind: gvk.kind.clone(),
-        namespace: manifest.namespace().into(),
-        name: manifest.name().into(),
-        state: state.into(),
-        since: stamp(scope.daemon.now()),
-        fields,
+    let desired = with_replicas(manifest.to_value(), entry.replicas);
+    let resource = scope.daemon.discovery.find(&gvk).await.map_err(|e| e.to_string())?;
+    let live = match &resource {
+        Some(resource) => get(&scope.access, resource, manifest.namespace(), manifest.name())
+            .await
+            .map_err(|e| e.cause.to_string())?,
+        // Without its definition nothing of the kind is there.
+        None => None,
     };
-    if found.is_doubtful()
-        && let Some(live) = &live
-    {
+    let rules = scope.rules.as_ref().map_err(ToString::to_string)?;
+    let left = match &live {
+        Some(live) => without_others(&scope.access, &scope.daemon.discovery, rules, &desired, live)
+            .await
+            .map_err(|e| e.cause.to_string())?,
+        None => Left::nothing(desired),
+    };
+    let mut found = left.rest(drift(&left.desired, live.as_ref()));
+    let desired = &left.desired;
+    let settled = |live: &Value| {
+        // What is left to others counts again when the rule goes.
+        let ours = !left.changed && live["metadata"]["uid"].as_str() == entry.uid.as_deref();
+        Compared::Same(ours.then(|| digest(live, &scope.daemon.secret_key)))
+    };
+    if let (true, Some(resource), Some(live)) = (found.has_doubt(), &resource, &live) {
         let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
-        let answer = dry_run(&scope.access, &resource, &desired, Guard::Uid(uid)).await.map_err(|_| ())?;
-        if same(live, &answer.object) {
-            return Ok(None);
+        match dry_run(&scope.access, resource, desired, Guard::Uid(uid)).await {
+            Ok(answer) if found.is_doubtful() && same(live, &answer.object) => return Ok(settled(live)),
+            Ok(answer) => found.settle(live, &answer.object),
+            Err(e) if e.cause.is_transient() || e.cause == Cause::UidChanged => {
+                return Err(e.cause.to_string());
+            }
+            // What cannot be tried is not known to be the same.
+            Err(_) => {}
         }
     }
     let state = match &found {
-        ObjectDrift::InSync => return Ok(None),
+        ObjectDrift::InSync => return Ok(live.as_ref().map_or(Compared::Same(None), settled)),
         ObjectDrift::Missing => "Missing",
         ObjectDrift::Unlabelled(_) => "Unlabelled",
-        ObjectDrift::Foreign { .. } => "Foreign",
         ObjectDrift::Modified(_) => "Modified",
     };
-    let kind = gvk.kind.clone();
-    let fields = found.fields().iter().take(FIELDS).cloned().map(|mut f| {
-        f.redact(&kind);
+    let label = live.as_ref().and_then(|l| l["metadata"]["labels"][DELIVERY_LABEL].as_str());
+    let correctable = label.is_none_or(|label| label == scope.label);
+    let fields = found.fields().to_vec();
+    Ok(Compared::Differs(told(&manifest.id(), &gvk, state, fields, scope.daemon.now(), redact), correctable))
+}
+
+/// An object that differs, as the report tells it.
+pub fn told(
+    id: &ObjectId,
+    gvk: &Gvk,
+    state: &str,
+    fields: Vec<drift::DriftedField>,
+    now: Timestamp,
+    redact: &(dyn Fn(&str) -> String + Sync),
+) -> DriftedObject {
+    let left_out = fields.len().saturating_sub(FIELDS);
+    let fields = fields.into_iter().take(FIELDS).map(|mut f| {
+        f.redact(&gvk.kind);
         DriftedField {
-            path: f.path.to_string(),
+            path: redact(&f.path.to_string()),
             desired: f.desired.as_ref().map(|v| shown(v, redact)),
             live: f.live.as_ref().map(|v| shown(v, redact)),
             manager: f.manager.unwrap_or_else(|| "unknown".into()),
             operation: f.operation.map(|o| o.to_string()),
+            subresource: f.subresource,
             at: f.at,
         }
     });
-    Ok(Some(object(state, fields.collect())))
+    DriftedObject {
+        api_version: gvk.api_version(),
+        kind: gvk.kind.clone(),
+        namespace: id.namespace.clone(),
+        name: id.name.clone(),
+        state: state.into(),
+        since: stamp(now),
+        fields: fields.collect(),
+        fields_left_out: i64::try_from(left_out).unwrap_or(i64::MAX),
+    }
 }
 
 /// Whether an apply would change anything that matters.
@@ -232,7 +345,7 @@ pub async fn correct(
     }
     let bundle = bundle_of(scope, memory, effective).await.ok()?;
     let ids: Vec<ObjectId> =
-        memory.drift.looked.iter().filter(|(_, (_, d))| d.is_some()).map(|(id, _)| id.clone()).collect();
+        memory.drift.looked.iter().filter(|(_, l)| l.is_correctable()).map(|(id, _)| id.clone()).collect();
     let objects: Vec<Manifest> = ids.iter().filter_map(|id| bundle.get(id).cloned()).collect();
     let Ok(partial) = Bundle::new(objects) else { return None };
     let live = scope.live_fn();
@@ -261,8 +374,10 @@ pub async fn correct(
             memory.awaited.extend(work.written.iter().map(|(id, w)| (id.clone(), (w.resource_version, now))));
             let mended_at = stamp(now);
             for id in &ids {
-                if let Some((_, Some(object))) = memory.drift.looked.remove(id) {
-                    memory.drift.mended.insert(0, DriftEpisode { mended_at: mended_at.clone(), object });
+                if let Some(Looked { drifted: Some(object), .. }) = memory.drift.looked.remove(id) {
+                    let started_at = object.since.clone();
+                    let episode = DriftEpisode { started_at, mended_at: mended_at.clone(), object };
+                    memory.drift.mended.insert(0, episode);
                 }
             }
             let mut all: BTreeMap<ObjectId, InventoryEntry> =
@@ -294,7 +409,8 @@ pub async fn correct(
 pub async fn report(scope: &Scope<'_>, memory: &mut super::work::Memory, effective: &Revision) -> bool {
     let objects = memory.drift.objects();
     // A report that an earlier life of the daemon left may say more than is true now.
-    let told = memory.drift.complete && scope.delivery.status.as_ref().and_then(|s| s.drift).unwrap_or(0) > 0;
+    let known = memory.drift.complete || scope.spec().drift == DriftMode::Ignore;
+    let told = known && scope.delivery.status.as_ref().and_then(|s| s.drift).unwrap_or(0) > 0;
     let quiet = memory.drift.reported.as_ref().map_or(objects.is_empty() && !told, |r| *r == objects);
     if quiet && memory.drift.mended.is_empty() {
         return true;
@@ -307,21 +423,14 @@ pub async fn report(scope: &Scope<'_>, memory: &mut super::work::Memory, effecti
         Ok(old) => old.map(|r| r.spec).unwrap_or_default(),
         Err(_) => return false,
     };
-    let mut episodes = memory.drift.mended.clone();
-    episodes.extend(old.episodes);
-    episodes.truncate(EPISODES);
-    let since = match (&old.since, objects.is_empty()) {
-        (_, true) => None,
-        (Some(since), false) => Some(since.clone()),
-        (None, false) => Some(stamp(scope.daemon.now())),
+    let revision = effective.to_string();
+    let found = Found {
+        revision: &revision,
+        objects: &objects,
+        mended: &memory.drift.mended,
+        now: scope.daemon.now(),
     };
-    let spec = DriftReportSpec {
-        revision: effective.to_string(),
-        count: i64::try_from(objects.len()).unwrap_or(i64::MAX),
-        since,
-        objects: objects.iter().take(OBJECTS).cloned().collect(),
-        episodes,
-    };
+    let spec = grown(old, found);
     let mut report = DriftReport::new(&name, spec);
     report.metadata.owner_references = Some(vec![owner]);
     let params = PatchParams::apply(crate::api::names::FIELD_MANAGER).force();

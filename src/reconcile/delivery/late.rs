@@ -7,6 +7,7 @@ use crate::api::DeliveryStatus;
 use crate::api::delivery::RemovedEntry;
 use crate::cluster::apply::get;
 use crate::core::plan::Removal;
+use crate::reconcile::fault;
 use jiff::{SignedDuration, Timestamp};
 
 /// How soon one that could not be looked at or removed is tried again.
@@ -57,6 +58,7 @@ pub async fn remove(scope: &Scope<'_>, memory: &mut Memory, late: &[RemovedEntry
         };
         match put_away(&scope.access, &resource, &id, &there, how, None).await {
             Ok(PutAway::Done | PutAway::Deleting) => {
+                fault::place(|| "amid late removals".into());
                 let what = match how {
                     Removal::Delete => {
                         "was made by a late request after it had left the inventory, and was removed"

@@ -9,10 +9,12 @@ pub mod depends;
 pub mod drift;
 mod except;
 mod finish;
+mod foreign;
 pub mod hooks;
 pub mod inventory;
 mod late;
-mod observe;
+pub mod leave;
+pub mod observe;
 mod pods;
 pub mod prepare;
 pub mod prune;
@@ -25,11 +27,12 @@ pub mod work;
 use super::daemon::{Daemon, lock};
 use super::fault;
 use super::live::Kept;
-use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Revision};
+use crate::api::delivery::{DriftMode, EntryOrigin, Goal, InventoryEntry, Revision};
 use crate::api::{Delivery, DeliveryStatus, names};
 use crate::cluster::Access;
 use crate::cluster::watch::{Entry, Filter};
 use crate::core::bundle::Bundle;
+use crate::core::ignore::{RuleError, Rules};
 use crate::core::lost;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
@@ -88,18 +91,28 @@ pub struct Scope<'a> {
     pub access: Access,
     /// The value of its label.
     pub label: String,
+    /// What of its objects is left to others, or why that cannot be told.
+    pub rules: Result<Arc<Rules>, RuleError>,
 }
 
 impl<'a> Scope<'a> {
     fn new(daemon: &'a Daemon, delivery: &'a Delivery, access: Access) -> Self {
         let namespace = delivery.namespace().unwrap_or_default();
         let label = names::delivery_label(&daemon.options.installation, &namespace, &delivery.name_any());
-        Scope { daemon, delivery, access, label }
+        let ignore = delivery.spec.template.drift.as_ref().map_or(&[][..], |d| &d.ignore);
+        let rules = Rules::parse(ignore).map(Arc::new);
+        Scope { daemon, delivery, access, label, rules }
     }
 
     /// The settings that decide.
     pub fn spec(&self) -> Spec {
         Spec::from(&self.delivery.spec)
+    }
+
+    /// What is done about the drift of an object: as it says itself, else as the Delivery does.
+    pub fn drift_mode(&self, manifest: &Manifest) -> DriftMode {
+        // A bundle cannot be made of objects whose annotation cannot be read.
+        crate::core::bundle::drift_mode(manifest).ok().flatten().unwrap_or(self.spec().drift)
     }
 
     /// How often everything is compared in full.
@@ -171,6 +184,7 @@ impl<'a> Scope<'a> {
             previous,
             owner,
             knows: prepare::Knows::All,
+            rules: self.rules.clone(),
         }
     }
 
@@ -298,6 +312,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             if let (Some(effective), None, false) = (&before.effective, &before.attempt, deleting) {
                 let effective = effective.clone();
                 let looked = drift::look(&scope, &mut memory, &effective, &before.inventory).await;
+                let looked = foreign::look(&scope, &mut memory, &before).await && looked;
                 let told = drift::report(&scope, &mut memory, &effective).await;
                 wake = if looked && told { memory.drift.looks_again() } else { Some(now + DRIFT_RETRY) };
             }
@@ -331,11 +346,12 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
         }
         if let Some(status) = written {
             tracing::debug!(phase = ?status.phase, "status");
-            let place = place_of(&status);
-            fault::place(|| format!("before status {place}"));
+            let recorded = status.clone();
+            let at = |side: &str| fault::places(|| places_of(side, &before, &recorded));
+            at("before");
             match finish::write_status(&daemon, &delivery, status, &mut memory).await {
                 Ok(new) => {
-                    fault::place(|| format!("after status {place}"));
+                    at("after");
                     memory.worded_at = Some(now);
                     daemon.count_deployment(&before, &new);
                     log_revision(&daemon, &new, &mut logged);
@@ -400,12 +416,29 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
     Ok(Some(Duration::from_millis(100)))
 }
 
-/// A status by what is under way, or by its phase.
-fn place_of(status: &DeliveryStatus) -> String {
-    match &status.attempt {
+/// A status that is written, by what is under way (or by its phase), and by what it records for the first time.
+fn places_of(side: &str, before: &DeliveryStatus, status: &DeliveryStatus) -> Vec<String> {
+    let mut names = vec![match &status.attempt {
         Some(attempt) => format!("{:?} {:?}", attempt.goal, attempt.step),
         None => format!("{:?}", status.phase),
+    }];
+    for run in &status.hooks {
+        let was = before.hooks.iter().find(|known| known.job == run.job && known.namespace == run.namespace);
+        if was.is_none_or(|was| was.step != run.step) {
+            names.push(format!("hook {} {:?}", run.point, run.step));
+        }
+        if was.is_some_and(|was| was.state != run.state) {
+            names.push(format!("hook {} {:?}", run.point, run.state));
+        }
     }
+    let reverted = |s: &DeliveryStatus| s.held.as_ref().is_some_and(|held| held.revert.is_some());
+    if reverted(status) && !reverted(before) {
+        names.push("reverted".into());
+    }
+    if status.waiting.is_some() && before.waiting.is_none() {
+        names.push("waiting for another".into());
+    }
+    names.into_iter().map(|name| format!("{side} status {name}")).collect()
 }
 
 /// What a status has decided. Where somebody else wrote it, another daemon was at work: what we know of our own work is

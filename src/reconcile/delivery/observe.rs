@@ -3,7 +3,7 @@
 use super::pods::Pods;
 use super::work::{Memory, Settings, TargetKey, Work};
 use super::{Scope, settings};
-use crate::api::delivery::{DeliveryStatus, InventoryEntry, Problem, Revision};
+use crate::api::delivery::{DeliveryStatus, DeliveryTemplate, InventoryEntry, Problem, Revision};
 use crate::api::names;
 use crate::core::digest;
 use crate::core::health::{Status, is_unobserved};
@@ -47,11 +47,15 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         applied: memory.work.as_ref().and_then(applied),
         pruned: memory.pruned.clone(),
         health,
+        in_contact_since: memory.in_contact_since,
         seen_since: memory.seen_since,
         drifted: memory.drift.count(),
+        correctable: memory.drift.correctable(),
+        uncompared: memory.drift.uncompared(),
         corrected: memory.drift.corrected.clone(),
         late: super::late::seen(scope, memory, status),
         disturbed: disturbed(scope, memory, status),
+        pods_unseen: pods_unseen(scope, memory, status),
         except: super::except::observed(scope, memory, status),
         reverted,
         in_the_way: memory.pods.in_the_way().to_vec(),
@@ -59,6 +63,17 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         release: annotations.get(names::RELEASE_REQUEST).cloned(),
         rollback: annotations.get(names::ROLLBACK_REQUEST).cloned(),
     }
+}
+
+/// Whether a workload that is not healthy while it is watched on has pods that are not seen yet.
+fn pods_unseen(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> bool {
+    status.bake.is_some()
+        && status.attempt.is_none()
+        && status.inventory.iter().any(|entry| {
+            !entry.stale
+                && memory.pods.is_unseen(&entry.id())
+                && !matches!(health_of(scope, entry, None, &memory.pods), Health::Healthy)
+        })
 }
 
 /// What else than the revision explains that objects are not healthy, while it is watched on: if it explains each workload
@@ -129,6 +144,10 @@ async fn target(scope: &Scope<'_>, memory: &mut Memory) -> Target {
     let problem = |reason: &str, message: String| {
         Target::Failed(Problem { reason: reason.into(), object: String::new(), message })
     };
+    // Nothing is deployed or corrected while it cannot be told what is to be left alone.
+    if let Err(error) = &scope.rules {
+        return Target::Failed(super::leave::problem(error));
+    }
     let Some(known) = scope.daemon.sources.get(&(namespace.clone(), repository.clone())) else {
         return match scope.daemon.repositories_listed() {
             true => problem(
@@ -213,6 +232,16 @@ pub fn looks_again(memory: &Memory) -> Option<Timestamp> {
     work.written.keys().any(|id| !work.shown.contains(id)).then(|| *at + LAG)
 }
 
+/// What tells two revisions apart besides their settings: the trees that a directory is rendered from, and how.
+pub fn inputs_digest(template: &DeliveryTemplate, trees: &[(String, String)]) -> String {
+    digest::of_value(&json!({
+        "trees": trees,
+        "targetNamespace": template.target_namespace,
+        "render": template.render,
+        "substitute": template.substitute.is_some(),
+    }))
+}
+
 async fn revision(
     scope: &Scope<'_>,
     fetched: &Fetched,
@@ -229,18 +258,11 @@ async fn revision(
         .await
         .map_err(|e| failed("Internal", e.to_string()))?
         .map_err(|e| failed(super::bundle::reason(&e), e.to_string()))?;
-    let template = &scope.delivery.spec.template;
-    let inputs = json!({
-        "trees": inputs,
-        "targetNamespace": template.target_namespace,
-        "render": template.render,
-        "substitute": template.substitute.is_some(),
-    });
     Ok(Revision {
         branch: fetched.branch.clone(),
         commit: fetched.commit.id.as_str().to_owned(),
         path,
-        inputs: digest::of_value(&inputs),
+        inputs: inputs_digest(&scope.delivery.spec.template, &inputs),
         settings: settings.digest.clone(),
         author: fetched.commit.author_name.clone(),
         subject: fetched.commit.subject.clone(),

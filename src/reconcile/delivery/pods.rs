@@ -14,7 +14,7 @@ use crate::core::manifest::ObjectId;
 use crate::core::rollout::{PodRef, read_stamp};
 use crate::reconcile::live::version;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The pods of a Delivery's unsettled workloads.
@@ -24,6 +24,7 @@ pub struct Pods {
     troubles: BTreeMap<ObjectId, Problem>,
     waits: BTreeMap<ObjectId, String>,
     disturbed: BTreeMap<ObjectId, String>,
+    unseen: BTreeSet<ObjectId>,
     in_the_way: Vec<PodRef>,
 }
 
@@ -41,6 +42,11 @@ impl Pods {
     /// Why a workload's pods are not ready although its template is not to blame, while it is watched on.
     pub fn disturbance(&self, id: &ObjectId) -> Option<&str> {
         self.disturbed.get(id).map(String::as_str)
+    }
+
+    /// Whether the pods of a workload that is watched on are not all seen yet.
+    pub fn is_unseen(&self, id: &ObjectId) -> bool {
+        self.unseen.contains(id)
     }
 
     /// Broken pods of an older revision that keep a workload from getting the new one.
@@ -96,6 +102,7 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
     pods.troubles.clear();
     pods.waits.clear();
     pods.disturbed.clear();
+    pods.unseen.clear();
     pods.in_the_way.clear();
     let account = scope.account();
     for (id, workload) in unsettled {
@@ -118,6 +125,9 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
         // What is not seen yet is missing: that can hide what is wrong, never make it up.
         let (sets, mut all) = (watch.replica_sets(), watch.pods());
         if bake.is_some() {
+            if !watch.is_complete() {
+                pods.unseen.insert(id.clone());
+            }
             if let Some(why) = disturbance(&workload, &sets, &all) {
                 pods.disturbed.insert(id.clone(), why);
             }

@@ -259,6 +259,7 @@ pub async fn evict(scope: &super::Scope<'_>, pods: &[PodRef]) {
     for pod in pods {
         let how = Propagation::Background;
         let gone = delete(&scope.access, &resource, &pod.namespace, &pod.name, &pod.uid, None, how).await;
+        fault::place(|| "amid evictions".into());
         let object = format!("Pod {}/{}", pod.namespace, pod.name);
         match gone {
             Ok(Deletion::Deleted | Deletion::Deleting) => {

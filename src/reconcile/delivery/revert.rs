@@ -7,7 +7,7 @@ use super::work::Memory;
 use crate::api::delivery::{Held, Revision};
 use crate::core::rollout::status::told;
 use crate::core::rollout::{Refusal, Reverted};
-use crate::reconcile::daemon::lock;
+use crate::reconcile::{daemon::lock, fault};
 use crate::render;
 use crate::source::{CommitId, RevertOrder};
 use kube::ResourceExt;
@@ -77,8 +77,15 @@ pub fn begin(scope: &Scope<'_>, memory: &mut Memory, held: &Held) {
         Ok(order) => order,
         Err(error) => return tell(Err(error)),
     };
+    let poll = scope.daemon.poller(&repository);
     let task = tokio::spawn(async move {
+        fault::place(|| "before push".into());
         let outcome = store.mirror.revert(&order, &store.credentials, &store.limits).await;
+        fault::place(|| "after push".into());
+        // What was pushed is what the next poll would find, however far off that is.
+        if outcome.is_ok() {
+            poll();
+        }
         tell(match outcome {
             Ok(at) => Ok((at.branch, at.commit.to_string())),
             Err(error) => Err(refusal(error.reason(), error.to_string(), error.is_transient())),

@@ -15,7 +15,9 @@ pub fn note(scope: &Scope<'_>, memory: &mut Memory, inventory: &[InventoryEntry]
     let places: BTreeSet<(Gvk, &str)> =
         inventory.iter().filter(|e| !e.stale).map(|e| (e.gvk(), e.namespace.as_str())).collect();
     let account = scope.account();
-    let clear = scope.daemon.in_contact()
+    let (contact, now) = (scope.daemon.in_contact(), scope.daemon.now());
+    memory.in_contact_since = memory.in_contact_since.filter(|_| contact).or(contact.then_some(now));
+    let clear = contact
         && places.into_iter().all(|(gvk, namespace)| {
             let sight = scope.daemon.watches.sight(account.as_ref(), &gvk, Filter::Labelled, namespace);
             match sight.failing {
@@ -25,7 +27,7 @@ pub fn note(scope: &Scope<'_>, memory: &mut Memory, inventory: &[InventoryEntry]
         });
     memory.seen_since = match memory.seen_since {
         since @ Some(_) if clear => since,
-        _ => clear.then(|| scope.daemon.now()),
+        _ => clear.then_some(now),
     };
 }
 

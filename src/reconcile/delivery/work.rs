@@ -39,6 +39,8 @@ pub struct Memory {
     pub carried: Option<(Revision, BTreeMap<ObjectId, Written>)>,
     /// What was written and the watch may not show yet: the version, and when.
     pub awaited: BTreeMap<ObjectId, (u64, Timestamp)>,
+    /// Since when the API server has been in contact without a gap, in this life of the daemon.
+    pub in_contact_since: Option<Timestamp>,
     /// Since when the objects are seen without a gap.
     pub seen_since: Option<Timestamp>,
     /// The shards of a large inventory.
@@ -165,12 +167,27 @@ pub struct Planned {
     pub except: Option<String>,
     /// What an object that is about to be adopted is now.
     pub found: Option<Arc<serde_json::Value>>,
+    /// It is read before it is applied, since something of it may be left to others.
+    pub reads: bool,
+    /// Something of it is left to others, so that what we own is not all that Git names.
+    pub left: bool,
 }
 
 impl Planned {
     /// An act by the manifest itself.
     pub fn by_manifest(act: Act, digest: String, origin: Option<EntryOrigin>, replicas: Option<i64>) -> Self {
-        Planned { act, digest, origin, replicas, lost: false, instead: None, except: None, found: None }
+        Planned {
+            act,
+            digest,
+            origin,
+            replicas,
+            lost: false,
+            instead: None,
+            except: None,
+            found: None,
+            reads: false,
+            left: false,
+        }
     }
 }
 
