@@ -2,7 +2,7 @@
 //! definition back before it looks at them.
 
 use crate::support::cluster::{suffix, try_send};
-use crate::support::daemon::{World, config_map};
+use crate::support::daemon::{World, config_map, deployment};
 use serde_json::{Value, json};
 use windlass::api::delivery::{Outcome, Phase};
 
@@ -44,19 +44,29 @@ async fn and_its_objects_are_back_with_the_values_that_they_had() {
             ("shop/settings.yaml", &config_map("settings", "good")),
         ],
     );
-    world.deliver("shop", json!({"timeout": "4s", "retryInterval": "1s"})).await;
+    world.deliver("shop", json!({"timeout": "20s", "retryInterval": "1s"})).await;
     world.wait_for("shop", Phase::Ready, &good).await;
 
+    // The object is written while that still works, then comes the webhook, and then what breaks: as with a webhook whose
+    // own pods break.
+    let wave = |text: &str, wave: u32| {
+        text.replacen(
+            "metadata: {name: ",
+            &format!("metadata: {{annotations: {{windlass.dev/wave: \"{wave}\"}}, name: "),
+            1,
+        )
+    };
     let bad = world.commit(
         "Converts by a webhook that is not there",
         &[
-            ("shop/definition.yaml", &definition(&webhook)),
             ("shop/thing.yaml", &thing(2)),
             ("shop/settings.yaml", &config_map("settings", "bad")),
+            ("shop/definition.yaml", &wave(&definition(&webhook), 1)),
+            ("shop/web.yaml", &wave(&deployment("web", "missing", 1), 2)),
         ],
     );
     let status = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
-    assert!(status.held.unwrap().problem.object.contains("Thing"), "it was to blame for that");
+    assert_eq!(status.held.unwrap().problem.object, format!("Deployment {}/web", world.space.name));
     assert_eq!((status.history[0].outcome, &status.history[0].revision.commit), (Outcome::Restored, &good));
     let there = world.space.send("GET", &path, &Value::Null).await;
     assert_eq!(there["spec"]["conversion"]["strategy"], "None", "{there}");
