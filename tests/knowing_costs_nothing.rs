@@ -1,6 +1,6 @@
 //! With no change nothing is asked and nothing is written; a change costs what it must and no more.
 
-use crate::support::cluster::{Audited, wait_until};
+use crate::support::cluster::{Audited, Cluster, Space, try_send, wait_until};
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
 use serde_json::json;
 use std::time::Duration;
@@ -152,4 +152,121 @@ async fn a_changed_object_costs_two_requests_and_a_delivery_three_writes() {
     assert_eq!(world.writes(&audit).len(), 5);
     let own: Vec<_> = own.into_iter().filter(|r| !r.is_read() && r.resource != "repositories").collect();
     assert!(own.len() <= 3, "{own:#?}");
+}
+
+/// Objects of several kinds, as one account delivers them.
+fn several_kinds(dir: &str) -> Vec<(String, String)> {
+    let meta = |kind: &str, api: &str, rest: &str| {
+        format!("apiVersion: {api}\nkind: {kind}\nmetadata: {{name: it}}\n{rest}")
+    };
+    let all = [
+        ("web", deployment("web", "ok", 1)),
+        ("settings", config_map("settings", "1")),
+        ("secret", meta("Secret", "v1", "stringData: {key: value}\n")),
+        ("service", meta("Service", "v1", "spec: {selector: {app: web}, ports: [{port: 80}]}\n")),
+        ("account", meta("ServiceAccount", "v1", "")),
+        (
+            "cron",
+            meta(
+                "CronJob",
+                "batch/v1",
+                "spec: {schedule: \"0 0 1 1 *\", jobTemplate: {spec: {template: {spec: {restartPolicy: Never, \
+                 containers: [{name: it, image: \"registry.example.com/it:ok\"}]}}}}}\n",
+            ),
+        ),
+        (
+            "policy",
+            meta(
+                "NetworkPolicy",
+                "networking.k8s.io/v1",
+                "spec: {podSelector: {}, ingress: [{ports: [{port: 80}]}]}\n",
+            ),
+        ),
+        (
+            "budget",
+            meta(
+                "PodDisruptionBudget",
+                "policy/v1",
+                "spec: {minAvailable: 1, selector: {matchLabels: {app: web}}}\n",
+            ),
+        ),
+    ];
+    all.into_iter().map(|(name, text)| (format!("{dir}/{name}.yaml"), text)).collect()
+}
+
+#[tokio::test]
+async fn over_a_full_interval_nothing_but_the_lease_whatever_the_kinds_and_the_accounts() {
+    // Of its own, so that every request of the daemon counts, whatever it is about.
+    let cluster = Cluster::own();
+    let mut world = World::stopped_in(cluster, "interval").await;
+    let other = Space::of(cluster, "interval-too").await;
+    world.everywhere = true;
+    let every = json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]);
+    world.space.account("one", every.clone()).await;
+    other.account("two", every).await;
+    let mut files = several_kinds("one");
+    files.extend(several_kinds("two"));
+    let files: Vec<(&str, &str)> = files.iter().map(|(p, c)| (p.as_str(), c.as_str())).collect();
+    let commit = world.commit("Two of everything", &files);
+    world.start();
+    world.repository(json!({"interval": "5s"})).await;
+    world.deliver_by_hand("one", "one", json!({"serviceAccountName": "one", "interval": "10s"})).await;
+    // The other account is in another namespace, and so are its Repository and its Delivery.
+    let resource = |kind: &str, plural: &str, name: &str, spec: serde_json::Value| {
+        let path =
+            format!("{}/{name}?fieldManager=test&force=true", other.path("windlass.dev/v1alpha1", plural));
+        (
+            path,
+            json!({"apiVersion": "windlass.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}),
+        )
+    };
+    let repository = json!({"url": world.repo.path(), "interval": "5s"});
+    let delivery = json!({"source": {"repository": "config", "path": "two"}, "targetNamespace": other.name,
+        "serviceAccountName": "two", "interval": "10s", "timeout": "60s", "retryInterval": "2s"});
+    for (path, body) in [
+        resource("Repository", "repositories", "config", repository),
+        resource("Delivery", "deliveries", "two", delivery),
+    ] {
+        other.send("APPLY", &path, &body).await;
+    }
+    world.wait_for("one", Phase::Ready, &commit).await;
+    wait_until("the other is ready", LIMIT, || async {
+        let path = format!("{}/two", other.path("windlass.dev/v1alpha1", "deliveries"));
+        let found = try_send(&other.connection.client, "GET", &path, &serde_json::Value::Null).await;
+        let phase = found.map_err(|e| e.to_string())?["status"]["phase"].clone();
+        if phase == "Ready" { Ok(()) } else { Err(phase.to_string()) }
+    })
+    .await;
+    let asked = || async {
+        let audit = cluster.audit();
+        // The point is that a full interval passes, and nothing happens.
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        audit.by_agent("windlass/")
+    };
+    let quiet = |requests: &[Audited]| requests.iter().all(|r| r.resource == "leases" || r.verb == "watch");
+    // Events, words and the first look at what controllers did come after a deployment, for a while.
+    let mut requests = asked().await;
+    for _ in 0..3 {
+        if quiet(&requests) {
+            break;
+        }
+        requests = asked().await;
+    }
+    assert!(quiet(&requests), "{requests:#?}");
+    let renewed = requests.iter().filter(|r| r.resource == "leases").count();
+    assert!(renewed > 0, "the daemon lives");
+    // And it watches: what changes is seen, as either account.
+    for space in [&world.space, &other] {
+        let path = format!("{}/settings?fieldManager=hand", space.path("v1", "configmaps"));
+        space.send("PATCH", &path, &json!({"data": {"key": "2"}})).await;
+        wait_until("it is mended", LIMIT, || async {
+            let found = try_send(&space.connection.client, "GET", &path, &serde_json::Value::Null).await;
+            let key = found.map_err(|e| e.to_string())?["data"]["key"].clone();
+            if key == "1" { Ok(()) } else { Err(key.to_string()) }
+        })
+        .await;
+    }
+    drop(world);
+    drop(other);
+    cluster.stop();
 }

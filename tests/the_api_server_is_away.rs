@@ -11,7 +11,7 @@ use windlass::api::delivery::{Goal, Outcome, Phase, Step};
 /// Longer than the timeout of the Deliveries by a whole minute.
 const AWAY: Duration = Duration::from_secs(70);
 
-/// Longer than anything here takes: Kubernetes' controllers, too, may begin a minute after the API server is back.
+/// Longer than anything here takes: Kubernetes' controllers, too, may begin two minutes after the API server is back.
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// Of the Deliveries that wait: long enough to be seen waiting on a busy machine.

@@ -2,6 +2,7 @@
 
 use super::dependency::{Dependency, Waiting};
 use super::hook::HookRun;
+use super::ignore::IgnoreRule;
 use super::{Condition, Duration};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -167,9 +168,14 @@ pub struct SubstituteFrom {
 /// What is done about changes that nobody made in Git.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DriftPolicy {
-    /// `Correct` (default) writes back what Git wants, `Report` only reports, `Ignore` does neither.
+    /// `Correct` (default) writes back what Git wants, `Report` only reports, `Ignore` does neither. The annotation
+    /// `windlass.dev/drift` on an object in Git says otherwise for that object.
     #[serde(default)]
     pub mode: DriftMode,
+    /// Fields that others are in charge of: neither reported, nor corrected, nor overwritten by a new revision.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub ignore: Vec<IgnoreRule>,
 }
 
 /// What is done about drift.

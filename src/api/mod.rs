@@ -6,6 +6,7 @@ pub mod dependency;
 pub mod drift_report;
 pub mod duration;
 pub mod hook;
+pub mod ignore;
 pub mod inventory_shard;
 pub mod names;
 pub mod repository;

@@ -26,6 +26,10 @@ pub const WAVE: &str = "windlass.dev/wave";
 /// immutable field changed.
 pub const RECREATE: &str = "windlass.dev/recreate";
 
+/// Annotation on an object in Git: `correct`, `report` or `ignore`: what is done about its drift, whatever the Delivery's
+/// `spec.drift.mode` says.
+pub const DRIFT: &str = "windlass.dev/drift";
+
 /// Annotation on a Job in Git: the points at which it runs as a hook, such as `before-apply`. Label on the Jobs that are
 /// made of it: the point.
 pub const HOOK: &str = "windlass.dev/hook";

@@ -3,6 +3,7 @@
 use super::digest;
 use super::hook::{self, Hook, HookError};
 use super::manifest::{Manifest, ObjectId};
+use crate::api::delivery::DriftMode;
 use crate::api::names;
 use std::collections::BTreeMap;
 
@@ -32,6 +33,19 @@ pub enum BundleError {
     /// An annotation makes no hook.
     #[error(transparent)]
     Hook(#[from] HookError),
+    /// What is to be done about an object's drift cannot be read.
+    #[error(
+        "{id} ({origin}): the annotation {} is \"{value}\", and must be correct, report or ignore",
+        names::DRIFT
+    )]
+    Drift {
+        /// The object.
+        id: ObjectId,
+        /// Where it is defined.
+        origin: String,
+        /// What stands in the annotation.
+        value: String,
+    },
     /// The wave of an object is not a whole number.
     #[error("{id} ({origin}): the annotation {} is \"{value}\", and must be a whole number", names::WAVE)]
     Wave {
@@ -123,6 +137,7 @@ impl Bundle {
         objects.retain(|object| object.annotation(names::HOOK).is_none());
         for object in &objects {
             waves.push(wave(object)?);
+            drift_mode(object)?;
         }
         hooks.sort_by_key(|hook: &Hook| (hook.wave, hook.manifest.id()));
         let mut order: Vec<usize> = (0..objects.len()).collect();
@@ -168,6 +183,23 @@ impl Bundle {
 /// The number of a wave, as the annotation says it.
 pub fn wave_of(text: &str) -> Option<i32> {
     text.trim().parse().ok()
+}
+
+/// What an object says by annotation about its drift; `None` when it leaves that to the Delivery.
+pub fn drift_mode(object: &Manifest) -> Result<Option<DriftMode>, BundleError> {
+    Ok(match object.annotation(names::DRIFT) {
+        None => None,
+        Some("correct") => Some(DriftMode::Correct),
+        Some("report") => Some(DriftMode::Report),
+        Some("ignore") => Some(DriftMode::Ignore),
+        Some(text) => {
+            return Err(BundleError::Drift {
+                id: object.id(),
+                origin: object.origin.to_string(),
+                value: text.into(),
+            });
+        }
+    })
 }
 
 /// The wave of an object.

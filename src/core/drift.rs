@@ -33,6 +33,25 @@ impl ObjectDrift {
     }
 }
 
+impl ObjectDrift {
+    /// Whether a dry-run has to tell of some fields whether they differ.
+    pub fn has_doubt(&self) -> bool {
+        self.fields().iter().any(|f| f.certainty == Certainty::Doubtful)
+    }
+
+    /// Leaves out doubtful fields that an apply, which answered with `after`, would leave as they are in `live`: a spelling of
+    /// the server's, or what admission makes of them each time. Where that is all that is known they stay.
+    pub fn settle(&mut self, live: &Value, after: &Value) {
+        if let ObjectDrift::Modified(fields) | ObjectDrift::Unlabelled(fields) = self {
+            let stays =
+                |f: &DriftedField| f.certainty == Certainty::Sure || f.path.get(live) != f.path.get(after);
+            if fields.iter().any(stays) {
+                fields.retain(stays);
+            }
+        }
+    }
+}
+
 /// One field that is not as Git says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DriftedField {

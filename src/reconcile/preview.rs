@@ -245,6 +245,8 @@ async fn directory(
     let known = Api::<Delivery>::all(connection.client.clone()).list(&ListParams::default()).await;
     let known = known.map(|list| list.items).unwrap_or_default();
     let owner = |label: &str| names::owner(&choices.installation, &known, label);
+    let ignore = spec.template.drift.as_ref().map_or(&[][..], |d| &d.ignore);
+    let rules = crate::core::ignore::Rules::parse(ignore).map(Arc::new);
     let planner = Planner {
         access: &access,
         discovery,
@@ -255,6 +257,7 @@ async fn directory(
         previous: None,
         owner: &owner,
         knows: Knows::All,
+        rules,
     };
     let mut later = brings.clone();
     later.namespaces.insert(answer.namespace.clone());

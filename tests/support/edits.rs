@@ -191,7 +191,7 @@ pub fn objects(space: &Space) -> Vec<(Value, &'static str)> {
         (
             json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": meta("thing"), "spec": {
                 "any": {"a": {"b": [1, {"c": 2}], "d": {}}, "e": "x"}, "port": "80", "mode": "fast",
-                "list": [{"id": "x"}, {"id": "y", "v": "w"}], "tags": ["t", "u"], "empty": {}, "quantity": {"limits": {"cpu": "1000m"}}}}),
+                "list": [{"id": "x"}, {"id": "y", "v": "w"}], "every": "60s", "none": null, "tags": ["t", "u"], "empty": {}, "quantity": {"limits": {"cpu": "1000m"}}}}),
             "things",
         ),
     ]
@@ -283,6 +283,7 @@ pub fn thing_definition() -> Value {
                     "items": {"type": "object", "required": ["id"], "properties": {"id": text, "v": {"type": "string", "default": "d"}}}},
                 "tags": {"type": "array", "x-kubernetes-list-type": "set", "items": text},
                 "empty": {"type": "object", "properties": {"x": text}},
+                "every": text, "none": {"type": "string", "nullable": true},
                 "quantity": {"type": "object", "properties": {"limits": {"type": "object", "additionalProperties": text}}},
             }}}}},
         }],
@@ -322,6 +323,44 @@ pub fn pointers(value: &Value, at: String, out: &mut Vec<String>) {
     }
 }
 
+/// Puts something empty in a value's place.
+fn empty(value: &mut Value, random: &mut fastrand::Rng) {
+    *value = match value {
+        _ if random.u8(..4) == 0 => Value::Null,
+        Value::Object(_) => json!({}),
+        Value::Array(_) => json!([]),
+        Value::String(_) => json!(""),
+        Value::Number(_) => json!(0),
+        Value::Bool(_) => json!(false),
+        Value::Null => Value::Null,
+    }
+}
+
+/// Writes a value as somebody else may: the same amount, span or bytes in other letters, or nearly the same.
+fn spell_anew(value: &mut Value, place: &str, random: &mut fastrand::Rng) {
+    let spelt = match &*value {
+        Value::Number(n) if random.bool() => json!(n.to_string()),
+        Value::Number(n) => json!(n.as_f64()),
+        Value::String(text) if place.contains("ata/") => json!(format!("{text}\n")),
+        Value::String(text) => {
+            let amount = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).parse::<u64>();
+            match (text.parse::<i64>(), amount, text.as_str()) {
+                (Ok(n), _, _) => {
+                    random.choice([json!(n), json!(format!("{n}000m")), json!(format!("{n}.0"))]).unwrap()
+                }
+                (_, Ok(n), t) if t.ends_with("Mi") => json!(format!("{}Ki", n * 1024)),
+                (_, Ok(n), t) if t.ends_with("Gi") => json!(format!("{}Mi", n * 1024)),
+                (_, Ok(n), t) if t.ends_with('m') && n % 1000 == 0 => json!((n / 1000).to_string()),
+                (_, Ok(n), t) if t.ends_with('m') => json!(format!("{}u", n * 1000)),
+                (_, Ok(n), t) if t.ends_with('s') => json!(format!("{}ms", n * 1000)),
+                (_, _, t) => json!(format!("{t} ")),
+            }
+        }
+        _ => return,
+    };
+    *value = spelt;
+}
+
 /// Changes one random place: another value, nothing, one more, another order.
 pub fn mutate(object: &mut Value, random: &mut fastrand::Rng) {
     let mut places = Vec::new();
@@ -345,7 +384,9 @@ pub fn mutate(object: &mut Value, random: &mut fastrand::Rng) {
     let Some(place) = random.choice(places) else { return };
     let fresh = format!("x{}", random.u8(..));
     let Some(value) = object.pointer_mut(&place) else { return };
-    match (random.u8(..4), &mut *value) {
+    match (random.u8(..6), &mut *value) {
+        (4, value) => empty(value, random),
+        (5, value) => spell_anew(value, &place, random),
         (0, _) => {
             let (parent, token) = place.rsplit_once('/').unwrap();
             match object.pointer_mut(parent) {

@@ -25,6 +25,8 @@ pub(super) fn same(of: KindOf, at: &mut Vec<Segment>, desired: &Value, live: &Va
                 let one = match found.get(name) {
                     Some(other) => same(of, at, value, other),
                     None if value.is_null() => Same::Yes,
+                    // No built-in type writes an empty list; an empty map or text may be a choice.
+                    None if of.is_built_in() && value.as_array().is_some_and(Vec::is_empty) => Same::Yes,
                     None if is_zero(value) => Same::Perhaps,
                     None => Same::No,
                 };
@@ -205,6 +207,22 @@ mod tests {
                 &["spec", "ingress"],
                 json!([{"ports": [{"port": 80}]}]),
                 json!([{"ports": [{"port": 80, "protocol": "UDP"}]}]),
+                Same::Perhaps,
+            ),
+            (
+                "networking.k8s.io/v1",
+                "NetworkPolicy",
+                &["spec", "ingress"],
+                json!([{"from": []}]),
+                json!([{}]),
+                Same::Yes,
+            ),
+            (
+                "networking.k8s.io/v1",
+                "NetworkPolicy",
+                &["spec", "ingress"],
+                json!([{"from": [{"podSelector": {}}]}]),
+                json!([{"from": [{}]}]),
                 Same::Perhaps,
             ),
             ("v1", "Pod", &["spec", "containers", "args"], json!(["a", "b"]), json!(["b", "a"]), Same::No),

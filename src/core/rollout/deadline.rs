@@ -8,8 +8,9 @@ use crate::api::delivery::{Attempt, Problem};
 use jiff::{SignedDuration, Timestamp};
 
 /// How long controllers and kubelets take at most to begin again after an outage: client-go asks again after up to 30
-/// seconds, and its jitter doubles that.
-const CONTROLLERS: SignedDuration = SignedDuration::from_secs(60);
+/// seconds, which its jitter doubles, and once more as long where a server that was started anew has forgotten what it
+/// showed last.
+const CONTROLLERS: SignedDuration = SignedDuration::from_secs(120);
 
 /// What a revision gets beyond [`CONTROLLERS`], once its objects can be seen, when its time passed while they could not;
 /// less if its `timeout` is shorter.
@@ -113,7 +114,7 @@ mod tests {
     fn time_in_which_nothing_was_seen_does_not_count() {
         // How long the gap was, how long it takes from then on, and whether that is soon enough.
         for (gap, takes, in_time) in
-            [(3600, 110, true), (3600, 130, false), (280, 110, true), (280, 130, false)]
+            [(3600, 170, true), (3600, 190, false), (280, 170, true), (280, 190, false)]
         {
             let mut world = waiting();
             world.now += SignedDuration::from_secs(gap);
@@ -139,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_had_in_the_first_moments_of_a_new_life_fails_nothing() {
-        for (takes, in_time) in [(60, true), (180, false)] {
+        for (takes, in_time) in [(120, true), (240, false)] {
             let mut world = waiting();
             // Objects of a later wave are still to be applied.
             world.state.attempt.as_mut().unwrap().step = Step::Applying;

@@ -6,8 +6,8 @@ use super::{
     quiet, read_stamp, stamp,
 };
 use crate::api::delivery::{
-    Attempt, DeletionPolicy, DriftMode, Failure, FirstRevision, Goal, Held, HistoryEntry, InventoryEntry,
-    Outcome, Problem, Revision, RollbackMode, Step,
+    Attempt, DeletionPolicy, Failure, FirstRevision, Goal, Held, HistoryEntry, InventoryEntry, Outcome,
+    Problem, Revision, RollbackMode, Step,
 };
 use crate::api::hook::HookPoint;
 use jiff::{SignedDuration, Timestamp};
@@ -71,7 +71,6 @@ impl Machine<'_> {
                 self.proceed();
             }
         } else if self.seen.correctable > 0
-            && self.spec.drift == DriftMode::Correct
             && let Some(effective) = &self.state.effective
         {
             self.actions.push(Action::Correct(effective.clone()));

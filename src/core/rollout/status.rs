@@ -3,7 +3,9 @@
 use super::except::in_words;
 use super::{Dependencies, Health, Observation, Spec, State, Target, dependencies, hooks};
 use crate::api::condition::{self, kind};
-use crate::api::delivery::{DeliveryStatus, FirstRevision, Goal, Held, Phase, Problem, RollbackMode, Step};
+use crate::api::delivery::{
+    DeliveryStatus, DriftMode, FirstRevision, Goal, Held, Phase, Problem, RollbackMode, Step,
+};
 use jiff::Timestamp;
 
 /// The status to write for a state. `before` is what stands there now: its conditions keep their times.
@@ -17,12 +19,13 @@ pub fn status(
 ) -> DeliveryStatus {
     let phase = phase(spec, state, seen);
     let drift = match state.effective {
-        Some(_) if state.attempt.is_none() && spec.drift != crate::api::delivery::DriftMode::Ignore => {
+        // Objects may say otherwise than the Delivery.
+        Some(_) if state.attempt.is_none() && (spec.drift != DriftMode::Ignore || seen.drifted > 0) => {
             // What could not be compared is not known to be in sync.
             let known = i64::try_from(seen.drifted).unwrap_or(i64::MAX);
             Some(known.max(seen.uncompared.as_ref().and(before.drift).unwrap_or(0)))
         }
-        Some(_) if spec.drift == crate::api::delivery::DriftMode::Ignore => None,
+        Some(_) if spec.drift == DriftMode::Ignore => None,
         Some(_) => before.drift,
         None => None,
     };

@@ -1,5 +1,6 @@
 //! Applying a prepared revision: wave by wave, recording what was written.
 
+use super::leave;
 use super::prepare::{Planner, refused};
 use super::work::{Act, Planned, Work, Written};
 use crate::api::delivery::{EntryOrigin, Problem};
@@ -133,9 +134,9 @@ fn to_do(work: &Work, manifest: &Manifest) -> bool {
 /// What came of one object.
 enum Done {
     /// Nothing was sent.
-    Recorded { uid: String, digest: String },
+    Recorded { uid: String, digest: String, left: bool },
     /// It was written.
-    Written { object: Box<Value>, digest: String, created: bool },
+    Written { object: Box<Value>, digest: String, created: bool, left: bool },
 }
 
 async fn write(planner: &Planner<'_>, manifest: &Manifest, planned: &Planned) -> Result<Done, Refusal> {
@@ -150,7 +151,7 @@ async fn write(planner: &Planner<'_>, manifest: &Manifest, planned: &Planned) ->
     let guard = match &planned.act {
         Act::Unchanged | Act::Later => Guard::Any,
         Act::Record { uid, digest } => {
-            return Ok(Done::Recorded { uid: uid.clone(), digest: digest.clone() });
+            return Ok(Done::Recorded { uid: uid.clone(), digest: digest.clone(), left: planned.left });
         }
         Act::Create => Guard::Absent,
         Act::Update { uid, release } => {
@@ -179,13 +180,16 @@ async fn write(planner: &Planner<'_>, manifest: &Manifest, planned: &Planned) ->
             Guard::Absent
         }
     };
-    let applied = apply(planner.access, &resource, &value, guard).await.map_err(refuse)?;
+    let (applied, left) = match (guard, planned.reads) {
+        (Guard::Uid(uid), true) => planner.apply_leaving(&resource, &value, uid).await.map_err(refuse)?,
+        _ => (apply(planner.access, &resource, &value, guard).await.map_err(refuse)?, false),
+    };
     fault::place(|| "amid writes".into());
     if applied.object["metadata"]["deletionTimestamp"].is_string() {
         return Err(being_deleted(manifest));
     }
     let digest = digest(&applied.object, planner.key);
-    Ok(Done::Written { created: applied.created, digest, object: Box::new(applied.object) })
+    Ok(Done::Written { created: applied.created, digest, object: Box::new(applied.object), left })
 }
 
 /// An object that is being deleted takes an apply and is gone afterwards all the same.
@@ -209,15 +213,15 @@ fn record(work: &mut Work, manifest: &Manifest, done: Done) {
     let replicas = planned.and_then(|p| p.replicas);
     let expected_nothing = planned.is_some_and(|p| matches!(p.act, Act::Create));
     match done {
-        Done::Recorded { uid, digest } => {
+        Done::Recorded { uid, digest, left } => {
             if let Some(entry) = work.entry_mut(&id) {
                 entry.uid = Some(uid);
-                entry.digest = digest;
+                entry.digest = leave::marked(digest, left);
                 entry.applied = applied;
                 entry.replicas = replicas;
             }
         }
-        Done::Written { object, digest, created } => {
+        Done::Written { object, digest, created, left } => {
             let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
             let written = Written {
                 resource_version: text("resourceVersion").parse().unwrap_or(0),
@@ -229,7 +233,7 @@ fn record(work: &mut Work, manifest: &Manifest, done: Done) {
                     entry.origin = EntryOrigin::Adopted;
                 }
                 entry.uid = Some(text("uid"));
-                entry.digest = digest;
+                entry.digest = leave::marked(digest, left);
                 entry.applied = applied;
                 entry.replicas = replicas;
             }

@@ -1,5 +1,6 @@
 //! Drift of a Delivery's objects: seen by the digest that the watch keeps, looked at once, reported and mended.
 
+use super::leave::without_others;
 use super::work::{Act, Work};
 use super::{Scope, bundle_of};
 use crate::api::delivery::{DriftMode, InventoryEntry, Revision};
@@ -11,6 +12,7 @@ use crate::core::autoscale::with_replicas;
 use crate::core::bundle::Bundle;
 use crate::core::drift::{self, ObjectDrift, drift};
 use crate::core::drift_report::{FIELDS, Found, grown};
+use crate::core::ignore::Left;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::rollout::{ApplyEnd, Health, back_off, stamp};
 use crate::reconcile::live::{digest, version};
@@ -115,40 +117,40 @@ pub async fn look(
     effective: &Revision,
     inventory: &[InventoryEntry],
 ) -> bool {
-    let mode = scope.spec().drift;
     let now = scope.daemon.now();
     let mut differ: BTreeMap<ObjectId, (String, &InventoryEntry)> = BTreeMap::new();
     let mut complete = true;
     let mut silent_at: Option<Timestamp> = None;
-    if mode != DriftMode::Ignore {
-        for entry in inventory.iter().filter(|e| !e.stale && e.uid.is_some()) {
-            let id = entry.id();
-            let live = scope.live(&entry.gvk(), &id);
-            if let Some((written, at)) = memory.awaited.get(&id) {
-                let shown = live.as_ref().is_some_and(|l| version(l) >= *written);
-                if !shown && *at + LAG > now {
-                    complete = false;
-                    silent_at = Some(silent_at.map_or(*at + LAG, |s| s.min(*at + LAG)));
-                    continue;
-                }
-                memory.awaited.remove(&id);
+    for entry in inventory.iter().filter(|e| !e.stale && e.uid.is_some()) {
+        let id = entry.id();
+        let live = scope.live(&entry.gvk(), &id);
+        if let Some((written, at)) = memory.awaited.get(&id) {
+            let shown = live.as_ref().is_some_and(|l| version(l) >= *written);
+            if !shown && *at + LAG > now {
+                complete = false;
+                silent_at = Some(silent_at.map_or(*at + LAG, |s| s.min(*at + LAG)));
+                continue;
             }
-            let digest = match &live {
-                Some(live) => live.kept.digest.to_string(),
-                None if !scope.synced(&entry.gvk(), &entry.namespace) => {
-                    complete = false;
-                    continue;
-                }
-                None if entry.group == "batch" && entry.kind == "Job" => continue,
-                None => "missing".into(),
-            };
-            let in_sync = live
-                .as_ref()
-                .is_some_and(|l| entry.uid.as_deref() == Some(&*l.uid) && *l.kept.digest == *entry.digest);
-            if !in_sync {
-                let uid = live.map_or_else(String::new, |l| l.uid.into());
-                differ.insert(id, (format!("{uid}/{digest}/{}", entry.applied), entry));
+            memory.awaited.remove(&id);
+        }
+        let digest = match &live {
+            Some(live) => live.kept.digest.to_string(),
+            None if !scope.synced(&entry.gvk(), &entry.namespace) => {
+                complete = false;
+                continue;
             }
+            None if entry.group == "batch" && entry.kind == "Job" => continue,
+            None => "missing".into(),
+        };
+        let in_sync = live
+            .as_ref()
+            .is_some_and(|l| entry.uid.as_deref() == Some(&*l.uid) && *l.kept.digest == *entry.digest);
+        if !in_sync {
+            let uid = live.map_or_else(String::new, |l| l.uid.into());
+            // What is left to others, by the spec or by an autoscaler of the same revision, may be another now.
+            let generation = scope.delivery.metadata.generation.unwrap_or_default();
+            let mark = format!("{uid}/{digest}/{}/{generation}/{}", entry.applied, effective.inputs);
+            differ.insert(id, (mark, entry));
         }
     }
     memory.drift.complete = complete;
@@ -172,6 +174,11 @@ pub async fn look(
     let mut settled: BTreeMap<ObjectId, String> = BTreeMap::new();
     for (id, (mark, entry)) in new {
         let Some(manifest) = bundle.get(&id) else { continue };
+        let mode = scope.drift_mode(manifest);
+        if mode == DriftMode::Ignore {
+            memory.drift.looked.insert(id, Looked { mark, drifted: None, correctable: false });
+            continue;
+        }
         match compare(scope, manifest, entry, &|text| memory.redact(text)).await {
             Ok(Compared::Same(digest)) => {
                 settled.extend(digest.map(|digest| (id.clone(), digest)));
@@ -182,6 +189,7 @@ pub async fn look(
                 if let (Some(object), Some(since)) = (&mut drifted, before.get(&id)) {
                     object.since.clone_from(since);
                 }
+                let correctable = correctable && mode == DriftMode::Correct;
                 memory.drift.looked.insert(id, Looked { mark, drifted, correctable });
             }
             Err(why) => {
@@ -228,16 +236,25 @@ async fn compare(
         // Without its definition nothing of the kind is there.
         None => None,
     };
-    let found = drift(&desired, live.as_ref());
+    let rules = scope.rules.as_ref().map_err(ToString::to_string)?;
+    let left = match &live {
+        Some(live) => without_others(&scope.access, &scope.daemon.discovery, rules, &desired, live)
+            .await
+            .map_err(|e| e.cause.to_string())?,
+        None => Left::nothing(desired),
+    };
+    let mut found = left.rest(drift(&left.desired, live.as_ref()));
+    let desired = &left.desired;
     let settled = |live: &Value| {
-        let ours = live["metadata"]["uid"].as_str() == entry.uid.as_deref();
+        // What is left to others counts again when the rule goes.
+        let ours = !left.changed && live["metadata"]["uid"].as_str() == entry.uid.as_deref();
         Compared::Same(ours.then(|| digest(live, &scope.daemon.secret_key)))
     };
-    if let (true, Some(resource), Some(live)) = (found.is_doubtful(), &resource, &live) {
+    if let (true, Some(resource), Some(live)) = (found.has_doubt(), &resource, &live) {
         let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
-        match dry_run(&scope.access, resource, &desired, Guard::Uid(uid)).await {
-            Ok(answer) if same(live, &answer.object) => return Ok(settled(live)),
-            Ok(_) => {}
+        match dry_run(&scope.access, resource, desired, Guard::Uid(uid)).await {
+            Ok(answer) if found.is_doubtful() && same(live, &answer.object) => return Ok(settled(live)),
+            Ok(answer) => found.settle(live, &answer.object),
             Err(e) if e.cause.is_transient() || e.cause == Cause::UidChanged => {
                 return Err(e.cause.to_string());
             }
@@ -392,7 +409,8 @@ pub async fn correct(
 pub async fn report(scope: &Scope<'_>, memory: &mut super::work::Memory, effective: &Revision) -> bool {
     let objects = memory.drift.objects();
     // A report that an earlier life of the daemon left may say more than is true now.
-    let told = memory.drift.complete && scope.delivery.status.as_ref().and_then(|s| s.drift).unwrap_or(0) > 0;
+    let known = memory.drift.complete || scope.spec().drift == DriftMode::Ignore;
+    let told = known && scope.delivery.status.as_ref().and_then(|s| s.drift).unwrap_or(0) > 0;
     let quiet = memory.drift.reported.as_ref().map_or(objects.is_empty() && !told, |r| *r == objects);
     if quiet && memory.drift.mended.is_empty() {
         return true;

@@ -13,6 +13,7 @@ mod foreign;
 pub mod hooks;
 pub mod inventory;
 mod late;
+pub mod leave;
 pub mod observe;
 mod pods;
 pub mod prepare;
@@ -26,11 +27,12 @@ pub mod work;
 use super::daemon::{Daemon, lock};
 use super::fault;
 use super::live::Kept;
-use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Revision};
+use crate::api::delivery::{DriftMode, EntryOrigin, Goal, InventoryEntry, Revision};
 use crate::api::{Delivery, DeliveryStatus, names};
 use crate::cluster::Access;
 use crate::cluster::watch::{Entry, Filter};
 use crate::core::bundle::Bundle;
+use crate::core::ignore::{RuleError, Rules};
 use crate::core::lost;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
@@ -88,18 +90,28 @@ pub struct Scope<'a> {
     pub access: Access,
     /// The value of its label.
     pub label: String,
+    /// What of its objects is left to others, or why that cannot be told.
+    pub rules: Result<Arc<Rules>, RuleError>,
 }
 
 impl<'a> Scope<'a> {
     fn new(daemon: &'a Daemon, delivery: &'a Delivery, access: Access) -> Self {
         let namespace = delivery.namespace().unwrap_or_default();
         let label = names::delivery_label(&daemon.options.installation, &namespace, &delivery.name_any());
-        Scope { daemon, delivery, access, label }
+        let ignore = delivery.spec.template.drift.as_ref().map_or(&[][..], |d| &d.ignore);
+        let rules = Rules::parse(ignore).map(Arc::new);
+        Scope { daemon, delivery, access, label, rules }
     }
 
     /// The settings that decide.
     pub fn spec(&self) -> Spec {
         Spec::from(&self.delivery.spec)
+    }
+
+    /// What is done about the drift of an object: as it says itself, else as the Delivery does.
+    pub fn drift_mode(&self, manifest: &Manifest) -> DriftMode {
+        // A bundle cannot be made of objects whose annotation cannot be read.
+        crate::core::bundle::drift_mode(manifest).ok().flatten().unwrap_or(self.spec().drift)
     }
 
     /// How often everything is compared in full.
@@ -153,6 +165,7 @@ impl<'a> Scope<'a> {
             previous,
             owner,
             knows: prepare::Knows::All,
+            rules: self.rules.clone(),
         }
     }
 

@@ -144,6 +144,10 @@ async fn target(scope: &Scope<'_>, memory: &mut Memory) -> Target {
     let problem = |reason: &str, message: String| {
         Target::Failed(Problem { reason: reason.into(), object: String::new(), message })
     };
+    // Nothing is deployed or corrected while it cannot be told what is to be left alone.
+    if let Err(error) = &scope.rules {
+        return Target::Failed(super::leave::problem(error));
+    }
     let Some(known) = scope.daemon.sources.get(&(namespace.clone(), repository.clone())) else {
         return match scope.daemon.repositories_listed() {
             true => problem(

@@ -1,5 +1,6 @@
 //! Preparing a revision: what is to be done with each object, tried by a dry-run before the first write.
 
+use super::leave::{self, without_others};
 use super::work::{Act, Planned, Work};
 use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Problem, Revision};
 use crate::api::names;
@@ -8,10 +9,12 @@ use crate::cluster::{Access, ApplyError, Cause, Discovery, Resource};
 use crate::core::autoscale;
 use crate::core::bundle::Bundle;
 use crate::core::closest::closest;
+use crate::core::ignore::{Left, RuleError, Rules};
 use crate::core::lost;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::{self, Brings, Known, Live};
 use crate::core::removal::removals;
+use crate::core::rightful;
 use crate::core::rollout::Refusal;
 use crate::reconcile::live::digest;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -41,6 +44,8 @@ pub struct Planner<'a> {
     pub owner: &'a (dyn Fn(&str) -> Option<String> + Sync),
     /// What the Delivery's status knows.
     pub knows: Knows<'a>,
+    /// What is left to others, or why that cannot be told.
+    pub rules: Result<Arc<Rules>, RuleError>,
 }
 
 /// What a Delivery's status knows of its objects.
@@ -245,6 +250,24 @@ impl Planner<'_> {
             replicas = there.as_ref().and_then(autoscale::replicas_to_keep);
             value = autoscale::with_replicas(value, replicas);
         }
+        let rules = self.rules(goal)?;
+        // One that the watch does not show is missing, or has lost our label and perhaps more.
+        let as_left = |e: &InventoryEntry| live.as_ref().is_some_and(|l| l.digest == e.digest);
+        let touched = entry.is_some_and(|e| e.uid.is_some() && !as_left(e));
+        let reads = rules.concern(&value) || rightful::concerns(&value, touched);
+        let mut left: Option<Left> = None;
+        if reads {
+            let there = get(self.access, &resource, manifest.namespace(), manifest.name())
+                .await
+                .map_err(|e| refuse(&e))?;
+            if let Some(there) = there {
+                let found = without_others(self.access, self.discovery, &rules, &value, &there)
+                    .await
+                    .map_err(|e| refuse(&e))?;
+                value.clone_from(&found.desired);
+                left = Some(found);
+            }
+        }
         let guard = live.as_ref().map_or(Guard::Any, |l| Guard::Uid(&l.uid));
         let mut answer = dry_run(self.access, &resource, &value, guard).await;
         if matches!(&answer, Err(ApplyError { cause: Cause::UidChanged, .. })) {
@@ -341,7 +364,10 @@ impl Planner<'_> {
             origin = Some(EntryOrigin::Adopted);
         }
         let previous = before.map(Manifest::to_value);
-        let release = removals(previous.as_ref(), &value, &applied.object, adopting);
+        let mut release = removals(previous.as_ref(), &value, &applied.object, adopting);
+        if let Some(left) = &left {
+            release.retain(|path| !left.covers(path) && !left.touches(path));
+        }
         let after = digest(&applied.object, self.key);
         // A watch that lags may show what stood there before somebody changed it: the answer tells what was tried on.
         let tried_on = text(&applied.object, "resourceVersion");
@@ -351,7 +377,14 @@ impl Planner<'_> {
                 .as_ref()
                 .is_some_and(|l| !l.digest.is_empty() && l.digest == after && l.version == tried_on);
         let act = if same { Act::Record { uid, digest: after } } else { Act::Update { uid, release } };
-        Ok(Planned { found, lost, ..Planned::by_manifest(act, digest_, origin, replicas) })
+        let changed = left.is_some_and(|left| left.changed);
+        Ok(Planned {
+            found,
+            lost,
+            reads,
+            left: changed,
+            ..Planned::by_manifest(act, digest_, origin, replicas)
+        })
     }
 
     /// Going back, an object that holds data is neither deleted nor in the way of all others when it cannot be changed
@@ -425,6 +458,15 @@ impl Planner<'_> {
                 message: format!("{whose} ({})", manifest.origin),
             },
             transient: false,
+        }
+    }
+
+    /// What is left to others. Going back, a rule that cannot be read keeps nothing from being brought back.
+    fn rules(&self, goal: Goal) -> Result<Arc<Rules>, Refusal> {
+        match &self.rules {
+            Ok(rules) => Ok(rules.clone()),
+            Err(_) if goal == Goal::Rollback => Ok(Arc::default()),
+            Err(error) => Err(Refusal { problem: leave::problem(error), transient: false }),
         }
     }
 

@@ -167,12 +167,27 @@ pub struct Planned {
     pub except: Option<String>,
     /// What an object that is about to be adopted is now.
     pub found: Option<Arc<serde_json::Value>>,
+    /// It is read before it is applied, since something of it may be left to others.
+    pub reads: bool,
+    /// Something of it is left to others, so that what we own is not all that Git names.
+    pub left: bool,
 }
 
 impl Planned {
     /// An act by the manifest itself.
     pub fn by_manifest(act: Act, digest: String, origin: Option<EntryOrigin>, replicas: Option<i64>) -> Self {
-        Planned { act, digest, origin, replicas, lost: false, instead: None, except: None, found: None }
+        Planned {
+            act,
+            digest,
+            origin,
+            replicas,
+            lost: false,
+            instead: None,
+            except: None,
+            found: None,
+            reads: false,
+            left: false,
+        }
     }
 }
 

@@ -1,0 +1,99 @@
+//! What is left to others, found out in the cluster before an object is compared with it or applied.
+
+use super::prepare::Planner;
+use crate::api::delivery::Problem;
+use crate::cluster::apply::{Applied, Guard, apply, get, list};
+use crate::cluster::{Access, ApplyError, Cause, Discovery, Resource};
+use crate::core::ignore::{Left, RuleError, Rules, leave};
+use crate::core::manifest::{Gvk, ObjectId};
+use crate::core::{autoscale, rightful};
+use serde_json::Value;
+
+/// How often an apply that quotes the live object is tried against an object that others write at the same time.
+const TRIES: usize = 5;
+
+/// A rule that cannot be used, as status tells it.
+pub fn problem(error: &RuleError) -> Problem {
+    Problem { reason: "InvalidIgnoreRule".into(), object: String::new(), message: error.to_string() }
+}
+
+/// The digest as the inventory keeps it. Where something is left to others we own less than Git names: an equal digest would
+/// not mean that all is as Git says, should the rule go. So it is marked, and equals none.
+pub fn marked(digest: String, left: bool) -> String {
+    if left { format!("left:{digest}") } else { digest }
+}
+
+/// A manifest that says nothing about what is left to others in the object that is there. Autoscalers are asked for only where
+/// replicas are not as we applied them.
+pub async fn without_others(
+    access: &Access,
+    discovery: &Discovery,
+    rules: &Rules,
+    desired: &Value,
+    live: &Value,
+) -> Result<Left, ApplyError> {
+    let mut exemptions = rules.exemptions(desired, live);
+    let scaled = rightful::replicas_are_anothers(desired, live)
+        && is_scaled(access, discovery, &id_of(desired)).await?;
+    exemptions.extend(rightful::exemptions(desired, live, scaled));
+    Ok(leave(desired, live, &exemptions))
+}
+
+fn id_of(object: &Value) -> ObjectId {
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let kind = text(&object["kind"]);
+    let gvk = Gvk::new(&text(&object["apiVersion"]), &kind);
+    let metadata = &object["metadata"];
+    ObjectId {
+        group: gvk.group,
+        kind,
+        namespace: text(&metadata["namespace"]),
+        name: text(&metadata["name"]),
+    }
+}
+
+/// Whether an autoscaler in its namespace scales a workload. Where we may not look there is none for us.
+async fn is_scaled(access: &Access, discovery: &Discovery, id: &ObjectId) -> Result<bool, ApplyError> {
+    for (api_version, kind) in autoscale::AUTOSCALERS {
+        let Some(resource) = discovery.resource(&Gvk::new(api_version, kind)) else { continue };
+        let found = match list(access, &resource, &id.namespace).await {
+            Ok(found) => found,
+            Err(error) if error.is_transient() => return Err(error),
+            Err(_) => continue,
+        };
+        if found.iter().any(|scaler| autoscale::target(scaler).as_ref() == Some(id)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+impl Planner<'_> {
+    /// Applies a manifest to the object with this uid, but for what is left to others as it stands at that moment. Answers
+    /// whether something was.
+    pub async fn apply_leaving(
+        &self,
+        resource: &Resource,
+        value: &Value,
+        uid: &str,
+    ) -> Result<(Applied, bool), ApplyError> {
+        let id = id_of(value);
+        // What cannot be read was refused while planning, unless nothing may be in the way of going back.
+        let rules = self.rules.clone().unwrap_or_default();
+        let mut tries = 1;
+        loop {
+            let Some(there) = get(self.access, resource, &id.namespace, &id.name).await? else {
+                return Err(ApplyError::new(id, Cause::UidChanged));
+            };
+            let left = without_others(self.access, self.discovery, &rules, value, &there).await?;
+            let mut desired = left.desired;
+            if left.quotes {
+                desired["metadata"]["resourceVersion"] = there["metadata"]["resourceVersion"].clone();
+            }
+            match apply(self.access, resource, &desired, Guard::Uid(uid)).await {
+                Err(error) if error.cause == Cause::Conflict && tries < TRIES => tries += 1,
+                answer => return answer.map(|applied| (applied, left.changed)),
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A correction sends the objects that drifted and no others, waits for what a rollout or a person is doing, and never puts
+//! anything else in place than the effective revision.
+
+use crate::support::daemon::{World, config_map, deployment};
+use serde_json::json;
+use windlass::api::delivery::Phase;
+
+const OBJECTS: usize = 10;
+
+async fn deployed(test: &str) -> World {
+    let world = World::new(test).await;
+    let files: Vec<(String, String)> = (0..OBJECTS)
+        .map(|n| (format!("shop/{n}.yaml"), config_map(&format!("it-{n}"), "1")))
+        .chain([("shop/web.yaml".to_owned(), deployment("web", "ok", 1))])
+        .collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(p, c)| (p.as_str(), c.as_str())).collect();
+    let first = world.commit("It", &files);
+    world.deliver("shop", json!({})).await;
+    world.wait_for("shop", Phase::Ready, &first).await;
+    world
+}
+
+async fn by_hand(world: &World, name: &str) {
+    world.patch("v1", "configmaps", name, json!({"data": {"key": "by hand"}})).await;
+}
+
+async fn corrected(world: &World, name: &str) {
+    world.wait_object("v1", "configmaps", name, "corrected", |o| o["data"]["key"] == "1").await;
+}
+
+async fn drifts(world: &World, count: i64) {
+    world.wait("shop", "drift", |d| d.status.as_ref().is_some_and(|s| s.drift == Some(count))).await;
+}
+
+#[tokio::test]
+async fn one_apply_for_each_object_that_drifted() {
+    let world = deployed("onlydrifted").await;
+    let audit = world.space.cluster.audit();
+    by_hand(&world, "it-3").await;
+    corrected(&world, "it-3").await;
+    world.delete("v1", "configmaps", "it-7").await;
+    corrected(&world, "it-7").await;
+    drifts(&world, 0).await;
+    let writes = world.writes(&audit);
+    let mut names: Vec<&str> = writes.iter().map(|w| w.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["it-3", "it-7"], "{writes:#?}");
+    let asked = audit.in_namespace(&world.space.name);
+    let others: Vec<_> = asked
+        .iter()
+        .filter(|r| r.resource == "configmaps" && r.verb != "watch" && r.verb != "list")
+        .filter(|r| !["it-3", "it-7"].contains(&r.name.as_str()))
+        .collect();
+    assert!(others.is_empty(), "{others:#?}");
+}
+
+#[tokio::test]
+async fn a_suspended_delivery_reports_and_corrects_when_it_goes_on() {
+    let world = deployed("suspended").await;
+    let suspend = |suspend: bool| {
+        let patch = kube::api::Patch::Merge(json!({"spec": {"suspend": suspend}}));
+        let api = world.deliveries();
+        async move { api.patch("shop", &kube::api::PatchParams::default(), &patch).await.unwrap() }
+    };
+    suspend(true).await;
+    world.wait("shop", "suspended", |d| d.status.as_ref().is_some_and(|s| s.phase == Phase::Suspended)).await;
+    let audit = world.space.cluster.audit();
+    by_hand(&world, "it-3").await;
+    drifts(&world, 1).await;
+    world.delete("v1", "configmaps", "it-7").await;
+    drifts(&world, 2).await;
+    assert_eq!(world.reports().get("shop").await.unwrap().spec.count, 2);
+    let writes = world.writes(&audit);
+    assert!(writes.is_empty(), "{writes:#?}");
+    suspend(false).await;
+    corrected(&world, "it-3").await;
+    corrected(&world, "it-7").await;
+}
+
+#[tokio::test]
+async fn what_a_rollout_changes_is_no_drift_and_what_drifts_meanwhile_is_corrected_after_it() {
+    let world = deployed("whilerolling").await;
+    // Its pods never become ready by themselves.
+    let second = world.commit("Slow", &[("shop/web.yaml", &deployment("web", "unready", 1))]);
+    world.wait_for("shop", Phase::Waiting, &second).await;
+    let audit = world.space.cluster.audit();
+    by_hand(&world, "it-3").await;
+    // Something that the daemon surely sees after it.
+    world.annotate("shop", windlass::api::names::RECONCILE_REQUEST, "now").await;
+    world
+        .wait("shop", "looked at", |d| {
+            d.status.as_ref().is_some_and(|s| s.handled_request.as_deref() == Some("now"))
+        })
+        .await;
+    let delivery = world.deliveries().get("shop").await.unwrap().status.unwrap();
+    assert_eq!((delivery.phase, delivery.drift), (Phase::Waiting, Some(0)));
+    assert!(world.writes(&audit).is_empty(), "{:#?}", world.writes(&audit));
+    let third = world.commit("Well", &[("shop/web.yaml", &deployment("web", "ok", 2))]);
+    world.wait_for("shop", Phase::Ready, &third).await;
+    corrected(&world, "it-3").await;
+}
+
+#[tokio::test]
+async fn while_a_revision_is_held_the_effective_one_is_restored() {
+    let world = deployed("restored").await;
+    let bad = world.commit(
+        "Broken",
+        &[
+            ("shop/web.yaml", &deployment("web", "missing", 1)),
+            ("shop/3.yaml", &config_map("it-3", "bad")),
+            ("shop/new.yaml", &config_map("new", "bad")),
+        ],
+    );
+    world.wait_for("shop", Phase::Held, &bad).await;
+    corrected(&world, "it-3").await;
+    world.delete("v1", "configmaps", "it-3").await;
+    world.patch("apps/v1", "deployments", "web", json!({"spec": {"replicas": 2}})).await;
+    corrected(&world, "it-3").await;
+    let web =
+        world.wait_object("apps/v1", "deployments", "web", "corrected", |o| o["spec"]["replicas"] == 1).await;
+    let image = &web["spec"]["template"]["spec"]["containers"][0]["image"];
+    assert!(image.as_str().unwrap().ends_with(":ok"), "{web}");
+    let delivery = world.wait_for("shop", Phase::Held, &bad).await;
+    assert!(delivery.status.unwrap().held.is_some());
+    assert!(world.get("v1", "configmaps", "new").await.is_null());
+}
