@@ -156,6 +156,30 @@ fn unrecorded() -> DriftedField {
     }
 }
 
+/// Whether a dry-run of our apply of `desired`, which made `after` of `live`, says that nothing differs: neither a value nor what we
+/// own. Whose an empty map or list is, is nobody's business.
+pub fn is_unchanged(desired: &Value, live: &Value, after: &Value) -> bool {
+    let bare = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            for field in ["managedFields", "resourceVersion", "generation"] {
+                metadata.remove(field);
+            }
+        }
+        object
+    };
+    let owned = |object: &Value| -> Vec<Path> {
+        let empty = |value: &Value| match value {
+            Value::Object(fields) => fields.is_empty(),
+            Value::Array(items) => items.is_empty(),
+            other => other.is_null(),
+        };
+        let all = owned_by(object, FIELD_MANAGER).paths().into_iter();
+        all.filter(|path| !path.get(desired).is_some_and(empty)).collect()
+    };
+    bare(live) == bare(after) && owned(live) == owned(after)
+}
+
 /// The label that says that an object is a Delivery's, and who put it there, for one that is in no bundle.
 pub fn label_of(live: &Value) -> Option<DriftedField> {
     let path = Path::fields(["metadata", "labels", DELIVERY_LABEL]);

@@ -3,6 +3,7 @@
 pub mod autoscale;
 pub mod bundle;
 pub mod closest;
+pub mod contest;
 pub mod diff;
 pub mod digest;
 pub mod drift;
@@ -23,3 +24,4 @@ pub mod rollout;
 pub mod selector;
 pub mod strategy;
 pub mod tree;
+pub mod wanted;

@@ -193,6 +193,15 @@ pub fn text(report: &DiffReport) -> String {
     out
 }
 
+/// Two states of one object side by side as lines of YAML. No value of a Secret is shown.
+pub fn object_lines(before: &Value, after: &Value) -> String {
+    let (mut before, mut after) = (before.clone(), after.clone());
+    hide_secrets(&mut before, &mut after);
+    let mut out = String::new();
+    lines_of(&yaml(&shown(before)), &yaml(&shown(after)), &mut out);
+    out
+}
+
 fn yaml(value: &Value) -> String {
     if value.is_null() {
         return String::new();

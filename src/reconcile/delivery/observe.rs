@@ -52,6 +52,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         drifted: memory.drift.count(),
         correctable: memory.drift.correctable(),
         uncompared: memory.drift.uncompared(),
+        contested: memory.drift.contested(),
         corrected: memory.drift.corrected.clone(),
         late: super::late::seen(scope, memory, status),
         disturbed: disturbed(scope, memory, status),
