@@ -25,6 +25,9 @@ pub struct DriftReportSpec {
     /// The effective revision that the cluster was compared with.
     #[serde(default)]
     pub revision: String,
+    /// Generation of the Delivery's spec that counted.
+    #[serde(default)]
+    pub generation: i64,
     /// How many objects differ now.
     #[serde(default)]
     pub count: i64,
@@ -40,6 +43,9 @@ pub struct DriftReportSpec {
     /// The last drifts that were mended, newest first, 20 at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub episodes: Vec<DriftEpisode>,
+    /// Fields that were written back, the last first, those that are left to another first of all; 50 at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recurring: Vec<RecurringField>,
 }
 
 /// What a report does not list.
@@ -85,6 +91,9 @@ pub struct DriftedObject {
 pub struct DriftedField {
     /// Where it is, such as `spec.template.spec.containers[name=web].image`.
     pub path: String,
+    /// The same as a rule in `spec.drift.ignore` names it, such as `/spec/template/spec/containers/name=web/image`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pointer: String,
     /// The value that Git wants, as JSON; absent when Git does not name the field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired: Option<String>,
@@ -115,6 +124,40 @@ pub struct DriftEpisode {
     pub mended_at: String,
     /// What it was.
     pub object: DriftedObject,
+}
+
+/// A field that was written back, and how often it came back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecurringField {
+    /// `apiVersion` of the object.
+    pub api_version: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace, absent for a cluster-scoped one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The field.
+    pub path: String,
+    /// The same as a rule in `spec.drift.ignore` names it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pointer: String,
+    /// The field manager that wrote it last, `unknown` where Kubernetes does not record it.
+    pub manager: String,
+    /// How often it was written back.
+    pub times: i64,
+    /// Of these, how often without five minutes of peace in between.
+    #[serde(default)]
+    pub in_a_row: i64,
+    /// When it was written back first.
+    pub first_at: String,
+    /// When it was written back last.
+    pub last_at: String,
+    /// Since when it is left to the other, who keeps writing it: until a newer revision or another spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<String>,
 }
 
 fn is_zero(n: &i64) -> bool {

@@ -5,8 +5,13 @@ use super::find::{self, ScopeArgs};
 use super::output::{Output, OutputArgs, form, show};
 use super::{NOT_WELL, WELL};
 use crate::api::DriftReport;
-use crate::report::drift::{report, summary, text};
-use crate::report::junit;
+use crate::cluster::apply::get;
+use crate::cluster::{Connection, Discovery};
+use crate::core::manifest::Gvk;
+use crate::core::wanted::as_wanted;
+use crate::report::diff::object_lines;
+use crate::report::drift::{DriftList, report, summary, text};
+use crate::report::{STRONG, junit, paint};
 use jiff::Timestamp;
 
 /// Show each field that is not as Git says, who changed it, and what was mended lately.
@@ -37,6 +42,9 @@ pub struct DriftArgs {
         action = clap::ArgAction::Set
     )]
     exit_code: bool,
+    /// Show each object that differs as a whole: - as Git wants it, + as it stands
+    #[arg(long, requires = "names", conflicts_with = "output")]
+    diff: bool,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
@@ -72,6 +80,7 @@ pub async fn run(args: DriftArgs) -> anyhow::Result<i32> {
         let now = Timestamp::now();
         let printed = match args.output {
             Some(DriftOutput::Junit) => junit::drift(&list),
+            None if args.diff => text(&list, false, now) + &whole(connection, &list).await?,
             _ => form(output, &list, |wide| match summed_up {
                 true => summary(&list, wide, now),
                 false => text(&list, wide, now),
@@ -80,4 +89,28 @@ pub async fn run(args: DriftArgs) -> anyhow::Result<i32> {
         Ok((printed, code))
     })
     .await
+}
+
+/// Each object that differs, as lines of YAML: read from the cluster as whoever asks, and put beside what the report says.
+async fn whole(connection: &Connection, list: &DriftList) -> anyhow::Result<String> {
+    let discovery = Discovery::new(connection.client.clone());
+    discovery.refresh().await?;
+    let access = connection.access(None);
+    let mut out = String::new();
+    for object in list.deliveries.iter().flat_map(|d| &d.objects) {
+        // The one is not there, and of the other nothing is wanted.
+        if object.state == "Missing" || object.state == "Foreign" {
+            continue;
+        }
+        let gvk = Gvk::new(&object.api_version, &object.kind);
+        let Some(resource) = discovery.resource(&gvk) else { continue };
+        let Some(live) = get(&access, &resource, &object.namespace, &object.name).await? else { continue };
+        let id = resource.id(&object.namespace, &object.name);
+        out.push_str(&format!(
+            "\n{}\n{}",
+            paint(STRONG, &id.to_string()),
+            object_lines(&as_wanted(&live, object), &live)
+        ));
+    }
+    Ok(out)
 }

@@ -156,6 +156,30 @@ fn unrecorded() -> DriftedField {
     }
 }
 
+/// Whether a dry-run of our apply of `desired`, which made `after` of `live`, says that nothing differs: neither a value nor what we
+/// own. Whose an empty map or list is, is nobody's business.
+pub fn is_unchanged(desired: &Value, live: &Value, after: &Value) -> bool {
+    let bare = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            for field in ["managedFields", "resourceVersion", "generation"] {
+                metadata.remove(field);
+            }
+        }
+        object
+    };
+    let owned = |object: &Value| -> Vec<Path> {
+        let empty = |value: &Value| match value {
+            Value::Object(fields) => fields.is_empty(),
+            Value::Array(items) => items.is_empty(),
+            other => other.is_null(),
+        };
+        let all = owned_by(object, FIELD_MANAGER).paths().into_iter();
+        all.filter(|path| !path.get(desired).is_some_and(empty)).collect()
+    };
+    bare(live) == bare(after) && owned(live) == owned(after)
+}
+
 /// The label that says that an object is a Delivery's, and who put it there, for one that is in no bundle.
 pub fn label_of(live: &Value) -> Option<DriftedField> {
     let path = Path::fields(["metadata", "labels", DELIVERY_LABEL]);
@@ -187,6 +211,37 @@ mod tests {
     use crate::core::diff::changes_between;
     use crate::core::removal::{removal_patch, removals};
     use std::fmt::Write;
+
+    #[test]
+    fn doubtful_fields_that_an_apply_would_leave_are_not_told_beside_sure_ones() {
+        let field = |name: &str, certainty| DriftedField {
+            path: Path::fields(["spec", name]),
+            desired: None,
+            live: None,
+            kind: ChangeKind::Changed,
+            manager: None,
+            operation: None,
+            subresource: String::new(),
+            at: None,
+            certainty,
+        };
+        let live = serde_json::json!({"spec": {"a": 1, "b": "by admission", "c": 3}});
+        let after = serde_json::json!({"spec": {"a": 2, "b": "by admission", "c": 4}});
+        let all = vec![
+            field("a", Certainty::Sure),
+            field("b", Certainty::Doubtful),
+            field("c", Certainty::Doubtful),
+        ];
+        let mut found = ObjectDrift::Modified(all.clone());
+        assert!(found.has_doubt());
+        found.settle(&live, &after);
+        let names: Vec<String> = found.fields().iter().map(|f| f.path.to_string()).collect();
+        assert_eq!(names, ["spec.a", "spec.c"]);
+        // Where nothing else is known what is known stays.
+        let mut found = ObjectDrift::Modified(all[1..2].to_vec());
+        found.settle(&live, &after);
+        assert_eq!(found.fields().len(), 1);
+    }
 
     /// One line for each difference.
     fn lines(drift: &ObjectDrift) -> String {

@@ -1,6 +1,6 @@
 //! The DriftReport as it grows: what differs now, since when, and what was mended lately, in a bounded size.
 
-use crate::api::drift_report::{DriftEpisode, DriftReportSpec, DriftedObject, LeftOut};
+use crate::api::drift_report::{DriftEpisode, DriftReportSpec, DriftedObject, LeftOut, RecurringField};
 use crate::core::rollout::stamp;
 use jiff::Timestamp;
 
@@ -21,10 +21,14 @@ const EPISODES_BYTES: usize = 64 * 1024;
 pub struct Found<'a> {
     /// The effective revision that was compared with.
     pub revision: &'a str,
+    /// Generation of the Delivery's spec.
+    pub generation: i64,
     /// What differs, in the order in which it is listed.
     pub objects: &'a [DriftedObject],
     /// What was mended since the last report, newest first.
     pub mended: &'a [DriftEpisode],
+    /// Fields that were written back, where that is known; what the report has otherwise.
+    pub recurring: Option<&'a [RecurringField]>,
     /// The time.
     pub now: Timestamp,
 }
@@ -57,11 +61,13 @@ pub fn grown(old: DriftReportSpec, found: Found<'_>) -> DriftReportSpec {
     episodes.truncate(fit);
     DriftReportSpec {
         revision: found.revision.to_owned(),
+        generation: found.generation,
         count: i64::try_from(found.objects.len()).unwrap_or(i64::MAX),
         since,
         objects,
         left_out,
         episodes,
+        recurring: found.recurring.map_or(old.recurring, <[_]>::to_vec),
     }
 }
 
@@ -128,7 +134,14 @@ mod tests {
     }
 
     fn found<'a>(objects: &'a [DriftedObject], mended: &'a [DriftEpisode]) -> Found<'a> {
-        Found { revision: "main@sha1:a", objects, mended, now: "2026-01-03T00:00:00Z".parse().unwrap() }
+        Found {
+            revision: "main@sha1:a",
+            generation: 1,
+            objects,
+            mended,
+            recurring: None,
+            now: "2026-01-03T00:00:00Z".parse().unwrap(),
+        }
     }
 
     #[test]

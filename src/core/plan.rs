@@ -75,6 +75,7 @@ impl InventoryEntry {
             prune: None,
             stale: false,
             kept: false,
+            unfinished: false,
             replicas: None,
             wave: 0,
         }
@@ -106,7 +107,7 @@ pub fn known(
             Known::Unchanged
         }
         // A Job that ran and was cleaned up by its TTL has done its work: it is not run again.
-        None if same && entry.uid.is_some() && is_job(manifest) => Known::Unchanged,
+        None if same && entry.uid.is_some() && is_job(manifest) && !entry.unfinished => Known::Unchanged,
         _ => Known::Ask,
     }
 }
@@ -380,6 +381,8 @@ mod tests {
         let entry = written(&job);
         assert_eq!(known(&job, "m1", Some(&entry), None), Known::Unchanged);
         assert_eq!(known(&job, "m2", Some(&entry), None), Known::Ask);
+        let deleted = InventoryEntry { unfinished: true, ..entry };
+        assert_eq!(known(&job, "m1", Some(&deleted), None), Known::Ask, "somebody deleted it before its end");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::cluster::watch::Entry;
 use crate::core::fields::owned_digest;
-use crate::core::health::{Verdict, template_essence, verdict};
+use crate::core::health::{Verdict, job_completed, template_essence, verdict};
 use crate::core::plan::is_secret;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -16,13 +16,15 @@ pub struct Kept {
     pub verdict: Verdict,
     /// A workload that is not healthy, of its template only a digest: what tells its new pods from its old ones.
     pub workload: Option<Arc<Value>>,
+    /// Whether a Job has completed, be it marked for deletion or not; `None` for what is no Job.
+    pub completed: Option<bool>,
 }
 
 /// Digests an object of a watch or of an answer.
 pub fn keep(object: &Value, key: &[u8]) -> Kept {
     let verdict = verdict(object);
     let workload = (!verdict.settles() && is_workload(object)).then(|| Arc::new(trimmed(object)));
-    Kept { digest: digest(object, key).into(), verdict, workload }
+    Kept { digest: digest(object, key).into(), verdict, workload, completed: job_completed(object) }
 }
 
 /// Digest of the fields that we own; empty when we own none.
@@ -67,4 +69,75 @@ fn trimmed(object: &Value) -> Value {
         }
     }
     small
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::collections::{HashMap, HashSet};
+
+    fn object(n: usize) -> Value {
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {
+                "name": format!("web-{n}"), "namespace": format!("team-{}", n / 10), "generation": 1,
+                "uid": format!("0b4f5f36-7a0e-4c53-9f0a-{n:012}"), "resourceVersion": (1_000_000 + n).to_string(),
+                "managedFields": [{"manager": "windlass", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}],
+            },
+            "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}},
+            "status": {"observedGeneration": 1, "replicas": 3, "updatedReplicas": 3, "readyReplicas": 3, "availableReplicas": 3,
+                "conditions": [{"type": "Available", "status": "True"}, {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]},
+        })
+    }
+
+    /// Resident memory of this process, in bytes.
+    fn resident() -> usize {
+        let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+        text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    }
+
+    /// A measurement, not a test: `cargo test --lib bytes_that_are_kept -- --ignored --nocapture --test-threads 1`.
+    #[test]
+    #[ignore = "a measurement; Linux only"]
+    fn bytes_that_are_kept_of_an_object() {
+        const OBJECTS: usize = 200_000;
+        type Place = (Arc<str>, Box<str>);
+        let text = |v: &Value| v.as_str().unwrap().to_owned();
+        let entries = (0..OBJECTS).map(|n| {
+            let object = object(n);
+            let metadata = &object["metadata"];
+            let entry = Entry {
+                uid: text(&metadata["uid"]).into(),
+                resource_version: text(&metadata["resourceVersion"]).into(),
+                generation: 1,
+                label: format!("{:032x}", n / 10).into(),
+                deleting: false,
+                controlled: false,
+                kept: keep(&object, b"key"),
+            };
+            let place: Place = (text(&metadata["namespace"]).into(), text(&metadata["name"]).into());
+            (place, entry)
+        });
+        // As a watch keeps them: by place, and by label; texts of namespaces and labels are shared.
+        let before = resident();
+        let mut by_place: HashMap<Place, Entry<Kept>> = HashMap::new();
+        let mut by_label: HashMap<Arc<str>, HashSet<Place>> = HashMap::new();
+        let (mut label, mut namespace): (Arc<str>, Arc<str>) = (Arc::from(""), Arc::from(""));
+        for (mut place, mut entry) in entries {
+            if entry.label == label {
+                entry.label = label.clone();
+                place.0 = namespace.clone();
+            } else {
+                label = entry.label.clone();
+                namespace = place.0.clone();
+            }
+            assert!(!entry.kept.digest.is_empty() && entry.kept.workload.is_none());
+            by_label.entry(label.clone()).or_default().insert(place.clone());
+            by_place.insert(place, entry);
+        }
+        let each = (resident() - before) / OBJECTS;
+        println!("{each} bytes for each of {} objects", by_place.len());
+        assert!(each < 1024, "{each}");
+    }
 }

@@ -1,11 +1,14 @@
 //! `windlass drift`: each field that is not as Git says, who changed it and when, and what was mended lately.
 
-use super::age::since;
+use super::age::{since, span};
 use super::table::{head, lines, shortened, tame};
 use super::{BAD, FAINT, GOOD, STRONG, UNSURE, paint, short_revision};
 use crate::api::Delivery;
 use crate::api::condition::{self, kind};
-use crate::api::drift_report::{DriftEpisode, DriftReport, DriftedField, DriftedObject, LeftOut};
+use crate::api::drift_report::{
+    DriftEpisode, DriftReport, DriftedField, DriftedObject, LeftOut, RecurringField,
+};
+use crate::core::contest;
 use crate::core::manifest::{Gvk, ObjectId};
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -62,6 +65,9 @@ pub struct DeliveryDrift {
     /// What the report has no room for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_out: Option<LeftOut>,
+    /// Fields that were written back, and how often they came back.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recurring: Vec<RecurringField>,
 }
 
 /// A revision that Git has and the cluster does not run, because it failed.
@@ -125,6 +131,7 @@ pub fn report(deliveries: &[Delivery], reports: &[DriftReport]) -> DriftList {
             since: spec.since,
             objects: spec.objects,
             left_out: spec.left_out,
+            recurring: spec.recurring,
         });
     }
     list.mended.sort_by(|a, b| b.episode.mended_at.cmp(&a.episode.mended_at));
@@ -258,11 +265,19 @@ pub fn text(list: &DriftList, wide: bool, now: Timestamp) -> String {
             out.push(String::new());
         }
         out.push(paint(STRONG, "mended lately"));
-        let mut rows = vec![head(&["MENDED", "DELIVERY", "OBJECT", "FIELD", "DESIRED", "LIVE", "WHO"])];
+        let mut rows = vec![head(&[
+            "MENDED", "LASTED", "TIMES", "DELIVERY", "OBJECT", "FIELD", "DESIRED", "LIVE", "WHO",
+        ])];
         for mended in &list.mended {
-            for row in object_rows(&mended.episode.object, wide, now) {
+            let object = &mended.episode.object;
+            let of =
+                list.deliveries.iter().find(|d| d.namespace == mended.namespace && d.name == mended.name);
+            let recurring = of.map(|d| d.recurring.as_slice()).unwrap_or_default();
+            for (nth, row) in object_rows(object, wide, now).into_iter().enumerate() {
                 let mut cells = vec![
                     since(&mended.episode.mended_at, now),
+                    lasted(&mended.episode),
+                    object.fields.get(nth).map_or_else(|| "-".into(), |f| times(recurring, object, f)),
                     format!("{}/{}", mended.namespace, mended.name),
                 ];
                 cells.extend(row.into_iter().take(5));
@@ -312,7 +327,26 @@ fn asides(delivery: &DeliveryDrift, now: Timestamp) -> Vec<String> {
         format!("  {}", paint(FAINT, &tame(&text)))
     });
     let unknown = delivery.unknown.as_ref().map(|why| format!("  {}", paint(BAD, &tame(why))));
-    held.into_iter().chain(unknown).collect()
+    let contested = delivery.recurring.iter().filter(|one| one.stopped_at.is_some());
+    let contested = contested.map(|one| format!("  {}", paint(BAD, &tame(&contest::sentence(one)))));
+    held.into_iter().chain(unknown).chain(contested).collect()
+}
+
+/// How long an object differed.
+fn lasted(episode: &DriftEpisode) -> String {
+    match (episode.started_at.parse::<Timestamp>(), episode.mended_at.parse::<Timestamp>()) {
+        (Ok(began), Ok(ended)) => span(ended.duration_since(began)),
+        _ => "-".into(),
+    }
+}
+
+/// How often a field was written back.
+fn times(recurring: &[RecurringField], object: &DriftedObject, field: &DriftedField) -> String {
+    let is = |r: &&RecurringField| {
+        (&r.kind, &r.namespace, &r.name, &r.path)
+            == (&object.kind, &object.namespace, &object.name, &field.path)
+    };
+    recurring.iter().find(is).map_or_else(|| "-".into(), |r| r.times.to_string())
 }
 
 /// An object as people read it, such as `Deployment shop/web`.

@@ -180,7 +180,14 @@ fn drifted() -> DriftReport {
         "spec": {"revision": text_of("a"), "count": 7, "leftOut": {"objects": 4, "fields": 9}, "since": "2026-03-01T11:58:00Z",
             "objects": [object("Deployment", "Modified", json!([scaled, env])), object("Service", "Missing", json!([])),
                 object("ConfigMap", "Foreign", json!([copied]))],
-            "episodes": [{"mendedAt": "2026-03-01T10:00:01Z", "object": object("ConfigMap", "Modified", json!([colour]))}]},
+            "recurring": [
+                {"apiVersion": "v1", "kind": "ConfigMap", "namespace": "shop", "name": "web", "path": "data.color",
+                    "pointer": "/data/color", "manager": "kubectl-patch", "times": 3, "inARow": 1,
+                    "firstAt": "2026-03-01T08:00:00Z", "lastAt": "2026-03-01T10:00:01Z"},
+                {"apiVersion": "apps/v1", "kind": "Deployment", "namespace": "shop", "name": "web",
+                    "path": "spec.replicas", "pointer": "/spec/replicas", "manager": "scaler", "times": 7, "inARow": 5,
+                    "firstAt": "2026-03-01T08:00:00Z", "lastAt": "2026-03-01T11:58:00Z", "stoppedAt": "2026-03-01T11:58:01Z"}],
+            "episodes": [{"startedAt": "2026-03-01T09:59:50Z", "mendedAt": "2026-03-01T10:00:01Z", "object": object("ConfigMap", "Modified", json!([colour]))}]},
     }))
     .unwrap()
 }
@@ -245,6 +252,10 @@ fn a_difference_reads_as_lines_and_holds_no_secret() {
         objects: objects.into_iter().flatten().collect(),
         unchanged: 4,
         problems: Vec::new(),
+        rollout: vec![
+            "has 5m to become healthy; otherwise main@sha1:aaaa is brought back and this one is held".into(),
+        ],
+        unchecked: Vec::new(),
     };
     let text = plain(&super::diff::text(&report));
     assert!(!format!("{text}{}", json!(report)).contains("aHVudGVyM"), "{text}");

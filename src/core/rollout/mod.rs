@@ -23,6 +23,8 @@ mod except;
 mod except_tests;
 mod first;
 pub mod hooks;
+#[cfg(test)]
+mod jobs_tests;
 pub mod late;
 mod next;
 mod quiet;
@@ -179,6 +181,8 @@ pub struct Observation {
     pub correctable: usize,
     /// Why it is not known of all objects whether they differ.
     pub uncompared: Option<String>,
+    /// Fields that are left to others who keep writing them, in words.
+    pub contested: Vec<String>,
     /// The inventory after what drifted was written back; shown once.
     pub corrected: Option<Vec<InventoryEntry>>,
     /// What left the inventory a short while ago and stands there with our label.

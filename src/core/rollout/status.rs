@@ -98,15 +98,15 @@ pub fn status(
             say(kind::DRIFTED, "Unknown", "NotCompared", seen.uncompared.as_deref().unwrap_or_default());
         }
         Some(0) => say(kind::DRIFTED, "False", "InSync", ""),
-        Some(n) => say(
-            kind::DRIFTED,
-            "True",
-            "Differs",
-            &format!(
-                "{n} {} from the effective revision",
-                if n == 1 { "object differs" } else { "objects differ" }
-            ),
-        ),
+        Some(n) => {
+            let differ = if n == 1 { "object differs" } else { "objects differ" };
+            let mut message = format!("{n} {differ} from the effective revision");
+            for contested in &seen.contested {
+                message.push_str(&format!(". {contested}"));
+            }
+            let reason = if seen.contested.is_empty() { "Differs" } else { "Contested" };
+            say(kind::DRIFTED, "True", reason, &message);
+        }
         None if condition::get(&before.conditions, kind::DRIFTED).is_some() && state.effective.is_some() => {
             say(kind::DRIFTED, "Unknown", "Ignored", "spec.drift.mode is Ignore");
         }

@@ -7,7 +7,7 @@ use crate::api::delivery::{EntryOrigin, Problem};
 use crate::cluster::apply::{Guard, Propagation, apply, delete, get, patch_json};
 use crate::cluster::{ApplyError, Cause, Deletion};
 use crate::core::autoscale::with_replicas;
-use crate::core::health::verdict;
+use crate::core::health::{job_completed, verdict};
 use crate::core::manifest::{Manifest, ObjectId};
 use crate::core::plan;
 use crate::core::removal::removal_patch;
@@ -233,6 +233,7 @@ fn record(work: &mut Work, manifest: &Manifest, done: Done) {
                     entry.origin = EntryOrigin::Adopted;
                 }
                 entry.uid = Some(text("uid"));
+                entry.unfinished = job_completed(&object) == Some(false);
                 entry.digest = leave::marked(digest, left);
                 entry.applied = applied;
                 entry.replicas = replicas;

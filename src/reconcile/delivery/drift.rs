@@ -4,15 +4,16 @@ use super::leave::without_others;
 use super::work::{Act, Work};
 use super::{Scope, bundle_of};
 use crate::api::delivery::{DriftMode, InventoryEntry, Revision};
-use crate::api::drift_report::{DriftEpisode, DriftReport, DriftedField, DriftedObject};
+use crate::api::drift_report::{DriftEpisode, DriftReport, DriftedField, DriftedObject, RecurringField};
 use crate::api::names::DELIVERY_LABEL;
 use crate::cluster::Cause;
 use crate::cluster::apply::{Guard, dry_run, get};
 use crate::core::autoscale::with_replicas;
 use crate::core::bundle::Bundle;
+use crate::core::contest;
 use crate::core::drift::{self, ObjectDrift, drift};
 use crate::core::drift_report::{FIELDS, Found, grown};
-use crate::core::ignore::Left;
+use crate::core::ignore::{Left, Rules, pointer};
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::rollout::{ApplyEnd, Health, back_off, stamp};
 use crate::reconcile::live::{digest, version};
@@ -21,6 +22,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// How long a watch may take to show what we wrote before its silence means something.
 const LAG: SignedDuration = SignedDuration::from_secs(10);
@@ -43,6 +45,8 @@ pub struct Seen {
     complete: bool,
     /// The inventory after a correction; shown to the machine once.
     pub corrected: Option<Vec<InventoryEntry>>,
+    /// Fields that were written back, as the report has them; `None` until that was read.
+    recurring: Option<Recurring>,
     /// What was reported last.
     reported: Option<Vec<DriftedObject>>,
     /// Drifts that were mended and not yet reported.
@@ -50,6 +54,15 @@ pub struct Seen {
     /// How often correcting failed in a row, and when it is tried again.
     failures: u32,
     retry_at: Option<Timestamp>,
+}
+
+/// Fields that were written back.
+struct Recurring {
+    /// The effective revision and the generation of the spec that this is about.
+    of: (String, i64),
+    fields: Vec<RecurringField>,
+    /// Whether the report has yet to tell.
+    new: bool,
 }
 
 /// What was found out about one object.
@@ -86,6 +99,17 @@ impl Seen {
             more => format!(" (and {more} more)"),
         };
         Some(format!("{id} could not be compared: {why}{more}"))
+    }
+
+    /// Fields that are left to others who keep writing them, as people are told; the first few.
+    pub fn contested(&self) -> Vec<String> {
+        let recurring = self.recurring.as_ref().map(|r| r.fields.as_slice()).unwrap_or_default();
+        let objects = self.drifted().map(|(_, object)| object);
+        objects
+            .flat_map(|object| contest::stopped(recurring, object))
+            .take(3)
+            .map(contest::sentence)
+            .collect()
     }
 
     /// When to look again at what was written and not shown since.
@@ -170,6 +194,9 @@ pub async fn look(
             return false;
         }
     };
+    if !recall(scope, memory, effective).await {
+        return false;
+    }
     let mut all = true;
     let mut settled: BTreeMap<ObjectId, String> = BTreeMap::new();
     for (id, (mark, entry)) in new {
@@ -189,7 +216,16 @@ pub async fn look(
                 if let (Some(object), Some(since)) = (&mut drifted, before.get(&id)) {
                     object.since.clone_from(since);
                 }
-                let correctable = correctable && mode == DriftMode::Correct;
+                let mut correctable = correctable && mode == DriftMode::Correct;
+                if let (Some(object), Some(recurring), true) =
+                    (&drifted, &mut memory.drift.recurring, correctable)
+                {
+                    for one in contest::stop(&mut recurring.fields, object, &stamp(now)) {
+                        recurring.new = true;
+                        scope.notify(true, "Contested", &id.to_string(), &contest::sentence(&one));
+                    }
+                    correctable = contest::is_correctable(&recurring.fields, object);
+                }
                 memory.drift.looked.insert(id, Looked { mark, drifted, correctable });
             }
             Err(why) => {
@@ -209,6 +245,25 @@ pub async fn look(
         memory.drift.corrected = Some(known);
     }
     all
+}
+
+/// Reads from the report which fields were written back before, once; begins anew for another revision or spec.
+async fn recall(scope: &Scope<'_>, memory: &mut super::work::Memory, effective: &Revision) -> bool {
+    let of = (effective.to_string(), scope.delivery.metadata.generation.unwrap_or_default());
+    if memory.drift.recurring.is_none() {
+        let namespace = scope.delivery.namespace().unwrap_or_default();
+        let api: Api<DriftReport> = Api::namespaced(scope.daemon.connection.client.clone(), &namespace);
+        let Ok(report) = api.get_opt(&scope.delivery.name_any()).await else { return false };
+        let spec = report.map(|r| r.spec).unwrap_or_default();
+        let of = (spec.revision, spec.generation);
+        memory.drift.recurring = Some(Recurring { of, fields: spec.recurring, new: false });
+    }
+    if let Some(recurring) = memory.drift.recurring.as_mut().filter(|r| r.of != of) {
+        recurring.new = recurring.fields.iter().any(|one| one.stopped_at.is_some());
+        contest::end(&mut recurring.fields);
+        recurring.of = of;
+    }
+    true
 }
 
 /// What a comparison came to.
@@ -253,7 +308,9 @@ async fn compare(
     if let (true, Some(resource), Some(live)) = (found.has_doubt(), &resource, &live) {
         let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
         match dry_run(&scope.access, resource, desired, Guard::Uid(uid)).await {
-            Ok(answer) if found.is_doubtful() && same(live, &answer.object) => return Ok(settled(live)),
+            Ok(answer) if found.is_doubtful() && drift::is_unchanged(desired, live, &answer.object) => {
+                return Ok(settled(live));
+            }
             Ok(answer) => found.settle(live, &answer.object),
             Err(e) if e.cause.is_transient() || e.cause == Cause::UidChanged => {
                 return Err(e.cause.to_string());
@@ -288,6 +345,7 @@ pub fn told(
         f.redact(&gvk.kind);
         DriftedField {
             path: redact(&f.path.to_string()),
+            pointer: redact(&pointer(&f.path)),
             desired: f.desired.as_ref().map(|v| shown(v, redact)),
             live: f.live.as_ref().map(|v| shown(v, redact)),
             manager: f.manager.unwrap_or_else(|| "unknown".into()),
@@ -306,20 +364,6 @@ pub fn told(
         fields: fields.collect(),
         fields_left_out: i64::try_from(left_out).unwrap_or(i64::MAX),
     }
-}
-
-/// Whether an apply would change anything that matters.
-fn same(live: &Value, after: &Value) -> bool {
-    let bare = |object: &Value| {
-        let mut object = object.clone();
-        if let Some(metadata) = object["metadata"].as_object_mut() {
-            for field in ["managedFields", "resourceVersion", "generation"] {
-                metadata.remove(field);
-            }
-        }
-        object
-    };
-    bare(live) == bare(after)
 }
 
 fn shown(value: &Value, redact: &(dyn Fn(&str) -> String + Sync)) -> String {
@@ -350,7 +394,14 @@ pub async fn correct(
     let Ok(partial) = Bundle::new(objects) else { return None };
     let live = scope.live_fn();
     let owner = scope.owner_fn();
-    let planner = scope.planner(&live, &owner, None);
+    let mut planner = scope.planner(&live, &owner, None);
+    let recurring = memory.drift.recurring.as_ref().map(|r| r.fields.as_slice()).unwrap_or_default();
+    let mut left: Vec<_> =
+        recurring.iter().filter(|f| f.stopped_at.is_some()).map(contest::as_rule).collect();
+    if !left.is_empty() {
+        left.extend(scope.delivery.spec.template.drift.iter().flat_map(|d| d.ignore.iter().cloned()));
+        planner.rules = Rules::parse(&left).map(Arc::new);
+    }
     let entries: Vec<InventoryEntry> = inventory.iter().filter(|e| ids.contains(&e.id())).cloned().collect();
     let result = async {
         let mut work =
@@ -373,12 +424,20 @@ pub async fn correct(
         Ok(work) => {
             memory.awaited.extend(work.written.iter().map(|(id, w)| (id.clone(), (w.resource_version, now))));
             let mended_at = stamp(now);
+            let before = memory.drift.mended.len();
             for id in &ids {
-                if let Some(Looked { drifted: Some(object), .. }) = memory.drift.looked.remove(id) {
+                if let Some(Looked { drifted: Some(mut object), .. }) = memory.drift.looked.remove(id) {
+                    if let Some(recurring) = &memory.drift.recurring {
+                        contest::leave_out(&recurring.fields, &mut object);
+                    }
                     let started_at = object.since.clone();
                     let episode = DriftEpisode { started_at, mended_at: mended_at.clone(), object };
                     memory.drift.mended.insert(0, episode);
                 }
+            }
+            let fresh = memory.drift.mended.len() - before;
+            if let Some(recurring) = &mut memory.drift.recurring {
+                contest::note(&mut recurring.fields, &memory.drift.mended[..fresh]);
             }
             let mut all: BTreeMap<ObjectId, InventoryEntry> =
                 inventory.iter().map(|e| (e.id(), e.clone())).collect();
@@ -412,6 +471,7 @@ pub async fn report(scope: &Scope<'_>, memory: &mut super::work::Memory, effecti
     let known = memory.drift.complete || scope.spec().drift == DriftMode::Ignore;
     let told = known && scope.delivery.status.as_ref().and_then(|s| s.drift).unwrap_or(0) > 0;
     let quiet = memory.drift.reported.as_ref().map_or(objects.is_empty() && !told, |r| *r == objects);
+    let quiet = quiet && !memory.drift.recurring.as_ref().is_some_and(|r| r.new);
     if quiet && memory.drift.mended.is_empty() {
         return true;
     }
@@ -426,8 +486,10 @@ pub async fn report(scope: &Scope<'_>, memory: &mut super::work::Memory, effecti
     let revision = effective.to_string();
     let found = Found {
         revision: &revision,
+        generation: scope.delivery.metadata.generation.unwrap_or_default(),
         objects: &objects,
         mended: &memory.drift.mended,
+        recurring: memory.drift.recurring.as_ref().map(|r| r.fields.as_slice()),
         now: scope.daemon.now(),
     };
     let spec = grown(old, found);
@@ -454,6 +516,9 @@ pub async fn report(scope: &Scope<'_>, memory: &mut super::work::Memory, effecti
             scope.notify(false, "DriftCorrected", "", &text);
         }
         memory.drift.mended.clear();
+        if let Some(recurring) = &mut memory.drift.recurring {
+            recurring.new = false;
+        }
         memory.drift.reported = Some(objects);
     }
     written

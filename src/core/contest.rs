@@ -1,0 +1,256 @@
+//! Fields that are written back and come back: how often, and when that is a fight that nobody wins.
+//!
+//! Another controller that keeps a field at its own value answers each correction with another write. After a few rounds the field
+//! is left to it until a newer revision or another spec, and people are told which rule would leave it for good.
+
+use crate::api::drift_report::{DriftEpisode, DriftedField, DriftedObject, RecurringField};
+use crate::api::ignore::{IgnoreRule, IgnoreTarget};
+use crate::api::names::DELIVERY_LABEL;
+use jiff::{SignedDuration, Timestamp};
+
+/// Rounds after which a field is not written back any more.
+pub const ROUNDS: i64 = 5;
+
+/// A field that stays as it was written back for so long has peace: what happens to it then is another matter.
+const PEACE: SignedDuration = SignedDuration::from_mins(5);
+
+/// Fields that are remembered.
+const REMEMBERED: usize = 50;
+
+/// Notes what was written back. `mended` is newest first.
+pub fn note(known: &mut Vec<RecurringField>, mended: &[DriftEpisode]) {
+    for episode in mended.iter().rev() {
+        for field in &episode.object.fields {
+            note_field(known, &episode.object, field, &episode.mended_at);
+        }
+    }
+    known.sort_by(|a, b| (b.stopped_at.is_some(), &b.last_at).cmp(&(a.stopped_at.is_some(), &a.last_at)));
+    known.truncate(REMEMBERED);
+}
+
+fn note_field(known: &mut Vec<RecurringField>, object: &DriftedObject, field: &DriftedField, at: &str) {
+    if let Some(one) = known.iter_mut().find(|one| is(one, object, field)) {
+        one.in_a_row = if peaceful(&one.last_at, at) { 1 } else { one.in_a_row + 1 };
+        one.times += 1;
+        at.clone_into(&mut one.last_at);
+        if field.operation.is_some() {
+            one.manager.clone_from(&field.manager);
+        }
+        return;
+    }
+    known.push(RecurringField {
+        api_version: object.api_version.clone(),
+        kind: object.kind.clone(),
+        namespace: object.namespace.clone(),
+        name: object.name.clone(),
+        path: field.path.clone(),
+        pointer: field.pointer.clone(),
+        manager: field.manager.clone(),
+        times: 1,
+        in_a_row: 1,
+        first_at: at.into(),
+        last_at: at.into(),
+        stopped_at: None,
+    });
+}
+
+fn is(one: &RecurringField, object: &DriftedObject, field: &DriftedField) -> bool {
+    (&one.api_version, &one.kind, &one.namespace, &one.name, &one.path)
+        == (&object.api_version, &object.kind, &object.namespace, &object.name, &field.path)
+}
+
+/// Whether more than a while lies between two times; so it is when one of them cannot be read.
+fn peaceful(before: &str, after: &str) -> bool {
+    match (before.parse::<Timestamp>(), after.parse::<Timestamp>()) {
+        (Ok(before), Ok(after)) => after.duration_since(before) > PEACE,
+        _ => true,
+    }
+}
+
+/// Leaves to others what came back too often. Answers the fields that are so from now on.
+pub fn stop(known: &mut [RecurringField], object: &DriftedObject, now: &str) -> Vec<RecurringField> {
+    let mut stopped = Vec::new();
+    for field in &object.fields {
+        // Without our label the object is out of sight.
+        if field.path.contains(DELIVERY_LABEL) {
+            continue;
+        }
+        let Some(one) = known.iter_mut().find(|one| is(one, object, field)) else { continue };
+        if one.stopped_at.is_none() && one.in_a_row >= ROUNDS && !peaceful(&one.last_at, now) {
+            one.stopped_at = Some(now.into());
+            if field.operation.is_some() {
+                one.manager.clone_from(&field.manager);
+            }
+            stopped.push(one.clone());
+        }
+    }
+    stopped
+}
+
+/// The fields of an object that are left to others.
+pub fn stopped<'a>(
+    known: &'a [RecurringField],
+    object: &'a DriftedObject,
+) -> impl Iterator<Item = &'a RecurringField> {
+    known
+        .iter()
+        .filter(|one| one.stopped_at.is_some() && object.fields.iter().any(|field| is(one, object, field)))
+}
+
+/// Whether something of an object is not left to others, and so is to be written back.
+pub fn is_correctable(known: &[RecurringField], object: &DriftedObject) -> bool {
+    let left =
+        |field: &DriftedField| known.iter().any(|one| one.stopped_at.is_some() && is(one, object, field));
+    object.fields.is_empty() || object.fields_left_out > 0 || !object.fields.iter().all(left)
+}
+
+/// Takes out of an object that was written back what was not.
+pub fn leave_out(known: &[RecurringField], object: &mut DriftedObject) {
+    let left: Vec<String> = stopped(known, object).map(|one| one.path.clone()).collect();
+    object.fields.retain(|field| !left.contains(&field.path));
+}
+
+/// Begins anew, for another revision or spec.
+pub fn end(known: &mut [RecurringField]) {
+    for one in known {
+        one.stopped_at = None;
+        one.in_a_row = 0;
+    }
+}
+
+/// What people are told: who, what, and the rule that leaves it for good. Never a value.
+pub fn sentence(one: &RecurringField) -> String {
+    format!(
+        "{} keeps writing {} of {} {}: after {} rounds it is not written back any more, until a newer revision or another spec. To \
+         leave it for good, set spec.drift.ignore: {}",
+        who(one),
+        one.path,
+        one.kind,
+        if one.namespace.is_empty() { one.name.clone() } else { format!("{}/{}", one.namespace, one.name) },
+        one.in_a_row,
+        rule(one)
+    )
+}
+
+fn who(one: &RecurringField) -> &str {
+    if one.manager == "unknown" { "Something that Kubernetes does not record" } else { &one.manager }
+}
+
+/// The same as a rule.
+pub fn as_rule(one: &RecurringField) -> IgnoreRule {
+    let group = one.api_version.split_once('/').map_or("", |(group, _)| group);
+    IgnoreRule {
+        target: Some(IgnoreTarget {
+            group: Some(group.into()),
+            kind: Some(one.kind.clone()),
+            name: Some(one.name.clone()),
+            namespace: Some(one.namespace.clone()),
+            label_selector: None,
+        }),
+        paths: vec![one.pointer.clone()],
+        ..IgnoreRule::default()
+    }
+}
+
+/// The rule to paste, as one line of YAML.
+pub fn rule(one: &RecurringField) -> String {
+    // JSON is YAML, and quotes what has to be quoted.
+    let plain = |text: &str| match text.chars().all(|c| c.is_ascii_alphanumeric() || "/-._=".contains(c)) {
+        true => text.to_owned(),
+        false => serde_json::Value::from(text).to_string(),
+    };
+    format!(
+        "[{{target: {{kind: {}, name: {}}}, paths: [{}]}}]",
+        plain(&one.kind),
+        plain(&one.name),
+        plain(&one.pointer)
+    )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn object(path: &str) -> DriftedObject {
+        DriftedObject {
+            api_version: "apps/v1".into(),
+            kind: "Deployment".into(),
+            namespace: "shop".into(),
+            name: "web".into(),
+            state: "Modified".into(),
+            fields: vec![DriftedField {
+                path: path.into(),
+                pointer: format!("/{}", path.replace('.', "/")),
+                manager: "scaler".into(),
+                operation: Some("Update".into()),
+                ..DriftedField::default()
+            }],
+            ..DriftedObject::default()
+        }
+    }
+
+    fn mended(path: &str, at: &str) -> Vec<DriftEpisode> {
+        vec![DriftEpisode { mended_at: at.into(), object: object(path), ..DriftEpisode::default() }]
+    }
+
+    #[test]
+    fn a_fight_is_given_up_after_some_rounds_and_taken_up_for_something_newer() {
+        let mut known = Vec::new();
+        let it = object("spec.replicas");
+        for round in 1..=ROUNDS {
+            assert!(stop(&mut known, &it, &format!("2026-01-01T00:0{round}:00Z")).is_empty(), "{round}");
+            assert!(is_correctable(&known, &it));
+            note(&mut known, &mended("spec.replicas", &format!("2026-01-01T00:0{round}:01Z")));
+        }
+        let stopped_now = stop(&mut known, &it, "2026-01-01T00:06:00Z");
+        assert_eq!(stopped_now.len(), 1);
+        assert!(stop(&mut known, &it, "2026-01-01T00:06:00Z").is_empty(), "told once");
+        assert!(!is_correctable(&known, &it) && stopped(&known, &it).count() == 1);
+        let mut more = it.clone();
+        more.fields.extend(object("spec.paused").fields);
+        assert!(is_correctable(&known, &more), "another field is written back all the same");
+        leave_out(&known, &mut more);
+        assert_eq!(more.fields.len(), 1, "and only that is told to be");
+        let told = sentence(&stopped_now[0]);
+        for word in [
+            "scaler",
+            "spec.replicas",
+            "Deployment shop/web",
+            "[{target: {kind: Deployment, name: web}, paths: [/spec/replicas]}]",
+        ] {
+            assert!(told.contains(word), "{word}: {told}");
+        }
+        end(&mut known);
+        assert!(is_correctable(&known, &it) && known[0].times == ROUNDS);
+    }
+
+    #[test]
+    fn what_has_peace_in_between_is_no_fight() {
+        let mut known = Vec::new();
+        for hour in 0..10 {
+            let time = format!("2026-01-01T0{hour}:00:00Z");
+            note(&mut known, &mended("spec.replicas", &time));
+            assert!(stop(&mut known, &object("spec.replicas"), &time).is_empty());
+        }
+        assert_eq!((known[0].times, known[0].in_a_row), (10, 1));
+        assert_eq!(
+            (known[0].first_at.as_str(), known[0].last_at.as_str()),
+            ("2026-01-01T00:00:00Z", "2026-01-01T09:00:00Z")
+        );
+    }
+
+    #[test]
+    fn the_label_is_always_written_back_and_what_is_remembered_is_bounded() {
+        let mut known = Vec::new();
+        let path = format!("metadata.labels[{DELIVERY_LABEL}]");
+        for _ in 0..20 {
+            note(&mut known, &mended(&path, "2026-01-01T00:00:00Z"));
+        }
+        assert!(stop(&mut known, &object(&path), "2026-01-01T00:00:01Z").is_empty());
+        for n in 0..100 {
+            note(&mut known, &mended(&format!("data.{n}"), "2026-01-01T00:00:00Z"));
+        }
+        assert_eq!(known.len(), 50);
+    }
+}

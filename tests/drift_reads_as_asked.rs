@@ -1,0 +1,84 @@
+//! `windlass drift` in each of its forms: for people, for a whole cluster, for programs, for CI systems, object by object.
+
+use crate::support::cli::{Answer, windlass};
+use crate::support::daemon::{World, config_map};
+use serde_json::{Value, json};
+use windlass::api::delivery::Phase;
+
+fn ask(world: &World, arguments: &[&str]) -> Answer {
+    windlass(&world.space, &[&["drift", "-n", &world.space.name], arguments].concat())
+}
+
+#[tokio::test]
+async fn as_a_table_a_summary_json_junit_and_whole_objects() {
+    let world = World::new("reads").await;
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: login}\nstringData: {user: ada, password: hunter-one}\n";
+    let commit = world.commit(
+        "It",
+        &[
+            ("shop/settings.yaml", &config_map("settings", "blue")),
+            ("shop/login.yaml", secret),
+            ("shop/more.yaml", &config_map("more", "1")),
+        ],
+    );
+    world.deliver("shop", json!({"drift": {"mode": "Report"}})).await;
+    world.wait_for("shop", Phase::Ready, &commit).await;
+    let none = ask(&world, &["-o", "junit"]);
+    assert!(none.code == 0 && none.out.contains("tests=\"1\" failures=\"0\""), "{none:?}");
+
+    world.patch("v1", "configmaps", "settings", json!({"data": {"key": "mauve", "theirs": "1"}})).await;
+    // base64 of hunter-two.
+    world.patch("v1", "secrets", "login", json!({"data": {"password": "aHVudGVyLXR3bw=="}})).await;
+    world.delete("v1", "configmaps", "more").await;
+    world.wait("shop", "drift", |d| d.status.as_ref().is_some_and(|s| s.drift == Some(3))).await;
+
+    let json = ask(&world, &["-o", "json"]);
+    let list: Value = serde_json::from_str(&json.out).unwrap();
+    let objects = &list["deliveries"][0]["objects"];
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let mut states: Vec<_> =
+        objects.as_array().unwrap().iter().map(|o| (text(&o["name"]), text(&o["state"]))).collect();
+    states.sort();
+    let wanted = [("login", "Modified"), ("more", "Missing"), ("settings", "Modified")];
+    assert_eq!(states, wanted.map(|(name, state)| (name.to_owned(), state.to_owned())));
+    let login = objects.as_array().unwrap().iter().find(|o| o["name"] == "login").unwrap();
+    assert_eq!(login["fields"][0]["live"], "\"<redacted: differs>\"");
+    let settings = objects.as_array().unwrap().iter().find(|o| o["name"] == "settings").unwrap();
+    assert_eq!(settings["fields"][0]["pointer"], "/data/key");
+    let yaml = ask(&world, &["-o", "yaml"]);
+    let same: Value = serde_saphyr::from_str(&yaml.out).unwrap();
+    assert_eq!(same["drifted"], list["drifted"]);
+
+    let junit = ask(&world, &["-o", "junit"]);
+    assert_eq!(junit.code, 1, "{junit:?}");
+    let settings = format!("name=\"ConfigMap {}/settings\"", world.space.name);
+    for word in ["tests=\"3\" failures=\"3\"", &settings, "type=\"Missing\"", "mauve", "by hand"] {
+        assert!(junit.out.contains(word), "{word}: {junit:?}");
+    }
+    let well = ask(&world, &["--exit-code=false"]);
+    assert!(well.code == 0 && well.out.contains("3 objects differ"), "{well:?}");
+
+    let whole = ask(&world, &["shop", "--diff"]);
+    assert_eq!(whole.code, 1, "{whole:?}");
+    for line in ["-   key: blue", "+   key: mauve", "    theirs:", "<redacted: before>", "<redacted: after>"]
+    {
+        assert!(whole.out.contains(line), "{line}: {whole:?}");
+    }
+    assert!(!whole.out.contains("resourceVersion"), "{whole:?}");
+    assert_eq!(ask(&world, &["--diff"]).code, 2, "of which Delivery?");
+
+    let all = windlass(&world.space, &["drift", "-A"]);
+    assert_eq!(all.code, 1, "{all:?}");
+    let line =
+        all.out.lines().find(|l| l.starts_with(&world.space.name)).unwrap_or_else(|| panic!("{all:?}"));
+    let cells: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(cells[1], "shop");
+    assert_eq!(cells[2], format!("main@{}", &commit[..7]));
+    assert_eq!(cells[3..7], ["2", "1", "-", "-"], "{line}");
+    assert!(line.contains("hand"), "{line}");
+    for answer in [&json, &yaml, &junit, &well, &whole, &all] {
+        for value in ["hunter", "aHVudGVy"] {
+            assert!(!answer.out.contains(value), "{answer:?}");
+        }
+    }
+}
