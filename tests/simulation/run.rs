@@ -15,8 +15,9 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use windlass::api::names;
 
-/// Nothing was written for so long: it is quiet. Longer than the longest pause between two tries.
-const QUIET: Duration = Duration::from_secs(150);
+/// Nothing was written for so long: it is quiet. Longer than the longest pause between two tries, and than a revision may
+/// wait after an outage.
+const QUIET: Duration = Duration::from_secs(240);
 
 /// It must be quiet so long after the last thing went wrong.
 const LIMIT: Duration = Duration::from_secs(12 * 60);
