@@ -65,6 +65,39 @@ async fn what_it_adopted_is_released_and_its_data_stays() {
     assert!(world.get("v1", "persistentvolumeclaims", "data").await.is_object(), "data is not thrown away");
 }
 
+/// Kept in Secrets of the Delivery's namespace, which its account may not be allowed to write, or which have no room.
+#[tokio::test]
+async fn what_cannot_be_kept_of_an_adopted_object_is_told_and_it_is_released_as_it_is() {
+    let (world, _) = deployed("notkept").await;
+    let quota = json!({"metadata": {"name": "full"}, "spec": {"hard": {"count/secrets": "0"}}});
+    world.space.send("POST", &world.space.path("v1", "resourcequotas"), &quota).await;
+    world
+        .wait_object("v1", "resourcequotas", "full", "is in force", |q| q["status"]["hard"].is_object())
+        .await;
+    let theirs = json!({"metadata": {"name": "theirs"}, "data": {"key": "theirs", "other": "theirs"}});
+    world.space.send("POST", &world.space.path("v1", "configmaps"), &theirs).await;
+    let bad = world.commit(
+        "Adopts and breaks",
+        &[
+            ("shop/web.yaml", &deployment("web", "missing", 1)),
+            ("shop/theirs.yaml", &config_map("theirs", "ours")),
+        ],
+    );
+    world.wait_for("shop", Phase::Held, &bad).await;
+    let told = world.wait_event("shop", "AdoptedNotKept").await;
+    assert!(told.contains(&format!("ConfigMap {}/theirs", world.space.name)), "{told}");
+    assert!(told.contains("403") && told.contains("values from Git"), "why, and what follows: {told}");
+    let theirs = world.get("v1", "configmaps", "theirs").await;
+    assert!(theirs["metadata"]["labels"].is_null(), "{theirs}");
+    assert_eq!(theirs["data"], json!({"key": "ours", "other": "theirs"}));
+    // Nobody wants it any more; with room again, what is adopted next is kept.
+    world.delete("v1", "resourcequotas", "full").await;
+    let bad = world.commit("Again", &[("shop/theirs.yaml", &config_map("theirs", "ours again"))]);
+    world.wait_for("shop", Phase::Held, &bad).await;
+    let theirs = world.get("v1", "configmaps", "theirs").await;
+    assert_eq!(theirs["data"], json!({"key": "ours", "other": "theirs"}));
+}
+
 #[tokio::test]
 async fn what_an_overtaken_commit_adopted_is_released_too() {
     let (world, _) = deployed("overtaken").await;

@@ -264,3 +264,44 @@ async fn no_value_of_a_secret_is_in_status_events_reports_or_the_log() {
         assert!(!text.contains(secret), "{text}");
     }
 }
+
+#[tokio::test]
+async fn settings_that_could_not_be_kept_are_told_and_without_them_a_rollback_touches_nothing() {
+    let mut world = World::stopped("notkept").await;
+    // Room for the installation's key, and none for the Secret that would keep them.
+    let quota = json!({"metadata": {"name": "full"}, "spec": {"hard": {"count/secrets": "1"}}});
+    world.space.send("POST", &world.space.path("v1", "resourcequotas"), &quota).await;
+    world
+        .wait_object("v1", "resourcequotas", "full", "is in force", |q| q["status"]["hard"].is_object())
+        .await;
+    world.texts("ConfigMap", "vars", json!({"color": "blue"})).await;
+    world.start();
+    let files = |tag: &str| [deployment("web", tag, 1), config_map("paint", "${color}")];
+    let commit = |world: &World, subject: &str, tag: &str| {
+        let [web, paint] = files(tag);
+        world.commit(subject, &[("shop/web.yaml", &web), ("shop/paint.yaml", &paint)])
+    };
+    let good = commit(&world, "Good", "ok");
+    let template =
+        json!({"timeout": "4s", "retryInterval": "1s", "substitute": {"from": [{"configMap": "vars"}]}});
+    world.deliver("shop", template).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    let told = world.wait_event("shop", "SettingsNotKept").await;
+    assert!(told.contains("403") && told.contains("Secrets"), "{told}");
+
+    // Nobody remembers them when they would be needed.
+    world.kill();
+    world.texts("ConfigMap", "vars", json!({"color": "red"})).await;
+    commit(&world, "Bad", "missing");
+    world.restart().await;
+    let failed = |d: &windlass::api::Delivery| {
+        d.status.as_ref().is_some_and(|s| {
+            let attempt = s.attempt.as_ref().and_then(|a| a.problem.as_ref());
+            s.phase == Phase::RollbackFailed && attempt.is_some_and(|p| p.reason == "SettingsLost")
+        })
+    };
+    world.wait("shop", "cannot go back without them", failed).await;
+    assert_eq!(world.get("v1", "configmaps", "paint").await["data"]["key"], "red", "nothing was touched");
+    let fixed = commit(&world, "Fixed", "ok");
+    world.wait_for("shop", Phase::Ready, &fixed).await;
+}

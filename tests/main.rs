@@ -5,6 +5,7 @@ mod model;
 mod support;
 
 mod a_bad_commit_is_rolled_back_and_held;
+mod a_conversion_webhook_is_taken_back_first;
 mod a_correction_sends_only_what_drifted;
 mod a_crash_anywhere_loses_nothing;
 mod a_deleted_delivery_takes_its_objects_along;
@@ -12,6 +13,7 @@ mod a_failed_commit_is_reverted_in_git;
 mod a_fight_over_a_field_is_given_up;
 mod a_large_delivery_keeps_its_inventory;
 mod a_lost_status_touches_nothing;
+mod a_preview_tells_and_writes_nothing;
 mod a_remote_repository_is_delivered;
 mod a_revision_is_watched_on;
 mod a_rollback_deletes_no_data;

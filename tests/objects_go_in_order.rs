@@ -5,7 +5,7 @@ use crate::support::cluster::suffix;
 use crate::support::daemon::{World, condition, config_map, deployment};
 use serde_json::{Value, json};
 use windlass::api::condition::kind;
-use windlass::api::delivery::Phase;
+use windlass::api::delivery::{Outcome, Phase};
 
 fn job(tag: &str, ttl: &str) -> String {
     format!(
@@ -199,4 +199,34 @@ async fn what_holds_a_port_goes_before_what_wants_it() {
     );
     world.wait_for("shop", Phase::Held, &bad).await;
     assert_eq!(world.names("v1", "services").await, ["two"]);
+}
+
+/// What the cluster serves is asked no more than every few seconds: a definition may be there before its kind is known.
+#[tokio::test]
+async fn many_kinds_that_come_with_their_objects_at_once_are_no_mistake() {
+    let mut world = World::new("kinds").await;
+    let mut files = Vec::new();
+    for n in 0..8 {
+        let group = format!("{}.example.com", suffix());
+        world
+            .space
+            .forget_later(&format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/things.{group}"));
+        let definition = format!(
+            "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: things.{group}}}\nspec:\n  \
+             group: {group}\n  scope: Namespaced\n  names: {{plural: things, singular: thing, kind: Thing}}\n  versions:\n  \
+             - {{name: v1, served: true, storage: true, schema: {{openAPIV3Schema: {{type: object, \
+             x-kubernetes-preserve-unknown-fields: true}}}}}}\n"
+        );
+        let thing = format!("apiVersion: {group}/v1\nkind: Thing\nmetadata: {{name: one}}\n");
+        files.push((format!("apps/app-{n}/definition.yaml"), definition));
+        files.push((format!("apps/app-{n}/thing.yaml"), thing));
+    }
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let commit = world.commit("Kinds and objects", &files);
+    world.deliver("apps/*", json!({})).await;
+    for n in 0..8 {
+        let status = world.wait_for(&format!("app-{n}"), Phase::Ready, &commit).await.status.unwrap();
+        let outcomes: Vec<Outcome> = status.history.iter().map(|h| h.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Deployed], "app-{n}: not taken for a failure on the way");
+    }
 }

@@ -565,6 +565,10 @@ pub struct InventoryEntry {
     /// It left Git with a revision that became healthy while nothing was pruned: a rollback leaves it alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept: bool,
+    /// A Job that was not seen to complete: when it is gone, it counts as missing. One that is gone without this has done its
+    /// work.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unfinished: bool,
     /// Replicas that are applied although Git names none: an autoscaler was added and has not taken over yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i64>,

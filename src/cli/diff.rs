@@ -1,50 +1,66 @@
-//! `windlass diff PATH`: what a directory on disk would change in the cluster. Reads and dry-runs; writes nothing.
+//! `windlass diff PATH|--revision SHA`: what a directory on disk, or a commit, would change in the cluster. Reads and dry-runs;
+//! writes nothing. Where a dry-run is not allowed it compares by reading alone and says so.
 
 use super::connect::ClusterArgs;
 use super::directory::{Directory, assigned, assignment};
 use super::find::{self, ScopeArgs, explained, full_name};
-use super::output::{Output, emit, form};
+use super::output::{Output, emit, form as form_of};
+use super::run::default_cache_dir;
 use super::{ERROR, NOT_WELL, WELL};
 use crate::api::delivery::{DeliverySpec, DeliveryTemplate, InventoryEntry, Revision, Source};
+use crate::api::dependency::Dependency;
 use crate::api::{Delivery, Repository, names};
 use crate::cluster::apply::{Guard, dry_run, get};
 use crate::cluster::{Access, ApplyError, Cause, Connection, Discovery};
 use crate::core::bundle::Bundle;
+use crate::core::diff::{ChangeKind, diff};
+use crate::core::fields::{Segment, owned_by};
 use crate::core::hook::{job, job_name};
 use crate::core::hook_outlook::outlook;
+use crate::core::ignore::Rules;
 use crate::core::manifest::Manifest;
+use crate::core::outlook;
 use crate::core::plan::{self, Brings, Removal};
 use crate::core::removal::{removal_patch, removals};
 use crate::core::tree::Tree;
 use crate::reconcile::delivery::bundle::{self, ClusterScopes, Renderer};
 use crate::reconcile::delivery::inventory;
+use crate::reconcile::delivery::leave::without_others;
 use crate::reconcile::delivery::observe;
 use crate::reconcile::delivery::prepare::may_recreate;
 use crate::reconcile::delivery::settings;
 use crate::reconcile::directories::overridden;
 use crate::render::{self, Substitutions, find_kustomize};
 use crate::report::diff::{Act, DiffProblem, DiffReport, ObjectDiff, text};
+use crate::report::markdown::markdown;
+use crate::source::{CommitId, Credentials, RemoteUrl, resolve};
 use anyhow::{anyhow, bail};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Objects that are compared at once.
 const AT_ONCE: usize = 16;
 
-/// Show what a directory on disk would change in the cluster.
+/// Show what a directory on disk, or a commit, would change in the cluster.
 ///
 /// The directory is compared as the Delivery that delivers it, with its namespace and settings, and what left the
 /// directory is shown too. For a directory that nothing delivers, --namespace says where its objects go.
 /// Exit code 0: nothing would change, and no hook would run. 1: something would. 2: it could not be found out.
 #[derive(clap::Args, Clone, Debug)]
 pub struct DiffArgs {
-    /// The directory
-    path: PathBuf,
+    /// The directory; with --revision it may be left out, and is then that of --delivery
+    #[arg(required_unless_present = "revision")]
+    path: Option<PathBuf>,
+    /// The commit to look at instead of what stands on disk: any revision of the Git repository that the directory is in;
+    /// without a directory also a full commit id of the Delivery's Repository
+    #[arg(long, value_name = "SHA")]
+    revision: Option<String>,
     /// The Delivery that it is compared as, as NAME or NAMESPACE/NAME; found by the path in its Git repository when
     /// neither this nor --namespace is given
     #[arg(long, value_name = "NAME")]
@@ -52,9 +68,9 @@ pub struct DiffArgs {
     /// With --delivery: the namespace of the Delivery. Without: the namespace of objects that name none
     #[arg(short = 'n', long, value_name = "NAME")]
     namespace: Option<String>,
-    /// How to print: lines that differ without it, wide shows them too
+    /// How to print: lines that differ without it; markdown is for a comment on a pull request
     #[arg(short = 'o', long, value_enum)]
-    output: Option<Output>,
+    output: Option<Form>,
     /// A value for ${NAME} in the manifests; may be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     set: Vec<(String, String)>,
@@ -68,14 +84,38 @@ pub struct DiffArgs {
     cluster: ClusterArgs,
 }
 
+/// How a difference is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// For programs.
+    Json,
+    /// For programs.
+    Yaml,
+    /// The same as without it.
+    Wide,
+    /// For a comment on a pull request.
+    Markdown,
+}
+
+impl Form {
+    fn print(form: Option<Self>, report: &DiffReport) -> anyhow::Result<String> {
+        let output = match form {
+            Some(Form::Markdown) => return Ok(markdown(report)),
+            Some(Form::Json) => Some(Output::Json),
+            Some(Form::Yaml) => Some(Output::Yaml),
+            Some(Form::Wide) | None => None,
+        };
+        form_of(output, report, |_| text(report))
+    }
+}
+
 /// Compares; the answer is the exit code.
 pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
     let connection = args.cluster.connect().await?;
     let discovery = Discovery::new(connection.client.clone());
     discovery.refresh().await?;
-    let directory = Directory::open(&args.path)?;
     let access = connection.access(None);
-    let delivery = delivery(&args, &connection, &directory).await?;
+    let (directory, delivery) = opened(&args, &connection).await?;
     let (spec, label) = match &delivery {
         Some(delivery) => {
             let namespace = delivery.namespace().unwrap_or_default();
@@ -118,7 +158,10 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
     if let (true, Some(target)) = (spec.template.create_namespace, &spec.template.target_namespace) {
         brings.namespaces.insert(target.clone());
     }
+    let ignore = spec.template.drift.as_ref().map_or(&[][..], |d| &d.ignore);
+    let rules = Rules::parse(ignore)?;
     let comparison = Comparison {
+        rules: &rules,
         access: &access,
         discovery: &discovery,
         label: &label,
@@ -141,7 +184,24 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
     let status = delivery.as_ref().and_then(|d| d.status.as_ref());
     report.hooks = outlook(bundle.hooks(), &inputs, status);
     comparison.hooks(&bundle, &mut report).await;
-    emit(&redact(form(args.output, &report, |_| text(&report))?))?;
+    if let (Some(delivery), true) = (&delivery, report.does_something()) {
+        let removes = report.objects.iter().filter(|o| o.act == Act::Delete).count();
+        let waits: Vec<String> = spec.template.depends_on.iter().map(dependency).collect();
+        let bake = spec.template.rollback.as_ref().is_some_and(|r| r.bake.is_some());
+        let name = delivery.name_any();
+        report.rollout = outlook::delivery(&name, &(&spec).into(), bake, &waits, status, &inputs, removes);
+    }
+    emit(&redact(Form::print(args.output, &report)?))?;
+    if args.output.is_none() {
+        for note in &report.unchecked {
+            anstream::eprintln!(
+                "not checked: {} ({}): {}",
+                note.object,
+                note.file,
+                redact(note.message.clone())
+            );
+        }
+    }
     for problem in &report.problems {
         let file = if problem.file.is_empty() { String::new() } else { format!(" ({})", problem.file) };
         anstream::eprintln!("error: {}{file}: {}", problem.object, redact(problem.message.clone()));
@@ -151,6 +211,76 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
         (true, true) => NOT_WELL,
         (true, false) => WELL,
     })
+}
+
+fn dependency(on: &Dependency) -> String {
+    let kind = on.kind.as_deref().unwrap_or("Delivery");
+    match &on.namespace {
+        Some(namespace) => format!("{kind} {namespace}/{}", on.name),
+        None => format!("{kind} {}", on.name),
+    }
+}
+
+/// The directory that is looked at, and the Delivery that it is compared as.
+async fn opened(args: &DiffArgs, connection: &Connection) -> anyhow::Result<(Directory, Option<Delivery>)> {
+    let cache = default_cache_dir().join("diff");
+    let directory = match (&args.path, &args.revision) {
+        (Some(path), None) => Directory::open(path)?,
+        (Some(path), Some(revision)) => Directory::at(path, revision, &cache).await?,
+        (None, revision) => {
+            let (Some(name), Some(revision)) = (&args.delivery, revision) else {
+                bail!("say which directory is meant, by its path or by --delivery NAME");
+            };
+            let scope = ScopeArgs { namespace: args.namespace.clone(), all_namespaces: false };
+            let delivery = find::delivery(&connection.client, &scope, name).await?;
+            return Ok((of_repository(connection, &delivery, revision, &cache).await?, Some(delivery)));
+        }
+    };
+    let delivery = delivery(args, connection, &directory).await?;
+    Ok((directory, delivery))
+}
+
+/// The directory of a Delivery as a commit has it: of the checkout around us where that has the commit, else of the Delivery's
+/// Repository, with the credentials of that.
+async fn of_repository(
+    connection: &Connection,
+    delivery: &Delivery,
+    revision: &str,
+    cache: &Path,
+) -> anyhow::Result<Directory> {
+    let path = delivery.spec.source.path.trim_matches('/').to_owned();
+    let here = std::env::current_dir()?;
+    let root = here.ancestors().find(|dir| dir.join(".git").exists());
+    if let Some(commit) = root.and_then(|root| resolve(root, revision).ok())
+        && let Some(root) = root
+    {
+        let url = RemoteUrl::parse(&root.to_string_lossy(), true)?;
+        let found =
+            Directory::from_mirror(url, &commit, path.clone(), &Credentials::default(), cache).await?;
+        if found.tree.entry(&path)?.is_some() || path.is_empty() {
+            return Ok(found);
+        }
+    }
+    let namespace = delivery.namespace().unwrap_or_default();
+    let name = &delivery.spec.source.repository;
+    let api: Api<Repository> = Api::namespaced(connection.client.clone(), &namespace);
+    let repository = api.get(name).await.map_err(explained)?;
+    let commit: CommitId = revision.parse()?;
+    let mut credentials = Credentials::default();
+    if let Some(secret) = &repository.spec.secret_ref {
+        let api: Api<Secret> = Api::namespaced(connection.client.clone(), &namespace);
+        let found = api.get(&secret.name).await.map_err(|_| {
+            anyhow!(
+                "the credentials of Repository {namespace}/{name} (Secret {namespace}/{}) cannot be read; run this in a checkout \
+                 that has the commit instead",
+                secret.name
+            )
+        })?;
+        let data = found.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
+        credentials = Credentials::from_secret(&data)?;
+    }
+    let url = RemoteUrl::parse(&repository.spec.url, true)?;
+    Directory::from_mirror(url, &commit, path, &credentials, cache).await
 }
 
 /// The Delivery that a directory is compared as.
@@ -235,6 +365,7 @@ fn check_namespaces(bundle: &Bundle, discovery: &Discovery) -> anyhow::Result<()
 }
 
 struct Comparison<'a> {
+    rules: &'a Rules,
     access: &'a Access,
     discovery: &'a Discovery,
     label: &'a str,
@@ -253,8 +384,19 @@ impl Comparison<'_> {
         let asked: Vec<_> = bundle.objects().iter().map(|manifest| self.object(manifest)).collect();
         let answers: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
         for (manifest, answer) in bundle.objects().iter().zip(answers) {
+            let answer = answer.map(|(changed, unchecked)| {
+                report.unchecked.extend(unchecked.map(|message| DiffProblem {
+                    object: manifest.id().to_string(),
+                    file: manifest.origin.to_string(),
+                    message,
+                }));
+                changed
+            });
             match answer {
-                Ok(Some(changed)) => report.objects.push(changed),
+                Ok(Some(mut changed)) => {
+                    changed.wave = crate::core::bundle::wave(manifest).ok().map(|w| w.number);
+                    report.objects.push(changed);
+                }
                 Ok(None) => report.unchanged += 1,
                 Err(message) => report.problems.push(DiffProblem {
                     object: manifest.id().to_string(),
@@ -267,10 +409,11 @@ impl Comparison<'_> {
     }
 
     /// Compares one object with what the API server would make of it.
-    async fn object(&self, manifest: &Manifest) -> Result<Option<ObjectDiff>, String> {
+    async fn object(&self, manifest: &Manifest) -> Result<(Option<ObjectDiff>, Option<String>), String> {
         let gvk = manifest.gvk();
         let (object, file) = (manifest.id().to_string(), manifest.origin.to_string());
-        let made = |after: &Value| Ok(ObjectDiff::new(&object, &file, Act::Create, &Value::Null, after));
+        let made =
+            |after: &Value| Ok((ObjectDiff::new(&object, &file, Act::Create, &Value::Null, after), None));
         let mut value = manifest.to_value();
         let Some(resource) = self.discovery.find(&gvk).await.map_err(|e| e.to_string())? else {
             if self.brings.kinds.contains(&(gvk.group.clone(), gvk.kind.clone())) {
@@ -301,6 +444,15 @@ impl Comparison<'_> {
                 None => act = Act::Adopt,
             }
         }
+        // What others are in charge of is not changed.
+        let mut left = None;
+        if let Some(live) = &live {
+            let found = without_others(self.access, self.discovery, self.rules, &value, live)
+                .await
+                .map_err(|e| e.cause.to_string())?;
+            value.clone_from(&found.desired);
+            left = Some(found);
+        }
         let uid = live.as_ref().and_then(|l| l["metadata"]["uid"].as_str());
         let before = live.clone().unwrap_or_default();
         let mut after =
@@ -317,23 +469,62 @@ impl Comparison<'_> {
                     }
                     Cause::RoleMissing { .. } | Cause::Escalates { .. } if self.brings.role_of(manifest) => {
                         let before = projected(&before, &value);
-                        return Ok(ObjectDiff::new(&object, &file, act, &before, &value));
+                        return Ok((ObjectDiff::new(&object, &file, act, &before, &value), None));
                     }
                     Cause::Immutable { .. } if may_recreate(manifest) => {
                         let before = projected(&before, &value);
-                        return Ok(ObjectDiff::new(&object, &file, Act::Recreate, &before, &value));
+                        return Ok((ObjectDiff::new(&object, &file, Act::Recreate, &before, &value), None));
+                    }
+                    // What may not be tried, or cannot be without consequences, is compared here.
+                    Cause::Forbidden { .. } | Cause::WebhookNoDryRun { .. } => {
+                        let differs = match &live {
+                            None => ObjectDiff::new(&object, &file, act, &Value::Null, &value),
+                            Some(live) => self.read_only(&object, &file, act, live, &value),
+                        };
+                        return Ok((differs, Some(format!("compared by reading alone: {cause}"))));
                     }
                     cause => return Err(cause.to_string()),
                 },
             };
         let ours = live.as_ref().is_some_and(|l| label_of(l).is_some());
-        let release = removals(None, &value, &after, live.is_some() && !ours);
+        let mut release = removals(None, &value, &after, live.is_some() && !ours);
+        if let Some(left) = &left {
+            release.retain(|path| !left.covers(path) && !left.touches(path));
+        }
         for operation in removal_patch(&after.clone(), &release) {
             if operation["op"] == "remove" {
                 remove(&mut after, operation["path"].as_str().unwrap_or_default());
             }
         }
-        Ok(ObjectDiff::new(&object, &file, act, &before, &after))
+        Ok((ObjectDiff::new(&object, &file, act, &before, &after), None))
+    }
+
+    /// Compares an object without asking the API server what it would make of it: its defaults, its validation and its admission
+    /// are not tried.
+    fn read_only(
+        &self,
+        object: &str,
+        file: &str,
+        act: Act,
+        live: &Value,
+        value: &Value,
+    ) -> Option<ObjectDiff> {
+        let owned = owned_by(live, names::FIELD_MANAGER);
+        let mut changes = diff(value, live, &owned);
+        changes.retain(|c| c.kind != ChangeKind::Ownership);
+        if changes.is_empty() && act == Act::Change {
+            return None;
+        }
+        let mut before = projected(live, value);
+        let mut after = before.clone();
+        for change in &changes {
+            match (&change.desired, &change.live) {
+                (Some(wanted), _) => put(&mut after, change.path.segments(), wanted),
+                (None, Some(was)) => put(&mut before, change.path.segments(), was),
+                (None, None) => {}
+            }
+        }
+        ObjectDiff::new(object, file, act, &before, &after)
     }
 
     /// Tries each hook as the daemon would before anything else.
@@ -395,6 +586,32 @@ fn remove(object: &mut Value, pointer: &str) {
         Some(Value::Array(items)) => {
             if let Some(index) = last.parse().ok().filter(|i: &usize| *i < items.len()) {
                 items.remove(index);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Puts a value to where a path leads.
+fn put(object: &mut Value, path: &[Segment], value: &Value) {
+    let Some((first, rest)) = path.split_first() else {
+        *object = value.clone();
+        return;
+    };
+    match (first, &mut *object) {
+        (Segment::Field(name), Value::Object(fields)) => {
+            put(fields.entry(name.clone()).or_insert(Value::Null), rest, value);
+        }
+        (Segment::Field(name), Value::Null) => {
+            *object = Value::Object(serde_json::Map::from_iter([(name.clone(), Value::Null)]));
+            put(&mut object[name], rest, value);
+        }
+        (step, Value::Array(items)) => {
+            let list = Value::Array(items.clone());
+            match step.position(&list).and_then(|at| items.get_mut(at)) {
+                Some(item) => put(item, rest, value),
+                None if rest.is_empty() => items.push(value.clone()),
+                None => {}
             }
         }
         _ => {}

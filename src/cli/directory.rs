@@ -4,7 +4,7 @@ use crate::api::delivery::DeliverySpec;
 use crate::api::repository::DeliverySet;
 use crate::core::tree::{Entry, Tree, TreeError, join};
 use crate::reconcile::directories;
-use crate::source::DirTree;
+use crate::source::{CommitId, Credentials, DirTree, Limits, Mirror, RemoteUrl, resolve};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub struct Directory {
     /// The repository that it is in, or the directory itself.
     pub root: PathBuf,
     /// What stands there.
-    pub tree: Arc<DirTree>,
+    pub tree: Arc<dyn Tree>,
     /// Where in it the directory is; empty for the root.
     pub path: String,
 }
@@ -34,6 +34,33 @@ impl Directory {
         Ok(Directory { tree: Arc::new(DirTree::open(&root)?), root, path: inside })
     }
 
+    /// The same directory as a commit of its repository has it; nothing is checked out.
+    pub async fn at(path: &Path, revision: &str, cache: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        let full = path.canonicalize().with_context(|| format!("{shown} cannot be read"))?;
+        let Some(root) = full.ancestors().find(|dir| dir.join(".git").exists()) else {
+            bail!("{shown} is in no Git repository, which --revision needs");
+        };
+        let inside = full.strip_prefix(root).unwrap_or(Path::new(""));
+        let inside = inside.to_str().with_context(|| format!("{shown}: its name is not UTF-8"))?.to_owned();
+        let commit = resolve(root, revision).map_err(anyhow::Error::msg)?;
+        let url = RemoteUrl::parse(&root.to_string_lossy(), true)?;
+        Self::from_mirror(url, &commit, inside, &Credentials::default(), cache).await
+    }
+
+    /// A directory as a commit of a remote repository has it.
+    pub async fn from_mirror(
+        url: RemoteUrl,
+        commit: &CommitId,
+        path: String,
+        credentials: &Credentials,
+        cache: &Path,
+    ) -> anyhow::Result<Self> {
+        let mirror = Mirror::open(cache, url)?;
+        mirror.fetch_commit(commit, credentials, &Limits::default()).await?;
+        Ok(Directory { root: cache.to_owned(), tree: Arc::new(mirror.tree(commit)?), path })
+    }
+
     /// What the Delivery of this directory would be if the Repository's sets were expanded over what stands on disk.
     pub fn delivery(&self, repository: &str, sets: &[DeliverySet]) -> anyhow::Result<Option<DeliverySpec>> {
         let only = Only { tree: self.tree.as_ref(), path: &self.path };
@@ -44,7 +71,7 @@ impl Directory {
 
 /// A tree in which nothing stands beside the way to one directory: looking for it does not read the rest.
 struct Only<'a> {
-    tree: &'a DirTree,
+    tree: &'a dyn Tree,
     path: &'a str,
 }
 

@@ -496,7 +496,8 @@ fn say(text: &str) {
     anstream::println!("{text}");
 }
 
-fn default_cache_dir() -> PathBuf {
+/// Where mirrors are kept when nobody says otherwise.
+pub(super) fn default_cache_dir() -> PathBuf {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));

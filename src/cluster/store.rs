@@ -21,6 +21,9 @@ pub(super) fn id(gvk: &Gvk, (namespace, name): &Place) -> ObjectId {
     }
 }
 
+/// So many objects that are gone are remembered; with one more all are forgotten.
+const DEPARTED: usize = 1000;
+
 /// What one watch has seen.
 pub(super) struct Store<K> {
     key: Key,
@@ -36,11 +39,18 @@ pub(super) struct Objects<K> {
     by_place: HashMap<Place, Entry<K>>,
     by_label: HashMap<Arc<str>, HashSet<Place>>,
     namespaces: HashSet<Arc<str>>,
+    // What was shown last of some objects that are gone, with their uid.
+    departed: HashMap<Place, (Box<str>, K)>,
 }
 
 impl<K> Objects<K> {
     fn new() -> Self {
-        Objects { by_place: HashMap::new(), by_label: HashMap::new(), namespaces: HashSet::new() }
+        Objects {
+            by_place: HashMap::new(),
+            by_label: HashMap::new(),
+            namespaces: HashSet::new(),
+            departed: HashMap::new(),
+        }
     }
 
     /// The place, sharing the text of namespaces that are known already.
@@ -64,6 +74,11 @@ impl<K> Objects<K> {
         self.by_place.get(&(namespace.into(), name.into()))
     }
 
+    /// What was shown last of an object that is gone, where that is remembered, with its uid.
+    pub(super) fn departed(&self, namespace: &str, name: &str) -> Option<&(Box<str>, K)> {
+        self.departed.get(&(namespace.into(), name.into()))
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Place, &Entry<K>)> {
         self.by_place.iter()
     }
@@ -74,6 +89,7 @@ impl<K> Objects<K> {
     }
 
     fn insert(&mut self, place: Place, entry: Entry<K>) -> Option<Entry<K>> {
+        self.departed.remove(&place);
         self.by_label.entry(entry.label.clone()).or_default().insert(place.clone());
         let label = entry.label.clone();
         let old = self.by_place.insert(place.clone(), entry);
@@ -126,7 +142,13 @@ impl<K: Clone + PartialEq> Store<K> {
         self.closed.load(std::sync::atomic::Ordering::Acquire)
     }
 
-    pub(super) fn take(&self, seen: Seen, keep: &Keep<K>, changes: &mpsc::UnboundedSender<Change<K>>) {
+    pub(super) fn take(
+        &self,
+        seen: Seen,
+        keep: &Keep<K>,
+        remember: fn(&K) -> bool,
+        changes: &mpsc::UnboundedSender<Change<K>>,
+    ) {
         let mut listing = self.listing.lock().unwrap_or_else(|e| e.into_inner());
         match seen {
             // Said before the server is asked: it is no sign of life.
@@ -149,14 +171,16 @@ impl<K: Clone + PartialEq> Store<K> {
                 };
                 missing.sort();
                 for place in missing {
-                    self.drop_out(&place, false, changes);
+                    self.drop_out(&place, false, None, changes);
                 }
                 self.sight.send_replace(Sight { synced: true, failing: None });
             }
             Seen::Gone(object) => {
                 let (namespace, name) = place_of(&object);
                 let certain = !object["metadata"]["deletionTimestamp"].is_null();
-                self.drop_out(&(namespace.into(), name.into()), certain, changes);
+                let last = keep(&object);
+                let last = remember(&last).then_some(last);
+                self.drop_out(&(namespace.into(), name.into()), certain, last, changes);
             }
             Seen::Failed(cause) => {
                 self.sight.send_if_modified(|sight| {
@@ -204,8 +228,23 @@ impl<K: Clone + PartialEq> Store<K> {
         place
     }
 
-    fn drop_out(&self, place: &Place, certain: bool, changes: &mpsc::UnboundedSender<Change<K>>) {
-        let old = self.objects.write().unwrap_or_else(|e| e.into_inner()).remove(place);
+    fn drop_out(
+        &self,
+        place: &Place,
+        certain: bool,
+        last: Option<K>,
+        changes: &mpsc::UnboundedSender<Change<K>>,
+    ) {
+        let mut objects = self.objects.write().unwrap_or_else(|e| e.into_inner());
+        let old = objects.remove(place);
+        // At once with its going: nobody must see the one without the other.
+        if let (Some(old), Some(last)) = (&old, last) {
+            if objects.departed.len() >= DEPARTED {
+                objects.departed.clear();
+            }
+            objects.departed.insert(place.clone(), (old.uid.clone(), last));
+        }
+        drop(objects);
         if let Some(old) = old {
             let certain = certain || old.deleting;
             self.tell(changes, old.label, place, Event::Gone { uid: old.uid, certain });

@@ -140,6 +140,7 @@ struct Inner<K> {
     discovery: Discovery,
     share: Share,
     keep: Box<Keep<K>>,
+    remember: fn(&K) -> bool,
     changes: mpsc::UnboundedSender<Change<K>>,
     groups: Mutex<HashMap<Key, Group<K>>>,
 }
@@ -184,12 +185,24 @@ impl<K: Clone + PartialEq + Send + Sync + 'static> Watches<K> {
         discovery: &Discovery,
         keep: impl Fn(&Value) -> K + Send + Sync + 'static,
     ) -> (Self, mpsc::UnboundedReceiver<Change<K>>) {
+        Self::remembering(connection, discovery, keep, |_| false)
+    }
+
+    /// The same; what was shown last of an object when it went is remembered for a while where `remember` says so, see
+    /// [`Watches::departed`].
+    pub fn remembering(
+        connection: &Connection,
+        discovery: &Discovery,
+        keep: impl Fn(&Value) -> K + Send + Sync + 'static,
+        remember: fn(&K) -> bool,
+    ) -> (Self, mpsc::UnboundedReceiver<Change<K>>) {
         let (changes, receiver) = mpsc::unbounded_channel();
         let inner = Inner {
             connection: connection.clone(),
             discovery: discovery.clone(),
             share: connection.share(),
             keep: Box::new(keep),
+            remember,
             changes,
             groups: Mutex::default(),
         };
@@ -298,6 +311,18 @@ impl<K: Clone + PartialEq + Send + Sync + 'static> Watches<K> {
         name: &str,
     ) -> Option<Entry<K>> {
         self.store(account, gvk, filter, namespace)?.objects().get(namespace, name).cloned()
+    }
+
+    /// What was shown last of an object that was seen to go, with its uid; only where that is remembered.
+    pub fn departed(
+        &self,
+        account: Option<&ServiceAccount>,
+        gvk: &Gvk,
+        filter: Filter,
+        namespace: &str,
+        name: &str,
+    ) -> Option<(Box<str>, K)> {
+        self.store(account, gvk, filter, namespace)?.objects().departed(namespace, name).cloned()
     }
 
     /// The objects of a kind that carry a label value, by namespace and name; in all namespaces that are watched.
@@ -430,7 +455,7 @@ impl<K: Clone + PartialEq + Send + Sync + 'static> Inner<K> {
                     store.close();
                     return ControlFlow::Break(());
                 }
-                store.take(seen, &inner.keep, &inner.changes);
+                store.take(seen, &inner.keep, inner.remember, &inner.changes);
                 ControlFlow::Continue(())
             }
         };

@@ -212,6 +212,37 @@ mod tests {
     use crate::core::removal::{removal_patch, removals};
     use std::fmt::Write;
 
+    #[test]
+    fn doubtful_fields_that_an_apply_would_leave_are_not_told_beside_sure_ones() {
+        let field = |name: &str, certainty| DriftedField {
+            path: Path::fields(["spec", name]),
+            desired: None,
+            live: None,
+            kind: ChangeKind::Changed,
+            manager: None,
+            operation: None,
+            subresource: String::new(),
+            at: None,
+            certainty,
+        };
+        let live = serde_json::json!({"spec": {"a": 1, "b": "by admission", "c": 3}});
+        let after = serde_json::json!({"spec": {"a": 2, "b": "by admission", "c": 4}});
+        let all = vec![
+            field("a", Certainty::Sure),
+            field("b", Certainty::Doubtful),
+            field("c", Certainty::Doubtful),
+        ];
+        let mut found = ObjectDrift::Modified(all.clone());
+        assert!(found.has_doubt());
+        found.settle(&live, &after);
+        let names: Vec<String> = found.fields().iter().map(|f| f.path.to_string()).collect();
+        assert_eq!(names, ["spec.a", "spec.c"]);
+        // Where nothing else is known what is known stays.
+        let mut found = ObjectDrift::Modified(all[1..2].to_vec());
+        found.settle(&live, &after);
+        assert_eq!(found.fields().len(), 1);
+    }
+
     /// One line for each difference.
     fn lines(drift: &ObjectDrift) -> String {
         let mut out = match drift {

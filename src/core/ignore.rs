@@ -251,7 +251,7 @@ impl Left {
     pub fn rest(&self, found: ObjectDrift) -> ObjectDrift {
         let retained = |mut fields: Vec<DriftedField>| {
             fields.retain(|f| {
-                !self.covers(&f.path) && !(f.kind == ChangeKind::Ownership && self.touches(&f.path))
+                !(self.covers(&f.path) || f.kind == ChangeKind::Ownership && self.touches(&f.path))
             });
             for field in &mut fields {
                 if field.manager.as_deref() == Some(FIELD_MANAGER)

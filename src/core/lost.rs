@@ -86,6 +86,7 @@ pub fn entry(gvk: &Gvk, object: &Value) -> InventoryEntry {
         prune: Some("disabled".into()),
         kept: false,
         stale: true,
+        unfinished: false,
         replicas: None,
         wave: note(names::WAVE).and_then(wave_of).unwrap_or(0),
     }

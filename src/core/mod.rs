@@ -16,6 +16,7 @@ pub mod hook_outlook;
 pub mod ignore;
 pub mod lost;
 pub mod manifest;
+pub mod outlook;
 pub mod plan;
 pub mod removal;
 pub mod restore;

@@ -75,6 +75,7 @@ impl InventoryEntry {
             prune: None,
             stale: false,
             kept: false,
+            unfinished: false,
             replicas: None,
             wave: 0,
         }
@@ -106,7 +107,7 @@ pub fn known(
             Known::Unchanged
         }
         // A Job that ran and was cleaned up by its TTL has done its work: it is not run again.
-        None if same && entry.uid.is_some() && is_job(manifest) => Known::Unchanged,
+        None if same && entry.uid.is_some() && is_job(manifest) && !entry.unfinished => Known::Unchanged,
         _ => Known::Ask,
     }
 }
@@ -123,6 +124,8 @@ pub struct Brings {
     pub namespaces: BTreeSet<String>,
     /// Group and kind of its CRDs.
     pub kinds: BTreeSet<(String, String)>,
+    /// What all definitions of the bundle serve, also those that stand there already; see [`defined`].
+    pub defined: BTreeSet<Gvk>,
     /// Workloads that its autoscalers scale.
     pub scaled: BTreeSet<ObjectId>,
     /// Its Roles and ClusterRoles.
@@ -168,6 +171,26 @@ pub fn brings<'a>(objects: impl IntoIterator<Item = &'a Manifest>) -> Brings {
         }
     }
     brings
+}
+
+/// The kinds that the definitions among some objects serve, in each version.
+pub fn defined<'a>(objects: impl IntoIterator<Item = &'a Manifest>) -> BTreeSet<Gvk> {
+    let mut all = BTreeSet::new();
+    for object in objects {
+        let gvk = object.gvk();
+        if (gvk.group.as_str(), gvk.kind.as_str()) != ("apiextensions.k8s.io", "CustomResourceDefinition") {
+            continue;
+        }
+        let spec = &object.fields()["spec"];
+        let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+        let served = spec["versions"].as_array().into_iter().flatten().filter(|v| v["served"] == true);
+        all.extend(served.map(|version| Gvk {
+            group: text(&spec["group"]),
+            version: text(&version["name"]),
+            kind: text(&spec["names"]["kind"]),
+        }));
+    }
+    all
 }
 
 /// The groups of objects that are applied together, in order.
@@ -308,6 +331,20 @@ mod tests {
         .unwrap()
     }
 
+    #[test]
+    fn a_definition_defines_what_it_serves() {
+        let definition = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "things.example.com"},
+            "spec": {"group": "example.com", "names": {"kind": "Thing"}, "versions": [
+                {"name": "v1", "served": true}, {"name": "v0", "served": false},
+            ]},
+        });
+        let definition = Manifest::new(definition, Origin::default()).unwrap();
+        let found = defined([&definition, &manifest("ConfigMap", "it")]);
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [Gvk::new("example.com/v1", "Thing")]);
+    }
+
     fn written(manifest: &Manifest) -> InventoryEntry {
         InventoryEntry {
             uid: Some("u1".into()),
@@ -344,6 +381,8 @@ mod tests {
         let entry = written(&job);
         assert_eq!(known(&job, "m1", Some(&entry), None), Known::Unchanged);
         assert_eq!(known(&job, "m2", Some(&entry), None), Known::Ask);
+        let deleted = InventoryEntry { unfinished: true, ..entry };
+        assert_eq!(known(&job, "m1", Some(&deleted), None), Known::Ask, "somebody deleted it before its end");
     }
 
     #[test]

@@ -168,4 +168,27 @@ mod tests {
         assert!(exemptions(&web(json!(2)), &web(json!(5)), false).is_empty());
         assert_eq!(exemptions(&web(json!(2)), &web(json!(5)), true).len(), 1);
     }
+
+    #[test]
+    fn resources_are_the_vertical_autoscalers_where_it_wrote_them() {
+        let object = |cpu: &str, manager: &str| {
+            json!({"apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {"managedFields": [{"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {"f:template": {"f:spec":
+                    {"f:containers": {"k:{\"name\":\"a\"}": {"f:resources": {"f:requests": {"f:cpu": {}}}}}}}}}}]},
+                "spec": {"template": {"spec": {"containers": [
+                    {"name": "a", "image": "a:1", "resources": {"requests": {"cpu": cpu, "memory": "1Gi"}}}]}}}})
+        };
+        let desired = object("1", "");
+        assert!(concerns(&desired, true) && !concerns(&desired, false));
+        let left = |manager: &str| {
+            let live = object("2", manager);
+            let left = super::super::ignore::leave(&desired, &live, &exemptions(&desired, &live, false));
+            left.desired["spec"]["template"]["spec"]["containers"][0].clone()
+        };
+        assert_eq!(
+            left("vpa-updater"),
+            json!({"name": "a", "image": "a:1", "resources": {"requests": {"memory": "1Gi"}}})
+        );
+        assert_eq!(left("hand")["resources"]["requests"]["cpu"], "1");
+    }
 }

@@ -165,8 +165,12 @@ impl Daemon {
         lock(&self.owned).insert(key, objects);
     }
 
-    /// The Delivery (`namespace/name`) that a value of our label stands for, among those that are watched.
+    /// The Delivery (`namespace/name`) that a value of our label stands for, among those that were looked at or are
+    /// watched.
     pub fn owner(&self, label: &str) -> Option<String> {
+        if let Some((namespace, name)) = lock(&self.labels).get(label) {
+            return Some(format!("{namespace}/{name}"));
+        }
         let shown = self.shown.get()?.deliveries.state();
         crate::api::names::owner(&self.options.installation, shown.iter().map(AsRef::as_ref), label)
     }

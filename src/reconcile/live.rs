@@ -2,7 +2,7 @@
 
 use crate::cluster::watch::Entry;
 use crate::core::fields::owned_digest;
-use crate::core::health::{Verdict, template_essence, verdict};
+use crate::core::health::{Verdict, job_completed, template_essence, verdict};
 use crate::core::plan::is_secret;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -16,13 +16,15 @@ pub struct Kept {
     pub verdict: Verdict,
     /// A workload that is not healthy, of its template only a digest: what tells its new pods from its old ones.
     pub workload: Option<Arc<Value>>,
+    /// Whether a Job has completed, be it marked for deletion or not; `None` for what is no Job.
+    pub completed: Option<bool>,
 }
 
 /// Digests an object of a watch or of an answer.
 pub fn keep(object: &Value, key: &[u8]) -> Kept {
     let verdict = verdict(object);
     let workload = (!verdict.settles() && is_workload(object)).then(|| Arc::new(trimmed(object)));
-    Kept { digest: digest(object, key).into(), verdict, workload }
+    Kept { digest: digest(object, key).into(), verdict, workload, completed: job_completed(object) }
 }
 
 /// Digest of the fields that we own; empty when we own none.

@@ -49,7 +49,9 @@ pub async fn prepare(
         .await
         .map_err(|e| RunError::Key(Box::new(e)))?;
     let of_watch = secret_key.clone();
-    let (watches, changes) = Watches::new(&connection, &discovery, move |object| keep(object, &of_watch));
+    let keep = move |object: &_| keep(object, &of_watch);
+    let (watches, changes) =
+        Watches::remembering(&connection, &discovery, keep, |kept| kept.completed.is_some());
     let (wake, deliveries) = mpsc::unbounded_channel();
     let events = Recorder::start(&connection, &options.installation);
     let named = NamedWatches::new(&connection, &discovery);

@@ -5,9 +5,11 @@ use super::{BAD, FAINT, GOOD, STRONG, UNSURE, paint};
 use crate::core::diff::{FieldChange, changes_between, hide_secrets};
 use crate::core::fields::{Segment, is_server_metadata};
 use crate::core::hook_outlook::{Fate, Outlook};
+use crate::core::outlook;
 use serde::Serialize;
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
+use std::collections::BTreeSet;
 
 /// What would become of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -37,6 +39,12 @@ pub struct DiffReport {
     pub objects: Vec<ObjectDiff>,
     /// How many would not.
     pub unchanged: usize,
+    /// What delivering it would set going, in sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rollout: Vec<String>,
+    /// What was compared by reading alone, and so not checked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unchecked: Vec<DiffProblem>,
     /// What would become of its hooks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<Outlook>,
@@ -66,6 +74,12 @@ pub struct ObjectDiff {
     /// Where it stands on disk; empty for one that does not.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub file: String,
+    /// The number of its wave; absent for an object that does not stand on disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wave: Option<i32>,
+    /// What would become of its pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pods: Option<String>,
     /// The fields that would change. Empty for an object that would go.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<FieldDiff>,
@@ -100,6 +114,7 @@ impl ObjectDiff {
     /// No value of a Secret is kept. `None` when it would be the same; adopting and recreating are a change by
     /// themselves.
     pub fn new(object: &str, file: &str, act: Act, before: &Value, after: &Value) -> Option<Self> {
+        let pods = outlook::pods(before, after);
         let (mut before, mut after) = (before.clone(), after.clone());
         hide_secrets(&mut before, &mut after);
         let gone = after.is_null();
@@ -111,6 +126,8 @@ impl ObjectDiff {
             object: object.into(),
             act,
             file: file.into(),
+            wave: None,
+            pods,
             changes: changes
                 .into_iter()
                 .map(|c| FieldDiff { path: c.path.to_string(), before: c.live, after: c.desired })
@@ -138,7 +155,14 @@ fn shown(mut object: Value) -> Value {
 /// The report as text: a line for each object, and the lines of its YAML that would change.
 pub fn text(report: &DiffReport) -> String {
     let mut out = String::new();
+    let numbers: BTreeSet<i32> = report.objects.iter().filter_map(|o| o.wave).collect();
+    let mut last = None;
     for object in &report.objects {
+        if numbers.len() > 1 && object.wave.is_some() && object.wave != last {
+            let begins = if last.is_some() { ", which begins when what is before it is healthy" } else { "" };
+            out.push_str(&format!("wave {}{begins}\n\n", object.wave.unwrap_or_default()));
+            last = object.wave;
+        }
         let (words, style) = match object.act {
             Act::Create => ("would be created", GOOD),
             Act::Change => ("would be changed", UNSURE),
@@ -154,9 +178,18 @@ pub fn text(report: &DiffReport) -> String {
             paint(style, words),
             paint(FAINT, &file)
         ));
-        if object.act != Act::Delete && object.act != Act::Release {
-            lines_of(&yaml(&object.before), &yaml(&object.after), &mut out);
+        if let Some(pods) = &object.pods {
+            out.push_str(&format!("  {}\n", paint(FAINT, &format!("({pods})"))));
         }
+        if object.act != Act::Delete && object.act != Act::Release {
+            lines_of(&yaml(&object.before), &yaml(&object.after), true, &mut out);
+        }
+        out.push('\n');
+    }
+    for line in &report.rollout {
+        out.push_str(&format!("rollout: {}\n", tame(line)));
+    }
+    if !report.rollout.is_empty() {
         out.push('\n');
     }
     for hook in &report.hooks {
@@ -198,7 +231,7 @@ pub fn object_lines(before: &Value, after: &Value) -> String {
     let (mut before, mut after) = (before.clone(), after.clone());
     hide_secrets(&mut before, &mut after);
     let mut out = String::new();
-    lines_of(&yaml(&shown(before)), &yaml(&shown(after)), &mut out);
+    lines_of(&yaml(&shown(before)), &yaml(&shown(after)), true, &mut out);
     out
 }
 
@@ -209,19 +242,27 @@ fn yaml(value: &Value) -> String {
     serde_saphyr::to_string(value).unwrap_or_else(|_| format!("{value:#}"))
 }
 
+/// The lines of an object's YAML that would change, without colours.
+pub(super) fn lines(object: &ObjectDiff) -> String {
+    let mut out = String::new();
+    lines_of(&yaml(&object.before), &yaml(&object.after), false, &mut out);
+    out
+}
+
 /// The lines that differ with three lines around them, as `diff -u` shows them.
-fn lines_of(before: &str, after: &str, out: &mut String) {
+fn lines_of(before: &str, after: &str, colours: bool, out: &mut String) {
+    let painted = |style, text: &str| if colours { paint(style, text) } else { text.to_owned() };
     let diff = TextDiff::from_lines(before, after);
     for (number, group) in diff.grouped_ops(3).iter().enumerate() {
         if number > 0 {
-            out.push_str(&paint(FAINT, "  ···"));
+            out.push_str(&painted(FAINT, "  ···"));
             out.push('\n');
         }
         for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
             let text = tame(change.value().trim_end_matches('\n'));
             out.push_str(&match change.tag() {
-                ChangeTag::Delete => paint(BAD, &format!("- {text}")),
-                ChangeTag::Insert => paint(GOOD, &format!("+ {text}")),
+                ChangeTag::Delete => painted(BAD, &format!("- {text}")),
+                ChangeTag::Insert => painted(GOOD, &format!("+ {text}")),
                 ChangeTag::Equal => format!("  {text}"),
             });
             out.push('\n');

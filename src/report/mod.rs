@@ -7,6 +7,7 @@ pub mod diff;
 pub mod drift;
 pub mod history;
 pub mod junit;
+pub mod markdown;
 pub mod status;
 pub mod table;
 

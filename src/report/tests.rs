@@ -252,6 +252,10 @@ fn a_difference_reads_as_lines_and_holds_no_secret() {
         objects: objects.into_iter().flatten().collect(),
         unchanged: 4,
         problems: Vec::new(),
+        rollout: vec![
+            "has 5m to become healthy; otherwise main@sha1:aaaa is brought back and this one is held".into(),
+        ],
+        unchecked: Vec::new(),
     };
     let text = plain(&super::diff::text(&report));
     assert!(!format!("{text}{}", json!(report)).contains("aHVudGVyM"), "{text}");

@@ -5,6 +5,7 @@
 //! process a call with a deadline and an environment of its own; what reads objects is libgit2.
 
 mod backoff;
+mod checkout;
 mod commit;
 mod credentials;
 mod directory;
@@ -22,6 +23,7 @@ mod url;
 mod watch;
 
 pub use backoff::{backoff, jittered};
+pub use checkout::resolve;
 pub use commit::{CommitId, CommitInfo, InvalidCommitId};
 pub use credentials::{Credentials, CredentialsError};
 pub use directory::DirTree;

@@ -185,6 +185,11 @@ impl Driver {
     fn poll(&self) {
         let at = self.world.millis();
         let key = (TEAM.to_owned(), "config".to_owned());
+        let planted = self.world.lock().planted;
+        let seen_before = self.daemon.sources.get(&key).is_some_and(|k| k.fetched.is_some());
+        if planted == Some(Planted::CommitsUnseen) && seen_before {
+            return;
+        }
         let polled = self.git.poll();
         let store = Store {
             mirror: Arc::new(self.git.clone()),
@@ -196,7 +201,7 @@ impl Driver {
             Ok(fetched) => {
                 let git = self.git.clone();
                 let mut state = self.world.lock();
-                state.oracle.polled(&git.lock(), fetched.commit.id.as_str(), at);
+                state.oracle.polled(self.life.slot, &git.lock(), fetched.commit.id.as_str(), at);
                 let waits = state.planted == Some(Planted::NewerWaits)
                     && known.is_some()
                     && (0..2).any(|d| {

@@ -259,7 +259,7 @@ impl Gate {
                 }
                 state.cluster.events(&mut watch)
             };
-            for event in events {
+            for mut event in events {
                 let (number, lag, delay) = self.world.next_event();
                 let wait = match lag {
                     Some(Lag::Late(millis)) => Duration::from_millis(millis.into()),
@@ -278,6 +278,9 @@ impl Gate {
                 let planted = self.world.lock().planted;
                 if planted.is_some_and(|p| p.hides(&event)) {
                     continue;
+                }
+                if let Some(planted) = planted {
+                    planted.shows(&mut event["object"]);
                 }
                 self.world.lock().oracle.shown(&self.life, &event["object"]);
                 let ends = event["type"] == "ERROR";

@@ -134,8 +134,13 @@ pub struct History {
 }
 
 impl History {
-    /// The history of a seed.
+    /// The history of a seed: with a second daemon in one of three.
     pub fn new(seed: u64) -> Self {
+        if seed.is_multiple_of(3) { Self::with_two(seed) } else { Self::with_one(seed) }
+    }
+
+    /// The same, with one daemon.
+    pub fn with_one(seed: u64) -> Self {
         let mut history = Self::with_two(seed);
         history.steps.retain(|s| !matches!(s.what, What::Second(_)));
         history.both = false;
@@ -244,7 +249,8 @@ impl std::fmt::Display for History {
 }
 
 fn told(thing: &Thing) -> String {
-    format!("({} {:?} x{})", thing.value, thing.tag, thing.replicas)
+    let ttl = thing.ttl.map_or_else(String::new, |ttl| format!(" ttl {ttl}"));
+    format!("({} {:?} x{}{ttl})", thing.value, thing.tag, thing.replicas)
 }
 
 /// Draws histories.
@@ -299,7 +305,9 @@ impl Maker {
         let recreate = key.0 == Kind::Deployment && key.1.starts_with("db");
         let invalid = !good && self.one_in(6);
         let replicas = if key.1.starts_with("api") { self.random.u32(2..4) } else { self.random.u32(1..3) };
-        Thing { value: self.value, tag, replicas, prune, wave, recreate, more: self.one_in(3), invalid }
+        let more = self.one_in(3);
+        let ttl = (key.0 == Kind::Job && self.one_in(2)).then(|| self.random.u32(0..20));
+        Thing { value: self.value, tag, replicas, prune, wave, recreate, more, invalid, ttl }
     }
 
     fn directory(&mut self, d: usize) -> Directory {

@@ -75,6 +75,8 @@ pub struct Oracle {
     inventoried: HashSet<(Key, Option<String>)>,
     /// Objects whose labels people changed.
     relabelled: BTreeSet<Key>,
+    /// Jobs that had completed when a person deleted them, and their value.
+    ran: BTreeSet<(Key, String)>,
     /// The commit that is held, by Delivery.
     held: BTreeMap<usize, String>,
     /// The status that was written last.
@@ -84,6 +86,8 @@ pub struct Oracle {
     guaranteed: BTreeMap<Key, i64>,
     /// What each life of a daemon was shown.
     seen: BTreeMap<(usize, u32), HashSet<String>>,
+    /// The commit that each daemon saw last.
+    views: BTreeMap<usize, String>,
     /// Two daemons are at work: what one has not seen yet of Git, it takes back.
     pub two: bool,
     /// The newest commit that the daemon knows, and since when nothing kept it from acting.
@@ -102,11 +106,13 @@ impl Oracle {
             good: BTreeSet::new(),
             inventoried: HashSet::new(),
             relabelled: BTreeSet::new(),
+            ran: BTreeSet::new(),
             held: BTreeMap::new(),
             status: BTreeMap::new(),
             deleting: BTreeSet::new(),
             guaranteed: BTreeMap::new(),
             seen: BTreeMap::new(),
+            views: BTreeMap::new(),
             two: false,
             newest: None,
         }
@@ -122,6 +128,14 @@ impl Oracle {
         self.guaranteed.remove(key);
         if relabelled {
             self.relabelled.insert(key.clone());
+        }
+    }
+
+    /// A person deletes an object, as it stands there now. A Job that has completed is not run again.
+    pub fn person_deletes(&mut self, key: &Key, there: &Value) {
+        let mut conditions = there["status"]["conditions"].as_array().into_iter().flatten();
+        if conditions.any(|c| c["type"] == "Complete" && c["status"] == "True") {
+            self.ran.insert((key.clone(), value_of(there)));
         }
     }
 
@@ -151,7 +165,8 @@ impl Oracle {
     }
 
     /// A daemon polled the repository.
-    pub fn polled(&mut self, remote: &Remote, commit: &str, at: u64) {
+    pub fn polled(&mut self, slot: usize, remote: &Remote, commit: &str, at: u64) {
+        self.views.insert(slot, commit.to_owned());
         let other = |d: usize, held: &str| remote.at(held, d) != remote.at(commit, d);
         self.held.retain(|d, held| !other(*d, held));
         if self.newest.as_ref().is_none_or(|(known, _)| known != commit) {
@@ -214,7 +229,7 @@ impl Oracle {
         _answer: &Value,
     ) -> Option<Violation> {
         if call.place().contains("/deliveries/") {
-            return after.and_then(|after| self.status_written(remote, before, after));
+            return after.and_then(|after| self.status_written(life, remote, before, after));
         }
         if call.method == "DELETE" {
             let before = before?;
@@ -287,6 +302,7 @@ impl Oracle {
 
     fn status_written(
         &mut self,
+        life: &Life,
         remote: &Remote,
         before: Option<&Value>,
         after: &Value,
@@ -303,10 +319,11 @@ impl Oracle {
         if let Some(commit) = new["effective"]["commit"].as_str()
             && let Some(directory) = remote.at(commit, d)
         {
-            let never = |(key, thing): &(&Key, &Thing)| {
-                key.0 == Kind::Deployment
-                    && matches!(thing.tag, Tag::Unready | Tag::Missing)
-                    && thing.replicas > 0
+            // One whose label a person took away is out of sight.
+            let never = |(key, thing): &(&Key, &Thing)| match key.0 {
+                Kind::Deployment => matches!(thing.tag, Tag::Unready | Tag::Missing) && thing.replicas > 0,
+                Kind::Job => !thing.tag.is_good() && !self.relabelled.contains(key),
+                _ => false,
             };
             if let Some((key, _)) = directory.things.iter().find(never) {
                 let what = format!("d{d}: {commit} is taken for good, and {key} of it never gets healthy");
@@ -332,6 +349,11 @@ impl Oracle {
         }
         if let Some(held) = new["held"]["revision"]["commit"].as_str() {
             self.held.insert(d, held.to_owned());
+        } else if let (Some(view), Some(held)) = (self.views.get(&life.slot), self.held.get(&d))
+            && remote.at(view, d) != remote.at(held, d)
+        {
+            // A second daemon that has not seen that commit yet wants another one, and nothing is held then.
+            self.held.remove(&d);
         }
         // Where the word itself was lost, history tells.
         if let Some(last) = new["history"].get(0)
@@ -450,6 +472,13 @@ impl Oracle {
                 undecided.insert(d);
                 continue;
             }
+            // What two Deliveries name at once is the one's, and the other tells so for as long as both name it.
+            if content(&status["attempt"]["revision"])
+                .is_some_and(|dir| dir.things.keys().any(|key| contested(key, d)))
+            {
+                undecided.insert(d);
+                continue;
+            }
             if step.is_some() {
                 let what = format!("d{d} is still {phase}: {}", ready(delivery));
                 return violated(Promise::Ends, what);
@@ -482,6 +511,10 @@ impl Oracle {
                 let mut manifest = thing.manifest(key);
                 manifest["metadata"]["labels"][names::DELIVERY_LABEL] = self.labels[d].as_str().into();
                 let Some(live) = world.get(&key.path()) else {
+                    let ran = self.ran.contains(&(key.clone(), thing.value.to_string()));
+                    if key.0 == Kind::Job && (thing.ttl.is_some() || ran) {
+                        continue;
+                    }
                     return violated(Promise::FieldsHold, format!("d{d} wants {key}, which is not there"));
                 };
                 // A Job without its label has run, and is out of sight.
@@ -527,6 +560,12 @@ fn ready(delivery: &Value) -> String {
 /// The uid of an object.
 pub fn uid(object: &Value) -> String {
     object["metadata"]["uid"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The value of a workload's manifest.
+fn value_of(workload: &Value) -> String {
+    let notes = &workload["spec"]["template"]["metadata"]["annotations"];
+    notes["example.com/value"].as_str().unwrap_or_default().to_owned()
 }
 
 fn controller(object: &Value) -> String {

@@ -32,11 +32,17 @@ pub enum Planted {
     GuardsDropped,
     /// A state is decided on and never written.
     NeverWritten,
+    /// What is deleted is never let go.
+    FinalizerStays,
+    /// A Deployment that is on its way is taken for a healthy one.
+    ProgressIsHealth,
+    /// No commit but the first is seen.
+    CommitsUnseen,
 }
 
 impl Planted {
     /// All of them, and the promises that each may break.
-    pub const ALL: [(Planted, &'static [Promise]); 10] = [
+    pub const ALL: [(Planted, &'static [Promise]); 13] = [
         (Planted::PruneSkipped, &[Promise::NothingIsLeft]),
         (Planted::FieldForgotten, &[Promise::FieldsHold]),
         (Planted::DriftUnseen, &[Promise::FieldsHold]),
@@ -47,6 +53,9 @@ impl Planted {
         (Planted::PruneByLabel, &[Promise::OnlyInventory]),
         (Planted::GuardsDropped, &[Promise::NothingUnseen]),
         (Planted::NeverWritten, &[Promise::Ends, Promise::NewerGoesFirst]),
+        (Planted::FinalizerStays, &[Promise::Ends]),
+        (Planted::ProgressIsHealth, &[Promise::OnlyGoodIsGood]),
+        (Planted::CommitsUnseen, &[Promise::GitWins]),
     ];
 
     /// What is sent instead of a request.
@@ -97,6 +106,13 @@ impl Planted {
                 let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
                 Some(Answer::Object { status: 200, body })
             }
+            Planted::FinalizerStays
+                if call.method == "PATCH"
+                    && call.place().contains("/deliveries/")
+                    && call.json()["metadata"]["finalizers"].as_array().is_some_and(Vec::is_empty) =>
+            {
+                Some(Answer::Object { status: 200, body: state.get(now, call.place())? })
+            }
             Planted::NeverWritten
                 if is_status(call) && call.json()["status"]["attempt"]["step"] == "Applying" =>
             {
@@ -107,6 +123,20 @@ impl Planted {
                 Some(Answer::Object { status: 409, body })
             }
             _ => None,
+        }
+    }
+
+    /// What a daemon is shown instead of an object.
+    pub fn shows(self, object: &mut Value) {
+        if self == Planted::ProgressIsHealth && object["kind"] == "Deployment" {
+            let replicas = object["spec"]["replicas"].clone();
+            object["status"] = json!({
+                "observedGeneration": object["metadata"]["generation"],
+                "conditions": [{"type": "Available", "status": "True"}],
+            });
+            for count in ["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"] {
+                object["status"][count] = replicas.clone();
+            }
         }
     }
 

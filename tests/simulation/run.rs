@@ -307,6 +307,9 @@ impl Manager {
             }
             What::Deleted(key) => {
                 touched(key, false);
+                if let Some(there) = world.get(&key.path()) {
+                    world.lock().oracle.person_deletes(key, &there);
+                }
                 world.person("DELETE", &key.path(), "application/json", &Value::Null);
             }
             What::DeliveryDeleted(d) => {

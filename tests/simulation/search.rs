@@ -261,7 +261,7 @@ pub fn every_write(arguments: &Arguments) -> Result<String, String> {
 fn cut_short() -> Vec<History> {
     (1..)
         .map(|seed| {
-            let mut history = History::new(seed);
+            let mut history = History::with_one(seed);
             history.faults.clear();
             history.lags.clear();
             history.both = false;
@@ -278,7 +278,8 @@ pub fn planted_bugs(arguments: &Arguments) -> Result<String, String> {
     let mut said = Vec::new();
     for (bug, promises) in Planted::ALL {
         let found = each(arguments, 1..1 + PLANTED_SEEDS, |seed| {
-            let history = if bug == Planted::GuardsDropped { overtaken(seed) } else { History::new(seed) };
+            let history =
+                if bug == Planted::GuardsDropped { overtaken(seed) } else { History::with_one(seed) };
             let violation = run(&history, Some(bug), false).violation?;
             promises.contains(&violation.promise).then_some((seed, violation))
         });
@@ -302,6 +303,7 @@ fn overtaken(number: u64) -> History {
         recreate: true,
         more: false,
         invalid: false,
+        ttl: None,
     };
     let first = Directory { things: BTreeMap::from([(key.clone(), thing(1))]), broken: false };
     History {

@@ -112,6 +112,9 @@ pub struct Thing {
     /// The API server refuses it.
     #[serde(default)]
     pub invalid: bool,
+    /// So many seconds after its end a Job is cleaned up.
+    #[serde(default)]
+    pub ttl: Option<u32>,
 }
 
 /// How many pods of a Deployment may be away during an update: fixed by its name.
@@ -195,6 +198,9 @@ impl Thing {
             }
             Kind::Job => {
                 object["spec"] = json!({"backoffLimit": 0, "template": template("Never")});
+                if let Some(ttl) = self.ttl {
+                    object["spec"]["ttlSecondsAfterFinished"] = ttl.into();
+                }
             }
         }
         object

@@ -113,7 +113,6 @@ impl Cluster {
 
     /// Ready: the API server says so, and what every pod and every test needs is there.
     async fn ready(&self) -> Result<(), String> {
-        // The kubeconfig may be half written.
         let options =
             ConnectOptions { kubeconfig: Some(self.kubeconfig.clone()), ..ConnectOptions::default() };
         let client = Connection::open(&options).await.map_err(|e| e.to_string())?.client;

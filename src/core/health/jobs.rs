@@ -2,6 +2,7 @@
 
 use super::Verdict;
 use super::live::{Condition, Live, counted};
+use serde_json::Value;
 
 /// A Job is healthy when it has completed: what follows it in the bundle may need what it did.
 pub(super) fn job(live: &Live<'_>) -> Verdict {
@@ -39,6 +40,13 @@ pub(super) fn job(live: &Live<'_>) -> Verdict {
         _ => format!(", {failed} failed (backoffLimit {})", live.int("/spec/backoffLimit").unwrap_or(6)),
     };
     Verdict::progressing(format!("{wanted}, {active} active{failures}"))
+}
+
+/// Whether a Job has completed, be it marked for deletion or not; `None` for what is no Job.
+pub fn job_completed(object: &Value) -> Option<bool> {
+    let live = Live::new(object);
+    let is_job = live.text("/apiVersion").starts_with("batch/") && live.text("/kind") == "Job";
+    is_job.then(|| live.condition("Complete").is_some_and(|c| c.is_true()))
 }
 
 /// A CronJob is healthy by being there: its runs are judged when they come, and say nothing about the commit.

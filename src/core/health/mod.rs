@@ -25,6 +25,7 @@ mod tests;
 
 pub use disturbance::{disturbance, pod_disturbance};
 pub use essence::{essence, template_essence};
+pub use jobs::job_completed;
 pub use pod::{PodRules, pod_trouble, pod_waits_for};
 pub use summary::summarize;
 pub use workload_pods::{new_pods, pods_in_the_way, workload_trouble, workload_waits_for};

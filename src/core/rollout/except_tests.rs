@@ -22,6 +22,7 @@ fn precious(name: &str) -> InventoryEntry {
             prune: None,
             kept: false,
             stale: true,
+            unfinished: false,
             replicas: None,
             wave: 0,
         }

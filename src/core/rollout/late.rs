@@ -75,8 +75,12 @@ impl RemovedEntry {
         if !ours {
             return None;
         }
-        // The very one that was let go got our label back; any other one was made by the late request.
-        let same = self.uid.is_some() && self.uid.as_deref() == object["metadata"]["uid"].as_str();
+        // The very one that was let go got our label back; any other one was made by the late request. What was about to be
+        // adopted and was never written stands there still, for all that is known.
+        let same = match &self.uid {
+            Some(uid) => object["metadata"]["uid"] == uid.as_str(),
+            None => self.origin == crate::api::delivery::EntryOrigin::Adopted,
+        };
         let origin = match same {
             true => crate::api::delivery::EntryOrigin::Adopted,
             false => crate::api::delivery::EntryOrigin::Created,
@@ -94,10 +98,31 @@ impl RemovedEntry {
             prune: self.prune.clone(),
             stale: true,
             kept: false,
+            unfinished: false,
             replicas: None,
             wave: 0,
         };
         Some(plan::removal(&entry, true))
+    }
+}
+
+/// What was adopted, let go a short while ago, and stands there with our label once more (another daemon is at work, or a
+/// late request put it there) is adopted again: it was not made by us. `made` tells of an object whether it is about to be.
+pub fn adopted_again(
+    inventory: &mut [InventoryEntry],
+    before: &[InventoryEntry],
+    removed: &[RemovedEntry],
+    made: impl Fn(&ObjectId) -> bool,
+) {
+    use crate::api::delivery::EntryOrigin::Adopted;
+    for was in removed.iter().filter(|r| r.origin == Adopted) {
+        let id = was.id();
+        if made(&id) || before.iter().any(|e| e.is(&id)) {
+            continue;
+        }
+        if let Some(entry) = inventory.iter_mut().find(|e| e.is(&id)) {
+            entry.origin = Adopted;
+        }
     }
 }
 
@@ -229,8 +254,28 @@ mod tests {
         assert_eq!(kept.removal(&ours, "mine"), Some(Removal::Release));
         let claim = RemovedEntry { kind: "PersistentVolumeClaim".into(), ..removed.clone() };
         assert_eq!(claim.removal(&ours, "mine"), Some(Removal::Release), "data is never deleted for this");
+        // What was about to be adopted and was never written may be the very one that stands there.
+        let never = RemovedEntry { uid: None, origin: EntryOrigin::Adopted, ..removed.clone() };
+        assert_eq!(never.removal(&ours, "mine"), Some(Removal::Release));
+        let never = RemovedEntry { origin: EntryOrigin::Created, ..never };
+        assert_eq!(never.removal(&ours, "mine"), Some(Removal::Delete));
         // A watch that has not shown our delete yet shows the old one.
         assert!(!removed.may_be("old") && removed.may_be("new"));
         assert!(RemovedEntry { origin: EntryOrigin::Adopted, ..removed }.may_be("old"));
+    }
+
+    #[test]
+    fn what_was_adopted_and_let_go_is_not_made_when_it_is_taken_again() {
+        let adopted = InventoryEntry { origin: EntryOrigin::Adopted, ..entry("theirs") };
+        let removed = [RemovedEntry::of(&adopted, now()), RemovedEntry::of(&entry("ours"), now())];
+        let origins = |before: &[InventoryEntry], made: bool| {
+            let mut inventory = vec![entry("theirs"), entry("ours")];
+            adopted_again(&mut inventory, before, &removed, |_| made);
+            inventory.iter().map(|e| e.origin).collect::<Vec<_>>()
+        };
+        use EntryOrigin::{Adopted, Created};
+        assert_eq!(origins(&[], false), [Adopted, Created]);
+        assert_eq!(origins(&[], true), [Created, Created], "it is gone and made anew");
+        assert_eq!(origins(&[entry("theirs")], false), [Created, Created], "the inventory knows better");
     }
 }

@@ -23,6 +23,8 @@ mod except;
 mod except_tests;
 mod first;
 pub mod hooks;
+#[cfg(test)]
+mod jobs_tests;
 pub mod late;
 mod next;
 mod quiet;

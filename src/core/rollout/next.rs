@@ -64,13 +64,15 @@ impl Machine<'_> {
             None if self.seen.target != Target::Unknown => self.state.waiting = None,
             None => {}
         }
-        // What is under way rests for the moment in which a newer revision is prepared: only one is worked on.
+        // What is under way rests for the moment in which a newer revision is prepared: only one is worked on, and a plan must
+        // not be out of date before it is used.
         let preparing = self.prepares();
         if self.state.attempt.is_some() {
             if !preparing {
                 self.proceed();
             }
-        } else if self.seen.correctable > 0
+        } else if !preparing
+            && self.seen.correctable > 0
             && let Some(effective) = &self.state.effective
         {
             self.actions.push(Action::Correct(effective.clone()));
@@ -435,6 +437,7 @@ impl Machine<'_> {
 
     fn waiting(&mut self, mut attempt: Attempt) {
         self.note_exceptions(attempt.goal);
+        self.note_completed();
         match &self.seen.health {
             Health::Healthy => {
                 match self.gate(HookPoint::AfterApply, &attempt) {
@@ -481,6 +484,17 @@ impl Machine<'_> {
                 }
                 self.state.attempt = Some(attempt);
                 self.actions.push(Action::Wake(due));
+            }
+        }
+    }
+
+    /// A Job that was seen to complete may be gone when a restarted daemon looks.
+    fn note_completed(&mut self) {
+        let Some(applied) = &self.seen.applied else { return };
+        for entry in self.state.inventory.iter_mut().filter(|e| e.unfinished) {
+            let same = |e: &&InventoryEntry| e.uid == entry.uid && e.is(&entry.id());
+            if let Some(seen) = applied.inventory.iter().find(same) {
+                entry.unfinished = seen.unfinished;
             }
         }
     }
@@ -535,6 +549,8 @@ impl Machine<'_> {
         self.begin_bake(&attempt, before);
         for entry in &mut self.state.inventory {
             entry.kept = entry.stale && !self.spec.prune;
+            // All that is not stale is healthy: its Jobs have completed.
+            entry.unfinished &= entry.stale;
         }
         let revision = attempt.revision;
         if self.state.failure.as_ref().is_some_and(|f| f.revision.as_ref().is_none_or(|r| *r == revision)) {

@@ -32,6 +32,7 @@ fn entry(name: &str) -> InventoryEntry {
         prune: None,
         stale: false,
         kept: false,
+        unfinished: false,
         replicas: None,
         wave: 0,
     }

@@ -1,14 +1,19 @@
 //! Admission at a rollback: webhooks and policies that the failed revision brought could refuse everything that is about to
-//! be put back, so they go, and those that it changed are put back, before anything else is tried.
+//! be put back, so they go, and those that it changed are put back, before anything else is tried. The same holds for
+//! how a definition converts its objects: a webhook that converts nothing lets nobody read or write any of them.
 
 use super::Scope;
 use super::prepare::refused;
 use super::prune;
 use crate::api::delivery::InventoryEntry;
-use crate::cluster::apply::{Guard, apply};
+use crate::cluster::ApplyError;
+use crate::cluster::apply::{Guard, apply, get};
 use crate::core::bundle::{Bundle, Stage, stage};
+use crate::core::closest::closest;
+use crate::core::manifest::Manifest;
 use crate::core::plan::{self, Known};
 use crate::core::rollout::Refusal;
+use serde_json::Value;
 
 /// Whether it decides about other objects.
 fn decides(group: &str, kind: &str) -> bool {
@@ -45,5 +50,49 @@ pub async fn first(scope: &Scope<'_>, good: &Bundle, inventory: &[InventoryEntry
             Err(error) => return Err(refused(manifest, &error)),
         }
     }
+    for manifest in good.objects().iter().filter(|m| is_definition(m)) {
+        let Some(live) = scope.live_fn()(manifest).filter(|live| live.label == scope.label) else { continue };
+        let entry = inventory.iter().find(|e| e.is(&manifest.id()));
+        let digest = plan::manifest_digest(manifest, &scope.daemon.secret_key);
+        if plan::known(manifest, &digest, entry, Some(&live)) != Known::Unchanged {
+            conversion(scope, manifest, &live.uid).await?;
+        }
+    }
     Ok(())
+}
+
+fn is_definition(manifest: &Manifest) -> bool {
+    let gvk = manifest.gvk();
+    (gvk.group.as_str(), gvk.kind.as_str()) == ("apiextensions.k8s.io", "CustomResourceDefinition")
+}
+
+/// Puts a definition back that converts its objects in another way than the good one, as far as Kubernetes takes it back.
+async fn conversion(scope: &Scope<'_>, good: &Manifest, uid: &str) -> Result<(), Refusal> {
+    let refuse = |error: ApplyError| refused(good, &error);
+    let Some(resource) = scope.daemon.discovery.resource(&good.gvk()) else { return Ok(()) };
+    let there = get(&scope.access, &resource, "", good.name()).await.map_err(refuse)?;
+    let wanted = good.to_value();
+    let Some(there) = there.filter(|there| !converts_alike(there, &wanted)) else { return Ok(()) };
+    let guard = Guard::Uid(uid);
+    let answer = match apply(&scope.access, &resource, &wanted, guard).await {
+        Err(error) if !error.is_transient() => match closest(&wanted, &there) {
+            Some((value, _)) => apply(&scope.access, &resource, &value, guard).await,
+            None => Err(error),
+        },
+        answer => answer,
+    };
+    match answer {
+        Err(error) if error.is_transient() => Err(refuse(error)),
+        // What cannot be put back is told by the plan.
+        _ => Ok(()),
+    }
+}
+
+/// Whether two definitions say the same about conversion; to say nothing is to convert nothing.
+fn converts_alike(a: &Value, b: &Value) -> bool {
+    let none = |definition: &Value| {
+        let strategy = &definition["spec"]["conversion"]["strategy"];
+        strategy.is_null() || strategy == "None"
+    };
+    none(a) && none(b) || a["spec"]["conversion"] == b["spec"]["conversion"]
 }

@@ -7,7 +7,7 @@ use crate::api::delivery::{EntryOrigin, Problem};
 use crate::cluster::apply::{Guard, Propagation, apply, delete, get, patch_json};
 use crate::cluster::{ApplyError, Cause, Deletion};
 use crate::core::autoscale::with_replicas;
-use crate::core::health::verdict;
+use crate::core::health::{job_completed, verdict};
 use crate::core::manifest::{Manifest, ObjectId};
 use crate::core::plan;
 use crate::core::removal::removal_patch;
@@ -32,6 +32,14 @@ pub async fn run(
     let bundle = work.bundle.clone();
     let waves = plan::waves(&bundle);
     let brings = plan::brings(bundle.objects());
+    // A kind or a namespace that an earlier wave brought may take a moment to be known everywhere.
+    let is_fresh = |manifest: &Manifest| {
+        brings.kinds.iter().any(|(_, kind)| *kind == manifest.gvk().kind)
+            || brings.namespaces.contains(manifest.namespace())
+    };
+    let passes = |manifest: &Manifest, refusal: &Refusal, reasons: &[&str]| {
+        is_fresh(manifest) && reasons.contains(&refusal.problem.reason.as_str())
+    };
     let stopping = &stopping;
     let mut before: Vec<ObjectId> = Vec::new();
     let mut last = None;
@@ -69,13 +77,9 @@ pub async fn run(
                     work.plan.insert(manifest.id(), planned);
                 }
                 Err(mut refusal) => {
-                    // A kind or a namespace that the wave before brought may take a moment to be known everywhere.
-                    let fresh = brings.kinds.iter().any(|(_, kind)| *kind == manifest.gvk().kind)
-                        || brings.namespaces.contains(manifest.namespace());
                     // So may a field: the retry is planned against the new definition, and refused if it does not help.
-                    let unknown = ["KindUnknown", "NamespaceMissing", "UnknownField", "Invalid"]
-                        .contains(&refusal.problem.reason.as_str());
-                    refusal.transient |= fresh && unknown;
+                    let reasons = ["KindUnknown", "NamespaceMissing", "UnknownField", "Invalid"];
+                    refusal.transient |= passes(manifest, &refusal, &reasons);
                     return ApplyEnd::Failed(refusal);
                 }
             }
@@ -97,7 +101,8 @@ pub async fn run(
         for (manifest, result) in results.into_iter().flatten() {
             match result {
                 Ok(done) => record(work, manifest, done),
-                Err(refusal) => {
+                Err(mut refusal) => {
+                    refusal.transient |= passes(manifest, &refusal, &["KindUnknown", "NamespaceMissing"]);
                     // A mistake says more than an outage.
                     let better = failed.as_ref().is_none_or(|f: &Refusal| f.transient && !refusal.transient);
                     if better {
@@ -228,6 +233,7 @@ fn record(work: &mut Work, manifest: &Manifest, done: Done) {
                     entry.origin = EntryOrigin::Adopted;
                 }
                 entry.uid = Some(text("uid"));
+                entry.unfinished = job_completed(&object) == Some(false);
                 entry.digest = leave::marked(digest, left);
                 entry.applied = applied;
                 entry.replicas = replicas;

@@ -36,6 +36,7 @@ use crate::core::ignore::{RuleError, Rules};
 use crate::core::lost;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
+use crate::core::rollout::late as late_requests;
 use crate::core::rollout::{Action, ApplyEnd, Pruned, Refusal, Spec, State, dependencies, next, status};
 use bundle::refusal;
 use jiff::Timestamp;
@@ -123,6 +124,24 @@ impl<'a> Scope<'a> {
     /// What the watch knows of an object.
     pub fn live(&self, gvk: &Gvk, id: &ObjectId) -> Option<Entry<Kept>> {
         self.daemon.watches.get(self.account().as_ref(), gvk, Filter::Labelled, &id.namespace, &id.name)
+    }
+
+    /// Whether a Job of the inventory has completed, by what was seen last of it; `None` where it was not seen.
+    pub fn completed(&self, entry: &InventoryEntry) -> Option<bool> {
+        let (account, gvk) = (self.account(), entry.gvk());
+        let (namespace, name) = (&entry.namespace, &entry.name);
+        let watches = &self.daemon.watches;
+        let last = match self.live(&gvk, &entry.id()) {
+            Some(live) => Some((live.uid, live.kept)),
+            None => watches.departed(account.as_ref(), &gvk, Filter::Labelled, namespace, name),
+        };
+        last.filter(|(uid, _)| entry.uid.as_deref() == Some(&**uid))?.1.completed
+    }
+
+    /// Whether an object of the inventory is a Job that is gone without having completed, as far as is known.
+    pub fn ended_early(&self, entry: &InventoryEntry) -> bool {
+        let gone = self.live(&entry.gvk(), &entry.id()).is_none();
+        gone && self.completed(entry).map_or(entry.unfinished, |completed| !completed)
     }
 
     /// Whether the watch has seen all objects of a kind.
@@ -700,7 +719,13 @@ async fn prepare(
         true if scope.is_adopted_again() => prepare::Knows::Adopting,
         true => prepare::Knows::Nothing(&name),
     };
-    let work = planner.plan(revision, goal, bundle, &status.inventory).await?;
+    let mut inventory = status.inventory.clone();
+    for entry in inventory.iter_mut().filter(|e| scope.ended_early(e)) {
+        entry.unfinished = true;
+    }
+    let mut work = planner.plan(revision, goal, bundle, &inventory).await?;
+    let made = |id: &ObjectId| matches!(work.plan.get(id), Some(p) if matches!(p.act, work::Act::Create));
+    late_requests::adopted_again(&mut work.inventory, &inventory, &status.removed, made);
     let again = work.plan.values().filter(|p| p.lost).count();
     if again > 0 {
         let text =

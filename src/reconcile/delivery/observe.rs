@@ -208,11 +208,15 @@ async fn target(scope: &Scope<'_>, memory: &mut Memory) -> Target {
 /// How long the watch may take to show what we wrote before its silence means that it is gone again.
 const LAG: SignedDuration = SignedDuration::from_secs(10);
 
-/// Notes what the watch has shown of what was written: an object that it shows no more is gone then.
+/// Notes what the watch has shown of what was written: an object that it shows no more is gone then, and a Job that it
+/// has shown to be complete may go.
 fn note_shown(scope: &Scope<'_>, memory: &mut Memory) {
     let Some(work) = &mut memory.work else { return };
-    for entry in &work.inventory {
+    for entry in &mut work.inventory {
         let id = entry.id();
+        if entry.unfinished && scope.completed(entry) == Some(true) {
+            entry.unfinished = false;
+        }
         if let Some(written) = work.written.get(&id)
             && !work.shown.contains(&id)
             && scope.live(&entry.gvk(), &id).is_some_and(|l| version(&l) >= written.resource_version)
@@ -312,6 +316,9 @@ fn health_of(scope: &Scope<'_>, entry: &InventoryEntry, work: Option<&Work>, pod
         (None, None) => {
             if entry.uid.is_none() || !scope.synced(&entry.gvk(), &entry.namespace) {
                 return Health::Unknown;
+            }
+            if scope.ended_early(entry) {
+                return Health::Degraded(problem("Missing", "is gone, and was not seen to complete"));
             }
             // One that ran and was cleaned up by its TTL has done its work.
             if entry.group == "batch" && entry.kind == "Job" {

@@ -98,12 +98,14 @@ impl Planner<'_> {
                 (manifest, entry, self.look(manifest, entry))
             })
             .collect();
-        let brings = plan::brings(
+        let mut brings = plan::brings(
             looked
                 .iter()
                 .filter(|(_, _, looked)| looked.known != Known::Unchanged)
                 .map(|(manifest, _, _)| *manifest),
         );
+        // One that stands may have been made a moment ago, by the try before this one: then not all know its kind yet.
+        brings.defined = plan::defined(bundle.objects());
         // What is about to be removed first may be what is in the way.
         let clears =
             inventory.iter().any(|e| e.prune.as_deref() == Some("before") && bundle.get(&e.id()).is_none());
@@ -227,6 +229,7 @@ impl Planner<'_> {
         let act = |act| Ok(Planned::by_manifest(act, digest_.clone(), None, None));
         let unknown_kind = || ApplyError::new(manifest.id(), Cause::KindUnknown { kind: gvk.to_string() });
         let comes_later = brings.kinds.contains(&(gvk.group.clone(), gvk.kind.clone()));
+        let defined = comes_later || brings.defined.contains(&gvk);
         let found = self.discovery.find(&gvk).await.map_err(|e| Refusal {
             problem: Problem {
                 reason: "DiscoveryFailed".into(),
@@ -236,7 +239,7 @@ impl Planner<'_> {
             transient: true,
         })?;
         let Some(resource) = found else {
-            return if comes_later { act(Act::Later) } else { Err(refuse(&unknown_kind())) };
+            return if defined { act(Act::Later) } else { Err(refuse(&unknown_kind())) };
         };
         let mut value = manifest.to_value();
         let before = self.previous.as_ref().and_then(|b| b.get(&manifest.id()));
@@ -283,7 +286,7 @@ impl Planner<'_> {
                     Cause::NamespaceMissing { namespace } if brings.namespaces.contains(namespace) => {
                         act(Act::Later)
                     }
-                    Cause::KindUnknown { .. } if comes_later => act(Act::Later),
+                    Cause::KindUnknown { .. } if defined => act(Act::Later),
                     Cause::Immutable { .. } => {
                         let there = get(self.access, &resource, manifest.namespace(), manifest.name())
                             .await

@@ -152,7 +152,16 @@ func (f files) writeKubeconfig(path string, apiPort int, user, token string) err
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(text, '\n'), 0o600)
+	return writeWhole(path, append(text, '\n'))
+}
+
+// writeWhole writes a file in one step, so that a reader never sees half of it.
+func writeWhole(path string, text []byte) error {
+	next := path + ".new"
+	if err := os.WriteFile(next, text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, path)
 }
 
 // record is the content of pids.json.
@@ -167,12 +176,7 @@ func (f files) writeRecord(r record) error {
 	if err != nil {
 		return err
 	}
-	// In one step, so that a reader never sees half of it.
-	next := f.pids + ".new"
-	if err := os.WriteFile(next, append(text, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(next, f.pids)
+	return writeWhole(f.pids, append(text, '\n'))
 }
 
 // readRecord returns an empty record when the directory holds no cluster.
