@@ -5,11 +5,12 @@
 //! (`WINDLASS_TEST_SEED`).
 
 use crate::support::cluster::{Space, try_send};
-use crate::support::edits::{Target, define_thing, edit, lines, more_objects, objects, without_empty};
+use crate::support::edits::{
+    Target, define_thing, edit, lines, more_objects, objects, real_changes, without_empty,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use windlass::api::names::{DELIVERY_LABEL, FIELD_MANAGER};
-use windlass::core::diff::changes_between;
 use windlass::core::drift::{ObjectDrift, drift, is_unchanged};
 use windlass::core::fields::{owned_by, owned_digest};
 
@@ -184,7 +185,7 @@ async fn try_object(
         let nothing = Value::Null;
         let before = live.as_ref().unwrap_or(&nothing);
         let owned = |object: &Value| without_empty(&owned_by(object, FIELD_MANAGER), desired);
-        let changes = changes_between(before, &answer);
+        let changes = real_changes(before, &answer);
         let moved = live.is_none() || !changes.is_empty() || owned(before) != owned(&answer);
         let wrong = |what: &str| {
             Some(format!(

@@ -2,7 +2,7 @@
 
 use crate::support::cluster::Space;
 use crate::support::edits::{
-    LABEL, Target, define_thing, deployment, edit, lines, objects, part_of, without_empty,
+    LABEL, Target, define_thing, deployment, edit, lines, objects, part_of, real_changes, without_empty,
 };
 use serde_json::{Value, json};
 use windlass::api::names::{DELIVERY_LABEL, FIELD_MANAGER};
@@ -63,7 +63,7 @@ async fn try_object(
         edits += 1;
         let verdict = drift(desired, Some(&live));
         let owned = |object: &Value| without_empty(&owned_by(object, FIELD_MANAGER), desired);
-        let changes = changes_between(&live, &answer);
+        let changes = real_changes(&live, &answer);
         let moved = !changes.is_empty() || owned(&live) != owned(&answer);
         let said = || {
             format!(
@@ -94,7 +94,7 @@ async fn try_object(
         if let Ok((live, answer)) = target.live_and_answer(&next).await {
             let owned = owned_by(&live, FIELD_MANAGER);
             let said = diff(&next, &live, &owned);
-            let changes = changes_between(&live, &answer);
+            let changes = real_changes(&live, &answer);
             let moved = !changes.is_empty()
                 || without_empty(&owned, &next) != without_empty(&owned_by(&answer, FIELD_MANAGER), &next);
             let told = || {

@@ -5,7 +5,7 @@
 use super::cluster::{SOON, Space, try_send, wait_until};
 use serde_json::{Value, json};
 use windlass::api::names::{DELIVERY_LABEL, FIELD_MANAGER};
-use windlass::core::diff::FieldChange;
+use windlass::core::diff::{FieldChange, changes_between};
 use windlass::core::fields::{Path, PathSet};
 
 pub const LABEL: &str = "0123456789abcdef0123456789abcdef";
@@ -451,6 +451,14 @@ pub fn without_empty(owned: &PathSet, desired: &Value) -> PathSet {
         .into_iter()
         .filter(|p: &Path| !p.get(desired).is_some_and(|v| [json!({}), json!([]), json!(null)].contains(v)))
         .collect()
+}
+
+/// What differs between two states of an object. A null is no value: a custom resource that keeps nulls may have one, or nothing.
+pub fn real_changes(before: &Value, after: &Value) -> Vec<FieldChange> {
+    let nothing = |v: &Option<Value>| v.as_ref().is_none_or(Value::is_null);
+    let mut changes = changes_between(before, after);
+    changes.retain(|c| !(nothing(&c.desired) && nothing(&c.live)));
+    changes
 }
 
 pub fn lines(changes: &[FieldChange]) -> String {

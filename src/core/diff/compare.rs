@@ -150,7 +150,10 @@ impl Walk<'_> {
         match equal::same(self.of, &mut self.at, desired, live) {
             Same::Yes if owns(owned) => {}
             Same::Yes => self.push(ChangeKind::Ownership, Certainty::Sure, Some(desired), Some(live)),
-            Same::Perhaps => self.push(ChangeKind::Changed, unless(owns(owned)), Some(desired), Some(live)),
+            // That we would own it is sure where we do not; whether the value differs is not.
+            Same::Perhaps => {
+                self.push(ChangeKind::Changed, Certainty::Doubtful, Some(desired), Some(live));
+            }
             // An empty value of a built-in type may be none to the server, which then fills in the default again.
             Same::No
                 if self.of.is_built_in()

@@ -18,6 +18,10 @@ pub(super) enum Same {
 /// Compares values that count as one: scalars, and lists and maps that have no items or fields of their own.
 pub(super) fn same(of: KindOf, at: &mut Vec<Segment>, desired: &Value, live: &Value) -> Same {
     match (desired, live) {
+        // "No value of ours": nothing, or the default.
+        (Value::Null, Value::Null) => Same::Yes,
+        (Value::Null, found) if of.is_built_in() && defaults::is_default(of, at, found) => Same::Yes,
+        (Value::Null, _) => Same::Perhaps,
         (Value::Object(wanted), Value::Object(found)) => {
             let mut verdict = Same::Yes;
             for (name, value) in wanted {
@@ -49,6 +53,14 @@ pub(super) fn same(of: KindOf, at: &mut Vec<Segment>, desired: &Value, live: &Va
             wanted.iter().zip(found).map(|(a, b)| same(of, at, a, b)).max().unwrap_or(Same::Yes)
         }
         (Value::Object(_) | Value::Array(_), _) | (_, Value::Object(_) | Value::Array(_)) => Same::No,
+        // Empty is none to some fields of built-in types, which then have their default.
+        _ if of.is_built_in()
+            && defaults::is_unset(at, desired)
+            && defaults::is_default(of, at, live)
+            && desired != live =>
+        {
+            Same::Perhaps
+        }
         _ => same_text(of, at, desired, live),
     }
 }
@@ -223,6 +235,22 @@ mod tests {
                 &["spec", "ingress"],
                 json!([{"from": [{"podSelector": {}}]}]),
                 json!([{"from": [{}]}]),
+                Same::Perhaps,
+            ),
+            (
+                "networking.k8s.io/v1",
+                "NetworkPolicy",
+                &["spec", "ingress"],
+                json!([{"ports": [{"port": 80, "protocol": null}]}]),
+                json!([{"ports": [{"port": 80, "protocol": "TCP"}]}]),
+                Same::Yes,
+            ),
+            (
+                "networking.k8s.io/v1",
+                "NetworkPolicy",
+                &["spec", "ingress"],
+                json!([{"ports": [{"port": 80, "protocol": ""}]}]),
+                json!([{"ports": [{"port": 80, "protocol": "TCP"}]}]),
                 Same::Perhaps,
             ),
             ("v1", "Pod", &["spec", "containers", "args"], json!(["a", "b"]), json!(["b", "a"]), Same::No),
