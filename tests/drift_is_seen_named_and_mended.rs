@@ -1,11 +1,9 @@
 //! A change that nobody made in Git is seen at once, named with its field manager, and taken back where that is wanted.
 
-use crate::support::cluster::wait_until;
-use crate::support::daemon::{LIMIT, World, condition, config_map, deployment};
+use crate::support::daemon::{World, condition, config_map, deployment};
 use serde_json::{Value, json};
 use windlass::api::condition::kind;
 use windlass::api::delivery::Phase;
-use windlass::api::drift_report::DriftReportSpec;
 use windlass::api::names;
 
 async fn deployed(test: &str, mode: &str) -> (World, String) {
@@ -22,20 +20,11 @@ async fn deployed(test: &str, mode: &str) -> (World, String) {
     (world, commit)
 }
 
-async fn report(world: &World, what: &str, is: impl Fn(&DriftReportSpec) -> bool) -> DriftReportSpec {
-    wait_until(&format!("the report says: {what}"), LIMIT, || async {
-        let report = world.reports().get_opt("shop").await.map_err(|e| e.to_string())?;
-        let spec = report.map(|r| r.spec).ok_or("there is none")?;
-        if is(&spec) { Ok(spec) } else { Err(format!("{spec:?}")) }
-    })
-    .await
-}
-
 #[tokio::test]
 async fn reported_with_its_manager_and_left_alone() {
     let (mut world, commit) = deployed("report", "Report").await;
     world.patch("v1", "configmaps", "settings", json!({"data": {"key": "2", "theirs": "1"}})).await;
-    let seen = report(&world, "one object", |r| r.count == 1).await;
+    let seen = world.wait_report("one object", |r| r.count == 1).await;
     assert!(seen.revision.ends_with(&commit) && seen.since.is_some());
     let object = &seen.objects[0];
     assert_eq!(
@@ -59,14 +48,14 @@ async fn reported_with_its_manager_and_left_alone() {
     let patch = kube::api::Patch::Merge(json!({"spec": ignore}));
     world.deliveries().patch("shop", &kube::api::PatchParams::default(), &patch).await.unwrap();
     world.restart().await;
-    report(&world, "nothing differs", |r| r.count == 0).await;
+    world.wait_report("nothing differs", |r| r.count == 0).await;
 }
 
 #[tokio::test]
 async fn written_back_and_kept_as_an_episode() {
     let (world, _) = deployed("correct", "Correct").await;
     world.patch("v1", "configmaps", "settings", json!({"data": {"key": "2", "theirs": "1"}})).await;
-    let seen = report(&world, "an episode", |r| !r.episodes.is_empty()).await;
+    let seen = world.wait_report("an episode", |r| !r.episodes.is_empty()).await;
     assert_eq!(seen.count, 0);
     let field = &seen.episodes[0].object.fields[0];
     assert_eq!((field.live.as_deref(), field.manager.as_str()), (Some("\"2\""), "hand"));
@@ -74,7 +63,7 @@ async fn written_back_and_kept_as_an_episode() {
     // Deleted: it comes back.
     world.delete("v1", "configmaps", "settings").await;
     world.wait_object("v1", "configmaps", "settings", "back", |o| o["data"]["key"] == "1").await;
-    let seen = report(&world, "it was missing", |r| r.episodes.len() == 2).await;
+    let seen = world.wait_report("it was missing", |r| r.episodes.len() == 2).await;
     assert_eq!(seen.episodes[0].object.state, "Missing");
     // Our label taken away: it is put back.
     let none = json!({"metadata": {"labels": {names::DELIVERY_LABEL: null}}});
@@ -84,7 +73,7 @@ async fn written_back_and_kept_as_an_episode() {
             o["metadata"]["labels"][names::DELIVERY_LABEL].is_string()
         })
         .await;
-    let seen = report(&world, "it had no label", |r| r.episodes.len() == 3).await;
+    let seen = world.wait_report("it had no label", |r| r.episodes.len() == 3).await;
     assert_eq!(seen.episodes[0].object.state, "Unlabelled");
     let delivery = world
         .wait("shop", "in sync", |d| {
@@ -123,7 +112,7 @@ async fn values_of_a_secret_are_shown_to_nobody() {
     world.wait_for("shop", Phase::Ready, &first).await;
     // base64 of hunter-two.
     world.patch("v1", "secrets", "it", json!({"data": {"key": "aHVudGVyLXR3bw=="}})).await;
-    report(&world, "an episode", |r| !r.episodes.is_empty()).await;
+    world.wait_report("an episode", |r| !r.episodes.is_empty()).await;
     let second = world.commit("Another value", &[("shop/it.yaml", &secret("hunter-three"))]);
     world.wait_for("shop", Phase::Ready, &second).await;
     // And a mistake right beside the value.

@@ -33,15 +33,6 @@ async fn deployed(test: &str, mode: &str) -> (World, String) {
     (world, label)
 }
 
-async fn report(world: &World, what: &str, is: impl Fn(&DriftReportSpec) -> bool) -> DriftReportSpec {
-    wait_until(&format!("the report says: {what}"), LIMIT, || async {
-        let report = world.reports().get_opt("shop").await.map_err(|e| e.to_string())?;
-        let spec = report.map(|r| r.spec).ok_or("there is none")?;
-        if is(&spec) { Ok(spec) } else { Err(format!("{spec:?}")) }
-    })
-    .await
-}
-
 fn of<'a>(report: &'a DriftReportSpec, name: &str) -> &'a DriftedObject {
     let found = report.objects.iter().find(|o| o.name == name);
     found.unwrap_or_else(|| panic!("{name} is not in {report:#?}"))
@@ -80,7 +71,7 @@ async fn modified_missing_unlabelled_and_foreign() {
     make(&world, "v1", "configmaps", controlled, &label).await;
     make(&world, "v1", "configmaps", json!({"metadata": {"name": "copy"}, "data": {"key": "1"}}), &label)
         .await;
-    let seen = report(&world, "five objects", |r| r.count == 5).await;
+    let seen = world.wait_report("five objects", |r| r.count == 5).await;
     assert_eq!(
         states(&seen),
         [("a", "Modified"), ("b", "Missing"), ("c", "Unlabelled"), ("copy", "Foreign"), ("d", "Modified")]
@@ -102,7 +93,9 @@ async fn modified_missing_unlabelled_and_foreign() {
 
     // The copy goes, and so does the entry about it.
     world.delete("v1", "configmaps", "copy").await;
-    report(&world, "the copy is gone", |r| r.count == 4 && r.objects.iter().all(|o| o.name != "copy")).await;
+    world
+        .wait_report("the copy is gone", |r| r.count == 4 && r.objects.iter().all(|o| o.name != "copy"))
+        .await;
     // The report goes with its Delivery.
     let params = kube::api::DeleteParams::default();
     world.repository(json!({})).await;
@@ -122,12 +115,12 @@ async fn what_is_foreign_is_neither_adopted_nor_deleted_and_the_rest_is_mended()
     let (world, label) = deployed("foreign", "Correct").await;
     let copy = json!({"metadata": {"name": "copy"}, "data": {"key": "theirs"}});
     make(&world, "v1", "configmaps", copy, &label).await;
-    report(&world, "one is foreign", |r| states(r) == [("copy", "Foreign")]).await;
+    world.wait_report("one is foreign", |r| states(r) == [("copy", "Foreign")]).await;
     let before = world.get("v1", "configmaps", "copy").await;
     // Another's label on one of ours: it is told, and taken back by a person.
     let other = json!({"metadata": {"labels": {DELIVERY_LABEL: "0123456789abcdef0123456789abcdef"}}});
     world.patch("v1", "configmaps", "b", other).await;
-    let seen = report(&world, "two objects", |r| r.count == 2).await;
+    let seen = world.wait_report("two objects", |r| r.count == 2).await;
     assert_eq!(states(&seen), [("b", "Unlabelled"), ("copy", "Foreign")]);
     let field = &of(&seen, "b").fields[0];
     assert_eq!((field.desired.clone(), field.manager.as_str()), (Some(json!(label).to_string()), "hand"));
@@ -139,7 +132,7 @@ async fn what_is_foreign_is_neither_adopted_nor_deleted_and_the_rest_is_mended()
     // Nor is it touched by a new revision, or by the end of the Delivery.
     let commit = world.commit("Next", &[("shop/a.yaml", &config_map("a", "3")), ("shop/b.yaml", "")]);
     world.wait_for("shop", Phase::Ready, &commit).await;
-    report(&world, "one is foreign", |r| states(r) == [("copy", "Foreign")]).await;
+    world.wait_report("one is foreign", |r| states(r) == [("copy", "Foreign")]).await;
     assert_eq!(world.get("v1", "configmaps", "copy").await, before);
     world.repository(json!({})).await;
     let _ = world.deliveries().delete("shop", &kube::api::DeleteParams::default()).await;
@@ -166,7 +159,7 @@ async fn a_report_is_bounded_and_says_what_it_leaves_out() {
     for n in 0..40 {
         world.patch("v1", "configmaps", &format!("it-{n:02}"), json!({"data": long(&"x".repeat(500))})).await;
     }
-    let seen = report(&world, "all objects", |r| r.count == 40).await;
+    let seen = world.wait_report("all objects", |r| r.count == 40).await;
     assert_eq!(seen.objects.len(), 40);
     let shown: usize = seen.objects.iter().map(|o| o.fields.len()).sum();
     let left_out = seen.left_out.unwrap();

@@ -1,21 +1,11 @@
 //! What a rule, an annotation or its rightful owner keeps from us is neither reported nor corrected, and neither a correction
 //! of the same object nor a new revision overwrites it.
 
-use crate::support::cluster::wait_until;
-use crate::support::daemon::{LIMIT, World, condition, config_map, deployment};
+use crate::support::daemon::{World, condition, config_map, deployment};
 use serde_json::{Value, json};
 use windlass::api::condition::kind;
 use windlass::api::delivery::Phase;
 use windlass::api::drift_report::DriftReportSpec;
-
-async fn report(world: &World, what: &str, is: impl Fn(&DriftReportSpec) -> bool) -> DriftReportSpec {
-    wait_until(&format!("the report says: {what}"), LIMIT, || async {
-        let report = world.reports().get_opt("shop").await.map_err(|e| e.to_string())?;
-        let spec = report.map(|r| r.spec).ok_or("there is none")?;
-        if is(&spec) { Ok(spec) } else { Err(format!("{spec:?}")) }
-    })
-    .await
-}
 
 /// The fields of an object that a report tells of, now or as mended.
 fn told(report: &DriftReportSpec, name: &str) -> Vec<String> {
@@ -60,7 +50,7 @@ async fn an_object_says_itself_what_is_done_about_it() {
         world.patch("v1", "configmaps", name, json!({"data": {"key": "2"}})).await;
     }
     let seen =
-        report(&world, "one differs and one was mended", |r| r.count == 1 && r.episodes.len() == 1).await;
+        world.wait_report("one differs and one was mended", |r| r.count == 1 && r.episodes.len() == 1).await;
     assert_eq!(
         (seen.objects[0].name.as_str(), seen.episodes[0].object.name.as_str()),
         ("reported", "corrected")
@@ -146,7 +136,7 @@ async fn fields_that_a_rule_names_are_left_alone_by_corrections_and_deployments(
     let now = world.get("apps/v1", "deployments", "web").await;
     assert_eq!((&now["spec"]["replicas"], &containers(&now)[0]["args"][1]), (&json!(2), &json!("--c")));
     assert_eq!(
-        told(&report(&world, "an episode", |r| !r.episodes.is_empty()).await, "web"),
+        told(&world.wait_report("an episode", |r| !r.episodes.is_empty()).await, "web"),
         Vec::<String>::new()
     );
 
@@ -197,7 +187,7 @@ async fn fields_that_a_rule_names_are_left_alone_by_corrections_and_deployments(
     world.deliver("shop", json!({"drift": {"mode": "Correct", "ignore": []}})).await;
     world.wait_object("apps/v1", "deployments", "web", "corrected", |o| o["spec"]["replicas"] == 4).await;
     assert!(
-        told(&report(&world, "it", |r| told(r, "web").len() > 1).await, "web")
+        told(&world.wait_report("it", |r| told(r, "web").len() > 1).await, "web")
             .contains(&"spec.replicas".to_owned())
     );
 }

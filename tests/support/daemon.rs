@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 use windlass::api::delivery::Phase;
+use windlass::api::drift_report::DriftReportSpec;
 use windlass::api::{Delivery, DriftReport, Repository};
 use windlass::cluster::crds;
 
@@ -241,6 +242,16 @@ impl World {
     /// The DriftReports of this namespace.
     pub fn reports(&self) -> kube::Api<DriftReport> {
         kube::Api::namespaced(self.space.connection.client.clone(), &self.space.name)
+    }
+
+    /// Waits until the report of the Delivery `shop` is as wanted.
+    pub async fn wait_report(&self, what: &str, is: impl Fn(&DriftReportSpec) -> bool) -> DriftReportSpec {
+        wait_until(&format!("the report says: {what}"), self.limit, || async {
+            let report = self.reports().get_opt("shop").await.map_err(|e| e.to_string())?;
+            let spec = report.map(|r| r.spec).ok_or("there is none")?;
+            if is(&spec) { Ok(spec) } else { Err(format!("{spec:?}")) }
+        })
+        .await
     }
 
     /// Sets an annotation of a Delivery.
