@@ -362,7 +362,9 @@ fn spell_anew(value: &mut Value, place: &str, random: &mut fastrand::Rng) {
 }
 
 /// Changes one random place: another value, nothing, one more, another order.
-pub fn mutate(object: &mut Value, random: &mut fastrand::Rng) {
+///
+/// `wide`: something empty and other spellings as well.
+pub fn mutate(object: &mut Value, random: &mut fastrand::Rng, wide: bool) {
     let mut places = Vec::new();
     for part in [
         "spec",
@@ -384,7 +386,7 @@ pub fn mutate(object: &mut Value, random: &mut fastrand::Rng) {
     let Some(place) = random.choice(places) else { return };
     let fresh = format!("x{}", random.u8(..));
     let Some(value) = object.pointer_mut(&place) else { return };
-    match (random.u8(..6), &mut *value) {
+    match (random.u8(..if wide { 6 } else { 4 }), &mut *value) {
         (4, value) => empty(value, random),
         (5, value) => spell_anew(value, &place, random),
         (0, _) => {
@@ -434,9 +436,12 @@ pub fn mutate(object: &mut Value, random: &mut fastrand::Rng) {
 
 /// What another manager might apply: some part of the manifest, perhaps with other values.
 pub fn part_of(desired: &Value, random: &mut fastrand::Rng) -> Value {
+    // Odd spellings in what is wanted are for long searches: that a field of which we own nothing changes is then sure, and
+    // whether only its owner does is not.
+    let wide = std::env::var_os("WINDLASS_TEST_EDITS").is_some();
     let mut part = desired.clone();
     for _ in 0..random.u8(..6) {
-        mutate(&mut part, random);
+        mutate(&mut part, random, wide);
     }
     if let Some(labels) = part.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
         labels.remove(DELIVERY_LABEL);
@@ -495,7 +500,10 @@ pub async fn edit(target: &Target<'_>, desired: &Value, random: &mut fastrand::R
         }
         _ => {
             let seed = random.u64(..);
-            target.put(manager, |object| mutate(object, &mut fastrand::Rng::with_seed(seed))).await.is_ok()
+            target
+                .put(manager, |object| mutate(object, &mut fastrand::Rng::with_seed(seed), true))
+                .await
+                .is_ok()
         }
     }
 }

@@ -54,6 +54,7 @@ fn by_place(of: KindOf, parent: &str, name: &str, value: &Value) -> bool {
         ("spec", "type") => of.kind == "Service" && text == "ClusterIP",
         (_, "type") if of.is_secret() => text == "Opaque",
         ("hostPath", "type") => text.is_empty(),
+        ("httpGet", "path") => text == "/",
         _ => false,
     }
 }
