@@ -6,6 +6,7 @@
 
 use crate::model::{Answer, Cluster, Request};
 use crate::support::cluster::Space;
+use crate::support::edits::pod_template;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -344,22 +345,7 @@ fn deployment(namespace: &str) -> Value {
         "metadata": {"name": "web", "namespace": namespace, "labels": {"app": "web"}, "annotations": {"a": "1"}},
         "spec": {
             "paused": true, "replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "strategy": {"rollingUpdate": {"maxSurge": 2}},
-            "template": {"metadata": {"labels": {"app": "web", "tier": "front"}}, "spec": {
-                "terminationGracePeriodSeconds": 5, "nodeSelector": {"disk": "ssd"}, "securityContext": {},
-                "tolerations": [{"key": "k", "operator": "Exists"}],
-                "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "conf", "configMap": {"name": "conf"}}],
-                "initContainers": [{"name": "init", "image": "init:1"}],
-                "containers": [
-                    {"name": "web", "image": "web:1", "args": ["serve", "-q"],
-                     "env": [{"name": "A", "value": "1"}, {"name": "B", "value": ""}, {"name": "C", "value": "$(A)"},
-                             {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
-                     "ports": [{"containerPort": 80}, {"name": "dns", "containerPort": 53, "protocol": "UDP"}],
-                     "resources": {"limits": {"cpu": "1000m", "memory": "1024Mi"}, "requests": {"cpu": 0.5}},
-                     "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
-                     "livenessProbe": {"httpGet": {"path": "/", "port": 80}, "periodSeconds": 7}},
-                    {"name": "log", "image": "log:1"},
-                ],
-            }},
+            "template": pod_template(),
         },
     })
 }

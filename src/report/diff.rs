@@ -206,24 +206,33 @@ pub fn text(report: &DiffReport) -> String {
     if !report.hooks.is_empty() {
         out.push('\n');
     }
+    let parts: Vec<String> = acts(report)
+        .into_iter()
+        .chain([(report.unchanged, "unchanged"), hooks_to_run(report)])
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, what)| format!("{n} {what}"))
+        .collect();
+    let of = report.delivery.as_ref().map_or_else(String::new, |d| format!("Delivery {d}: "));
+    out.push_str(&format!("{of}{}\n", if parts.is_empty() { "no objects".into() } else { parts.join(", ") }));
+    out
+}
+
+/// How many objects there are of each act.
+pub(super) fn acts(report: &DiffReport) -> [(usize, &'static str); 6] {
     let count = |act: Act| report.objects.iter().filter(|o| o.act == act).count();
-    let parts: Vec<String> = [
+    [
         (count(Act::Create), "to create"),
         (count(Act::Change), "to change"),
         (count(Act::Adopt), "to adopt"),
         (count(Act::Recreate), "to recreate"),
         (count(Act::Delete), "to delete"),
         (count(Act::Release), "to release"),
-        (report.unchanged, "unchanged"),
-        (report.hooks.iter().filter(|hook| hook.fate == Fate::Runs).count(), "hooks to run"),
     ]
-    .into_iter()
-    .filter(|(n, _)| *n > 0)
-    .map(|(n, what)| format!("{n} {what}"))
-    .collect();
-    let of = report.delivery.as_ref().map_or_else(String::new, |d| format!("Delivery {d}: "));
-    out.push_str(&format!("{of}{}\n", if parts.is_empty() { "no objects".into() } else { parts.join(", ") }));
-    out
+}
+
+/// How many hooks would run.
+pub(super) fn hooks_to_run(report: &DiffReport) -> (usize, &'static str) {
+    (report.hooks.iter().filter(|hook| hook.fate == Fate::Runs).count(), "hooks to run")
 }
 
 /// Two states of one object side by side as lines of YAML. No value of a Secret is shown.

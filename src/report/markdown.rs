@@ -1,8 +1,7 @@
 //! `windlass diff -o markdown`: what would change as a comment on a pull request, short enough to be posted.
 
-use super::diff::{Act, DiffReport, ObjectDiff, lines};
+use super::diff::{Act, DiffReport, ObjectDiff, acts, hooks_to_run, lines};
 use super::table::tame;
-use crate::core::hook_outlook::Fate;
 
 /// Longest comment, in bytes. GitHub takes 65,536 characters, GitLab more.
 pub const LONGEST: usize = 60_000;
@@ -67,20 +66,12 @@ fn problem(problem: &super::diff::DiffProblem) -> String {
 }
 
 fn summary(report: &DiffReport) -> String {
-    let count = |act: Act| report.objects.iter().filter(|o| o.act == act).count();
-    let parts: Vec<String> = [
-        (count(Act::Create), "to create"),
-        (count(Act::Change), "to change"),
-        (count(Act::Adopt), "to adopt"),
-        (count(Act::Recreate), "to recreate"),
-        (count(Act::Delete), "to delete"),
-        (count(Act::Release), "to release"),
-        (report.hooks.iter().filter(|h| h.fate == Fate::Runs).count(), "hooks to run"),
-    ]
-    .into_iter()
-    .filter(|(n, _)| *n > 0)
-    .map(|(n, what)| format!("**{n}** {what}"))
-    .collect();
+    let parts: Vec<String> = acts(report)
+        .into_iter()
+        .chain([hooks_to_run(report)])
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, what)| format!("**{n}** {what}"))
+        .collect();
     let unchanged = format!("{} unchanged", report.unchanged);
     if parts.is_empty() {
         format!("Nothing would change; {unchanged}.")

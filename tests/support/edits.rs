@@ -119,28 +119,33 @@ pub fn version(object: &Value) -> String {
     object["metadata"]["resourceVersion"].as_str().unwrap().to_owned()
 }
 
+/// The pods of a Deployment with much that the server adds to and spells in its own way.
+pub fn pod_template() -> Value {
+    json!({"metadata": {"labels": {"app": "web", "tier": "front"}}, "spec": {
+        "terminationGracePeriodSeconds": 5, "nodeSelector": {"disk": "ssd"}, "securityContext": {},
+        "tolerations": [{"key": "k", "operator": "Exists"}],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "conf", "configMap": {"name": "conf"}}],
+        "initContainers": [{"name": "init", "image": "init:1"}],
+        "containers": [
+            {"name": "web", "image": "web:1", "args": ["serve", "-q"],
+             "env": [{"name": "A", "value": "1"}, {"name": "B", "value": ""}, {"name": "C", "value": "$(A)"},
+                     {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+             "ports": [{"containerPort": 80}, {"name": "dns", "containerPort": 53, "protocol": "UDP"}],
+             "resources": {"limits": {"cpu": "1000m", "memory": "1024Mi"}, "requests": {"cpu": 0.5}},
+             "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+             "livenessProbe": {"httpGet": {"path": "/", "port": 80}, "periodSeconds": 7}},
+            {"name": "log", "image": "log:1"},
+        ],
+    }})
+}
+
 pub fn deployment(space: &Space, name: &str) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": name, "namespace": space.name, "labels": {DELIVERY_LABEL: LABEL, "app": "web"}, "annotations": {"a": "1"}},
         "spec": {
             "replicas": 0, "selector": {"matchLabels": {"app": "web"}}, "strategy": {"rollingUpdate": {"maxSurge": 2}},
-            "template": {"metadata": {"labels": {"app": "web", "tier": "front"}}, "spec": {
-                "terminationGracePeriodSeconds": 5, "nodeSelector": {"disk": "ssd"}, "securityContext": {},
-                "tolerations": [{"key": "k", "operator": "Exists"}],
-                "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "conf", "configMap": {"name": "conf"}}],
-                "initContainers": [{"name": "init", "image": "init:1"}],
-                "containers": [
-                    {"name": "web", "image": "web:1", "args": ["serve", "-q"],
-                     "env": [{"name": "A", "value": "1"}, {"name": "B", "value": ""}, {"name": "C", "value": "$(A)"},
-                             {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
-                     "ports": [{"containerPort": 80}, {"name": "dns", "containerPort": 53, "protocol": "UDP"}],
-                     "resources": {"limits": {"cpu": "1000m", "memory": "1024Mi"}, "requests": {"cpu": 0.5}},
-                     "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
-                     "livenessProbe": {"httpGet": {"path": "/", "port": 80}, "periodSeconds": 7}},
-                    {"name": "log", "image": "log:1"},
-                ],
-            }},
+            "template": pod_template(),
         },
     })
 }
