@@ -21,6 +21,7 @@ pub mod prune;
 mod revert;
 pub mod settings;
 mod sight;
+mod stage;
 mod words;
 pub mod work;
 
@@ -37,7 +38,9 @@ use crate::core::lost;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
 use crate::core::rollout::late as late_requests;
-use crate::core::rollout::{Action, ApplyEnd, Pruned, Refusal, Spec, State, dependencies, next, status};
+use crate::core::rollout::{
+    Action, ApplyEnd, Pruned, Refusal, Spec, Staging, State, dependencies, next, status,
+};
 use bundle::refusal;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -544,26 +547,29 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 }
             };
         }
-        Action::Prepare(revision, goal) => match prepare(scope, memory, status, &revision, goal).await {
-            Ok(mut work) => {
-                if let Some((of, written)) = memory.carried.take()
-                    && of == revision
-                {
-                    work.written = written;
+        Action::Prepare(revision, goal, staging) => {
+            match stage::prepare(scope, memory, status, &revision, goal, staging).await {
+                Ok(mut work) => {
+                    if let Some((of, written)) = memory.carried.take()
+                        && of == revision
+                    {
+                        work.written = written;
+                    }
+                    adopted::keep(scope, memory, &work).await;
+                    finish::keep_ahead(scope, memory, status, &revision).await;
+                    memory.work = Some(work);
                 }
-                adopted::keep(scope, memory, &work).await;
-                finish::keep_ahead(scope, memory, status, &revision).await;
-                memory.work = Some(work);
-            }
-            Err(refusal) => {
-                if memory.work.as_ref().is_some_and(|w| w.revision == revision) {
-                    memory.work = None;
+                Err(refusal) => {
+                    if memory.work.as_ref().is_some_and(|w| w.revision == revision) {
+                        memory.work = None;
+                    }
+                    memory.refused = Some((revision, memory.redacted(refusal), scope.daemon.now()));
                 }
-                memory.refused = Some((revision, memory.redacted(refusal), scope.daemon.now()));
             }
-        },
-        Action::Apply(revision, _) => {
-            let Some(mut work) = memory.work.take().filter(|w| w.revision == revision) else {
+        }
+        Action::Apply(revision, _, staging) => {
+            let as_asked = |w: &work::Work| w.revision == revision && w.staging == staging;
+            let Some(mut work) = memory.work.take().filter(as_asked) else {
                 return Next::Again;
             };
             let live = scope.live_fn();
@@ -695,8 +701,8 @@ async fn prepare(
     status: &DeliveryStatus,
     revision: &Revision,
     goal: Goal,
+    bundle: Arc<Bundle>,
 ) -> Result<work::Work, Refusal> {
-    let bundle = bundle_of(scope, memory, revision).await?;
     crate::core::plan::guard_empty(&bundle, &revision.path, &status.inventory)
         .map_err(|problem| Refusal { problem, transient: false })?;
     finish::ensure_namespace(scope).await?;
@@ -743,6 +749,7 @@ pub(super) async fn bundle_of(
 ) -> Result<Arc<Bundle>, Refusal> {
     if let Some(work) = &memory.work
         && work.revision == *revision
+        && work.staging == Staging::Whole
     {
         return Ok(work.bundle.clone());
     }

@@ -9,7 +9,7 @@ use crate::core::bundle::Bundle;
 use crate::core::fields::Path;
 use crate::core::health::Verdict;
 use crate::core::manifest::{Gvk, ObjectId};
-use crate::core::rollout::{ApplyEnd, Pruned, Refusal, Target};
+use crate::core::rollout::{ApplyEnd, Begin, Pruned, Refusal, Staging, Target};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -130,6 +130,10 @@ pub struct Work {
     pub revision: Revision,
     /// What for.
     pub goal: Goal,
+    /// What the cluster is to be made like.
+    pub staging: Staging,
+    /// How the revision is begun, where that was asked.
+    pub begin: Option<Begin>,
     /// Its objects.
     pub bundle: Arc<Bundle>,
     /// What is to be done with each.
