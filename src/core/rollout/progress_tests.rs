@@ -49,7 +49,7 @@ fn a_good_revision_goes_through_its_steps_and_is_promoted() {
     assert_eq!((world.weight, world.phase()), (50, Phase::Paused));
     world.pass(100_000);
     assert_eq!((world.weight, world.phase()), (50, Phase::Paused), "it waits for a person");
-    ask(&mut world, "promote", "bbb");
+    ask(&mut world, "promote", "b0");
     world.pass(60);
     assert_eq!(world.phase(), Phase::Ready);
     assert_eq!(world.runs(), ["new=b", "web=b"]);
@@ -160,6 +160,7 @@ fn a_commit_that_returns_to_stable_ends_the_rollout() {
     world.settle();
     world.pass(10);
     world.push("a", &["web", "old"]);
+    world.settle();
     world.pass(20);
     assert_eq!(world.phase(), Phase::Ready);
     assert_eq!(world.runs(), ["old=a", "web=a"]);
