@@ -39,6 +39,8 @@ pub struct Memory {
     pub carried: Option<(Revision, BTreeMap<ObjectId, Written>)>,
     /// What was written and the watch may not show yet: the version, and when.
     pub awaited: BTreeMap<ObjectId, (u64, Timestamp)>,
+    /// Its first look in this life of the daemon.
+    pub first: super::sight::First,
     /// Since when the API server has been in contact without a gap, in this life of the daemon.
     pub in_contact_since: Option<Timestamp>,
     /// Since when the objects are seen without a gap.
