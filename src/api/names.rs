@@ -61,6 +61,10 @@ pub const ADOPT: &str = "windlass.dev/adopt";
 /// Annotation on a Repository: a person confirms that most of its directories are gone; the value is the commit.
 pub const CONFIRM_REMOVAL: &str = "windlass.dev/confirm-removal";
 
+/// Annotation on a pod template: a digest, under a key, of the ConfigMaps and Secrets that the pods read, so that they restart
+/// when these change. First written when the configuration first changes.
+pub const CONFIG: &str = "windlass.dev/config";
+
 /// Label on a Delivery that a Repository's `deliveries` made: the name of the Repository.
 pub const REPOSITORY_LABEL: &str = "windlass.dev/repository";
 

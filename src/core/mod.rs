@@ -26,4 +26,5 @@ pub mod rollout;
 pub mod selector;
 pub mod strategy;
 pub mod tree;
+pub mod variant;
 pub mod wanted;
