@@ -1,5 +1,6 @@
 //! The resources that Windlass defines, and the names that stand on other objects. Data only.
 
+pub mod analysis;
 pub mod condition;
 pub mod delivery;
 pub mod dependency;
@@ -10,6 +11,7 @@ pub mod ignore;
 pub mod inventory_shard;
 pub mod names;
 pub mod repository;
+pub mod rollout;
 
 pub use condition::Condition;
 pub use delivery::{Delivery, DeliverySpec, DeliveryStatus, Phase};
