@@ -99,7 +99,7 @@ installed() {
 
 testcluster() {
   local stamp
-  stamp=$(stamp . launcher stages)
+  stamp=$(stamp . launcher stages machine)
   if current "$out/testcluster" "$stamp"; then
     echo "testcluster is up to date"
     return
@@ -127,7 +127,7 @@ module() {
 real_node() {
   local real=$out/real stamp program
   mkdir -p "$real"
-  stamp=$(stamp realnode node)
+  stamp=$(stamp realnode node machine)
   if current "$real/realnode" "$stamp"; then
     echo "realnode is up to date"
   else

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"windlass.test/cluster/launcher"
+	"windlass.test/cluster/machine"
 )
 
 const usage = `testcluster: a real Kubernetes control plane with simulated nodes, on loopback
@@ -28,6 +29,8 @@ const usage = `testcluster: a real Kubernetes control plane with simulated nodes
                    a cluster that lives as long as this process and its standard input
   testcluster up|down|run --real --dir DIR
                    the same with one real node, Envoy and Prometheus instead of simulated nodes; as root on Linux
+  testcluster check --real
+                   say what this machine lacks for a real node; fails when it lacks anything
   testcluster kubectl ...
                    kubectl of the same version
 `
@@ -45,6 +48,10 @@ func main() {
 		os.Exit(2)
 	}
 	name, args := os.Args[1], os.Args[2:]
+	if name == "check" && slices.Contains(args, "--real") {
+		exitWith(machine.Check())
+		return
+	}
 	if real := slices.Index(args, "--real"); real >= 0 && slices.Contains([]string{"up", "down", "run"}, name) {
 		exitWith(withRealNode(name, slices.Delete(args, real, real+1)))
 	}

@@ -11,19 +11,20 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"windlass.test/cluster/machine"
 )
 
 // makeControlGroups gives the node groups of its own, below which the kubelet
 // makes those of the pods.
 func makeControlGroups(l layout) error {
-	for _, controller := range controllers {
-		if err := os.MkdirAll(filepath.Join(controlGroups, controller, l.name()), 0o755); err != nil {
+	for _, controller := range machine.Controllers {
+		if err := os.MkdirAll(filepath.Join(machine.ControlGroups, controller, l.name()), 0o755); err != nil {
 			return fmt.Errorf("make a control group: %w", err)
 		}
 	}
 	// A new group of cpuset is empty, and nothing can run in it.
 	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
-		parent := filepath.Join(controlGroups, "cpuset")
+		parent := filepath.Join(machine.ControlGroups, "cpuset")
 		all, err := os.ReadFile(filepath.Join(parent, name))
 		if err != nil {
 			return err
@@ -33,7 +34,7 @@ func makeControlGroups(l layout) error {
 		}
 	}
 	// Refused where it is on already.
-	_ = os.WriteFile(filepath.Join(controlGroups, "memory", l.name(), "memory.use_hierarchy"), []byte("1"), 0o644)
+	_ = os.WriteFile(filepath.Join(machine.ControlGroups, "memory", l.name(), "memory.use_hierarchy"), []byte("1"), 0o644)
 	return nil
 }
 
@@ -46,7 +47,7 @@ func removeControlGroups(name string) error {
 		err = nil
 		// In all hierarchies: the container runtime uses some that nobody asked
 		// it to.
-		found, _ := filepath.Glob(filepath.Join(controlGroups, "*", name))
+		found, _ := filepath.Glob(filepath.Join(machine.ControlGroups, "*", name))
 		for _, path := range found {
 			err = errors.Join(err, removeGroup(path))
 		}
@@ -78,7 +79,7 @@ func removeGroup(path string) error {
 // Such a cluster has no network link any more, and a link is made before the
 // groups are.
 func sweepControlGroups() {
-	found, _ := filepath.Glob(filepath.Join(controlGroups, "*", "windlass*"))
+	found, _ := filepath.Glob(filepath.Join(machine.ControlGroups, "*", "windlass*"))
 	for _, path := range found {
 		name := filepath.Base(path)
 		if _, err := strconv.Atoi(strings.TrimPrefix(name, "windlass")); err != nil {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+
+	"windlass.test/cluster/machine"
 )
 
 // The Gateway that routes name as their parent.
@@ -50,7 +52,7 @@ func (s *supervisor) writeConfigurations() error {
 		"@STATE@", stateDir,
 		"@KUBECONFIG@", inCluster("kubeconfig"),
 		"@SOCKET@", socket+"/containerd.sock",
-		"@PLUGINS@", pluginDir,
+		"@PLUGINS@", machine.PluginDir,
 		"@REGISTRY@", fmt.Sprintf("http://127.0.0.1:%d", registryPort),
 		"@TARGETS@", fmt.Sprintf("http://127.0.0.1:%d/", targetsPort),
 		"@STATS@", fmt.Sprintf("127.0.0.1:%d", envoyStatsPort),

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+	"windlass.test/cluster/machine"
 )
 
 // Init is the first process of the namespaces. It prepares what the components
@@ -38,7 +39,7 @@ func Init() error {
 	supervisor.Stdout, supervisor.Stderr = os.Stdout, os.Stderr
 	supervisor.ExtraFiles = []*os.File{report}
 	supervisor.Dir = stateDir
-	supervisor.Env = []string{"PATH=" + search, "HOME=" + stateDir, "TMPDIR=" + inState("tmp")}
+	supervisor.Env = []string{"PATH=" + machine.Search, "HOME=" + stateDir, "TMPDIR=" + inState("tmp")}
 	if err := supervisor.Start(); err != nil {
 		return fail(err)
 	}

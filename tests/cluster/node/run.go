@@ -11,23 +11,16 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
+
+	"windlass.test/cluster/machine"
 )
 
 // outcome is what keep tells its starter, once, as a line of JSON.
 type outcome struct {
 	Error string `json:"error,omitempty"`
 	Facts *Facts `json:"facts,omitempty"`
-}
-
-// Check prints what this machine lacks, and fails when it lacks anything.
-func Check() error {
-	if missing := Missing(); len(missing) > 0 {
-		return errors.New(strings.Join(missing, "; "))
-	}
-	return nil
 }
 
 // Run is a cluster that lives as long as this process and its standard input.
@@ -134,8 +127,8 @@ type keeper struct {
 // startKeeper starts keep and waits until it says that the cluster is ready.
 // Left alone, it does not end with this process.
 func startKeeper(dir string, leftAlone bool) (*keeper, *Facts, error) {
-	if missing := Missing(); len(missing) > 0 {
-		return nil, nil, fmt.Errorf("this machine cannot have a real node: %s", strings.Join(missing, "; "))
+	if err := machine.Check(); err != nil {
+		return nil, nil, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, nil, err

@@ -14,7 +14,6 @@ import (
 
 const usage = `realnode: a Kubernetes cluster with one real node, Envoy and Prometheus, in namespaces of its own
 
-  realnode check           say what this machine lacks for it; fails when it lacks anything
   realnode up   --dir DIR  start a cluster and leave it running
   realnode down --dir DIR  stop what "up" started and remove what it wrote
   realnode run  --dir DIR  a cluster that lives as long as this process and its standard input
@@ -34,8 +33,6 @@ func main() {
 	}
 	name, args := os.Args[1], os.Args[2:]
 	switch name {
-	case "check":
-		exitWith(node.Check())
 	case "up":
 		exitWith(node.Up(args))
 	case "down":
