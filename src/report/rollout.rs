@@ -4,7 +4,7 @@ use super::age::since;
 use super::table::{lines, tame};
 use super::{BAD, FAINT, GOOD, STRONG, UNSURE, paint, short};
 use crate::api::Delivery;
-use crate::api::analysis::MetricRun;
+use crate::api::analysis::{MetricRun, Outcome};
 use crate::api::delivery::{Goal, Held, InventoryEntry, Phase, Revision};
 use crate::api::rollout::{Base, Layout, RolloutStatus, Size, Stage};
 use crate::core::rollout::status::told;
@@ -199,7 +199,16 @@ pub fn text(rollout: &Rollout, wide: bool, now: Timestamp) -> String {
 }
 
 fn measured(run: &MetricRun) -> String {
-    format!("measured: {}", tame(&run.name))
+    let style = match run.outcome {
+        Some(Outcome::Success) => GOOD,
+        Some(Outcome::Failure | Outcome::Error) => BAD,
+        _ => UNSURE,
+    };
+    let outcome = run.outcome.map_or_else(|| "not measured yet".to_owned(), |o| format!("{o:?}"));
+    let value = run.value.as_ref().map_or_else(String::new, |v| format!(" {v}"));
+    let failed = if run.failed > 0 { format!(", {} failed", run.failed) } else { String::new() };
+    let why = run.message.as_ref().map_or_else(String::new, |m| format!(": {}", tame(m)));
+    format!("{}: {}{value}{failed}{why}", tame(&run.name), paint(style, &outcome))
 }
 
 fn bar(percent: u32) -> String {

@@ -22,7 +22,7 @@ pub use check::problems;
 pub use judge::{Judged, Measurement, Reading, judge, names_stable};
 pub use run::{SHOWN_EVERY, next_step, runs_of, step, worth_showing};
 pub use template::{Pair, Variables, Variant};
-pub use verdict::{StepKind, Verdict, due, verdict, waived};
+pub use verdict::{ERROR, FAILED, INCONCLUSIVE, NO_DATA, StepKind, Verdict, due, verdict, waived};
 
 use crate::api::Duration;
 use crate::api::analysis::{AnalysisPolicy, Metric, MetricRun, OnNoData};

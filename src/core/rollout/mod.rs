@@ -40,6 +40,7 @@ mod tests;
 pub use dependencies::Dependencies;
 pub use hooks::{Hooks, JobSeen};
 pub use next::next;
+pub use progress::{Measuring, measuring};
 
 use crate::api::delivery::{
     Attempt, Bake, DeletionPolicy, DeliverySpec, DeliveryStatus, DriftMode, Exception, Failure,
@@ -48,6 +49,7 @@ use crate::api::delivery::{
 use crate::api::dependency::Waiting;
 use crate::api::hook::HookRun;
 use crate::api::rollout::{Layout, WorkloadSize};
+use crate::core::analysis::AnalysisSeen;
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
 
@@ -222,6 +224,8 @@ pub struct Observation {
     pub rollout: Option<String>,
     /// The health of both variants apart, during a rollout.
     pub variants: Variants,
+    /// What was measured in the step that is under way.
+    pub analysis: Option<AnalysisSeen>,
 }
 
 /// The health of a rollout's two variants apart.

@@ -333,7 +333,8 @@ impl Machine<'_> {
                 self.state.failure = None;
                 self.end_bake_for_newer();
                 match begin {
-                    Some(Begin::Rollout { why, sizes }) => {
+                    // Where a candidate has traffic still, no other takes its place.
+                    Some(Begin::Rollout { why, sizes }) if left.is_none() => {
                         self.start_rollout(revision, &why, sizes, inventory)
                     }
                     _ => {

@@ -16,9 +16,11 @@
 use super::next::Machine;
 use super::steps::{Planned, Steps, Then};
 use super::{Action, Health, Staged, Staging, read_stamp, stamp};
+use crate::api::analysis::AnalysisPolicy;
 use crate::api::delivery::{Attempt, Goal, InventoryEntry, Problem, Revision, Step};
 use crate::api::rollout::{Base, Layout, RolloutStatus, Size, Stage, WorkloadSize};
-use jiff::SignedDuration;
+use crate::core::analysis::{self, ERROR, INCONCLUSIVE, NO_DATA, StepKind, Verdict};
+use jiff::{SignedDuration, Timestamp};
 
 /// The reason of a pause that a person asked for.
 const BY_HAND: &str = "PausedByHand";
@@ -285,7 +287,12 @@ impl Machine<'_> {
                     problem.message
                 ));
                 if (rollout.go || rollout.full) && candidate == Health::Healthy {
-                    return self.advance(attempt, rollout, steps);
+                    let since = read_stamp(rollout.settled.get_or_insert_with(|| stamp(self.now)));
+                    let effect = since + steps.settle;
+                    return match rollout.stage == Stage::Switching && effect > self.now {
+                        true => self.stay(attempt, rollout, Some(effect)),
+                        false => self.advance(attempt, rollout, steps),
+                    };
                 }
             }
             return self.stay(attempt, rollout, None);
@@ -304,14 +311,30 @@ impl Machine<'_> {
             return self.stay(attempt, rollout, Some(effect));
         }
         let planned = steps.all.get(rollout.at as usize);
+        let measured = self.measured(&attempt.revision, &mut rollout, steps);
+        if let Some(Verdict::Failed(problem)) = measured {
+            return self.fail(attempt, problem);
+        }
         if rollout.paused.as_ref().is_some_and(|p| p.reason == BY_HAND) {
             return self.stay(attempt, rollout, None);
         }
         if rollout.go || rollout.full {
             return self.advance(attempt, rollout, steps);
         }
+        match measured {
+            Some(Verdict::Paused(problem)) => {
+                self.pause(&mut rollout, &problem.reason, &problem.object, &problem.message);
+                return self.stay(attempt, rollout, None);
+            }
+            // Whoever measures wakes us.
+            Some(Verdict::Running { .. }) => {
+                unpause_measured(&mut rollout);
+                return self.stay(attempt, rollout, None);
+            }
+            Some(Verdict::Passed | Verdict::Failed(_)) | None => unpause_measured(&mut rollout),
+        }
         match planned.map(|p| &p.then) {
-            None | Some(Then::Go) => self.advance(attempt, rollout, steps),
+            None | Some(Then::Go | Then::Analysis(_)) => self.advance(attempt, rollout, steps),
             Some(Then::Pause(Some(time))) => {
                 let until = since.max(read_stamp(&rollout.since)) + *time;
                 match until <= self.now {
@@ -323,9 +346,26 @@ impl Machine<'_> {
                 self.pause(&mut rollout, AWAITS, "", "waits until a person says go: windlass promote");
                 self.stay(attempt, rollout, None);
             }
-            // Measured elsewhere; nothing is measured yet.
-            Some(Then::Analysis(_)) => self.stay(attempt, rollout, None),
         }
+    }
+
+    /// What was measured in this step, and what that means; `None` where nothing is measured.
+    fn measured(&self, revision: &Revision, rollout: &mut RolloutStatus, steps: &Steps) -> Option<Verdict> {
+        let measuring = measuring(revision, rollout, steps)?;
+        let seen = self.seen.analysis.as_ref().filter(|seen| seen.key == measuring.key);
+        let runs = analysis::runs_of(&measuring.policy, seen.map_or(&rollout.analysis, |s| &s.runs));
+        if analysis::worth_showing(
+            &measuring.policy,
+            measuring.kind,
+            &rollout.analysis,
+            &runs,
+            measuring.since,
+            self.now,
+        ) {
+            rollout.analysis = runs.clone();
+        }
+        let verdict = analysis::verdict(&measuring.policy, &runs, measuring.kind, measuring.since, self.now);
+        Some(verdict)
     }
 
     /// The next layout, or the end of the steps.
@@ -394,7 +434,7 @@ impl Machine<'_> {
         rollout.paused = rollout.paused.filter(|p| p.reason == BY_HAND);
         // A person's word is for one step of the policy, which may take two layouts.
         rollout.go &= rollout.step == step && stage == Stage::Stepping;
-        rollout.analysis = Vec::new();
+        rollout.analysis = analysis::next_step(&rollout.analysis);
         attempt.rollout = Some(rollout);
         attempt.deadline = stamp(self.now + self.spec.timeout);
         attempt.problem = None;
@@ -417,7 +457,7 @@ impl Machine<'_> {
     }
 
     /// Stays where it is.
-    fn stay(&mut self, mut attempt: Attempt, rollout: RolloutStatus, until: Option<jiff::Timestamp>) {
+    fn stay(&mut self, mut attempt: Attempt, rollout: RolloutStatus, until: Option<Timestamp>) {
         let waits = rollout.settled.is_none() || rollout.unwell.is_some();
         attempt.rollout = Some(rollout);
         attempt.step = Step::Waiting;
@@ -532,6 +572,39 @@ impl Machine<'_> {
         }
         self.state.attempt = Some(Attempt { rollout: Some(rollout), ..attempt });
     }
+}
+
+/// What is to be measured in a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measuring {
+    /// Names the step: what was measured in another says nothing about it.
+    pub key: String,
+    /// What, how often, and what it has to be.
+    pub policy: AnalysisPolicy,
+    /// Whether it is what the step is about.
+    pub kind: StepKind,
+    /// When the step was in effect.
+    pub since: Timestamp,
+}
+
+/// What is to be measured where a rollout stands; `None` where nothing is.
+pub fn measuring(revision: &Revision, rollout: &RolloutStatus, steps: &Steps) -> Option<Measuring> {
+    let since = read_stamp(rollout.settled.as_deref()?).max(read_stamp(&rollout.since));
+    let planned = steps.all.get(rollout.at as usize).filter(|p| p.stage == rollout.stage)?;
+    let (policy, kind) = match &planned.then {
+        Then::Analysis(own) => (analysis::policy_of_step(steps.analysis.as_ref(), own), StepKind::Analysis),
+        // Until requests reach it there is nothing to measure.
+        _ if !rollout.layout.has_traffic() => return None,
+        _ => (steps.analysis.clone()?, StepKind::Other),
+    };
+    let key = format!("{}:{}:{}", revision.commit, rollout.at, rollout.since);
+    (!policy.metrics.is_empty()).then_some(Measuring { key, policy, kind, since })
+}
+
+/// What could not be measured for a while can be again.
+fn unpause_measured(rollout: &mut RolloutStatus) {
+    let by_measuring = |p: &Problem| [NO_DATA, ERROR, INCONCLUSIVE].contains(&p.reason.as_str());
+    rollout.paused = rollout.paused.take().filter(|p| !by_measuring(p));
 }
 
 fn is_route(problem: &Problem) -> bool {

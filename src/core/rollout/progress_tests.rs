@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::steps::Steps;
-use super::tests::{CANDIDATE, World, revision};
+use super::tests::{CANDIDATE, World};
 use super::*;
+use crate::api::analysis::Outcome as Outcome_;
 use crate::api::delivery::{Outcome, Phase};
 use crate::api::rollout::{RolloutPolicy, Stage};
+use crate::core::analysis::{self, Judged};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -23,10 +25,6 @@ fn rolling(policy: serde_json::Value) -> World {
     let policy: RolloutPolicy = serde_json::from_value(policy).unwrap();
     world.spec.rollout = Steps::new(&policy).unwrap().map(std::sync::Arc::new);
     world
-}
-
-fn stage(world: &World) -> Stage {
-    world.state.attempt.as_ref().unwrap().rollout.as_ref().unwrap().stage
 }
 
 fn ask(world: &mut World, verb: &str, commit: &str) {
@@ -219,6 +217,92 @@ fn suspended_in_the_middle_everything_stays() {
     assert_eq!(world.weight, 50);
 }
 
+#[test]
+fn what_cannot_be_brought_back_is_left_for_a_newer_revision_without_another_candidate() {
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    world.ill.extend(["web=a".to_owned(), "web=b".to_owned()]);
+    world.settle();
+    ask(&mut world, "promote-full", "b");
+    world.pass(30);
+    assert_eq!(world.phase(), Phase::RollbackFailed);
+    assert_eq!(world.weight, 100, "traffic stays where pods are healthy");
+    world.ill.clear();
+    world.push("c", &["web"]);
+    world.settle();
+    world.pass(60);
+    assert_eq!(world.phase(), Phase::Ready);
+    assert_eq!(world.runs(), ["web=c"]);
+    assert_eq!(*world.weights.last().unwrap(), 0);
+}
+
+/// A world whose canary is measured each 10 seconds.
+fn measured() -> World {
+    rolling(
+        json!({"strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
+        "steps": [{"weight": 10}, {"analysis": {"count": 2}}],
+        "analysis": {"interval": "10s", "failureLimit": 1, "metrics": [
+            {"name": "rate", "prometheus": {"address": "http://p", "query": "up"}, "success": "result >= 0.99"}]}}),
+    )
+}
+
+/// Lets time pass in which each measurement comes to this.
+fn measure(world: &mut World, outcome: Outcome_, times: u32) {
+    for _ in 0..times {
+        world.pass(10);
+        let Some(attempt) = world.state.attempt.clone() else { return };
+        let Some(rollout) = attempt.rollout else { return };
+        let steps = world.spec.rollout.clone().unwrap();
+        let Some(measuring) = measuring(&attempt.revision, &rollout, &steps) else { continue };
+        let before = world.seen.analysis.take().filter(|seen| seen.key == measuring.key);
+        let runs =
+            analysis::runs_of(&measuring.policy, before.as_ref().map_or(&rollout.analysis, |b| &b.runs));
+        let settings = analysis::settings(&measuring.policy, &measuring.policy.metrics[0]);
+        let judged = Judged { outcome, value: None, message: "it is so".into() };
+        let runs = vec![analysis::step(&settings, &runs[0], &judged, world.now)];
+        world.seen.analysis = Some(AnalysisSeen { key: measuring.key, runs });
+        world.settle();
+    }
+}
+
+#[test]
+fn measurements_let_it_go_on_or_take_it_back() {
+    let mut world = measured();
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(3600);
+    assert_eq!(world.weight, 10, "nothing was measured, and nothing goes on");
+    measure(&mut world, Outcome_::Success, 8);
+    world.pass(60);
+    assert_eq!(world.phase(), Phase::Ready);
+    assert_eq!(world.runs(), ["web=b"]);
+
+    let mut world = measured();
+    world.push("b", &["web"]);
+    world.settle();
+    measure(&mut world, Outcome_::Failure, 3);
+    world.pass(10);
+    assert_eq!(world.phase(), Phase::Held);
+    let held = world.state.held.clone().unwrap();
+    assert_eq!(held.problem.reason, "AnalysisFailed");
+    assert_eq!(world.weights, [10, 0]);
+}
+
+#[test]
+fn without_data_it_pauses_and_goes_on_when_there_is_some() {
+    let mut world = measured();
+    world.push("b", &["web"]);
+    world.settle();
+    measure(&mut world, Outcome_::NoData, 8);
+    assert_eq!((world.weight, world.phase()), (10, Phase::Paused));
+    let (_, reason, _) = world.condition("Reconciling");
+    assert_eq!(reason, "NoData");
+    measure(&mut world, Outcome_::Success, 8);
+    world.pass(60);
+    assert_eq!(world.phase(), Phase::Ready);
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Push(u8),
@@ -296,6 +380,5 @@ proptest! {
         prop_assert_eq!(&world.cluster["web"], &effective);
         let target = match &world.seen.target { Target::Known(t) => t.inputs.clone(), _ => String::new() };
         prop_assert!(effective == target || world.state.held.is_some());
-        let _ = revision("a");
-    }
+        }
 }

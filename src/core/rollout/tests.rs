@@ -160,6 +160,19 @@ impl World {
         self.forget_what_was_shown();
         self.wake = None;
         let mut acted = false;
+        if std::env::var("TELL").is_ok() {
+            eprintln!(
+                "{} {:?} {:?}",
+                self.now,
+                self.state.attempt.as_ref().map(|a| (
+                    &a.revision.inputs,
+                    a.goal,
+                    a.step,
+                    a.rollout.as_ref().map(|r| (r.stage, r.at, r.layout.weight))
+                )),
+                decision.actions.iter().map(|a| a.name()).collect::<Vec<_>>()
+            );
+        }
         for action in decision.actions {
             acted |= self.act(action);
         }

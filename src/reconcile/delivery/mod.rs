@@ -429,7 +429,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
 /// Whether an action makes a bundle, and what is to be done with each of its objects: only so many Deliveries hold theirs at a
 /// time, and those that began are done sooner. Going back waits for nobody.
 fn takes_much(action: &Action) -> bool {
-    matches!(action, Action::Prepare(_, Goal::Deploy) | Action::Apply(_, Goal::Deploy))
+    matches!(action, Action::Prepare(_, Goal::Deploy, _) | Action::Apply(_, Goal::Deploy, _))
 }
 
 /// How long it is until then, at least a moment.
