@@ -45,7 +45,7 @@ fn each_service_of_a_shop_gets_a_candidate_that_is_let_in_where_the_service_is()
         let policy = RolloutPolicy { workload: Some(workload(&name)), ..policy() };
         let stage = stage(&stable, &target, &policy, &full(), &[]).unwrap();
         variants_are_apart(&stage, [&stable, &target], false);
-        assert_eq!(stage.variants[0].label, "app", "{name}");
+        assert_eq!(stage.variants[0].label.key, "app", "{name}");
         let own = format!("{name}-canary");
         assert!(stage.ids().contains(&format!("NetworkPolicy shop/{own}")), "{name}: {:?}", stage.ids());
         callers += stage.ids().iter().filter(|id| id.ends_with("-peers-canary")).count();
