@@ -251,7 +251,7 @@ fn workload(twin: &Twin, configs: &BTreeMap<ObjectId, String>, services: &[Servi
     if let Some(template) = super::at_mut(&mut made, &["spec", "template"]) {
         rewrite.map(template.pointer_mut("/metadata/labels"));
         if let Some(spec) = template.get_mut("spec") {
-            rewrite.placement(spec, namespace);
+            rewrite.placement(spec, namespace, [&twin.ours[1], &twin.theirs]);
             visit(spec, &mut |named, name| {
                 let kind = match named {
                     Named::Config(kind) => kind,
