@@ -14,6 +14,17 @@ use crate::core::manifest::{Manifest, ObjectId};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The label that tells the pods of a workload and of its candidate apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Label {
+    /// Its key.
+    pub key: String,
+    /// Its value on the workload's pods, as it stands in Git.
+    pub stable: String,
+    /// Its value on the candidate's pods.
+    pub candidate: String,
+}
+
 /// A workload and its candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variant {
@@ -21,12 +32,8 @@ pub struct Variant {
     pub stable: ObjectId,
     /// Its renamed copy.
     pub candidate: ObjectId,
-    /// Key of the label that tells their pods apart.
-    pub label: String,
-    /// Its value on the workload's pods.
-    pub stable_value: String,
-    /// Its value on the candidate's.
-    pub candidate_value: String,
+    /// What tells their pods apart.
+    pub label: Label,
 }
 
 /// A Service of a workload, and the candidate's own.
@@ -38,6 +45,8 @@ pub struct ServicePair {
     pub stable: String,
     /// The name of the copy.
     pub candidate: String,
+    /// What their selectors differ by.
+    pub label: Label,
 }
 
 /// What a candidate consists of. Empty for a revision that needs no rollout, and where the layout has no candidate.
@@ -76,6 +85,11 @@ impl Twin<'_> {
     /// The label that tells the variants apart.
     pub(super) fn rewrite(&self) -> Rewrite<'_> {
         Rewrite { key: &self.key, from: &self.from, to: &self.name }
+    }
+
+    /// The same, to be handed out.
+    pub(super) fn label(&self) -> Label {
+        Label { key: self.key.clone(), stable: self.from.clone(), candidate: self.name.clone() }
     }
 
     /// The namespace of both.
@@ -137,7 +151,7 @@ pub(super) fn replicas(wanted: i64, size: Size) -> i64 {
 ///
 /// A Problem names the object that stands in the way, where in Git it is, and what to do: those of [`needs_rollout`],
 /// and `NoVariantLabel`, `LabelTaken`, `SelectsCandidate`, `ServiceSeesBothVariants`, `ServiceSeesOneVariant`, `ServiceOfTwoWorkloads`,
-/// `BudgetSeesBothVariants`, `SelectorNotUnderstood`, `CannotFollowCandidate`.
+/// `BudgetSeesBothVariants`, `ClaimOfOnePod`, `SelectorNotUnderstood`, `CannotFollowCandidate`.
 pub fn candidate(
     stable: &Bundle,
     target: &Bundle,
@@ -178,13 +192,12 @@ pub fn candidate(
     let configs = configs(&of, &mut names, &mut made);
     made.services = services::copies(&of, &mut names, &mut made.objects)?;
     for twin in &of.twins {
+        needs::shareable(&of, twin)?;
         made.objects.push(workload(twin, &configs, &made.services));
         made.variants.push(Variant {
             stable: twin.new.id(),
             candidate: ObjectId { name: twin.name.clone(), ..twin.new.id() },
-            label: twin.key.clone(),
-            stable_value: twin.from.clone(),
-            candidate_value: twin.name.clone(),
+            label: twin.label(),
         });
     }
     needs::roles(&of, &mut names, &mut made);
@@ -238,7 +251,7 @@ fn workload(twin: &Twin, configs: &BTreeMap<ObjectId, String>, services: &[Servi
     if let Some(template) = super::at_mut(&mut made, &["spec", "template"]) {
         rewrite.map(template.pointer_mut("/metadata/labels"));
         if let Some(spec) = template.get_mut("spec") {
-            rewrite.placement(spec, namespace);
+            rewrite.placement(spec, namespace, [&twin.ours[1], &twin.theirs]);
             visit(spec, &mut |named, name| {
                 let kind = match named {
                     Named::Config(kind) => kind,

@@ -6,6 +6,7 @@ use crate::api::delivery::Problem;
 use crate::api::rollout::{RolloutPolicy, Strategy, WorkloadKind, WorkloadRef};
 use crate::core::bundle::Bundle;
 use crate::core::manifest::{Manifest, ObjectId};
+use std::collections::BTreeSet;
 
 /// How a new revision is put in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub enum Decision {
     Rollout {
         /// Why, as sentences for people.
         why: Vec<String>,
-        /// The workloads that change, in the order of the policy: those get a candidate.
+        /// The workloads that change: those get a candidate.
         workloads: Vec<ObjectId>,
     },
 }
@@ -35,8 +36,9 @@ pub fn needs_rollout(stable: &Bundle, target: &Bundle, policy: &RolloutPolicy) -
         let why = vec!["the strategy is Rolling: a revision is applied at once".into()];
         return Ok(Decision::Direct { why });
     }
-    let (mut why, mut workloads, mut direct) = (Vec::new(), Vec::new(), Vec::new());
-    for named in named(policy) {
+    let (mut why, mut workloads, mut direct, mut fresh) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let wanted: BTreeSet<&WorkloadRef> = named(policy).collect();
+    for named in wanted {
         let (old, new) = (find(stable, named)?, find(target, named)?);
         let new = match (old, new) {
             (_, Some(new)) => new,
@@ -45,7 +47,7 @@ pub fn needs_rollout(stable: &Bundle, target: &Bundle, policy: &RolloutPolicy) -
         };
         supported(policy, new)?;
         let Some(old) = old.filter(|old| old.id() == new.id()) else {
-            direct.push(format!("{} is new: there is nothing to compare a candidate with", new.id()));
+            fresh.push(new.id());
             continue;
         };
         if let Some(problem) = changes::immutable(old, new) {
@@ -70,10 +72,17 @@ pub fn needs_rollout(stable: &Bundle, target: &Bundle, policy: &RolloutPolicy) -
             workloads.push(new.id());
         }
     }
-    Ok(match workloads.is_empty() {
-        true => Decision::Direct { why: direct },
-        false => Decision::Rollout { why, workloads },
-    })
+    let new = |id: ObjectId, then: &str| format!("{id} is new: {then}");
+    if workloads.is_empty() {
+        direct.extend(fresh.into_iter().map(|id| new(id, "there is nothing to compare a candidate with")));
+        return Ok(Decision::Direct { why: direct });
+    }
+    why.extend(
+        fresh
+            .into_iter()
+            .map(|id| new(id, "it comes at promotion, with everything else that has no candidate")),
+    );
+    Ok(Decision::Rollout { why, workloads })
 }
 
 /// The workloads that a policy names.

@@ -6,7 +6,8 @@
 
 use super::build::{Candidate, Of, Twin, copy};
 use super::names::Names;
-use super::{at, at_mut, is, items};
+use super::{at, at_mut, is, items, problem};
+use crate::api::delivery::Problem;
 use crate::core::manifest::{Manifest, ObjectId};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -133,6 +134,36 @@ fn without_aggregation(mut role: Manifest) -> Manifest {
         labels.retain(|key, _| !key.starts_with("rbac.authorization.k8s.io/aggregate-to-"));
     }
     role
+}
+
+/// Refuses a candidate whose pods could not start beside the workload's: a claim of the bundle that only one pod may have.
+pub(super) fn shareable(of: &Of, twin: &Twin) -> Result<(), Problem> {
+    let mut names = Vec::new();
+    texts(
+        at(twin.new, &["spec", "template", "spec"]),
+        &["volumes", "persistentVolumeClaim", "claimName"],
+        &mut names,
+    );
+    for name in names {
+        let id = ObjectId {
+            group: String::new(),
+            kind: "PersistentVolumeClaim".into(),
+            namespace: twin.namespace().into(),
+            name: name.into(),
+        };
+        let claim = of.stable.get(&id).and(of.target.get(&id));
+        if let Some(claim) = claim
+            && *at(claim, &["spec", "accessModes"]) == json!(["ReadWriteOncePod"])
+        {
+            let text = format!(
+                "can be used by one pod alone (ReadWriteOncePod), and {} uses it: its candidate could not start beside it. Use \
+                 strategy Rolling, or another access mode",
+                twin.new.id()
+            );
+            return Err(problem("ClaimOfOnePod", claim, &text));
+        }
+    }
+    Ok(())
 }
 
 /// Adds what pods of the candidates name and the last good bundle does not have, every new kind, and the new namespaces of all that.

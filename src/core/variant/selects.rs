@@ -92,43 +92,55 @@ impl Rewrite<'_> {
         }
     }
 
-    /// Puts the candidate in the place of the workload in a selector of the candidate's own pods, such as that of its affinity.
-    pub(super) fn instead(&self, selector: Option<&mut Value>) {
+    /// Puts the candidate in the place of the workload in a selector of the candidate's own pods, such as that of its affinity, if
+    /// it tells the two apart: `ours` are the labels of the workload's pods, `theirs` those of the candidate's.
+    fn instead(&self, selector: Option<&mut Value>, [ours, theirs]: [&Labels; 2]) {
         let Some(selector) = selector else { return };
+        let means = |labels| matches(Form::Selector, selector, labels);
+        if means(ours) == means(theirs) {
+            return;
+        }
         self.map(selector.get_mut("matchLabels"));
         for expression in super::items_mut(selector.get_mut("matchExpressions")) {
-            if expression["key"] == self.key {
-                for value in super::items_mut(expression.get_mut("values")).filter(|v| **v == self.from) {
-                    *value = json!(self.to);
-                }
+            if expression["key"] != self.key {
+                continue;
+            }
+            let leaves_out = expression["operator"] == "NotIn";
+            let Some(Value::Array(values)) = expression.get_mut("values") else { continue };
+            let Some(at) = values.iter().position(|value| *value == self.from) else { continue };
+            match leaves_out {
+                // All but the workload's pods: they are left out still, and the candidate's as well.
+                true => values.push(json!(self.to)),
+                false => values[at] = json!(self.to),
             }
         }
     }
 
-    /// Rewrites the label in the affinity and the topology spread of a pod's `spec` in a namespace.
-    pub(super) fn placement(&self, spec: &mut Value, namespace: &str) {
+    /// Rewrites the label in the affinity and the topology spread of a pod's `spec` in a namespace; `pods` are the labels of the
+    /// workload's pods and of the candidate's.
+    pub(super) fn placement(&self, spec: &mut Value, namespace: &str, pods: [&Labels; 2]) {
         for kind in ["podAffinity", "podAntiAffinity"] {
             let Some(rules) = spec.get_mut("affinity").and_then(|a| a.get_mut(kind)) else { continue };
             for term in super::items_mut(rules.get_mut("requiredDuringSchedulingIgnoredDuringExecution")) {
-                self.term(term, namespace);
+                self.term(term, namespace, pods);
             }
             for weighted in super::items_mut(rules.get_mut("preferredDuringSchedulingIgnoredDuringExecution"))
             {
                 if let Some(term) = weighted.get_mut("podAffinityTerm") {
-                    self.term(term, namespace);
+                    self.term(term, namespace, pods);
                 }
             }
         }
         for constraint in super::items_mut(spec.get_mut("topologySpreadConstraints")) {
-            self.instead(constraint.get_mut("labelSelector"));
+            self.instead(constraint.get_mut("labelSelector"), pods);
         }
     }
 
-    fn term(&self, term: &mut Value, namespace: &str) {
+    fn term(&self, term: &mut Value, namespace: &str, pods: [&Labels; 2]) {
         let named = term["namespaces"].as_array().is_some_and(|all| !all.is_empty());
         let here = super::items(&term["namespaces"]).any(|name| name == namespace);
         if !named || here || term.get("namespaceSelector").is_some() {
-            self.instead(term.get_mut("labelSelector"));
+            self.instead(term.get_mut("labelSelector"), pods);
         }
     }
 }
@@ -185,6 +197,39 @@ mod tests {
         ];
         for (form, selector, expected) in table {
             assert_eq!(matches(form, &selector, &pod), expected, "{form:?} {selector}");
+        }
+    }
+
+    #[test]
+    fn a_placement_follows_the_pods_that_it_means() {
+        let rewrite = Rewrite { key: "app", from: "web", to: "web-canary" };
+        let pod = |app: &str| labels(&json!({"metadata": {"labels": {"app": app, "tier": "front"}}}));
+        let table = [
+            (json!({"matchLabels": {"app": "web"}}), json!({"matchLabels": {"app": "web-canary"}})),
+            // Another workload of the same application.
+            (
+                json!({"matchLabels": {"app": "web", "tier": "back"}}),
+                json!({"matchLabels": {"app": "web", "tier": "back"}}),
+            ),
+            (json!({"matchLabels": {"tier": "front"}}), json!({"matchLabels": {"tier": "front"}})),
+            (
+                json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["web", "cache"]}]}),
+                json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["web-canary", "cache"]}]}),
+            ),
+            (
+                json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]}),
+                json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web", "web-canary"]}]}),
+            ),
+        ];
+        for (before, after) in table {
+            let anti = |selector: &Value| {
+                let term = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": selector});
+                let rules = json!({"requiredDuringSchedulingIgnoredDuringExecution": [term]});
+                json!({"affinity": {"podAntiAffinity": rules}, "topologySpreadConstraints": [{"labelSelector": selector}]})
+            };
+            let mut spec = anti(&before);
+            rewrite.placement(&mut spec, "shop", [&pod("web"), &pod("web-canary")]);
+            assert_eq!(spec, anti(&after));
         }
     }
 }

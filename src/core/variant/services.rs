@@ -65,6 +65,7 @@ pub(super) fn copies(
             namespace: service.namespace().into(),
             stable: service.name().into(),
             candidate: name,
+            label: twin.label(),
         });
     }
     Ok(pairs)

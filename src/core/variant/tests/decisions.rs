@@ -111,6 +111,13 @@ metadata: {name: other}
             why: vec!["Deployment shop/web is new: there is nothing to compare a candidate with".into()]
         }
     );
+    let both =
+        RolloutPolicy { workload: None, workloads: vec![workload("web"), workload("cache")], ..policy() };
+    let (first, _) = WEB.split_once("---\napiVersion: apps/v1").unwrap();
+    let decision = needs_rollout(&bundle(first), &bundle(&WEB.replacen("web:1", "web:2", 1)), &both).unwrap();
+    let Decision::Rollout { why, workloads } = decision else { panic!("{decision:?}") };
+    assert_eq!(workloads, [id("apps", "Deployment", "web")]);
+    assert!(why[1].starts_with("Deployment shop/cache is new: it comes at promotion"), "{why:?}");
     let renamed = WEB.replacen("  name: web\n  labels", "  name: shopfront\n  labels", 1);
     let problem = needs_rollout(&bundle(WEB), &bundle(&renamed), &policy()).unwrap_err();
     assert_eq!(problem.reason, "WorkloadRemoved");

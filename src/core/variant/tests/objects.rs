@@ -14,8 +14,9 @@ fn a_canary_of_a_new_image_and_a_new_configuration() {
         ("web", "web-canary")
     );
     let variant = &stage.variants[0];
-    assert_eq!((variant.label.as_str(), variant.stable_value.as_str()), ("app", "web"));
-    assert_eq!(variant.candidate_value, "web-canary");
+    assert_eq!((variant.label.key.as_str(), variant.label.stable.as_str()), ("app", "web"));
+    assert_eq!(variant.label.candidate, "web-canary");
+    assert_eq!(stage.services[0].label, variant.label);
 }
 
 #[test]
@@ -329,6 +330,8 @@ fn workloads_that_are_rolled_out_together_have_a_candidate_each_when_they_change
     assert_eq!(one.variants.len(), 1);
     let both = made(WEB, &WEB.replacen("web:1", "web:2", 1).replacen("cache:1", "cache:2", 1), &policy);
     let names: Vec<&str> = both.variants.iter().map(|variant| variant.candidate.name.as_str()).collect();
-    assert_eq!(names, ["web-canary", "cache-canary"]);
+    assert_eq!(names, ["cache-canary", "web-canary"]);
     assert_eq!(both.services.len(), 2);
+    let twice = RolloutPolicy { workload: None, workloads: vec![workload("web"), workload("web")], ..policy };
+    assert_eq!(made(WEB, &WEB.replacen("web:1", "web:2", 1), &twice).variants.len(), 1);
 }

@@ -95,6 +95,20 @@ spec:
             "add app: web to its selector",
         ),
         (
+            "a volume for one pod",
+            {
+                let claim = "\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: it}\nspec: {accessModes: [ReadWriteOncePod]}\n";
+                let volume =
+                    "      volumes:\n      - name: it\n        persistentVolumeClaim: {claimName: it}\n";
+                let stable = web_and(claim).replacen("      volumes:\n", volume, 1);
+                let target = new(&stable);
+                (stable, target)
+            },
+            policy(),
+            "ClaimOfOnePod",
+            "PersistentVolumeClaim shop/it",
+        ),
+        (
             "somebody has the candidate's label",
             with("\napiVersion: v1\nkind: Pod\nmetadata: {name: it, labels: {app: web-canary}}\nspec: {}\n"),
             policy(),
@@ -210,6 +224,6 @@ fn the_next_label_is_taken_where_the_first_does_not_tell_apart() {
             1,
         );
     let stage = made(&stable, &stable.replacen("web:1", "web:2", 1), &policy());
-    assert_eq!(stage.variants[0].label, "tier");
+    assert_eq!(stage.variants[0].label.key, "tier");
     assert_eq!(stage.object("", "Service", "web-canary")["spec"]["selector"]["tier"], "web-canary");
 }

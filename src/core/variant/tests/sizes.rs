@@ -72,6 +72,26 @@ fn an_autoscaler_is_held_where_going_back_finds_the_capacity() {
 }
 
 #[test]
+fn a_scaled_object_is_held_and_copied_like_an_autoscaler_of_kubernetes() {
+    let keda = "
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: queue}
+spec:
+  scaleTargetRef: {name: web}
+  advanced: {horizontalPodAutoscalerConfig: {name: queue-hpa}}
+";
+    let stable = bundle(&web_and(keda));
+    let target = bundle(&web_and(keda).replacen("web:1", "web:2", 1));
+    let stage = stage(&stable, &target, &policy(), &full(), &sizes(4)).unwrap();
+    let (own, copy) = ("queue", "queue-canary");
+    let spec = |name: &str| stage.object("keda.sh", "ScaledObject", name)["spec"].clone();
+    assert_eq!((&spec(own)["minReplicaCount"], &spec(copy)["minReplicaCount"]), (&4.into(), &4.into()));
+    assert_eq!(spec(copy)["scaleTargetRef"]["name"], "web-canary");
+    assert_eq!(spec(copy)["advanced"]["horizontalPodAutoscalerConfig"]["name"], "queue-canary");
+}
+
+#[test]
 fn without_a_count_the_autoscaler_is_left_alone() {
     let stable = web_and(HPA);
     let target = stable.replacen("web:1", "web:2", 1);
