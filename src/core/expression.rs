@@ -61,7 +61,9 @@ pub enum ExpressionError {
     #[error("a part of the expression is {0}, which is no number")]
     NoNumber(&'static str),
     /// Where its parts cannot be looked at one by one, NaN would not be seen.
-    #[error("the expression divides, multiplies, subtracts or converts to double within a loop; do it outside")]
+    #[error(
+        "the expression divides, multiplies, subtracts or converts to double within a loop; do it outside"
+    )]
     ArithmeticInLoop,
 }
 

@@ -9,7 +9,8 @@ use crate::api::analysis::{Builtin, PrometheusMetric, Provider};
 /// The query of a Prometheus metric: its own, or the ready-made one.
 pub fn query(metric: &PrometheusMetric) -> Option<String> {
     let Some(builtin) = metric.builtin else { return metric.query.clone() };
-    let window = metric.window.map_or_else(|| "1m".to_owned(), |w| format!("{}ms", w.0.as_millis().max(1000)));
+    let window =
+        metric.window.map_or_else(|| "1m".to_owned(), |w| format!("{}ms", w.0.as_millis().max(1000)));
     let (counted, failed, time, of, scale) = match metric.provider.unwrap_or_default() {
         Provider::Envoy => (
             "envoy_cluster_upstream_rq_xx",

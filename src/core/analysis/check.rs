@@ -35,7 +35,9 @@ fn of_metric(metric: &Metric, say: &mut impl FnMut(String)) {
             say("a query of its own needs success or failure, such as success: \"result >= 0.99\"".into());
         }
         match builtin::query(prometheus) {
-            Some(query) if prometheus.query.is_none() || prometheus.builtin.is_none() => texts.push(("query", query)),
+            Some(query) if prometheus.query.is_none() || prometheus.builtin.is_none() => {
+                texts.push(("query", query))
+            }
             _ => say("prometheus takes one of query and builtin".into()),
         }
     }

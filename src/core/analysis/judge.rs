@@ -113,14 +113,21 @@ fn judge_one(metric: &Metric, reading: &Reading, stable: Option<&Reading>) -> Ju
         Reading::NoData(message) => return Judged::new(Outcome::NoData, message.as_str()),
         Reading::Error(message) => return Judged::new(Outcome::Error, message.as_str()),
         Reading::Well(_) if success.is_none() && failure.is_none() => return Judged::success(),
-        Reading::Well(_) => return Judged::new(Outcome::Error, "the answer holds nothing that success or failure could look at"),
+        Reading::Well(_) => {
+            return Judged::new(
+                Outcome::Error,
+                "the answer holds nothing that success or failure could look at",
+            );
+        }
         Reading::Number(n) if !n.is_finite() => return Judged::new(Outcome::NoData, no_number(metric, *n)),
         Reading::Number(n) => Value::from(*n),
         Reading::Json(value) => value.clone(),
     };
     let holds = |text: &str| holds(metric, text, &value, stable);
     match (failure.map(holds), success.map(holds)) {
-        (Some(Ok(true)), _) => Judged::new(Outcome::Failure, format!("{} holds", failure.unwrap_or_default())),
+        (Some(Ok(true)), _) => {
+            Judged::new(Outcome::Failure, format!("{} holds", failure.unwrap_or_default()))
+        }
         (None, Some(Ok(false))) => {
             Judged::new(Outcome::Failure, format!("{} does not hold", success.unwrap_or_default()))
         }
@@ -239,7 +246,11 @@ mod tests {
             (Some("other > 1"), None, 1.0, Error),
         ];
         for (success, failure, n, outcome) in table {
-            assert_eq!(number(&metric(success, failure), n, None).outcome, outcome, "{success:?} {failure:?} {n}");
+            assert_eq!(
+                number(&metric(success, failure), n, None).outcome,
+                outcome,
+                "{success:?} {failure:?} {n}"
+            );
         }
     }
 
@@ -266,7 +277,8 @@ mod tests {
     #[test]
     fn ready_made_queries_have_rules_and_words_of_their_own() {
         let mut of = metric(None, None);
-        of.prometheus = Some(PrometheusMetric { builtin: Some(Builtin::RequestSuccessRate), ..Default::default() });
+        of.prometheus =
+            Some(PrometheusMetric { builtin: Some(Builtin::RequestSuccessRate), ..Default::default() });
         assert_eq!(number(&of, 0.995, None).outcome, Outcome::Success);
         assert_eq!(number(&of, 0.9, None).message, "result >= 0.99 does not hold");
         let nothing = number(&of, f64::NAN, None);
@@ -283,7 +295,8 @@ mod tests {
             ..Metric::default()
         };
         let of = |readings: Vec<Reading>| {
-            let candidate = readings.into_iter().enumerate().map(|(i, r)| (format!("10.0.0.{i}:80"), r)).collect();
+            let candidate =
+                readings.into_iter().enumerate().map(|(i, r)| (format!("10.0.0.{i}:80"), r)).collect();
             let judged = judge(&check, &Measurement { candidate, stable: None });
             (judged.outcome, judged.message)
         };
@@ -301,7 +314,14 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        let table = [(0.98765, "0.9877"), (12.0, "12"), (0.0, "0"), (2.5e-5, "2.500e-5"), (1e12, "1.000e12"), (f64::NAN, "NaN")];
+        let table = [
+            (0.98765, "0.9877"),
+            (12.0, "12"),
+            (0.0, "0"),
+            (2.5e-5, "2.500e-5"),
+            (1e12, "1.000e12"),
+            (f64::NAN, "NaN"),
+        ];
         for (n, text) in table {
             assert_eq!(plain(n), text);
         }

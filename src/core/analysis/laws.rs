@@ -110,7 +110,13 @@ proptest! {
     }
 }
 
-fn policy(failure: u32, unanswered: u32, inconclusive: u32, count: u32, on_no_data: OnNoData) -> AnalysisPolicy {
+fn policy(
+    failure: u32,
+    unanswered: u32,
+    inconclusive: u32,
+    count: u32,
+    on_no_data: OnNoData,
+) -> AnalysisPolicy {
     AnalysisPolicy {
         count: Some(count),
         failure_limit: Some(failure),
@@ -141,10 +147,20 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn judged(outcome: Outcome) -> Judged {
-    Judged { outcome, value: None, message: if outcome == Outcome::Success { String::new() } else { "why".into() } }
+    Judged {
+        outcome,
+        value: None,
+        message: if outcome == Outcome::Success { String::new() } else { "why".into() },
+    }
 }
 
-fn measured(policy: &AnalysisPolicy, runs: &[MetricRun], which: usize, outcome: Outcome, now: Timestamp) -> Vec<MetricRun> {
+fn measured(
+    policy: &AnalysisPolicy,
+    runs: &[MetricRun],
+    which: usize,
+    outcome: Outcome,
+    now: Timestamp,
+) -> Vec<MetricRun> {
     let mut runs = runs_of(policy, runs);
     runs[which] = step(&settings(policy, &policy.metrics[which]), &runs[which], &judged(outcome), now);
     runs
@@ -274,10 +290,15 @@ fn failures_count_in_the_whole_rollout() {
         let seen = verdict(&policy, &runs, StepKind::Other, at(0), at(round));
         match round {
             0 => assert_eq!(seen, Verdict::Passed),
-            _ => assert!(matches!(seen, Verdict::Failed(p) if p.message == "metric a failed 4 times; the limit is 3")),
+            _ => assert!(
+                matches!(seen, Verdict::Failed(p) if p.message == "metric a failed 4 times; the limit is 3")
+            ),
         }
         runs = next_step(&runs);
-        assert!(matches!(verdict(&policy, &runs, StepKind::Other, at(9), at(9)), Verdict::Running { .. } | Verdict::Failed(_)));
+        assert!(matches!(
+            verdict(&policy, &runs, StepKind::Other, at(9), at(9)),
+            Verdict::Running { .. } | Verdict::Failed(_)
+        ));
     }
 }
 
@@ -288,7 +309,10 @@ fn defaults_and_overrides() {
     let of = settings(&general, &metric);
     assert_eq!((of.interval.as_secs(), of.initial_delay.as_secs(), of.count, of.failure_limit), (1, 1, 7, 1));
     let of = settings(&AnalysisPolicy::default(), &bare("a", None, None));
-    assert_eq!((of.interval.as_secs(), of.count, of.failure_limit, of.unanswered_limit, of.inconclusive_limit), (30, 3, 3, 4, 0));
+    assert_eq!(
+        (of.interval.as_secs(), of.count, of.failure_limit, of.unanswered_limit, of.inconclusive_limit),
+        (30, 3, 3, 4, 0)
+    );
     let general = AnalysisPolicy { metrics: vec![metric], ..general };
     let own = policy_of_step(Some(&general), &AnalysisPolicy { count: Some(2), ..AnalysisPolicy::default() });
     assert_eq!((own.count, own.failure_limit, own.metrics.len()), (Some(2), Some(1), 1));
@@ -302,11 +326,16 @@ fn a_pause_for_lack_of_data_ends_with_data() {
         runs = measured(&policy, &runs, 0, Outcome::Success, at(second));
         runs = measured(&policy, &runs, 1, Outcome::NoData, at(second));
     }
-    let Verdict::Paused(problem) = verdict(&policy, &runs, StepKind::Analysis, at(0), at(2)) else { unreachable!() };
-    assert_eq!((problem.reason.as_str(), problem.message.as_str()), (
-        "NoData",
-        "metric b has had no data 2 times in a row: why; the rollout goes on by itself when there is a value",
-    ));
+    let Verdict::Paused(problem) = verdict(&policy, &runs, StepKind::Analysis, at(0), at(2)) else {
+        unreachable!()
+    };
+    assert_eq!(
+        (problem.reason.as_str(), problem.message.as_str()),
+        (
+            "NoData",
+            "metric b has had no data 2 times in a row: why; the rollout goes on by itself when there is a value",
+        )
+    );
     runs = measured(&policy, &runs, 1, Outcome::Success, at(3));
     assert_eq!(verdict(&policy, &runs, StepKind::Analysis, at(0), at(3)), Verdict::Passed);
 }

@@ -18,7 +18,9 @@ pub const SHOWN_EVERY: SignedDuration = SignedDuration::from_mins(5);
 pub fn step(settings: &Settings, run: &MetricRun, judged: &Judged, now: Timestamp) -> MetricRun {
     let mut run = run.clone();
     match judged.outcome {
-        Outcome::Success => run.succeeded = run.succeeded.saturating_add(1).min(settings.count.max(run.succeeded)),
+        Outcome::Success => {
+            run.succeeded = run.succeeded.saturating_add(1).min(settings.count.max(run.succeeded))
+        }
         Outcome::Failure => run.failed = run.failed.saturating_add(1),
         Outcome::Inconclusive => run.inconclusive = run.inconclusive.saturating_add(1),
         // Further than this nothing hangs on it, and a provider that is down for a day is not a thousand writes.
@@ -78,7 +80,9 @@ pub fn worth_showing(
         let at = shown.and_then(at).unwrap_or(since);
         shown != current && now.duration_since(at) >= SHOWN_EVERY.max(settings(policy, metric).interval)
     };
-    counts(shown) != counts(current) || decides(shown) != decides(current) || policy.metrics.iter().any(oldest)
+    counts(shown) != counts(current)
+        || decides(shown) != decides(current)
+        || policy.metrics.iter().any(oldest)
 }
 
 /// When it was measured last.

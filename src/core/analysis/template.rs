@@ -190,7 +190,9 @@ fn quoted(value: &str, into: &mut String) {
 fn percent(value: &str, into: &mut String) {
     for byte in value.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => into.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                into.push(char::from(byte))
+            }
             other => into.push_str(&format!("%{other:02X}")),
         }
     }

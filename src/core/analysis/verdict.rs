@@ -75,7 +75,8 @@ pub fn waived(policy: &AnalysisPolicy, runs: &[MetricRun]) -> Vec<Problem> {
     let of = |metric: &Metric| {
         let (settings, run) = (settings(policy, metric), run_of(runs, metric)?);
         let passed_over = settings.on_no_data == OnNoData::Pass && run.unanswered > settings.unanswered_limit;
-        passed_over.then(|| unanswered(metric, run, "onNoData is Pass, so it is passed over, which is no success"))
+        passed_over
+            .then(|| unanswered(metric, run, "onNoData is Pass, so it is passed over, which is no success"))
     };
     policy.metrics.iter().filter_map(of).collect()
 }
@@ -152,7 +153,10 @@ fn unanswered(metric: &Metric, run: &MetricRun, then: &str) -> Problem {
         _ => (NO_DATA, "has had no data"),
     };
     let told = run.message.as_deref().unwrap_or("why was not kept");
-    problem(reason, format!("metric {} {what} {} in a row: {told}; {then}", metric.name, times(run.unanswered)))
+    problem(
+        reason,
+        format!("metric {} {what} {} in a row: {told}; {then}", metric.name, times(run.unanswered)),
+    )
 }
 
 fn times(n: u32) -> String {

@@ -98,8 +98,12 @@ fn finite(context: &Context<'_, '_>, tree: &IdedExpr) -> Result<(), ExpressionEr
         Expr::Literal(LiteralValue::Double(n)) if !n.inner().is_finite() => Err(no_number(*n.inner())),
         Expr::Select(select) => finite(context, &select.operand),
         Expr::List(list) => list.elements.iter().try_for_each(|part| finite(context, part)),
-        Expr::Map(map) => map.entries.iter().try_for_each(|entry| entry_parts(&entry.expr, &mut |p| finite(context, p))),
-        Expr::Struct(of) => of.entries.iter().try_for_each(|entry| entry_parts(&entry.expr, &mut |p| finite(context, p))),
+        Expr::Map(map) => {
+            map.entries.iter().try_for_each(|entry| entry_parts(&entry.expr, &mut |p| finite(context, p)))
+        }
+        Expr::Struct(of) => {
+            of.entries.iter().try_for_each(|entry| entry_parts(&entry.expr, &mut |p| finite(context, p)))
+        }
         // Within a loop there is no arithmetic (`measurable`).
         Expr::Comprehension(each) => {
             finite(context, &each.iter_range)?;
@@ -136,15 +140,24 @@ fn each_mut(tree: &mut IdedExpr, look: &mut dyn FnMut(&mut IdedExpr)) {
     match &mut tree.expr {
         Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => {}
         Expr::Call(call) => {
-            call.target.as_deref_mut().into_iter().chain(&mut call.args).for_each(|part| each_mut(part, look));
+            call.target
+                .as_deref_mut()
+                .into_iter()
+                .chain(&mut call.args)
+                .for_each(|part| each_mut(part, look));
         }
         Expr::List(list) => list.elements.iter_mut().for_each(|part| each_mut(part, look)),
         Expr::Map(map) => map.entries.iter_mut().for_each(|entry| each_entry(&mut entry.expr, look)),
         Expr::Struct(of) => of.entries.iter_mut().for_each(|entry| each_entry(&mut entry.expr, look)),
         Expr::Select(select) => each_mut(&mut select.operand, look),
         Expr::Comprehension(each) => {
-            let parts =
-                [&mut each.iter_range, &mut each.accu_init, &mut each.loop_cond, &mut each.loop_step, &mut each.result];
+            let parts = [
+                &mut each.iter_range,
+                &mut each.accu_init,
+                &mut each.loop_cond,
+                &mut each.loop_step,
+                &mut each.result,
+            ];
             parts.into_iter().for_each(|part| each_mut(part, look));
         }
     }
@@ -174,7 +187,13 @@ mod tests {
 
     #[test]
     fn numbers_are_numbers() {
-        for text in ["result >= 1", "result * 2 == 2.5 + 0", "result < stable * 2", "result <= stable + 1", "-1 < result"] {
+        for text in [
+            "result >= 1",
+            "result * 2 == 2.5 + 0",
+            "result < stable * 2",
+            "result <= stable + 1",
+            "-1 < result",
+        ] {
             assert_eq!(of(text, 1.25, 1.0), Ok(true), "{text}");
         }
         let unknown = of("candidate > 1", 1.0, 1.0).unwrap_err().to_string();
@@ -197,7 +216,10 @@ mod tests {
         ] {
             assert!(of(text, 0.0, 0.0).is_err(), "{text}");
         }
-        assert!(matches!(of("result / stable > 1.2", 1.0, 0.0), Err(ExpressionError::NoNumber(_))), "infinite");
+        assert!(
+            matches!(of("result / stable > 1.2", 1.0, 0.0), Err(ExpressionError::NoNumber(_))),
+            "infinite"
+        );
     }
 
     #[test]
