@@ -64,6 +64,7 @@ impl Installation {
     pub fn objects(&self) -> Vec<Value> {
         let mut objects = vec![self.namespace_object()];
         objects.extend(crds());
+        objects.extend(own_names());
         objects.push(self.service_account(&self.object_name(), "daemon"));
         objects.push(self.service_account(DEPLOYER, "deployer"));
         objects.extend(self.roles());
@@ -321,6 +322,46 @@ impl Installation {
             },
         })
     }
+}
+
+/// Objects do not record who wrote an annotation: whoever asks something of a rollout writes his name into it, and the API
+/// server makes sure that it is his own. All installations share it.
+fn own_names() -> [Value; 2] {
+    let name = "windlass-rollout-requests";
+    let labels = json!({"app.kubernetes.io/name": "windlass", "app.kubernetes.io/part-of": "windlass"});
+    let key = names::ROLLOUT_REQUEST;
+    let of = |object: &str| format!("{object}.metadata.?annotations[?'{key}'].orValue('')");
+    [
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": name, "labels": labels},
+            "spec": {
+                "failurePolicy": "Fail",
+                "matchConstraints": {"resourceRules": [{
+                    "apiGroups": [names::GROUP], "apiVersions": ["*"], "resources": ["deliveries"],
+                    "operations": ["CREATE", "UPDATE"],
+                }]},
+                "variables": [
+                    {"name": "asked", "expression": of("object")},
+                    {"name": "before", "expression": format!("oldObject == null ? '' : {}", of("oldObject"))},
+                ],
+                "validations": [{
+                    "expression": "variables.asked == '' || variables.asked == variables.before || \
+                        variables.asked.split(':', 4).size() == 4 && \
+                        variables.asked.split(':', 4)[3] == request.userInfo.username",
+                    "messageExpression": format!(
+                        "'{key} is <verb>:<commit>:<time>:<user>, and the user must be who asks: ' + request.userInfo.username"
+                    ),
+                    "reason": "Forbidden",
+                }],
+            },
+        }),
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": name, "labels": labels},
+            "spec": {"policyName": name, "validationActions": ["Deny"]},
+        }),
+    ]
 }
 
 #[cfg(test)]

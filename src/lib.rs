@@ -1,9 +1,10 @@
 //! Windlass keeps Kubernetes as Git says, and treats a commit as one transaction.
 //!
 //! Arrows between the modules point one way: `cli`, `server` -> `reconcile` -> `source`, `render`,
-//! `cluster` -> `core` -> `api`. What decides lives in [`core`] and takes and returns values;
+//! `cluster`, `analysis` -> `core` -> `api`. What decides lives in [`core`] and takes and returns values;
 //! only the edges do IO.
 
+pub mod analysis;
 pub mod api;
 pub mod cli;
 pub mod cluster;

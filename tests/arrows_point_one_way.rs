@@ -12,6 +12,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("source", 2),
     ("render", 2),
     ("cluster", 2),
+    ("analysis", 2),
     ("installation", 2),
     ("report", 2),
     ("reconcile", 3),

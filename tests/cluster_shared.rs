@@ -51,6 +51,31 @@ async fn one_holds_the_lease_and_the_other_learns_who() {
 }
 
 #[tokio::test]
+async fn the_lease_waits_behind_nothing() {
+    let space = Space::new("busy").await;
+    // Everything that may be asked at once is asked already, and not answered.
+    let mut held = Vec::new();
+    let mut full = false;
+    while !full {
+        let share = space.connection.share();
+        let turn = tokio::time::timeout(Duration::from_millis(100), share.permit()).await;
+        full = turn.is_err();
+        held.extend(turn);
+    }
+    let candidate = Candidate::new(&space.connection, options(&space, "busy"));
+    let lease = tokio::time::timeout(SOON, candidate.acquire()).await.expect("it is got");
+    let reader = Candidate::new(&space.connection, options(&space, "reader"));
+    let first = reader.read().await.unwrap().unwrap().renewed;
+    wait_until("it is renewed", SOON, || async {
+        let renewed = reader.read().await.unwrap().unwrap().renewed;
+        if renewed == first { Err("not yet".into()) } else { Ok(()) }
+    })
+    .await;
+    assert!(lease.is_held());
+    drop(held);
+}
+
+#[tokio::test]
 async fn of_many_candidates_one_leads() {
     let space = Space::new("race").await;
     let tasks: Vec<_> = (0..8)

@@ -3,6 +3,7 @@
 use super::dependency::{Dependency, Waiting};
 use super::hook::HookRun;
 use super::ignore::IgnoreRule;
+use super::rollout::{RolloutPolicy, RolloutStatus};
 use super::{Condition, Duration};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -103,6 +104,9 @@ pub struct DeliveryTemplate {
     /// When a new revision counts as broken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthPolicy>,
+    /// How a revision that changes a workload reaches traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutPolicy>,
     /// What happens when a revision fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<RollbackPolicy>,
@@ -252,6 +256,10 @@ pub enum Phase {
     Applying,
     /// All is written; it is not healthy yet.
     Waiting,
+    /// A candidate gets traffic, step by step, before the new revision takes the place of the last good one.
+    RollingOut,
+    /// A rollout goes no further for now: a step waits for a person, or something has to be decided.
+    Paused,
     /// All is as Git says and was healthy.
     Ready,
     /// The last good revision is being brought back.
@@ -330,6 +338,9 @@ pub struct DeliveryStatus {
     /// The value of the rollback annotation that was acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_rollback: Option<String>,
+    /// The value of the rollout annotation that was acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled_rollout: Option<String>,
     /// Ready, Reconciling, Stalled, Healthy, Drifted, Held.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -402,6 +413,9 @@ pub struct Attempt {
     /// What went wrong last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+    /// How far its rollout is, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
 }
 
 fn is_zero(n: &u32) -> bool {
@@ -569,6 +583,9 @@ pub struct InventoryEntry {
     /// work.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unfinished: bool,
+    /// It is there for a rollout only: a copy of the new revision beside the last good one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub candidate: bool,
     /// Replicas that are applied although Git names none: an autoscaler was added and has not taken over yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i64>,

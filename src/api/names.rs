@@ -49,12 +49,21 @@ pub const RELEASE_REQUEST: &str = "windlass.dev/release";
 /// Annotation on a Delivery: a person asks to go back to the commit that it names.
 pub const ROLLBACK_REQUEST: &str = "windlass.dev/rollback-to";
 
+/// Annotation on a Delivery: what a person wants of the rollout that is under way, as
+/// `<verb>:<commit>:<time>:<user>`. The verb is `promote`, `promote-full`, `pause`, `resume`, `abort` or `retry`; the commit
+/// (or the beginning of one) is the one meant; the time tells two requests apart; the user is who asks.
+pub const ROLLOUT_REQUEST: &str = "windlass.dev/rollout";
+
 /// Annotation on a Delivery whose status was lost: a person says that the objects with its label are its own again. The
 /// value is the Delivery's uid, so that one from a backup, of a Delivery that is no more, says nothing.
 pub const ADOPT: &str = "windlass.dev/adopt";
 
 /// Annotation on a Repository: a person confirms that most of its directories are gone; the value is the commit.
 pub const CONFIRM_REMOVAL: &str = "windlass.dev/confirm-removal";
+
+/// Annotation on a pod template: a digest, under a key, of the ConfigMaps and Secrets that the pods read, so that they restart
+/// when these change. First written when the configuration first changes.
+pub const CONFIG: &str = "windlass.dev/config";
 
 /// Label on a Delivery that a Repository's `deliveries` made: the name of the Repository.
 pub const REPOSITORY_LABEL: &str = "windlass.dev/repository";

@@ -2,7 +2,7 @@
 
 use super::Duration;
 use super::analysis::{AnalysisPolicy, MetricRun};
-use super::delivery::{Empty, Problem};
+use super::delivery::{Empty, Problem, Revision};
 use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -323,10 +323,14 @@ pub struct Scale {
 pub struct RolloutStatus {
     /// What is under way.
     pub stage: Stage,
-    /// The step that is under way, from 0.
+    /// The revision that the candidate runs.
+    pub candidate: Revision,
+    /// The step of `spec.rollout` that is under way, from 1; 0 before the first.
     pub step: u32,
     /// How many steps there are.
     pub steps: u32,
+    /// Where in the sequence of layouts that the steps lead to.
+    pub at: u32,
     /// What the cluster is made like for it.
     pub layout: Layout,
     /// When the stage or step began.
@@ -334,9 +338,18 @@ pub struct RolloutStatus {
     /// When its layout was in effect: pods ready, the route accepted. Pauses and analysis count from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<String>,
-    /// Why it goes no further until a person or a newer revision comes.
+    /// Since when one of the variants is not healthy, after it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unwell: Option<String>,
+    /// Why it goes no further for now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Problem>,
+    /// A person said go: what the step waits for is not waited for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub go: bool,
+    /// A person said that no further step is needed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub full: bool,
     /// The measurements of this step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub analysis: Vec<MetricRun>,
@@ -384,6 +397,13 @@ pub struct Layout {
     /// The share of requests, in percent, that the candidate gets a copy of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<u32>,
+}
+
+impl Layout {
+    /// Whether any request may reach the candidate.
+    pub fn has_traffic(&self) -> bool {
+        self.weight > 0 || self.header.is_some() || self.cookie.is_some() || self.mirror.unwrap_or(0) > 0
+    }
 }
 
 /// Whose objects stand under the names of Git.

@@ -16,6 +16,7 @@ pub mod release;
 pub mod render;
 pub mod request;
 pub mod rollback;
+pub mod rollout;
 pub mod run;
 pub mod status;
 pub mod suspend;
@@ -63,9 +64,19 @@ pub enum Command {
     Render(render::RenderArgs),
     /// Ask Git now, and reconcile
     Sync(sync::SyncArgs),
+    /// Show how far a rollout is: steps, weights, measurements, what it waits for
+    Rollout(rollout::RolloutArgs),
+    /// Let a rollout go on, or promote it at once
+    Promote(rollout::PromoteArgs),
+    /// Keep a rollout where it is
+    Pause(rollout::AskArgs),
+    /// Take a rollout back, and hold its revision
+    Abort(rollout::AskArgs),
+    /// Try a revision again whose rollout failed
+    Retry(rollout::AskArgs),
     /// Stop reconciling a Delivery; what runs stays
     Suspend(suspend::SuspendArgs),
-    /// Go on reconciling a Delivery
+    /// Go on reconciling a Delivery that is suspended, or with a rollout that is paused
     Resume(suspend::ResumeArgs),
     /// Go back to a revision that was deployed before, and hold the newest one
     Rollback(rollback::RollbackArgs),
@@ -101,6 +112,11 @@ pub fn main(cli: Cli) -> i32 {
         Command::Diff(args) => asynchronously(diff::run(args)),
         Command::Render(args) => asynchronously(render::run(args)),
         Command::Sync(args) => asynchronously(sync::run(args)),
+        Command::Rollout(args) => asynchronously(rollout::run(args)),
+        Command::Promote(args) => asynchronously(rollout::promote(args)),
+        Command::Pause(args) => asynchronously(rollout::pause(args)),
+        Command::Abort(args) => asynchronously(rollout::abort(args)),
+        Command::Retry(args) => asynchronously(rollout::retry(args)),
         Command::Suspend(args) => asynchronously(suspend::suspend(args)),
         Command::Resume(args) => asynchronously(suspend::resume(args)),
         Command::Rollback(args) => asynchronously(rollback::run(args)),

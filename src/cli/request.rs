@@ -28,6 +28,12 @@ pub struct WaitArgs {
     pub timeout: Duration,
 }
 
+impl Default for WaitArgs {
+    fn default() -> Self {
+        WaitArgs { wait: false, timeout: Duration::from_secs(600) }
+    }
+}
+
 /// The value of a request: no two are equal.
 pub fn token() -> String {
     Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
@@ -88,6 +94,8 @@ pub fn progress(status: &DeliveryStatus, token: &str) -> Progress {
         None if status.phase == Phase::Pending && status.waiting.is_some() => Progress::Working,
         None | Some(Attempt { step: Step::Failed, .. }) => Progress::Settled,
         Some(Attempt { goal: Goal::Rollback, problem: Some(_), .. }) => Progress::Settled,
+        // It goes no further by itself.
+        Some(Attempt { rollout: Some(rollout), .. }) if rollout.paused.is_some() => Progress::Settled,
         Some(_) => Progress::Working,
     }
 }

@@ -1,11 +1,13 @@
-//! `windlass suspend NAME` and `windlass resume NAME`: `spec.suspend` of a Delivery.
+//! `windlass suspend NAME` and `windlass resume NAME`: `spec.suspend` of a Delivery. `resume` also goes on with a rollout that
+//! is paused.
 //!
 //! The daemon writes the spec of Deliveries that it makes of directories by server-side apply, and names `suspend` only
 //! where Git does. So what is set here stays through new commits, and where Git says `suspend: true` it is Git's.
 
 use super::WELL;
 use super::find::{DeliveryArgs, explained, full_name};
-use super::request::MANAGER;
+use super::request::{MANAGER, WaitArgs};
+use super::rollout::ask_of;
 use crate::api::{Delivery, names};
 use crate::core::fields::{Path, owned_by};
 use anyhow::bail;
@@ -20,7 +22,7 @@ pub struct SuspendArgs {
     of: DeliveryArgs,
 }
 
-/// Go on reconciling a Delivery, with the newest commit.
+/// Go on reconciling a Delivery, with the newest commit; or with a rollout that is paused.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ResumeArgs {
     #[command(flatten)]
@@ -41,6 +43,14 @@ async fn set(of: &DeliveryArgs, suspend: bool) -> anyhow::Result<i32> {
     let (connection, delivery) = of.find().await?;
     let full = full_name(&delivery);
     let word = if suspend { "suspended" } else { "resumed" };
+    let waits = |d: &Delivery| {
+        let rollout = d.status.as_ref().and_then(|s| s.attempt.as_ref()?.rollout.as_ref());
+        rollout.is_some_and(|r| r.paused.is_some())
+    };
+    if !suspend && !delivery.spec.template.suspend && waits(&delivery) {
+        let told = "goes on; a step that waits for a person goes on with `windlass promote`";
+        return ask_of(&connection.client, &delivery, WaitArgs::default(), "resume", told).await;
+    }
     if delivery.spec.template.suspend == suspend {
         anstream::println!("{full} {}", if suspend { "is suspended already" } else { "is not suspended" });
         return Ok(WELL);

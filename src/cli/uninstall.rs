@@ -36,7 +36,7 @@ pub const INSTANCE: &str = "app.kubernetes.io/instance";
 const GONE: Duration = Duration::from_secs(90);
 
 /// Kinds of what `windlass install` makes, in the order in which they go.
-const PARTS: [(&str, &str); 11] = [
+const PARTS: [(&str, &str); 13] = [
     ("apps/v1", "Deployment"),
     ("v1", "Service"),
     ("v1", "ConfigMap"),
@@ -48,6 +48,8 @@ const PARTS: [(&str, &str); 11] = [
     ("v1", "ServiceAccount"),
     ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
     ("rbac.authorization.k8s.io/v1", "ClusterRole"),
+    ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding"),
+    ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy"),
 ];
 
 /// Take Windlass out of the cluster: its resources, their definitions, and what `windlass install` made.

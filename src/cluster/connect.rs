@@ -31,6 +31,9 @@ const HEAD_LIMIT: Duration = Duration::from_secs(65);
 /// Requests in flight at once for one cluster; half of them for one Delivery.
 pub const CONCURRENCY: usize = 32;
 
+/// Watches that begin at once: each reads a list.
+const BEGINNING: usize = 12;
+
 /// Which cluster to talk to, and as whom.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectOptions {
@@ -166,6 +169,7 @@ pub struct Connection {
     /// How many requests were made.
     pub counters: Counters,
     limit: Limit,
+    beginning: Share,
     accounts: Arc<Mutex<HashMap<ServiceAccount, kube::Client>>>,
 }
 
@@ -231,7 +235,10 @@ impl Connection {
         concurrency: Option<usize>,
     ) -> Self {
         let limit = Limit::new(concurrency.unwrap_or(CONCURRENCY));
-        Connection { client, server, context, namespace, counters, limit, accounts: Arc::default() }
+        // One share is half of what there is.
+        let beginning = limit.beside(2 * BEGINNING).share();
+        let accounts = Arc::default();
+        Connection { client, server, context, namespace, counters, limit, beginning, accounts }
     }
 
     /// A client that makes its requests as a service account, over the same connections. Made once per account.
@@ -251,6 +258,17 @@ impl Connection {
     /// A share of what the cluster takes at once, see [`Limit`].
     pub fn share(&self) -> Share {
         self.limit.share()
+    }
+
+    /// The turns of watches that begin: behind all that is to be tried and applied, nothing would be known for long.
+    pub(super) fn beginning(&self) -> Share {
+        self.beginning.clone()
+    }
+
+    /// A client for the Lease, in a queue of its own: behind what thousands of objects ask for, a renewal would come when the
+    /// Lease is lost.
+    pub(super) fn access_to_lease(&self) -> Access {
+        Access::new(self.client.clone(), self.limit.beside(2).share())
     }
 
     fn impersonating(&self, account: &ServiceAccount) -> kube::Client {

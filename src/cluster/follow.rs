@@ -26,8 +26,9 @@ use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-/// Objects listed at once: few, because a page is in memory as a whole.
-const PAGE: u32 = 100;
+/// Objects listed at once. A page is in memory as a whole: a few megabytes. Smaller ones take longer, for each is asked for when
+/// the one before it was read.
+const PAGE: u32 = 500;
 
 /// The first wait after an error, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));

@@ -172,7 +172,7 @@ impl Candidate {
         let verbs = vec![];
         let resource = Resource { gvk, plural: "leases".into(), namespaced: true, verbs };
         // A renewal that takes longer than the Lease holds is of no use.
-        let access = connection.access(None).with_limit(options.deadline() / 2);
+        let access = connection.access_to_lease().with_limit(options.deadline() / 2);
         Candidate { options, access, resource, seen: None }
     }
 

@@ -45,6 +45,11 @@ impl Limit {
         }
     }
 
+    /// Another bound for the same cluster, whose pauses hold for both.
+    pub fn beside(&self, concurrency: usize) -> Self {
+        Limit { not_before: self.not_before.clone(), ..Limit::new(concurrency) }
+    }
+
     /// A new share.
     pub fn share(&self) -> Share {
         Share { limit: self.clone(), own: Arc::new(Semaphore::new(self.share)) }

@@ -127,7 +127,7 @@ impl PodWatches {
                 None => self.0.connection.client.clone(),
             },
             discovery: self.0.discovery.clone(),
-            share: self.0.connection.share(),
+            share: self.0.connection.beginning(),
             gvk: Gvk::new(api_version, kind),
             namespace: Some(namespace.to_owned()),
             labels: labels.clone(),

@@ -81,7 +81,7 @@ impl<S: State> Singles<S> {
         let source = Source {
             client,
             discovery: self.discovery.clone(),
-            share: self.connection.share(),
+            share: self.connection.beginning(),
             gvk: object.gvk.clone(),
             namespace: Some(object.namespace.clone()),
             labels: None,

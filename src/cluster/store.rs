@@ -158,13 +158,16 @@ impl<K: Clone + PartialEq> Store<K> {
             }
             Seen::Calm => (),
             Seen::Listed(object) | Seen::Applied(object) => {
-                let place = self.put(&object, keep, changes);
+                // Of the first list nobody needs to know before it is complete: nothing can be said to be missing until then.
+                let first = listing.is_some() && !self.sight.borrow().synced;
+                let place = self.put(&object, keep, (!first).then_some(changes));
                 if let Some(listing) = &mut *listing {
                     listing.insert(place);
                 }
             }
             Seen::Complete => {
                 let listed = listing.take().unwrap_or_default();
+                let first = !self.sight.borrow().synced;
                 let mut missing: Vec<Place> = {
                     let objects = self.objects();
                     objects.iter().map(|(place, _)| place).filter(|p| !listed.contains(*p)).cloned().collect()
@@ -174,6 +177,12 @@ impl<K: Clone + PartialEq> Store<K> {
                     self.drop_out(&place, false, None, changes);
                 }
                 self.sight.send_replace(Sight { synced: true, failing: None });
+                if first {
+                    let objects = self.objects();
+                    for (place, entry) in objects.iter() {
+                        self.tell(changes, entry.label.clone(), place, Event::Applied(entry.clone()));
+                    }
+                }
             }
             Seen::Gone(object) => {
                 let (namespace, name) = place_of(&object);
@@ -195,7 +204,13 @@ impl<K: Clone + PartialEq> Store<K> {
         self.sight.send_if_modified(|sight| sight.failing.take().is_some());
     }
 
-    fn put(&self, object: &Value, keep: &Keep<K>, changes: &mpsc::UnboundedSender<Change<K>>) -> Place {
+    /// Takes an object in, and tells of it if anything of what is kept is new.
+    fn put(
+        &self,
+        object: &Value,
+        keep: &Keep<K>,
+        changes: Option<&mpsc::UnboundedSender<Change<K>>>,
+    ) -> Place {
         let metadata = &object["metadata"];
         let text = |field: &str| metadata[field].as_str().unwrap_or_default();
         let owners = metadata["ownerReferences"].as_array();
@@ -216,6 +231,7 @@ impl<K: Clone + PartialEq> Store<K> {
         };
         let old = objects.insert(place.clone(), entry.clone());
         drop(objects);
+        let Some(changes) = changes else { return place };
         if let Some(old) = old {
             if old.label != entry.label || old.uid != entry.uid {
                 let certain = old.uid != entry.uid;

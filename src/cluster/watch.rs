@@ -200,7 +200,7 @@ impl<K: Clone + PartialEq + Send + Sync + 'static> Watches<K> {
         let inner = Inner {
             connection: connection.clone(),
             discovery: discovery.clone(),
-            share: connection.share(),
+            share: connection.beginning(),
             keep: Box::new(keep),
             remember,
             changes,

@@ -1,8 +1,10 @@
-//! Readiness rules: CEL expressions over one object, bounded in length, depth and work.
+//! Rules in CEL, over one object or a few values, bounded in length, depth and work.
 //!
 //! They come from whoever may write a Delivery, so none of them may hold up or bring down the daemon. An expression is
-//! short, its tree is shallow, and the work that loops in it can cause is bounded by the size of the object, since
+//! short, its tree is shallow, and the work that loops in it can cause is bounded by the size of the values, since
 //! evaluation cannot be broken off.
+
+mod numbers;
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use cel::objects::{Key, Map};
@@ -19,10 +21,10 @@ pub const LONGEST: usize = 512;
 /// Deepest tree of an expression: `a.b.c` has three levels.
 const DEEPEST: usize = 40;
 
-/// The only variable.
+/// The variable of a rule over one object.
 const OBJECT: &str = "object";
 
-/// The work that an expression may cause: nodes of the object to the power of the loops within each other, and one more
+/// The work that an expression may cause: nodes of the values to the power of the loops within each other, and one more
 /// for lists that are compared.
 const WORK: f64 = 1e9;
 
@@ -39,9 +41,14 @@ pub enum ExpressionError {
     #[error("the expression is not valid CEL: {0}")]
     Syntax(String),
     /// It names something that is not there.
-    #[error("the expression names \"{0}\", and only `object` is known")]
-    Unknown(String),
-    /// The object is too large for the loops in it.
+    #[error("the expression names \"{name}\", and only {known} is known")]
+    Unknown {
+        /// What it names.
+        name: String,
+        /// What there is, in words.
+        known: String,
+    },
+    /// The values are too large for the loops in it.
     #[error("the object is too large for the loops in the expression; make it simpler")]
     TooMuchWork,
     /// It cannot be evaluated for this object, such as a field that is not there (yet).
@@ -50,9 +57,17 @@ pub enum ExpressionError {
     /// Its value is something else.
     #[error("the expression is neither true nor false but {0}")]
     NotBoolean(&'static str),
+    /// A part of it came to NaN or to infinity, of which every comparison says something, and nothing true.
+    #[error("a part of the expression is {0}, which is no number")]
+    NoNumber(&'static str),
+    /// Where its parts cannot be looked at one by one, NaN would not be seen.
+    #[error(
+        "the expression divides, multiplies, subtracts or converts to double within a loop; do it outside"
+    )]
+    ArithmeticInLoop,
 }
 
-/// An expression over `object` that is true or false.
+/// An expression over `object`, or over other variables, that is true or false.
 #[derive(Debug)]
 pub struct Expression {
     tree: IdedExpr,
@@ -60,8 +75,13 @@ pub struct Expression {
 }
 
 impl Expression {
-    /// Reads an expression.
+    /// Reads an expression over `object`.
     pub fn parse(text: &str) -> Result<Self, ExpressionError> {
+        Self::parse_over(text, &[OBJECT])
+    }
+
+    /// Reads an expression over some variables.
+    pub fn parse_over(text: &str, variables: &[&str]) -> Result<Self, ExpressionError> {
         if text.len() > LONGEST {
             return Err(ExpressionError::TooLong(text.len()));
         }
@@ -81,31 +101,51 @@ impl Expression {
             Err(_) => return Err(ExpressionError::Syntax("it cannot be read".into())),
         };
         let mut walk = Walk { deepest: 0, loops: 0, unknown: None };
-        walk.visit(&tree, 1, 0, &mut vec![OBJECT.to_owned()]);
+        walk.visit(&tree, 1, 0, &mut variables.iter().map(|v| (*v).to_owned()).collect());
         if walk.deepest > DEEPEST {
             return Err(ExpressionError::TooDeep);
         }
         match walk.unknown {
-            Some(name) => Err(ExpressionError::Unknown(name)),
+            Some(name) => {
+                let known = variables.iter().map(|v| format!("`{v}`")).collect::<Vec<_>>().join(", ");
+                Err(ExpressionError::Unknown { name, known })
+            }
             None => Ok(Expression { tree, loops: walk.loops }),
         }
     }
 
     /// Whether it is true of an object.
     pub fn holds(&self, object: &Value) -> Result<bool, ExpressionError> {
-        if self.loops > 0 && f64::from(nodes(object)).powi(self.loops + 1) > WORK {
+        truth(evaluate(&self.context(&[(OBJECT, object)])?, &self.tree)?)
+    }
+
+    /// The values for an evaluation, unless they are too large for it.
+    fn context(&self, values: &[(&str, &Value)]) -> Result<Context<'static, 'static>, ExpressionError> {
+        let size = values.iter().map(|(_, value)| nodes(value)).fold(0, u32::saturating_add);
+        if self.loops > 0 && f64::from(size).powi(self.loops + 1) > WORK {
             return Err(ExpressionError::TooMuchWork);
         }
         let mut context = Context::default();
-        context.add_variable_from_value(OBJECT, to_cel(object));
-        let value = catch_unwind(AssertUnwindSafe(|| context.resolve(&self.tree)));
-        match value {
-            Ok(Ok(Cel::Bool(holds))) => Ok(holds),
-            Ok(Ok(other)) => Err(ExpressionError::NotBoolean(name_of(&other))),
-            // The object may be a Secret: what is quoted is cut to the kind of error and the names in it.
-            Ok(Err(error)) => Err(ExpressionError::NoValue(told(&error))),
-            Err(_) => Err(ExpressionError::NoValue("it cannot be evaluated".into())),
+        for (name, value) in values {
+            context.add_variable_from_value(*name, to_cel(value));
         }
+        Ok(context)
+    }
+}
+
+fn evaluate(context: &Context<'_, '_>, tree: &IdedExpr) -> Result<Cel, ExpressionError> {
+    match catch_unwind(AssertUnwindSafe(|| context.resolve(tree))) {
+        Ok(Ok(value)) => Ok(value),
+        // The object may be a Secret: what is quoted is cut to the kind of error and the names in it.
+        Ok(Err(error)) => Err(ExpressionError::NoValue(told(&error))),
+        Err(_) => Err(ExpressionError::NoValue("it cannot be evaluated".into())),
+    }
+}
+
+fn truth(value: Cel) -> Result<bool, ExpressionError> {
+    match value {
+        Cel::Bool(holds) => Ok(holds),
+        other => Err(ExpressionError::NotBoolean(name_of(&other))),
     }
 }
 

@@ -87,6 +87,7 @@ pub fn entry(gvk: &Gvk, object: &Value) -> InventoryEntry {
         kept: false,
         stale: true,
         unfinished: false,
+        candidate: false,
         replicas: None,
         wave: note(names::WAVE).and_then(wave_of).unwrap_or(0),
     }

@@ -1,5 +1,6 @@
 //! What decides. Values in, values out: no client, no file, no clock, no randomness.
 
+pub mod analysis;
 pub mod autoscale;
 pub mod bundle;
 pub mod closest;
@@ -26,4 +27,5 @@ pub mod router;
 pub mod selector;
 pub mod strategy;
 pub mod tree;
+pub mod variant;
 pub mod wanted;

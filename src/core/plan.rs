@@ -76,6 +76,7 @@ impl InventoryEntry {
             stale: false,
             kept: false,
             unfinished: false,
+            candidate: false,
             replicas: None,
             wave: 0,
         }

@@ -48,6 +48,10 @@ pub struct Options {
     pub clock: Clock,
 }
 
+/// Deliveries that put a revision in place at a time: enough to keep the API server busy with bundles of one object each. Each
+/// takes some hundred kilobytes.
+pub const SLOTS: usize = 64;
+
 /// What is remembered of one Delivery, held by whoever reconciles it.
 type Remembered = Arc<tokio::sync::Mutex<Memory>>;
 
@@ -69,6 +73,8 @@ pub struct Daemon {
     pub dependencies: Dependencies,
     /// What was fetched.
     pub sources: Sources,
+    /// Deliveries that put a revision in place at a time.
+    pub slots: tokio::sync::Semaphore,
     /// Bundles rendered last.
     pub bundles: BundleCache,
     /// What the installer chose.

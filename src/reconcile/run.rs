@@ -1,6 +1,6 @@
 //! The daemon's life: connect, watch, reconcile, and end in good order.
 
-use super::daemon::{BundleCache, Daemon, Options, lock};
+use super::daemon::{BundleCache, Daemon, Options, SLOTS, lock};
 use super::delivery;
 use super::live::keep;
 use super::metrics::Metrics;
@@ -11,9 +11,9 @@ use crate::api::{Delivery, Repository};
 use crate::cluster::events::Recorder;
 use crate::cluster::watch::{Event, Watches};
 use crate::cluster::{Connection, Discovery, NamedWatches, ObjectWatches, PodWatches};
-use futures::StreamExt;
+use futures::{Stream, StreamExt, TryStreamExt};
 use kube::runtime::controller::{self, Controller};
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{self, ObjectRef, Store, reflector};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use std::collections::BTreeSet;
@@ -22,6 +22,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
+
+/// What the cluster said of its kinds is new for so long.
+const FRESH: Duration = Duration::from_secs(5);
 
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +47,8 @@ pub async fn prepare(
     options: Options,
     home: &str,
 ) -> Result<(Arc<Daemon>, Inboxes), RunError> {
-    discovery.refresh().await?;
+    // Who begins has just asked.
+    discovery.refresh_if_older(FRESH).await?;
     let secret_key = super::key::ensure(&connection.client, home, &options.installation)
         .await
         .map_err(|e| RunError::Key(Box::new(e)))?;
@@ -66,6 +70,7 @@ pub async fn prepare(
         objects,
         dependencies: super::dependencies::Dependencies::default(),
         sources: Sources::default(),
+        slots: tokio::sync::Semaphore::new(SLOTS),
         bundles: BundleCache::default(),
         options,
         secret_key,
@@ -108,10 +113,10 @@ pub async fn run(daemon: Arc<Daemon>, inboxes: Inboxes, shutdown: impl Future<Ou
     let controller_config = || controller::Config::default().concurrency(0);
 
     let of_repositories = Controller::new(api::<Repository>(&daemon), config());
-    let of_deliveries = Controller::new(api::<Delivery>(&daemon), config());
+    let (deliveries, of_deliveries) = follow_deliveries(&daemon);
+    let of_deliveries = Controller::for_stream(of_deliveries, deliveries.clone());
     // Set once: a daemon runs once.
-    let _ =
-        daemon.shown.set(Shown { deliveries: of_deliveries.store(), repositories: of_repositories.store() });
+    let _ = daemon.shown.set(Shown { deliveries, repositories: of_repositories.store() });
     let of_repositories = of_repositories
         .with_config(controller_config())
         .reconcile_on(stream_of(repository_inbox))
@@ -186,17 +191,52 @@ fn shared(
     .shared()
 }
 
-/// Wakes the Delivery that a change concerns.
+/// Changes that are taken at once.
+const TAKEN: usize = 1024;
+
+/// Wakes the Deliveries that changes concern, each once for those that came together.
 pub async fn relay(
     daemon: Arc<Daemon>,
     mut changes: mpsc::UnboundedReceiver<crate::cluster::watch::Change<super::live::Kept>>,
 ) {
-    while let Some(change) = changes.recv().await {
-        if let Event::Gone { .. } = change.event {
-            tracing::trace!(object = %change.id, "out of sight");
+    let mut taken = Vec::new();
+    while changes.recv_many(&mut taken, TAKEN).await > 0 {
+        let mut labels = BTreeSet::new();
+        for change in taken.drain(..) {
+            if let Event::Gone { .. } = change.event {
+                tracing::trace!(object = %change.id, "out of sight");
+            }
+            labels.insert(change.label);
         }
-        daemon.wake_label(&change.label);
+        labels.iter().for_each(|label| daemon.wake_label(label));
     }
+}
+
+/// Deliveries listed at once.
+const PAGE: u32 = 250;
+
+/// The Deliveries as they come and change, and what is known of them. Their objects' watches begin with the first page of the
+/// list: one after the other, a daemon that starts would wait for twice as long.
+fn follow_deliveries(
+    daemon: &Arc<Daemon>,
+) -> (Store<Delivery>, impl Stream<Item = Result<Delivery, watcher::Error>> + Send + 'static) {
+    let (known, writer) = reflector::store();
+    let config = watcher::Config::default().page_size(PAGE);
+    let of = daemon.clone();
+    let mut early = delivery::early::Early::default();
+    let events = watcher(api::<Delivery>(daemon), config).modify(lean).inspect_ok(move |event| match event {
+        watcher::Event::Init => early = delivery::early::Early::default(),
+        watcher::Event::InitApply(delivery) => early.begin(&of, delivery),
+        // Who needs them has asked for them in the first rounds, which follow.
+        watcher::Event::InitDone => early.release(),
+        watcher::Event::Apply(_) | watcher::Event::Delete(_) => {}
+    });
+    (known, reflector(writer, events).applied_objects())
+}
+
+/// Takes from a Delivery what nobody reads and what takes more room than the rest of it.
+fn lean(delivery: &mut Delivery) {
+    delivery.metadata.managed_fields = None;
 }
 
 /// Keeps what is known of Repositories in step with which of them there are.

@@ -8,6 +8,7 @@ pub mod drift;
 pub mod history;
 pub mod junit;
 pub mod markdown;
+pub mod rollout;
 pub mod status;
 pub mod table;
 

@@ -8,10 +8,12 @@ use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder};
 
 /// All phases, so that a phase without Deliveries shows as 0.
-const PHASES: [Phase; 10] = [
+const PHASES: [Phase; 12] = [
     Phase::Pending,
     Phase::Applying,
     Phase::Waiting,
+    Phase::RollingOut,
+    Phase::Paused,
     Phase::Ready,
     Phase::RollingBack,
     Phase::Held,

@@ -10,9 +10,13 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
+	"syscall"
 
 	"windlass.test/cluster/launcher"
+	"windlass.test/cluster/machine"
 )
 
 const usage = `testcluster: a real Kubernetes control plane with simulated nodes, on loopback
@@ -23,6 +27,10 @@ const usage = `testcluster: a real Kubernetes control plane with simulated nodes
                    stop what "up" started and remove what it wrote
   testcluster run  --dir DIR [same options as up]
                    a cluster that lives as long as this process and its standard input
+  testcluster up|down|run --real --dir DIR
+                   the same with one real node, Envoy and Prometheus instead of simulated nodes; as root on Linux
+  testcluster check --real
+                   say what this machine lacks for a real node; fails when it lacks anything
   testcluster kubectl ...
                    kubectl of the same version
 `
@@ -40,6 +48,13 @@ func main() {
 		os.Exit(2)
 	}
 	name, args := os.Args[1], os.Args[2:]
+	if name == "check" && slices.Contains(args, "--real") {
+		exitWith(machine.Check())
+		return
+	}
+	if real := slices.Index(args, "--real"); real >= 0 && slices.Contains([]string{"up", "down", "run"}, name) {
+		exitWith(withRealNode(name, slices.Delete(args, real, real+1)))
+	}
 	switch name {
 	case "up":
 		exitWith(launcher.Up(args))
@@ -55,6 +70,18 @@ func main() {
 			os.Exit(2)
 		}
 	}
+}
+
+// withRealNode turns this process into the program that adds a real node. It
+// is one of its own, so that nobody builds a kubelet who needs none.
+func withRealNode(verb string, args []string) error {
+	own, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(filepath.Dir(own), "real", "realnode")
+	err = syscall.Exec(path, append([]string{path, verb}, args...), os.Environ())
+	return fmt.Errorf("%s: %w (tests/cluster/build.sh DIR real builds it)", path, err)
 }
 
 func exitWith(err error) {

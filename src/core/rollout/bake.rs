@@ -122,7 +122,7 @@ impl Machine<'_> {
     fn lose(&mut self, bake: Bake, revision: Revision, problem: Problem) {
         self.hooks_after_loss(&revision);
         self.state.effective = Some(bake.good.clone());
-        self.go_back(bake.goal, revision, bake.good, problem);
+        self.go_back(bake.goal, revision, bake.good, problem, None);
     }
 }
 

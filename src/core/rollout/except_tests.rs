@@ -23,6 +23,7 @@ fn precious(name: &str) -> InventoryEntry {
             kept: false,
             stale: true,
             unfinished: false,
+            candidate: false,
             replicas: None,
             wave: 0,
         }

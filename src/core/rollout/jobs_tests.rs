@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::tests::World;
-use super::{Action, Applied, ApplyEnd, Health, Observation, next};
+use super::{Action, Applied, ApplyEnd, Health, Observation, Staging, next};
 use crate::api::delivery::{InventoryEntry, Step};
 use jiff::SignedDuration;
 
@@ -32,7 +32,13 @@ fn that_a_job_completed_is_written_down_while_others_are_waited_for() {
     let revision = world.state.attempt.as_ref().unwrap().revision.clone();
     let see = |inventory: &[InventoryEntry]| {
         let inventory = inventory.to_vec();
-        Applied { revision: revision.clone(), inventory, end: ApplyEnd::Done, at: world.now }
+        Applied {
+            revision: revision.clone(),
+            staging: Staging::Whole,
+            inventory,
+            end: ApplyEnd::Done,
+            at: world.now,
+        }
     };
     let seen = |applied| Observation {
         applied: Some(applied),

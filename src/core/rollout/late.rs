@@ -99,6 +99,7 @@ impl RemovedEntry {
             stale: true,
             kept: false,
             unfinished: false,
+            candidate: false,
             replicas: None,
             wave: 0,
         };

@@ -27,15 +27,20 @@ pub mod hooks;
 mod jobs_tests;
 pub mod late;
 mod next;
+mod progress;
+#[cfg(test)]
+mod progress_tests;
 mod quiet;
 mod revert;
 pub mod status;
+pub mod steps;
 #[cfg(test)]
 mod tests;
 
 pub use dependencies::Dependencies;
 pub use hooks::{Hooks, JobSeen};
 pub use next::next;
+pub use progress::{Measuring, measuring};
 
 use crate::api::delivery::{
     Attempt, Bake, DeletionPolicy, DeliverySpec, DeliveryStatus, DriftMode, Exception, Failure,
@@ -43,7 +48,10 @@ use crate::api::delivery::{
 };
 use crate::api::dependency::Waiting;
 use crate::api::hook::HookRun;
+use crate::api::rollout::{Layout, WorkloadSize};
+use crate::core::analysis::AnalysisSeen;
 use jiff::{SignedDuration, Timestamp};
+use std::sync::Arc;
 
 /// The reason of [`Health::Progressing`] while all that is waited for is that somebody looks at what was written.
 pub const NOT_OBSERVED: &str = "NotObserved";
@@ -72,6 +80,9 @@ pub struct Spec {
     pub deletion: DeletionPolicy,
     /// What is done about drift.
     pub drift: DriftMode,
+    /// How a revision that changes a workload reaches traffic; `None` where it is applied at once, or where the policy
+    /// cannot be read, which refuses each revision that needs it.
+    pub rollout: Option<Arc<steps::Steps>>,
 }
 
 impl From<&DeliverySpec> for Spec {
@@ -90,6 +101,7 @@ impl From<&DeliverySpec> for Spec {
             suspend: t.suspend,
             deletion: t.deletion_policy.unwrap_or_default(),
             drift: t.drift.as_ref().map(|d| d.mode).unwrap_or_default(),
+            rollout: t.rollout.as_ref().and_then(|r| steps::Steps::new(r).ok().flatten()).map(Arc::new),
         }
     }
 }
@@ -125,6 +137,8 @@ pub struct State {
     pub handled_release: Option<String>,
     /// The rollback request that was acted on.
     pub handled_rollback: Option<String>,
+    /// The request about a rollout that was acted on.
+    pub handled_rollout: Option<String>,
 }
 
 impl From<&DeliveryStatus> for State {
@@ -144,6 +158,7 @@ impl From<&DeliveryStatus> for State {
             handled_request: status.handled_request.clone(),
             handled_release: status.handled_release.clone(),
             handled_rollback: status.handled_rollback.clone(),
+            handled_rollout: status.handled_rollout.clone(),
         }
     }
 }
@@ -205,6 +220,21 @@ pub struct Observation {
     pub release: Option<String>,
     /// The value of the rollback annotation.
     pub rollback: Option<String>,
+    /// The value of the rollout annotation.
+    pub rollout: Option<String>,
+    /// The health of both variants apart, during a rollout.
+    pub variants: Variants,
+    /// What was measured in the step that is under way.
+    pub analysis: Option<AnalysisSeen>,
+}
+
+/// The health of a rollout's two variants apart.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Variants {
+    /// Of what stands under the names of Git.
+    pub named: Health,
+    /// Of what is there for the rollout only.
+    pub candidate: Health,
 }
 
 /// One pod, the very one.
@@ -235,10 +265,51 @@ pub enum Target {
 pub struct Prepared {
     /// The revision.
     pub revision: Revision,
+    /// What the cluster is to be made like.
+    pub staging: Staging,
+    /// How the revision is begun, where that was asked.
+    pub begin: Option<Begin>,
     /// The inventory that its apply needs recorded before it begins, or why it must not begin.
     pub outcome: Result<Vec<InventoryEntry>, Refusal>,
     /// When.
     pub at: Timestamp,
+}
+
+/// What the cluster is to be made like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Staging {
+    /// As the revision says.
+    #[default]
+    Whole,
+    /// With a candidate beside it.
+    Staged(Box<Staged>),
+}
+
+/// A stage of a rollout: two revisions, and how they stand beside each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Staged {
+    /// The last good revision.
+    pub stable: Revision,
+    /// The revision that the candidate runs.
+    pub candidate: Revision,
+    /// How they stand beside each other.
+    pub layout: Layout,
+    /// How many pods the workloads had when the rollout began, where Git leaves that to an autoscaler.
+    pub sizes: Vec<WorkloadSize>,
+}
+
+/// How a revision is begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// At once, and why, where it might have been otherwise.
+    Direct(String),
+    /// By a rollout: its first layout was prepared.
+    Rollout {
+        /// What of it needs one.
+        why: String,
+        /// How many pods the workloads have, where Git leaves that to an autoscaler.
+        sizes: Vec<WorkloadSize>,
+    },
 }
 
 /// Why a revision cannot be begun, or goes no further.
@@ -255,6 +326,8 @@ pub struct Refusal {
 pub struct Applied {
     /// The revision.
     pub revision: Revision,
+    /// What the cluster was to be made like.
+    pub staging: Staging,
     /// The inventory with what was written so far.
     pub inventory: Vec<InventoryEntry>,
     /// How it ended.
@@ -311,10 +384,11 @@ pub enum Health {
 /// What the reconciler is to do. Each may be repeated.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Render the revision, compare it with the cluster, try it by dry-run; answer with [`Prepared`].
-    Prepare(Revision, Goal),
+    /// Render the revision, compare it with the cluster, try it by dry-run; answer with [`Prepared`]. Without a staging the
+    /// revision is new: whether it needs a rollout is found out, and what it begins with is prepared.
+    Prepare(Revision, Goal, Option<Staging>),
     /// Write what differs, in waves; answer with [`Applied`].
-    Apply(Revision, Goal),
+    Apply(Revision, Goal, Staging),
     /// Make sure that the Job of a hook runs; what becomes of it is seen in [`Hooks`].
     RunHook(Box<HookRun>),
     /// Delete the Jobs of hooks; answer in [`Hooks`].
@@ -347,8 +421,8 @@ impl Action {
     /// The action in two words at most, such as `Apply Rollback`.
     pub fn name(&self) -> String {
         match self {
-            Action::Prepare(_, goal) => format!("Prepare {goal:?}"),
-            Action::Apply(_, goal) => format!("Apply {goal:?}"),
+            Action::Prepare(_, goal, _) => format!("Prepare {goal:?}"),
+            Action::Apply(_, goal, _) => format!("Apply {goal:?}"),
             Action::Prune => "Prune".into(),
             Action::PruneAll => "PruneAll".into(),
             Action::OrphanAll => "OrphanAll".into(),

@@ -2,14 +2,15 @@
 
 use super::hooks::Gate;
 use super::{
-    Action, ApplyEnd, Decision, HISTORY, Health, Notice, Observation, Refusal, Spec, State, Target, back_off,
-    quiet, read_stamp, stamp,
+    Action, ApplyEnd, Begin, Decision, HISTORY, Health, Notice, Observation, Refusal, Spec, State, Target,
+    back_off, quiet, read_stamp, stamp,
 };
 use crate::api::delivery::{
     Attempt, DeletionPolicy, Failure, FirstRevision, Goal, Held, HistoryEntry, InventoryEntry, Outcome,
     Problem, Revision, RollbackMode, Step,
 };
 use crate::api::hook::HookPoint;
+use crate::api::rollout::RolloutStatus;
 use jiff::{SignedDuration, Timestamp};
 
 /// How soon what a finalizer holds is looked at again at first.
@@ -58,6 +59,7 @@ impl Machine<'_> {
         self.distrust_times();
         self.note_hooks();
         self.requests();
+        self.rollout_requests();
         match self.wanted() {
             Some((goal, revision)) => self.begin(goal, revision),
             // Until Git was read, what was waited for stands.
@@ -296,28 +298,51 @@ impl Machine<'_> {
         if self.state.failure.as_ref().is_some_and(|f| f.revision.as_ref() != Some(&revision)) {
             self.state.failure = None;
         }
-        let prepared = self.seen.prepared.as_ref().filter(|p| p.revision == revision);
+        // Traffic is being taken back from a candidate: that comes first, and takes no longer than its time.
+        if self.is_leaving() {
+            return;
+        }
+        let for_it =
+            |p: &&super::Prepared| p.revision == revision && (p.begin.is_some() || p.outcome.is_err());
+        let prepared = self.seen.prepared.as_ref().filter(for_it);
         match prepared.map(|p| &p.outcome) {
             None if self.failure_rests() => self.wake_for_failure(),
-            None => self.actions.push(Action::Prepare(revision, goal)),
+            None => self.actions.push(Action::Prepare(revision, goal, None)),
             Some(Err(refusal)) => {
                 self.fail_to_begin(Some(revision), refusal);
                 self.wake_for_failure();
             }
             Some(Ok(inventory)) => {
-                if let Some(old) = self.state.attempt.take()
+                let begin = prepared.and_then(|p| p.begin.clone());
+                let before = self.state.attempt.take();
+                if let Some(old) = &before
                     && old.goal == Goal::Deploy
                     && old.step != Step::Failed
                 {
-                    self.remember(old.revision, Outcome::Superseded, None);
+                    self.remember(old.revision.clone(), Outcome::Superseded, None);
+                }
+                let left = before.as_ref().and_then(|old| old.rollout.clone());
+                if let Some(old) = before
+                    && self.leave_rollout(old)
+                {
+                    return;
                 }
                 if goal == Goal::Deploy {
                     self.state.held = None;
                 }
                 self.state.failure = None;
-                self.state.inventory = inventory.clone();
                 self.end_bake_for_newer();
-                self.start(goal, revision);
+                match begin {
+                    // Where a candidate has traffic still, no other takes its place.
+                    Some(Begin::Rollout { why, sizes }) if left.is_none() => {
+                        self.start_rollout(revision, &why, sizes, inventory)
+                    }
+                    _ => {
+                        self.state.inventory = inventory.clone();
+                        self.start(goal, revision);
+                    }
+                }
+                self.mind_what_was_left(left);
             }
         }
     }
@@ -332,6 +357,7 @@ impl Machine<'_> {
             retries: 0,
             retry_at: None,
             problem: None,
+            rollout: None,
         });
     }
 
@@ -371,7 +397,10 @@ impl Machine<'_> {
         let fresh = |at: Timestamp| since.is_none_or(|since| at >= since);
         // Nor does what came of an earlier attempt at the same revision: its hooks run again.
         let begun = read_stamp(&attempt.started_at);
-        let of_attempt = |a: &&super::Applied| a.revision == attempt.revision && a.at >= begun && fresh(a.at);
+        let staging = self.staging(&attempt);
+        let of_attempt = |a: &&super::Applied| {
+            a.revision == attempt.revision && a.staging == staging && a.at >= begun && fresh(a.at)
+        };
         let applied = self.seen.applied.as_ref().filter(of_attempt);
         if let Some(applied) = applied {
             match &applied.end {
@@ -387,8 +416,9 @@ impl Machine<'_> {
                 }
                 ApplyEnd::Blocked(message) => {
                     self.state.inventory = applied.inventory.clone();
-                    if let Health::Broken(problem) = &self.seen.health {
-                        return self.fail(attempt, problem.clone());
+                    if let Health::Broken(problem) = self.health_that_counts(&attempt) {
+                        let problem = problem.clone();
+                        return self.fail(attempt, problem);
                     }
                     if self.time_is_up(&mut attempt) {
                         let problem = self.timed_out(message.clone());
@@ -404,15 +434,24 @@ impl Machine<'_> {
             }
             return;
         }
-        let prepared = self.seen.prepared.as_ref().filter(|p| p.revision == attempt.revision && fresh(p.at));
+        let for_it = |p: &&super::Prepared| {
+            p.revision == attempt.revision && (p.staging == staging || p.outcome.is_err()) && fresh(p.at)
+        };
+        let prepared = self.seen.prepared.as_ref().filter(for_it);
         match prepared.map(|p| &p.outcome) {
-            None => self.actions.push(Action::Prepare(attempt.revision, attempt.goal)),
+            None => {
+                self.actions.push(Action::Prepare(attempt.revision.clone(), attempt.goal, Some(staging)));
+                self.state.attempt = Some(attempt);
+            }
             Some(Ok(inventory)) => {
                 self.state.inventory = inventory.clone();
                 self.note_exceptions(attempt.goal);
                 self.plan_hooks(&attempt);
                 match self.gate(HookPoint::BeforeApply, &attempt) {
-                    Gate::Open => self.actions.push(Action::Apply(attempt.revision, attempt.goal)),
+                    Gate::Open => {
+                        self.actions.push(Action::Apply(attempt.revision.clone(), attempt.goal, staging));
+                        self.state.attempt = Some(attempt);
+                    }
                     Gate::Closed => {}
                     Gate::Failed(problem) => self.fail(attempt, problem),
                 }
@@ -438,6 +477,9 @@ impl Machine<'_> {
     fn waiting(&mut self, mut attempt: Attempt) {
         self.note_exceptions(attempt.goal);
         self.note_completed();
+        if attempt.rollout.is_some() && !self.may_end(&mut attempt) {
+            return;
+        }
         match &self.seen.health {
             Health::Healthy => {
                 match self.gate(HookPoint::AfterApply, &attempt) {
@@ -574,7 +616,7 @@ impl Machine<'_> {
         self.state.effective = Some(revision);
     }
 
-    fn fail(&mut self, mut attempt: Attempt, problem: Problem) {
+    pub(super) fn fail(&mut self, mut attempt: Attempt, problem: Problem) {
         let complete = self
             .seen
             .applied
@@ -601,7 +643,12 @@ impl Machine<'_> {
             }
             Goal::Deploy | Goal::Refresh => {
                 let revision = attempt.revision.clone();
-                let back_to = match (&self.state.effective, self.spec.rollback) {
+                // What only a candidate had is taken back whatever is asked for: stable was not touched.
+                let mode = match attempt.rollout {
+                    Some(_) => RollbackMode::Hold,
+                    None => self.spec.rollback,
+                };
+                let back_to = match (&self.state.effective, mode) {
                     (_, RollbackMode::Off) => None,
                     (Some(effective), RollbackMode::Hold | RollbackMode::Revert) => Some(effective.clone()),
                     (None, _) if self.spec.first_revision == FirstRevision::Remove => {
@@ -641,13 +688,21 @@ impl Machine<'_> {
                     self.state.attempt = Some(attempt);
                     return;
                 };
-                self.go_back(attempt.goal, revision, effective, problem);
+                let rollout = attempt.rollout.take();
+                self.go_back(attempt.goal, revision, effective, problem, rollout);
             }
         }
     }
 
     /// A revision failed, and the last good one is brought back.
-    pub(super) fn go_back(&mut self, goal: Goal, revision: Revision, good: Revision, problem: Problem) {
+    pub(super) fn go_back(
+        &mut self,
+        goal: Goal,
+        revision: Revision,
+        good: Revision,
+        problem: Problem,
+        rollout: Option<RolloutStatus>,
+    ) {
         self.notify(
             true,
             "RollingBack",
@@ -665,8 +720,14 @@ impl Machine<'_> {
             let refusal = Refusal { problem, transient: true };
             self.set_failure(Some(revision), &refusal, 1);
         }
-        self.start_rollback(good.clone());
-        self.actions.push(Action::Prepare(good, Goal::Rollback));
+        self.start_rollback(good);
+        if let Some(rollout) = rollout {
+            self.take_traffic_back(rollout);
+        }
+        if let Some(attempt) = self.state.attempt.clone() {
+            let staging = self.staging(&attempt);
+            self.actions.push(Action::Prepare(attempt.revision, attempt.goal, Some(staging)));
+        }
     }
 
     pub(super) fn start_rollback(&mut self, good: Revision) {

@@ -4,8 +4,9 @@ use super::except::in_words;
 use super::{Dependencies, Health, Observation, Spec, State, Target, dependencies, hooks};
 use crate::api::condition::{self, kind};
 use crate::api::delivery::{
-    DeliveryStatus, DriftMode, FirstRevision, Goal, Held, Phase, Problem, RollbackMode, Step,
+    Attempt, DeliveryStatus, DriftMode, FirstRevision, Goal, Held, Phase, Problem, RollbackMode, Step,
 };
+use crate::api::rollout::Stage;
 use jiff::Timestamp;
 
 /// The status to write for a state. `before` is what stands there now: its conditions keep their times.
@@ -55,6 +56,7 @@ pub fn status(
         handled_request: state.handled_request.clone(),
         handled_release: state.handled_release.clone(),
         handled_rollback: state.handled_rollback.clone(),
+        handled_rollout: state.handled_rollout.clone(),
         conditions: before.conditions.clone(),
     };
     let mut say = |kind: &str, status_: &str, reason: &str, message: &str| {
@@ -62,11 +64,16 @@ pub fn status(
     };
     let (ready, reason, message) = ready(spec, state, seen, phase);
     say(kind::READY, ready, &reason, &message);
-    let working = matches!(phase, Phase::Applying | Phase::Waiting | Phase::RollingBack | Phase::Deleting);
+    let working = matches!(
+        phase,
+        Phase::Applying | Phase::Waiting | Phase::RollingOut | Phase::RollingBack | Phase::Deleting
+    );
+    let paused = state.attempt.as_ref().and_then(|a| a.rollout.as_ref()?.paused.as_ref());
     match &state.waiting {
         Some(waiting) if phase == Phase::Pending => {
             say(kind::RECONCILING, "True", &waiting.problem.reason, &told(&waiting.problem));
         }
+        _ if let Some(paused) = paused => say(kind::RECONCILING, "True", &paused.reason, &told(paused)),
         _ if working => say(kind::RECONCILING, "True", "Progressing", ""),
         _ => say(kind::RECONCILING, "False", "Idle", ""),
     }
@@ -139,9 +146,13 @@ pub fn phase(spec: &Spec, state: &State, seen: &Observation) -> Phase {
             (_, Step::Removing) => Phase::RollingBack,
             (Goal::Rollback, _) if a.problem.is_some() => Phase::RollbackFailed,
             (Goal::Rollback, _) => Phase::RollingBack,
+            (_, Step::Failed) => Phase::Failed,
+            _ if let Some(rollout) = &a.rollout => match rollout.paused {
+                Some(_) => Phase::Paused,
+                None => Phase::RollingOut,
+            },
             (_, Step::Applying) => Phase::Applying,
             (_, Step::Waiting | Step::Pruning) => Phase::Waiting,
-            (_, Step::Failed) => Phase::Failed,
         },
         None if let Some(waiting) = &state.waiting => match waiting.problem.reason.as_str() {
             dependencies::NOT_READY => Phase::Pending,
@@ -225,7 +236,10 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
                 ("True", "Deployed".into(), message)
             }
         },
-        Phase::Applying | Phase::Waiting | Phase::RollingBack => {
+        Phase::RollingOut | Phase::Paused if let Some(attempt) = &state.attempt => {
+            ("False", format!("{phase:?}"), rolling_out(attempt, seen))
+        }
+        Phase::Applying | Phase::Waiting | Phase::RollingBack | Phase::RollingOut | Phase::Paused => {
             let attempt = state.attempt.as_ref();
             let what = attempt.map_or_else(String::new, |a| a.revision.to_string());
             let problem = attempt.and_then(|a| a.problem.clone());
@@ -260,6 +274,30 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
             _ => ("Unknown", "Pending".into(), "the Repository was not read yet".into()),
         },
     }
+}
+
+/// How far a rollout is, and what it waits for.
+fn rolling_out(attempt: &Attempt, seen: &Observation) -> String {
+    let Some(rollout) = &attempt.rollout else { return String::new() };
+    let what = &attempt.revision;
+    let doing = match rollout.stage {
+        Stage::Starting => format!("the candidate of {what} starts"),
+        Stage::Stepping => format!(
+            "{what} gets {}% of traffic (step {} of {})",
+            rollout.layout.weight, rollout.step, rollout.steps
+        ),
+        Stage::Switching => format!("traffic goes to the candidate of {what}"),
+        Stage::Promoting => {
+            format!("{what} takes the place of the last good revision, traffic stays with its candidate")
+        }
+        Stage::Returning | Stage::Restoring => format!("traffic returns from the candidate of {what}"),
+    };
+    let waits = match (&rollout.paused, &seen.health) {
+        (Some(paused), _) => format!(": {}", told(paused)),
+        (None, Health::Progressing(p) | Health::Degraded(p) | Health::Broken(p)) => format!(": {}", told(p)),
+        _ => String::new(),
+    };
+    format!("{doing}{waits}")
 }
 
 /// While a revision is held: why what came after it could not be begun, if that is so. Empty otherwise.

@@ -33,6 +33,7 @@ fn entry(name: &str) -> InventoryEntry {
         stale: false,
         kept: false,
         unfinished: false,
+        candidate: false,
         replicas: None,
         wave: 0,
     }
@@ -77,7 +78,17 @@ pub(super) struct World {
     pub(super) started: Vec<String>,
     pub(super) wake: Option<Timestamp>,
     pub(super) gone: bool,
+    /// Objects of a revision (`web=b`) that break.
+    pub(super) ill: BTreeSet<String>,
+    /// The share of traffic that the candidate gets, and since when.
+    pub(super) weight: u32,
+    pub(super) weight_since: Timestamp,
+    /// The shares that it ever got.
+    pub(super) weights: Vec<u32>,
 }
+
+/// The candidate of the small world.
+pub(super) const CANDIDATE: &str = "web-canary";
 
 impl World {
     pub(super) fn new() -> Self {
@@ -92,6 +103,7 @@ impl World {
                 suspend: false,
                 deletion: DeletionPolicy::Prune,
                 drift: DriftMode::Correct,
+                rollout: None,
             },
             state: State::default(),
             seen: Observation { in_contact_since: Some(Timestamp::MIN), ..Observation::default() },
@@ -111,7 +123,27 @@ impl World {
             started: Vec::new(),
             wake: None,
             gone: false,
+            ill: BTreeSet::new(),
+            weight: 0,
+            weight_since: Timestamp::UNIX_EPOCH,
+            weights: Vec::new(),
         }
+    }
+
+    /// The objects of a staging, with the revision of each.
+    pub(super) fn objects(&self, revision: &Revision, staging: &Staging) -> BTreeMap<String, String> {
+        let all = |of: &Revision| -> BTreeMap<String, String> {
+            self.bundles[&of.inputs].iter().map(|o| (o.clone(), of.inputs.clone())).collect()
+        };
+        let Staging::Staged(staged) = staging else { return all(revision) };
+        let mut objects = match staged.layout.base {
+            crate::api::rollout::Base::Stable => all(&staged.stable),
+            crate::api::rollout::Base::Target => all(&staged.candidate),
+        };
+        if staged.layout.size.is_some() {
+            objects.insert(CANDIDATE.into(), staged.candidate.inputs.clone());
+        }
+        objects
     }
 
     pub(super) fn push(&mut self, name: &str, objects: &[&str]) {
@@ -121,12 +153,26 @@ impl World {
 
     /// One round: observe, decide, act.
     pub(super) fn round(&mut self) -> bool {
-        self.seen.health = self.health();
+        self.seen.health = self.health(None);
+        self.seen.variants = Variants { named: self.health(Some(false)), candidate: self.health(Some(true)) };
         let decision = next(&self.spec, &self.state, &self.seen, self.now);
         self.state = decision.state;
         self.forget_what_was_shown();
         self.wake = None;
         let mut acted = false;
+        if std::env::var("TELL").is_ok() {
+            eprintln!(
+                "{} {:?} {:?}",
+                self.now,
+                self.state.attempt.as_ref().map(|a| (
+                    &a.revision.inputs,
+                    a.goal,
+                    a.step,
+                    a.rollout.as_ref().map(|r| (r.stage, r.at, r.layout.weight))
+                )),
+                decision.actions.iter().map(|a| a.name()).collect::<Vec<_>>()
+            );
+        }
         for action in decision.actions {
             acted |= self.act(action);
         }
@@ -227,28 +273,58 @@ impl World {
                 (self.seen.drifted, self.seen.correctable) = (0, 0);
                 self.seen.corrected = Some(self.state.inventory.clone());
             }
-            Action::Prepare(revision, _) => {
+            Action::Prepare(revision, goal, staging) => {
+                let begin = staging.is_none().then(|| match &self.spec.rollout {
+                    Some(_) if goal == Goal::Deploy && self.state.effective.is_some() => {
+                        Begin::Rollout { why: "its image changed".into(), sizes: Vec::new() }
+                    }
+                    _ => Begin::Direct(String::new()),
+                });
+                let staging = match (staging, &self.spec.rollout, &self.state.effective) {
+                    (Some(staging), _, _) => staging,
+                    (None, Some(steps), Some(effective)) if goal == Goal::Deploy => {
+                        Staging::Staged(Box::new(Staged {
+                            stable: effective.clone(),
+                            candidate: revision.clone(),
+                            layout: steps.all[0].layout.clone(),
+                            sizes: Vec::new(),
+                        }))
+                    }
+                    _ => Staging::Whole,
+                };
                 let outcome = match self.refused.get(&revision.inputs) {
                     Some(transient) => Err(Refusal { problem: problem("Refused"), transient: *transient }),
-                    None => Ok(self.inventory_for(&revision)),
+                    None => Ok(self.inventory_for(&revision, &staging)),
                 };
                 self.seen.applied = None;
                 self.seen.hooks.planned = self.hooks.clone();
-                self.seen.prepared = Some(Prepared { revision, outcome, at: self.now });
+                self.seen.prepared = Some(Prepared { revision, staging, begin, outcome, at: self.now });
             }
-            Action::Apply(revision, _) => {
+            Action::Apply(revision, _, staging) => {
                 // What is written is recorded before.
                 let recorded: BTreeSet<_> = self.state.inventory.iter().map(|e| e.name.clone()).collect();
-                let objects = self.bundles[&revision.inputs].clone();
-                assert!(objects.is_subset(&recorded), "applied before it was recorded");
+                let objects = self.objects(&revision, &staging);
+                assert!(objects.keys().all(|o| recorded.contains(o)), "applied before it was recorded");
                 if let Some(held) = &self.state.held {
                     assert_ne!(held.revision.inputs, revision.inputs, "a held revision was applied");
                 }
                 self.applied.push(revision.inputs.clone());
                 let mut inventory = self.state.inventory.clone();
-                for entry in inventory.iter_mut().filter(|e| objects.contains(&e.name)) {
+                for entry in inventory.iter_mut() {
+                    let Some(of) = objects.get(&entry.name) else { continue };
                     entry.uid = Some("u".into());
-                    self.cluster.insert(entry.name.clone(), revision.inputs.clone());
+                    let before = self.cluster.insert(entry.name.clone(), of.clone());
+                    if entry.name == CANDIDATE && before.is_some_and(|b| b != *of) {
+                        assert_eq!(self.weight, 0, "a candidate was replaced under traffic");
+                    }
+                }
+                let weight = match &staging {
+                    Staging::Whole => 0,
+                    Staging::Staged(staged) => staged.layout.weight,
+                };
+                if weight != self.weight {
+                    (self.weight, self.weight_since) = (weight, self.now);
+                    self.weights.push(weight);
                 }
                 let end = if self.fails_applying.contains(&revision.inputs) {
                     ApplyEnd::Failed(Refusal { problem: problem("Denied"), transient: false })
@@ -258,7 +334,7 @@ impl World {
                 if let Some(prepared) = &mut self.seen.prepared {
                     prepared.outcome = Ok(inventory.clone());
                 }
-                self.seen.applied = Some(Applied { revision, inventory, end, at: self.now });
+                self.seen.applied = Some(Applied { revision, staging, inventory, end, at: self.now });
             }
             Action::Prune => {
                 let good = self.state.effective.as_ref().map(|e| &self.bundles[&e.inputs]);
@@ -268,6 +344,13 @@ impl World {
                 };
                 let (stale, left): (Vec<_>, Vec<_>) = self.state.inventory.iter().cloned().partition(goes);
                 for entry in stale {
+                    let settled = self.weight_since + SignedDuration::from_secs(5) <= self.now;
+                    if entry.name == CANDIDATE {
+                        assert!(
+                            self.weight == 0 && settled,
+                            "a candidate was removed that traffic may reach"
+                        );
+                    }
                     self.cluster.remove(&entry.name);
                 }
                 self.seen.pruned = Some(Pruned { inventory: left, refusal: None });
@@ -282,19 +365,27 @@ impl World {
         true
     }
 
-    pub(super) fn inventory_for(&self, revision: &Revision) -> Vec<InventoryEntry> {
-        let objects = &self.bundles[&revision.inputs];
+    pub(super) fn inventory_for(&self, revision: &Revision, staging: &Staging) -> Vec<InventoryEntry> {
+        let objects = self.objects(revision, staging);
         let mut all: BTreeMap<String, InventoryEntry> =
             self.state.inventory.iter().map(|e| (e.name.clone(), e.clone())).collect();
-        for object in objects {
-            all.entry(object.clone()).or_insert_with(|| entry(object));
+        for object in objects.keys() {
+            let candidate = object == CANDIDATE;
+            all.entry(object.clone()).or_insert_with(|| InventoryEntry { candidate, ..entry(object) });
         }
-        all.into_values().map(|e| InventoryEntry { stale: !objects.contains(&e.name), ..e }).collect()
+        all.into_values().map(|e| InventoryEntry { stale: !objects.contains_key(&e.name), ..e }).collect()
     }
 
-    pub(super) fn health(&self) -> Health {
-        let counts: BTreeSet<&String> =
-            self.state.inventory.iter().filter(|e| !e.stale).map(|e| &e.name).collect();
+    /// The health of all objects, or of one variant's.
+    pub(super) fn health(&self, candidate: Option<bool>) -> Health {
+        let of = |e: &&InventoryEntry| !e.stale && candidate.is_none_or(|c| e.candidate == c);
+        let counts: BTreeSet<&String> = self.state.inventory.iter().filter(of).map(|e| &e.name).collect();
+        let ill = |(name, of): (&String, &String)| {
+            counts.contains(name) && self.ill.contains(&format!("{name}={of}"))
+        };
+        if self.cluster.iter().any(ill) {
+            return Health::Broken(problem("CrashLoopBackOff"));
+        }
         let running = |set: &BTreeSet<String>| {
             self.cluster.iter().any(|(name, of)| counts.contains(name) && set.contains(of))
         };

@@ -270,6 +270,7 @@ pub(super) async fn remove(scope: &Scope<'_>, memory: &mut Memory, runs: &[HookR
             kept: false,
             stale: true,
             unfinished: false,
+            candidate: false,
             replicas: None,
             wave: run.wave,
         })

@@ -7,6 +7,7 @@ pub mod apply;
 pub mod bundle;
 pub mod depends;
 pub mod drift;
+pub mod early;
 mod except;
 mod finish;
 mod foreign;
@@ -21,6 +22,7 @@ pub mod prune;
 mod revert;
 pub mod settings;
 mod sight;
+mod stage;
 mod words;
 pub mod work;
 
@@ -37,7 +39,9 @@ use crate::core::lost;
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
 use crate::core::rollout::late as late_requests;
-use crate::core::rollout::{Action, ApplyEnd, Pruned, Refusal, Spec, State, dependencies, next, status};
+use crate::core::rollout::{
+    Action, ApplyEnd, Pruned, Refusal, Spec, Staging, State, dependencies, next, status,
+};
 use bundle::refusal;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -285,6 +289,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
         memory.latest = Some(delivery.clone());
     }
     let mut logged = String::new();
+    let mut slot = None;
     for _ in 0..ROUNDS {
         // Told to end, or not the one who works any more: what was begun is finished, and nothing is decided.
         if daemon.is_stopping() {
@@ -309,6 +314,9 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
         {
             let scope = Scope::new(&daemon, &delivery, access.clone());
             watch(&scope, &mut memory, &before);
+            if let Some(until) = sight::await_first(&scope, &mut memory, &before) {
+                return Ok(Some(left(until, now)));
+            }
             if let (Some(effective), None, false) = (&before.effective, &before.attempt, deleting) {
                 let effective = effective.clone();
                 let looked = drift::look(&scope, &mut memory, &effective, &before.inventory).await;
@@ -324,6 +332,15 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             }
             let spec = scope.spec();
             decision = next(&spec, &State::from(&before), &seen, now);
+            if slot.is_none() && decision.actions.iter().any(takes_much) {
+                let waited = daemon.slots.available_permits() == 0;
+                // Never closed.
+                slot = daemon.slots.acquire().await.ok();
+                if waited {
+                    // What was seen is old by now.
+                    continue;
+                }
+            }
             let status =
                 status::status(&spec, &decision.state, &seen, &before, delivery.metadata.generation, now);
             // A clock that was set back must not silence it.
@@ -403,17 +420,21 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             if memory.settings_missing {
                 rest = rest.min(SETTINGS_RETRY);
             }
-            let rest = match wake {
-                Some(at) => {
-                    let until = Duration::try_from(at.duration_since(daemon.now())).unwrap_or_default();
-                    rest.min(until.max(Duration::from_millis(10)))
-                }
-                None => rest,
-            };
-            return Ok(Some(rest));
+            return Ok(Some(wake.map_or(rest, |at| rest.min(left(at, daemon.now())))));
         }
     }
     Ok(Some(Duration::from_millis(100)))
+}
+
+/// Whether an action makes a bundle, and what is to be done with each of its objects: only so many Deliveries hold theirs at a
+/// time, and those that began are done sooner. Going back waits for nobody.
+fn takes_much(action: &Action) -> bool {
+    matches!(action, Action::Prepare(_, Goal::Deploy, _) | Action::Apply(_, Goal::Deploy, _))
+}
+
+/// How long it is until then, at least a moment.
+fn left(until: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(until.duration_since(now)).unwrap_or_default().max(Duration::from_millis(10))
 }
 
 /// A status that is written, by what is under way (or by its phase), and by what it records for the first time.
@@ -544,26 +565,29 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 }
             };
         }
-        Action::Prepare(revision, goal) => match prepare(scope, memory, status, &revision, goal).await {
-            Ok(mut work) => {
-                if let Some((of, written)) = memory.carried.take()
-                    && of == revision
-                {
-                    work.written = written;
+        Action::Prepare(revision, goal, staging) => {
+            match stage::prepare(scope, memory, status, &revision, goal, staging).await {
+                Ok(mut work) => {
+                    if let Some((of, written)) = memory.carried.take()
+                        && of == revision
+                    {
+                        work.written = written;
+                    }
+                    adopted::keep(scope, memory, &work).await;
+                    finish::keep_ahead(scope, memory, status, &revision).await;
+                    memory.work = Some(work);
                 }
-                adopted::keep(scope, memory, &work).await;
-                finish::keep_ahead(scope, memory, status, &revision).await;
-                memory.work = Some(work);
-            }
-            Err(refusal) => {
-                if memory.work.as_ref().is_some_and(|w| w.revision == revision) {
-                    memory.work = None;
+                Err(refusal) => {
+                    if memory.work.as_ref().is_some_and(|w| w.revision == revision) {
+                        memory.work = None;
+                    }
+                    memory.refused = Some((revision, memory.redacted(refusal), scope.daemon.now()));
                 }
-                memory.refused = Some((revision, memory.redacted(refusal), scope.daemon.now()));
             }
-        },
-        Action::Apply(revision, _) => {
-            let Some(mut work) = memory.work.take().filter(|w| w.revision == revision) else {
+        }
+        Action::Apply(revision, _, staging) => {
+            let as_asked = |w: &work::Work| w.revision == revision && w.staging == staging;
+            let Some(mut work) = memory.work.take().filter(as_asked) else {
                 return Next::Again;
             };
             let live = scope.live_fn();
@@ -695,8 +719,8 @@ async fn prepare(
     status: &DeliveryStatus,
     revision: &Revision,
     goal: Goal,
+    bundle: Arc<Bundle>,
 ) -> Result<work::Work, Refusal> {
-    let bundle = bundle_of(scope, memory, revision).await?;
     crate::core::plan::guard_empty(&bundle, &revision.path, &status.inventory)
         .map_err(|problem| Refusal { problem, transient: false })?;
     finish::ensure_namespace(scope).await?;
@@ -743,6 +767,7 @@ pub(super) async fn bundle_of(
 ) -> Result<Arc<Bundle>, Refusal> {
     if let Some(work) = &memory.work
         && work.revision == *revision
+        && work.staging == Staging::Whole
     {
         return Ok(work.bundle.clone());
     }

@@ -7,7 +7,7 @@ use crate::api::delivery::{DeliveryStatus, DeliveryTemplate, InventoryEntry, Pro
 use crate::api::names;
 use crate::core::digest;
 use crate::core::health::{Status, is_unobserved};
-use crate::core::rollout::{Applied, Health, NOT_OBSERVED, Observation, Prepared, Target};
+use crate::core::rollout::{Applied, Health, NOT_OBSERVED, Observation, Prepared, Staging, Target, Variants};
 use crate::reconcile::live::version;
 use crate::reconcile::sources::{Fetched, Store};
 use crate::render;
@@ -37,6 +37,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         self::health(scope, &status.inventory, None, &memory.pods)
     };
     let health = super::sight::through(memory, without_secrets(health, memory));
+    let variants = variants(scope, memory, status);
     Observation {
         deleting,
         target,
@@ -63,7 +64,25 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         reconcile: annotations.get(names::RECONCILE_REQUEST).cloned(),
         release: annotations.get(names::RELEASE_REQUEST).cloned(),
         rollback: annotations.get(names::ROLLBACK_REQUEST).cloned(),
+        rollout: annotations.get(names::ROLLOUT_REQUEST).cloned(),
+        variants,
+        analysis: None,
     }
+}
+
+/// The health of a rollout's two variants apart. Objects that its present layout has not recorded yet count for neither.
+fn variants(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> Variants {
+    let Some(attempt) = status.attempt.as_ref().filter(|a| a.rollout.is_some()) else {
+        return Variants::default();
+    };
+    let under_way = memory.work.as_ref().filter(|w| w.revision == attempt.revision);
+    let inventory = under_way.map_or(&status.inventory, |w| &w.inventory);
+    let of = |candidate: bool| {
+        let some: Vec<InventoryEntry> =
+            inventory.iter().filter(|e| e.candidate == candidate).cloned().collect();
+        without_secrets(health(scope, &some, under_way, &memory.pods), memory)
+    };
+    Variants { named: of(false), candidate: of(true) }
 }
 
 /// Whether a workload that is not healthy while it is watched on has pods that are not seen yet.
@@ -126,15 +145,33 @@ fn without_secrets(health: Health, memory: &Memory) -> Health {
 
 fn prepared(memory: &Memory) -> Option<Prepared> {
     if let Some((revision, refusal, at)) = &memory.refused {
-        return Some(Prepared { revision: revision.clone(), outcome: Err(refusal.clone()), at: *at });
+        return Some(Prepared {
+            revision: revision.clone(),
+            staging: Staging::Whole,
+            begin: None,
+            outcome: Err(refusal.clone()),
+            at: *at,
+        });
     }
     let work = memory.work.as_ref()?;
-    Some(Prepared { revision: work.revision.clone(), outcome: Ok(work.inventory.clone()), at: work.at })
+    Some(Prepared {
+        revision: work.revision.clone(),
+        staging: work.staging.clone(),
+        begin: work.begin.clone(),
+        outcome: Ok(work.inventory.clone()),
+        at: work.at,
+    })
 }
 
 fn applied(work: &Work) -> Option<Applied> {
     let (end, at) = work.end.clone()?;
-    Some(Applied { revision: work.revision.clone(), inventory: work.inventory.clone(), end, at })
+    Some(Applied {
+        revision: work.revision.clone(),
+        staging: work.staging.clone(),
+        inventory: work.inventory.clone(),
+        end,
+        at,
+    })
 }
 
 /// What Git wants of the Delivery. Nothing is computed again while commit and spec are the same.

@@ -15,7 +15,7 @@ use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::{self, Brings, Known, Live};
 use crate::core::removal::removals;
 use crate::core::rightful;
-use crate::core::rollout::Refusal;
+use crate::core::rollout::{Refusal, Staging};
 use crate::reconcile::live::digest;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,6 +129,8 @@ impl Planner<'_> {
         Ok(Work {
             revision: revision.clone(),
             goal,
+            staging: Staging::Whole,
+            begin: None,
             bundle,
             plan,
             inventory,

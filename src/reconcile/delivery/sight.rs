@@ -3,10 +3,11 @@
 
 use super::Scope;
 use super::work::Memory;
-use crate::api::delivery::InventoryEntry;
+use crate::api::delivery::{DeliveryStatus, InventoryEntry};
 use crate::cluster::watch::Filter;
 use crate::core::manifest::Gvk;
 use crate::core::rollout::Health;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 
 /// Notes since when the objects are seen without a gap. A watch that fails for good (a right that was taken away) is
@@ -29,6 +30,64 @@ pub fn note(scope: &Scope<'_>, memory: &mut Memory, inventory: &[InventoryEntry]
         since @ Some(_) if clear => since,
         _ => clear.then_some(now),
     };
+}
+
+/// A daemon that begins looks at nothing before it has seen all of a Delivery's objects, for so long at most.
+const FIRST: SignedDuration = SignedDuration::from_secs(5);
+
+/// The first look at a Delivery in this life of the daemon.
+#[derive(Default)]
+pub enum First {
+    /// Nobody looked yet.
+    #[default]
+    Due,
+    /// It is put off until its objects are seen, at the latest until then.
+    Awaited(Timestamp),
+    /// It was looked at.
+    Over,
+}
+
+/// Whether a Delivery with which nothing is under way is not looked at yet, since not all of its objects were seen: it is woken
+/// when they are. Answers when it is looked at all the same.
+pub fn await_first(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) -> Option<Timestamp> {
+    let now = scope.daemon.now();
+    let settled = status.effective.is_some()
+        && status.attempt.is_none()
+        && scope.delivery.metadata.deletion_timestamp.is_none();
+    let until = match memory.first {
+        First::Due => now + FIRST,
+        First::Awaited(until) => until,
+        First::Over => return None,
+    };
+    let account = scope.account();
+    let unseen: BTreeSet<(Gvk, String)> = status
+        .inventory
+        .iter()
+        .filter(|e| settled && now < until && !e.stale)
+        .map(|e| (e.gvk(), e.namespace.clone()))
+        .filter(|(gvk, namespace)| {
+            let sight = scope.daemon.watches.sight(account.as_ref(), gvk, Filter::Labelled, namespace);
+            !sight.synced && sight.failing.is_none_or(|cause| cause.is_transient())
+        })
+        .collect();
+    if unseen.is_empty() {
+        memory.first = First::Over;
+        return None;
+    }
+    if matches!(memory.first, First::Due) {
+        memory.first = First::Awaited(until);
+        let (watches, wake) = (scope.daemon.watches.clone(), scope.daemon.waker(&scope.label));
+        tokio::spawn(async move {
+            let limit = FIRST.unsigned_abs();
+            for (gvk, namespace) in unseen {
+                // What cannot be seen is told by the look itself.
+                let _ =
+                    watches.wait_synced(account.as_ref(), &gvk, Filter::Labelled, &namespace, limit).await;
+            }
+            wake();
+        });
+    }
+    Some(until)
 }
 
 /// The health as it may be used now: what was on its way when the API server went away may have arrived since.

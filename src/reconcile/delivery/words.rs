@@ -74,6 +74,7 @@ mod tests {
             retries: 0,
             retry_at: None,
             problem: None,
+            rollout: None,
         };
         DeliveryStatus { attempt: Some(attempt), ..DeliveryStatus::default() }
     }

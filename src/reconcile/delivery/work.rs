@@ -9,7 +9,7 @@ use crate::core::bundle::Bundle;
 use crate::core::fields::Path;
 use crate::core::health::Verdict;
 use crate::core::manifest::{Gvk, ObjectId};
-use crate::core::rollout::{ApplyEnd, Pruned, Refusal, Target};
+use crate::core::rollout::{ApplyEnd, Begin, Pruned, Refusal, Staging, Target};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,6 +39,8 @@ pub struct Memory {
     pub carried: Option<(Revision, BTreeMap<ObjectId, Written>)>,
     /// What was written and the watch may not show yet: the version, and when.
     pub awaited: BTreeMap<ObjectId, (u64, Timestamp)>,
+    /// Its first look in this life of the daemon.
+    pub first: super::sight::First,
     /// Since when the API server has been in contact without a gap, in this life of the daemon.
     pub in_contact_since: Option<Timestamp>,
     /// Since when the objects are seen without a gap.
@@ -130,6 +132,10 @@ pub struct Work {
     pub revision: Revision,
     /// What for.
     pub goal: Goal,
+    /// What the cluster is to be made like.
+    pub staging: Staging,
+    /// How the revision is begun, where that was asked.
+    pub begin: Option<Begin>,
     /// Its objects.
     pub bundle: Arc<Bundle>,
     /// What is to be done with each.

@@ -2,14 +2,14 @@ package launcher
 
 import (
 	"fmt"
+	"net"
+	"slices"
 	"strings"
 )
 
 const (
-	serviceRange = "10.96.0.0/16"
-	apiServiceIP = "10.96.0.1" // the first of serviceRange, taken by Service default/kubernetes
-	podRange     = "10.250.0.0/16"
-	nodeIP       = "192.0.2.2"
+	podRange = "10.250.0.0/16"
+	nodeIP   = "192.0.2.2"
 )
 
 // componentLogs are the names of the log files (without .log), which are those
@@ -26,6 +26,14 @@ func isOwnLog(name string) bool {
 		}
 	}
 	return strings.HasPrefix(stem, "audit-20")
+}
+
+// apiServiceIP is the first address of the range, which the Service
+// default/kubernetes takes.
+func apiServiceIP(o options) net.IP {
+	ip := slices.Clone(o.serviceRange.IP)
+	ip[len(ip)-1]++
+	return ip
 }
 
 // etcdArgs: sockets instead of ports, since a path in a directory of one's own
@@ -53,7 +61,7 @@ func apiserverArgs(f files, s scratch, port int, o options) []string {
 	args := []string{
 		"kube-apiserver",
 		"--etcd-servers=" + etcdSocket(s),
-		"--bind-address=127.0.0.1",
+		"--bind-address=" + o.address.String(),
 		fmt.Sprintf("--secure-port=%d", port),
 		"--permit-port-sharing",
 		// Must not be loopback; nothing is ever sent there.
@@ -61,7 +69,7 @@ func apiserverArgs(f files, s scratch, port int, o options) []string {
 		"--endpoint-reconciler-type=none",
 		"--tls-cert-file=" + f.servingCert,
 		"--tls-private-key-file=" + f.servingKey,
-		"--service-cluster-ip-range=" + serviceRange,
+		"--service-cluster-ip-range=" + o.serviceRange.String(),
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + f.accountKey,
 		"--service-account-signing-key-file=" + f.accountKey,

@@ -3,6 +3,7 @@ package launcher
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"syscall"
 	"time"
@@ -49,8 +50,9 @@ func start(ctx context.Context, o options, mode spawnMode) (_ *cluster, err erro
 		return nil, err
 	}
 	var ports [3]heldPort
-	for i := range ports {
-		if ports[i], err = holdPort(); err != nil {
+	loopback := net.IPv4(127, 0, 0, 1)
+	for i, address := range [3]net.IP{o.address, loopback, loopback} {
+		if ports[i], err = holdPort(address); err != nil {
 			return nil, err
 		}
 		defer ports[i].release()
@@ -75,11 +77,14 @@ func start(ctx context.Context, o options, mode spawnMode) (_ *cluster, err erro
 	if err := c.wait(ctx, "the API server to be ready", api.ready); err != nil {
 		return nil, err
 	}
-	for _, args := range [][]string{
+	rest := [][]string{
 		controllerManagerArgs(c.files, controllerPort, o),
 		schedulerArgs(c.files, schedulerPort, o),
-		kwokArgs(c.files),
-	} {
+	}
+	if o.nodes > 0 {
+		rest = append(rest, kwokArgs(c.files))
+	}
+	for _, args := range rest {
 		if err := c.spawn(args, mode); err != nil {
 			return nil, err
 		}
@@ -89,7 +94,7 @@ func start(ctx context.Context, o options, mode spawnMode) (_ *cluster, err erro
 		ask  func(context.Context) error
 	}{
 		{"the nodes to be created", func(ctx context.Context) error { return api.createNodes(ctx, o.nodes) }},
-		{"the storage class to be created", api.createStorageClass},
+		{"the storage class to be created", func(ctx context.Context) error { return api.createStorageClass(ctx, o.nodes) }},
 		{"the controller manager to be healthy", healthz(controllerPort)},
 		{"the scheduler to be healthy", healthz(schedulerPort)},
 		{"the service account \"default\" in \"default\"", api.defaultAccount},

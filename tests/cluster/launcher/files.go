@@ -102,7 +102,7 @@ func (f files) write(apiPort int, o options) error {
 			return err
 		}
 	}
-	if err := writePKI(f); err != nil {
+	if err := writePKI(f, o); err != nil {
 		return err
 	}
 	tokens := ""
@@ -113,7 +113,7 @@ func (f files) write(apiPort int, o options) error {
 		if short == "admin" {
 			path = f.kubeconfig
 		}
-		if err := f.writeKubeconfig(path, apiPort, short, token); err != nil {
+		if err := f.writeKubeconfig(path, fmt.Sprintf("https://%s:%d", o.address, apiPort), short, token); err != nil {
 			return err
 		}
 	}
@@ -131,7 +131,7 @@ func (f files) write(apiPort int, o options) error {
 
 // writeKubeconfig writes a kubeconfig with the authority inside, so that the
 // file can be copied elsewhere and still works.
-func (f files) writeKubeconfig(path string, apiPort int, user, token string) error {
+func (f files) writeKubeconfig(path, server, user, token string) error {
 	ca, err := os.ReadFile(f.caCert)
 	if err != nil {
 		return err
@@ -142,7 +142,7 @@ func (f files) writeKubeconfig(path string, apiPort int, user, token string) err
 		"apiVersion": "v1",
 		"kind":       "Config",
 		"clusters": []object{{"name": "testcluster", "cluster": object{
-			"server":                     fmt.Sprintf("https://127.0.0.1:%d", apiPort),
+			"server":                     server,
 			"certificate-authority-data": ca,
 		}}},
 		"users":           []object{{"name": user, "user": object{"token": token}}},

@@ -20,7 +20,7 @@ import (
 // certificate and the key that signs service account tokens. Every cluster gets
 // its own, so that a client of one can never mistake another for it, even when
 // a port has changed hands.
-func writePKI(f files) error {
+func writePKI(f files, o options) error {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func writePKI(f files) error {
 			"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
 			"kubernetes.default.svc.cluster.local",
 		},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.ParseIP(apiServiceIP)},
+		IPAddresses: []net.IP{o.address, apiServiceIP(o)},
 	}
 	servingDER, err := x509.CreateCertificate(rand.Reader, serving, ca, servingKey.Public(), caKey)
 	if err != nil {

@@ -2,11 +2,12 @@ package launcher
 
 import (
 	"fmt"
+	"net"
 
 	"golang.org/x/sys/unix"
 )
 
-// heldPort is a free loopback port that nobody else can take before the
+// heldPort is a free port that nobody else can take before the
 // component it is meant for listens on it.
 //
 // Looking for a free port and giving its number to a program that binds it
@@ -20,8 +21,8 @@ type heldPort struct {
 	fd     int
 }
 
-// holdPort takes a free port of 127.0.0.1.
-func holdPort() (heldPort, error) {
+// holdPort takes a free port of an IPv4 address of this machine.
+func holdPort(address net.IP) (heldPort, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return heldPort{}, fmt.Errorf("hold a port: %w", err)
@@ -30,7 +31,7 @@ func holdPort() (heldPort, error) {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 			return 0, err
 		}
-		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte(address.To4())}); err != nil {
 			return 0, err
 		}
 		address, err := unix.Getsockname(fd)

@@ -11,7 +11,7 @@ import (
 )
 
 func TestAHeldPortIsNobodyElsesButTheSharers(t *testing.T) {
-	held, err := holdPort()
+	held, err := holdPort(net.IPv4(127, 0, 0, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,8 +90,12 @@ func TestStopKillsWhatDoesNotListen(t *testing.T) {
 
 func TestRemoveLeavesWhatIsNotOurs(t *testing.T) {
 	dir := t.TempDir()
+	o, err := parseOptions("run", []string{"--dir", dir})
+	if err != nil {
+		t.Fatal(err)
+	}
 	f := filesIn(dir)
-	if err := f.write(1, options{}); err != nil {
+	if err := f.write(1, o); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"etcd.log", "audit.log", "audit-2030-01-02T03-04-05.678.log", "mine.log", "audit-of-mine.log"} {

@@ -1,0 +1,612 @@
+//! A rollout on its way: from one layout to the next, frozen while stable is not healthy, taken back when the candidate
+//! fails, and what people ask of it.
+//!
+//! ```text
+//! Starting ──▶ Stepping ──▶ Switching ──▶ Promoting ──▶ Returning ──▶ pruned, effective
+//!     │            │            │             │ new stable fails
+//!     └────────────┴────────────┘             ▼
+//!       candidate fails: a rollback      Restoring (a rollback) ──▶ Returning ──▶ pruned, held
+//!       that is Returning from its
+//!       start: stable was not touched
+//! ```
+//!
+//! Every stage is a bundle that is prepared and applied like any other. Nothing that traffic may still reach is removed
+//! before the route that has left it was accepted, and a settle time after it.
+
+use super::next::Machine;
+use super::steps::{Planned, Steps, Then};
+use super::{Action, Health, Staged, Staging, read_stamp, stamp};
+use crate::api::analysis::AnalysisPolicy;
+use crate::api::delivery::{Attempt, Goal, InventoryEntry, Problem, Revision, Step};
+use crate::api::rollout::{Base, Layout, RolloutStatus, Size, Stage, WorkloadSize};
+use crate::core::analysis::{self, ERROR, INCONCLUSIVE, NO_DATA, StepKind, Verdict};
+use jiff::{SignedDuration, Timestamp};
+
+/// The reason of a pause that a person asked for.
+const BY_HAND: &str = "PausedByHand";
+
+/// The reason of a pause that a step asks for.
+const AWAITS: &str = "AwaitsPromotion";
+
+/// The reason of a freeze because stable is not healthy by itself.
+const STABLE_UNHEALTHY: &str = "StableUnhealthy";
+
+/// What is waited for after a router has accepted a change, where no policy is there to say it any more.
+const SETTLE: SignedDuration = SignedDuration::from_secs(5);
+
+/// Kinds whose refusal is a mistake of the rollout, not an illness of stable.
+const ROUTES: [&str; 4] = ["HTTPRoute", "GRPCRoute", "VirtualService", "DestinationRule"];
+
+impl Machine<'_> {
+    fn steps(&self) -> Option<std::sync::Arc<Steps>> {
+        self.spec.rollout.clone()
+    }
+
+    /// What the cluster is to be made like for an attempt.
+    pub(super) fn staging(&self, attempt: &Attempt) -> Staging {
+        let Some(rollout) = attempt.rollout.as_ref().filter(|r| r.stage != Stage::Returning) else {
+            return Staging::Whole;
+        };
+        let stable = match attempt.goal {
+            Goal::Rollback => Some(attempt.revision.clone()),
+            Goal::Deploy | Goal::Refresh => self.state.effective.clone(),
+        };
+        let Some(stable) = stable.filter(|_| self.spec.rollout.is_some()) else { return Staging::Whole };
+        Staging::Staged(Box::new(Staged {
+            stable,
+            candidate: rollout.candidate.clone(),
+            layout: rollout.layout.clone(),
+            sizes: rollout.sizes.clone(),
+        }))
+    }
+
+    /// The health that decides about an attempt: stable may be ill by itself, which is not held against a candidate.
+    pub(super) fn health_that_counts(&self, attempt: &Attempt) -> &Health {
+        match &attempt.rollout {
+            Some(r)
+                if r.layout.base == Base::Stable
+                    && attempt.goal != Goal::Rollback
+                    && r.stage != Stage::Returning =>
+            {
+                &self.seen.variants.candidate
+            }
+            Some(r) if r.stage != Stage::Returning => &self.seen.variants.named,
+            _ => &self.seen.health,
+        }
+    }
+
+    /// Begins a revision with its first layout. Where stable is not healthy there is nothing to be careful with: the
+    /// revision may be what heals it.
+    pub(super) fn start_rollout(
+        &mut self,
+        revision: Revision,
+        why: &str,
+        sizes: Vec<WorkloadSize>,
+        inventory: &[InventoryEntry],
+    ) {
+        let first = self.steps().and_then(|s| Some((s.all.first()?.clone(), s.steps)));
+        let ill = match &self.seen.health {
+            Health::Degraded(p) | Health::Broken(p) => Some(p.message.clone()),
+            _ => None,
+        };
+        let Some((first, steps)) = first.filter(|_| ill.is_none()) else {
+            if let Some(ill) = ill {
+                self.notify(
+                    true,
+                    STABLE_UNHEALTHY,
+                    "",
+                    format!(
+                        "{revision} is applied at once, without a rollout: what runs is not healthy ({ill})"
+                    ),
+                );
+            }
+            self.start(Goal::Deploy, revision);
+            return;
+        };
+        self.notify(false, "RollingOut", "", format!("{revision} is rolled out: {why}"));
+        self.state.inventory = inventory.to_vec();
+        self.start(Goal::Deploy, revision.clone());
+        if let Some(attempt) = &mut self.state.attempt {
+            attempt.rollout = Some(RolloutStatus {
+                stage: first.stage,
+                candidate: revision,
+                step: first.step,
+                steps,
+                at: 0,
+                layout: first.layout,
+                since: stamp(self.now),
+                settled: None,
+                unwell: None,
+                paused: None,
+                go: false,
+                analysis: Vec::new(),
+                full: false,
+                sizes,
+            });
+        }
+    }
+
+    /// Whether traffic is being taken back from a candidate, so that a newer revision waits for that. One that cannot be
+    /// brought back in its time is waited for no longer.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.state.attempt.as_ref().is_some_and(|a| {
+            a.goal == Goal::Rollback && a.rollout.is_some() && a.problem.is_none() && a.step != Step::Failed
+        })
+    }
+
+    /// A newer revision takes the place of one that is rolled out: traffic goes back first. Answers whether there was one.
+    pub(super) fn leave_rollout(&mut self, old: Attempt) -> bool {
+        let (Some(rollout), Goal::Deploy, Some(good)) = (old.rollout, old.goal, self.state.effective.clone())
+        else {
+            return false;
+        };
+        self.start_rollback(good);
+        self.take_traffic_back(rollout);
+        if let Some(attempt) = self.state.attempt.clone() {
+            let staging = self.staging(&attempt);
+            self.actions.push(Action::Prepare(attempt.revision, attempt.goal, Some(staging)));
+        }
+        true
+    }
+
+    /// The rollback that has just begun ends a rollout: where stable was touched, traffic stays with the candidate until it is
+    /// back, unless that is not healthy either.
+    pub(super) fn take_traffic_back(&mut self, mut rollout: RolloutStatus) {
+        let touched = rollout.layout.base == Base::Target;
+        let well = !matches!(self.seen.variants.candidate, Health::Broken(_) | Health::Degraded(_));
+        rollout.stage = match touched && well && rollout.layout.has_traffic() {
+            true => Stage::Restoring,
+            false => Stage::Returning,
+        };
+        rollout.layout.base = Base::Stable;
+        rollout.since = stamp(self.now);
+        (rollout.settled, rollout.unwell, rollout.paused, rollout.go) = (None, None, None, false);
+        rollout.full = false;
+        rollout.analysis = Vec::new();
+        if let Some(attempt) = &mut self.state.attempt {
+            attempt.rollout = Some(rollout);
+        }
+    }
+
+    /// A revision is begun at once although a candidate stands there still, because what was there before it cannot be brought
+    /// back: the candidate goes like any other that has lost its traffic.
+    pub(super) fn mind_what_was_left(&mut self, left: Option<RolloutStatus>) {
+        if let (Some(attempt), Some(left)) = (&mut self.state.attempt, left)
+            && attempt.rollout.is_none()
+        {
+            attempt.rollout = Some(RolloutStatus {
+                stage: Stage::Returning,
+                layout: Layout::default(),
+                since: stamp(self.now),
+                settled: None,
+                unwell: None,
+                paused: None,
+                go: false,
+                full: false,
+                analysis: Vec::new(),
+                ..left
+            });
+        }
+    }
+
+    /// All of a layout is written. Answers whether the attempt may come to its end; otherwise it was taken on from here.
+    pub(super) fn may_end(&mut self, attempt: &mut Attempt) -> bool {
+        let Some(rollout) = attempt.rollout.clone() else { return true };
+        match (rollout.stage, self.steps()) {
+            (Stage::Returning, _) => self.settled(attempt, rollout),
+            // It was switched off meanwhile: the rest is one step.
+            (_, None) => {
+                self.give_back(attempt.clone(), rollout);
+                false
+            }
+            (Stage::Promoting | Stage::Restoring, _) => {
+                self.touched(attempt.clone(), rollout);
+                false
+            }
+            (Stage::Starting | Stage::Stepping | Stage::Switching, Some(steps)) => {
+                self.untouched(attempt.clone(), rollout, &steps);
+                false
+            }
+        }
+    }
+
+    /// Traffic is where it stays: a settle time later nothing reaches what is about to be removed.
+    fn settled(&mut self, attempt: &mut Attempt, mut rollout: RolloutStatus) -> bool {
+        if self.seen.health != Health::Healthy {
+            return true;
+        }
+        let since = rollout.settled.get_or_insert_with(|| stamp(self.now)).clone();
+        let until = read_stamp(&since) + self.settle_time();
+        if until <= self.now {
+            return true;
+        }
+        attempt.rollout = Some(rollout);
+        attempt.step = Step::Waiting;
+        attempt.retry_at = None;
+        self.state.attempt = Some(attempt.clone());
+        self.actions.push(Action::Wake(until));
+        false
+    }
+
+    fn settle_time(&self) -> SignedDuration {
+        self.spec.rollout.as_ref().map_or(SETTLE, |s| s.settle)
+    }
+
+    /// The stable workload takes a template, new or old, while traffic stays with the candidate.
+    fn touched(&mut self, mut attempt: Attempt, mut rollout: RolloutStatus) {
+        match self.seen.variants.named.clone() {
+            Health::Healthy => self.give_back(attempt, rollout),
+            Health::Broken(problem) => self.fail(attempt, problem),
+            health => {
+                if self.time_is_up(&mut attempt) {
+                    let problem = self.not_in_time(&health);
+                    return self.fail(attempt, problem);
+                }
+                // Both are ill, and nothing is gained by waiting with traffic where it is.
+                let lost = matches!(self.seen.variants.candidate, Health::Broken(_));
+                if rollout.stage == Stage::Restoring && lost {
+                    return self.give_back(attempt, rollout);
+                }
+                rollout.unwell = None;
+                self.stay(attempt, rollout, None);
+            }
+        }
+    }
+
+    /// Stable is untouched: the candidate decides, and stable's own illness freezes everything.
+    fn untouched(&mut self, mut attempt: Attempt, mut rollout: RolloutStatus, steps: &Steps) {
+        let (named, candidate) = (self.seen.variants.named.clone(), self.seen.variants.candidate.clone());
+        if let Health::Broken(problem) = candidate {
+            return self.fail(attempt, problem);
+        }
+        let ill = match &named {
+            Health::Degraded(p) | Health::Broken(p) => Some(p.clone()),
+            _ => None,
+        };
+        if candidate != Health::Healthy || named != Health::Healthy {
+            let refused = ill.as_ref().filter(|p| is_route(p)).cloned();
+            let frozen = ill.filter(|p| !is_route(p));
+            if rollout.settled.is_some() && rollout.unwell.is_none() {
+                rollout.unwell = Some(stamp(self.now));
+                attempt.deadline = stamp(self.now + self.spec.timeout);
+            }
+            // Whose fault it is that time passes: a candidate that is well waits for stable as long as it takes.
+            let waits_for_stable = candidate == Health::Healthy && frozen.is_some();
+            if !waits_for_stable && self.time_is_up(&mut attempt) {
+                let problem = match refused {
+                    Some(problem) => problem,
+                    None if candidate == Health::Healthy => self.not_in_time(&named),
+                    None => self.not_in_time(&candidate),
+                };
+                return self.fail(attempt, problem);
+            }
+            if let Some(problem) = frozen {
+                self.pause(&mut rollout, STABLE_UNHEALTHY, &problem.object, &format!(
+                    "stable is not healthy by itself ({}); weights stay as they are. A healthy candidate can be promoted \
+                     by hand: windlass promote --full",
+                    problem.message
+                ));
+                if (rollout.go || rollout.full) && candidate == Health::Healthy {
+                    let since = read_stamp(rollout.settled.get_or_insert_with(|| stamp(self.now)));
+                    let effect = since + steps.settle;
+                    return match rollout.stage == Stage::Switching && effect > self.now {
+                        true => self.stay(attempt, rollout, Some(effect)),
+                        false => self.advance(attempt, rollout, steps),
+                    };
+                }
+            }
+            return self.stay(attempt, rollout, None);
+        }
+        rollout.unwell = None;
+        attempt.problem = None;
+        if rollout.paused.as_ref().is_some_and(|p| p.reason == STABLE_UNHEALTHY) {
+            rollout.paused = None;
+        }
+        let since = read_stamp(rollout.settled.get_or_insert_with(|| stamp(self.now)));
+        let effect = match rollout.layout.has_traffic() || rollout.stage != Stage::Starting {
+            true => since + steps.settle,
+            false => since,
+        };
+        if effect > self.now {
+            return self.stay(attempt, rollout, Some(effect));
+        }
+        let planned = steps.all.get(rollout.at as usize);
+        let measured = self.measured(&attempt.revision, &mut rollout, steps);
+        if let Some(Verdict::Failed(problem)) = measured {
+            return self.fail(attempt, problem);
+        }
+        if rollout.paused.as_ref().is_some_and(|p| p.reason == BY_HAND) {
+            return self.stay(attempt, rollout, None);
+        }
+        if rollout.go || rollout.full {
+            return self.advance(attempt, rollout, steps);
+        }
+        match measured {
+            Some(Verdict::Paused(problem)) => {
+                self.pause(&mut rollout, &problem.reason, &problem.object, &problem.message);
+                return self.stay(attempt, rollout, None);
+            }
+            // Whoever measures wakes us.
+            Some(Verdict::Running { .. }) => {
+                unpause_measured(&mut rollout);
+                return self.stay(attempt, rollout, None);
+            }
+            Some(Verdict::Passed | Verdict::Failed(_)) | None => unpause_measured(&mut rollout),
+        }
+        match planned.map(|p| &p.then) {
+            None | Some(Then::Go | Then::Analysis(_)) => self.advance(attempt, rollout, steps),
+            Some(Then::Pause(Some(time))) => {
+                let until = since.max(read_stamp(&rollout.since)) + *time;
+                match until <= self.now {
+                    true => self.advance(attempt, rollout, steps),
+                    false => self.stay(attempt, rollout, Some(until)),
+                }
+            }
+            Some(Then::Pause(None)) => {
+                self.pause(&mut rollout, AWAITS, "", "waits until a person says go: windlass promote");
+                self.stay(attempt, rollout, None);
+            }
+        }
+    }
+
+    /// What was measured in this step, and what that means; `None` where nothing is measured.
+    fn measured(&self, revision: &Revision, rollout: &mut RolloutStatus, steps: &Steps) -> Option<Verdict> {
+        let measuring = measuring(revision, rollout, steps)?;
+        let seen = self.seen.analysis.as_ref().filter(|seen| seen.key == measuring.key);
+        let runs = analysis::runs_of(&measuring.policy, seen.map_or(&rollout.analysis, |s| &s.runs));
+        if analysis::worth_showing(
+            &measuring.policy,
+            measuring.kind,
+            &rollout.analysis,
+            &runs,
+            measuring.since,
+            self.now,
+        ) {
+            rollout.analysis = runs.clone();
+        }
+        let verdict = analysis::verdict(&measuring.policy, &runs, measuring.kind, measuring.since, self.now);
+        Some(verdict)
+    }
+
+    /// The next layout, or the end of the steps.
+    fn advance(&mut self, attempt: Attempt, rollout: RolloutStatus, steps: &Steps) {
+        if rollout.full && (rollout.at as usize) < steps.promotion() {
+            return self.promote_whole(attempt, rollout, steps);
+        }
+        let at = rollout.at as usize + 1;
+        match steps.all.get(at) {
+            Some(planned) => self.go_to(attempt, rollout, at, &planned.clone()),
+            None => self.give_back(attempt, rollout),
+        }
+    }
+
+    /// Traffic goes to the names that stand in Git. The layout stays on record: should they fail, it is what is gone back to.
+    fn give_back(&mut self, attempt: Attempt, rollout: RolloutStatus) {
+        let layout = rollout.layout.clone();
+        self.go_on(attempt, rollout, Stage::Returning, layout, None);
+    }
+
+    /// To promotion, by a person's word: whole first, then all traffic.
+    fn promote_whole(&mut self, attempt: Attempt, rollout: RolloutStatus, steps: &Steps) {
+        let switch = steps.all.iter().position(|p| p.stage == Stage::Switching && p.layout.weight == 100);
+        let whole = Some(Size::Percent(100));
+        match switch {
+            Some(at) if rollout.layout.size != whole => {
+                let layout = Layout { size: whole, ..rollout.layout.clone() };
+                let at = u32::try_from(at.saturating_sub(1)).unwrap_or(u32::MAX);
+                self.go_on(attempt, rollout, Stage::Switching, layout, Some((at, steps.steps)));
+            }
+            _ => {
+                let at = switch.unwrap_or_else(|| steps.promotion());
+                match steps.all.get(at) {
+                    Some(planned) => self.go_to(attempt, rollout, at, &planned.clone()),
+                    None => self.give_back(attempt, rollout),
+                }
+            }
+        }
+    }
+
+    fn go_to(&mut self, attempt: Attempt, rollout: RolloutStatus, at: usize, planned: &Planned) {
+        let at = u32::try_from(at).unwrap_or(u32::MAX);
+        self.go_on(attempt, rollout, planned.stage, planned.layout.clone(), Some((at, planned.step)));
+    }
+
+    /// Goes on to another stage or layout. One that is as before needs no apply: only its wait begins.
+    fn go_on(
+        &mut self,
+        mut attempt: Attempt,
+        mut rollout: RolloutStatus,
+        stage: Stage,
+        layout: Layout,
+        at: Option<(u32, u32)>,
+    ) {
+        let same = stage != Stage::Returning && rollout.layout == layout;
+        let step = rollout.step;
+        rollout.stage = stage;
+        rollout.layout = layout;
+        if let Some((at, step)) = at {
+            rollout.at = at;
+            rollout.step = step;
+        }
+        rollout.since = stamp(self.now);
+        rollout.settled = rollout.settled.filter(|_| same);
+        rollout.unwell = None;
+        rollout.paused = rollout.paused.filter(|p| p.reason == BY_HAND);
+        // A person's word is for one step of the policy, which may take two layouts.
+        rollout.go &= rollout.step == step && stage == Stage::Stepping;
+        rollout.analysis = analysis::next_step(&rollout.analysis);
+        attempt.rollout = Some(rollout);
+        attempt.deadline = stamp(self.now + self.spec.timeout);
+        attempt.problem = None;
+        attempt.retry_at = None;
+        attempt.retries = 0;
+        match same {
+            true => {
+                attempt.step = Step::Waiting;
+                self.state.attempt = Some(attempt);
+                // What is seen now is about this layout as well.
+                self.actions.push(Action::Wake(self.now));
+            }
+            false => {
+                attempt.step = Step::Applying;
+                let staging = self.staging(&attempt);
+                self.actions.push(Action::Prepare(attempt.revision.clone(), attempt.goal, Some(staging)));
+                self.state.attempt = Some(attempt);
+            }
+        }
+    }
+
+    /// Stays where it is.
+    fn stay(&mut self, mut attempt: Attempt, rollout: RolloutStatus, until: Option<Timestamp>) {
+        let waits = rollout.settled.is_none() || rollout.unwell.is_some();
+        attempt.rollout = Some(rollout);
+        attempt.step = Step::Waiting;
+        attempt.retry_at = None;
+        if waits {
+            self.actions.push(Action::Wake(self.due(&attempt)));
+        }
+        if let Some(until) = until {
+            self.actions.push(Action::Wake(until));
+        }
+        if !self.seen.in_the_way.is_empty() {
+            self.actions.push(Action::Evict(self.seen.in_the_way.clone()));
+        }
+        self.state.attempt = Some(attempt);
+    }
+
+    fn pause(&mut self, rollout: &mut RolloutStatus, reason: &str, object: &str, message: &str) {
+        let known = rollout.paused.as_ref().is_some_and(|p| p.reason == reason && p.object == object);
+        if !known {
+            let warning = reason != AWAITS && reason != BY_HAND;
+            self.notify(warning, reason, object, message.to_owned());
+            rollout.paused =
+                Some(Problem { reason: reason.into(), object: object.into(), message: message.into() });
+        }
+    }
+
+    /// What is told of a layout that was not in effect in time.
+    fn not_in_time(&self, health: &Health) -> Problem {
+        match health {
+            Health::Progressing(p) | Health::Degraded(p) | Health::Broken(p) => {
+                Problem { object: p.object.clone(), ..self.timed_out(p.message.clone()) }
+            }
+            _ => self.timed_out("its objects were not seen".into()),
+        }
+    }
+
+    /// What people ask of a rollout by annotation; see [`crate::api::names::ROLLOUT_REQUEST`].
+    pub(super) fn rollout_requests(&mut self) {
+        let Some(text) = self.seen.rollout.clone() else { return };
+        if self.state.handled_rollout.as_ref() == Some(&text) {
+            return;
+        }
+        self.state.handled_rollout = Some(text.clone());
+        let mut parts = text.splitn(4, ':');
+        let mut part = || parts.next().unwrap_or_default().to_owned();
+        let (verb, commit, _, user) = (part(), part(), part(), part());
+        let who = if user.is_empty() { "a person".to_owned() } else { user };
+        let refuse = |machine: &mut Self, why: String| {
+            machine.notify(true, "RolloutRequestRefused", "", format!("{verb} by {who}: {why}"));
+        };
+        if verb == "retry" {
+            let meant = |held: &crate::api::delivery::Held| {
+                !commit.is_empty() && held.revision.commit.starts_with(&commit)
+            };
+            return match self.state.held.take_if(|held| meant(held)) {
+                Some(held) => {
+                    let told = format!("{} is tried again, as {who} asked", held.revision);
+                    self.notify(false, "Released", "", told);
+                }
+                None => refuse(self, format!("no revision is held whose commit begins with \"{commit}\"")),
+            };
+        }
+        let under_way = |a: &Attempt| {
+            a.goal == Goal::Deploy && !commit.is_empty() && a.revision.commit.starts_with(&commit)
+        };
+        let Some((attempt, mut rollout)) = self
+            .state
+            .attempt
+            .clone()
+            .filter(under_way)
+            .and_then(|a| a.rollout.clone().map(|rollout| (a, rollout)))
+        else {
+            return refuse(self, format!("no revision is rolled out whose commit begins with \"{commit}\""));
+        };
+        let told = |what: &str| format!("{who} {what} the rollout of {}", attempt.revision);
+        match verb.as_str() {
+            "promote" => {
+                self.notify(false, "Promoted", "", told("lets go on"));
+                (rollout.go, rollout.paused) = (true, None);
+            }
+            "promote-full" => {
+                self.notify(false, "Promoted", "", told("promotes"));
+                (rollout.full, rollout.paused) = (true, None);
+            }
+            "pause" => {
+                self.notify(false, BY_HAND, "", told("pauses"));
+                (rollout.go, rollout.full) = (false, false);
+                rollout.paused = Some(Problem {
+                    reason: BY_HAND.into(),
+                    object: String::new(),
+                    message: format!("{who} paused it; windlass resume goes on"),
+                });
+            }
+            "resume" => {
+                self.notify(false, "Resumed", "", told("resumes"));
+                rollout.paused = None;
+            }
+            "abort" => {
+                let problem = Problem {
+                    reason: "Aborted".into(),
+                    object: String::new(),
+                    message: format!("{who} aborted its rollout"),
+                };
+                return self.fail(attempt, problem);
+            }
+            _ => {
+                return refuse(
+                    self,
+                    "the verb is one of promote, promote-full, pause, resume, abort and retry".into(),
+                );
+            }
+        }
+        self.state.attempt = Some(Attempt { rollout: Some(rollout), ..attempt });
+    }
+}
+
+/// What is to be measured in a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measuring {
+    /// Names the step: what was measured in another says nothing about it.
+    pub key: String,
+    /// What, how often, and what it has to be.
+    pub policy: AnalysisPolicy,
+    /// Whether it is what the step is about.
+    pub kind: StepKind,
+    /// When the step was in effect.
+    pub since: Timestamp,
+}
+
+/// What is to be measured where a rollout stands; `None` where nothing is.
+pub fn measuring(revision: &Revision, rollout: &RolloutStatus, steps: &Steps) -> Option<Measuring> {
+    let since = read_stamp(rollout.settled.as_deref()?).max(read_stamp(&rollout.since));
+    let planned = steps.all.get(rollout.at as usize).filter(|p| p.stage == rollout.stage)?;
+    let (policy, kind) = match &planned.then {
+        Then::Analysis(own) => (analysis::policy_of_step(steps.analysis.as_ref(), own), StepKind::Analysis),
+        // Until requests reach it there is nothing to measure.
+        _ if !rollout.layout.has_traffic() => return None,
+        _ => (steps.analysis.clone()?, StepKind::Other),
+    };
+    let key = format!("{}:{}:{}", revision.commit, rollout.at, rollout.since);
+    (!policy.metrics.is_empty()).then_some(Measuring { key, policy, kind, since })
+}
+
+/// What could not be measured for a while can be again.
+fn unpause_measured(rollout: &mut RolloutStatus) {
+    let by_measuring = |p: &Problem| [NO_DATA, ERROR, INCONCLUSIVE].contains(&p.reason.as_str());
+    rollout.paused = rollout.paused.take().filter(|p| !by_measuring(p));
+}
+
+fn is_route(problem: &Problem) -> bool {
+    ROUTES.iter().any(|kind| problem.object.starts_with(kind))
+}

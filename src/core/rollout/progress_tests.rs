@@ -1,0 +1,384 @@
+//! What a rollout promises, in the small world of the machine's tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::steps::Steps;
+use super::tests::{CANDIDATE, World};
+use super::*;
+use crate::api::analysis::Outcome as Outcome_;
+use crate::api::delivery::{Outcome, Phase};
+use crate::api::rollout::{RolloutPolicy, Stage};
+use crate::core::analysis::{self, Judged};
+use proptest::prelude::*;
+use serde_json::json;
+
+/// A world whose revision `a` runs, with a canary of 10 and 50 percent.
+fn canary() -> World {
+    let steps = json!([{"weight": 10}, {"pause": "1m"}, {"weight": 50}, {"pause": {}}]);
+    rolling(
+        json!({"strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
+        "steps": steps}),
+    )
+}
+
+fn rolling(policy: serde_json::Value) -> World {
+    let mut world = World::deployed(&["web", "old"]);
+    let policy: RolloutPolicy = serde_json::from_value(policy).unwrap();
+    world.spec.rollout = Steps::new(&policy).unwrap().map(std::sync::Arc::new);
+    world
+}
+
+fn ask(world: &mut World, verb: &str, commit: &str) {
+    let at = world.now;
+    world.seen.rollout = Some(format!("{verb}:{commit}:{at}:ada"));
+    world.settle();
+}
+
+#[test]
+fn a_good_revision_goes_through_its_steps_and_is_promoted() {
+    let mut world = canary();
+    world.push("b", &["web", "new"]);
+    world.settle();
+    assert_eq!(world.phase(), Phase::RollingOut);
+    assert_eq!(world.runs(), ["old=a", "web=a", "web-canary=b"], "nothing else of it is there yet");
+    assert_eq!(world.weight, 10);
+    world.pass(64);
+    assert_eq!(world.weight, 10, "the pause counts from when the weight was in effect");
+    world.pass(10);
+    assert_eq!((world.weight, world.phase()), (50, Phase::Paused));
+    world.pass(100_000);
+    assert_eq!((world.weight, world.phase()), (50, Phase::Paused), "it waits for a person");
+    ask(&mut world, "promote", "b0");
+    world.pass(60);
+    assert_eq!(world.phase(), Phase::Ready);
+    assert_eq!(world.runs(), ["new=b", "web=b"]);
+    assert_eq!(world.weights, [10, 50, 100, 0]);
+    assert!(world.state.inventory.iter().all(|e| !e.stale && !e.candidate));
+    assert_eq!(world.state.history[0].outcome, Outcome::Deployed);
+}
+
+#[test]
+fn a_candidate_that_breaks_is_taken_back_by_one_change_and_held() {
+    let mut world = canary();
+    world.push("b", &["web", "new"]);
+    world.settle();
+    world.pass(10);
+    world.ill.insert("web-canary=b".into());
+    world.settle();
+    assert_eq!(world.weight, 0, "traffic goes first");
+    assert!(world.cluster.contains_key(CANDIDATE), "and the pods stay until nothing can reach them");
+    world.pass(10);
+    assert_eq!(world.phase(), Phase::Held);
+    assert_eq!(world.runs(), ["old=a", "web=a"]);
+    assert_eq!(world.weights, [10, 0]);
+    assert_eq!(world.state.held.as_ref().unwrap().revision.inputs, "b");
+}
+
+#[test]
+fn a_candidate_that_never_starts_gets_no_traffic_at_all() {
+    for broken in [true, false] {
+        let mut world = canary();
+        match broken {
+            true => world.ill.insert("web-canary=b".into()),
+            false => world.slow.insert("b".into()),
+        };
+        world.push("b", &["web"]);
+        world.settle();
+        world.pass(320);
+        assert_eq!(world.phase(), Phase::Held);
+        assert_eq!(world.runs(), ["old=a", "web=a"]);
+        assert!(world.weights.is_empty());
+    }
+}
+
+#[test]
+fn stable_that_is_ill_by_itself_freezes_and_a_person_may_promote() {
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(10);
+    world.ill.insert("web=a".into());
+    world.pass(100_000);
+    assert_eq!((world.weight, world.phase()), (10, Phase::Paused), "nothing moves, nothing is rolled back");
+    ask(&mut world, "promote-full", "b");
+    world.pass(60);
+    assert_eq!(world.phase(), Phase::Ready);
+    assert_eq!(world.runs(), ["web=b"]);
+
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    world.ill.insert("web=a".into());
+    world.pass(1000);
+    world.ill.clear();
+    world.pass(100);
+    assert_eq!((world.weight, world.phase()), (50, Phase::Paused), "it goes on when stable is well again");
+}
+
+#[test]
+fn promotion_that_fails_puts_the_last_good_revision_back_under_the_traffic_of_the_candidate() {
+    let mut world = canary();
+    world.ill.insert("web=b".into());
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(100);
+    ask(&mut world, "promote", "b");
+    world.pass(60);
+    assert_eq!(world.weights, [10, 50, 100, 0], "until stable is back traffic stays");
+    assert_eq!(world.phase(), Phase::Held);
+    assert_eq!(world.runs(), ["old=a", "web=a"]);
+}
+
+#[test]
+fn a_newer_revision_takes_traffic_back_first() {
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(10);
+    assert_eq!(world.weight, 10);
+    world.push("c", &["web"]);
+    world.settle();
+    assert_eq!(world.weight, 0);
+    world.pass(20);
+    assert_eq!(world.runs(), ["old=a", "web=a", "web-canary=c"]);
+    assert!(world.state.held.is_none());
+    let outcomes: Vec<_> =
+        world.state.history.iter().map(|h| (h.revision.inputs.as_str(), h.outcome)).collect();
+    assert_eq!(outcomes[1], ("b", Outcome::Superseded));
+    // One that cannot even be begun takes nothing back.
+    world.refused.insert("d".into(), false);
+    world.push("d", &["web"]);
+    world.pass(20);
+    assert_eq!(world.weight, 10);
+}
+
+#[test]
+fn a_commit_that_returns_to_stable_ends_the_rollout() {
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(10);
+    world.push("a", &["web", "old"]);
+    world.settle();
+    world.pass(20);
+    assert_eq!(world.phase(), Phase::Ready);
+    assert_eq!(world.runs(), ["old=a", "web=a"]);
+}
+
+#[test]
+fn people_pause_resume_abort_and_retry() {
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    ask(&mut world, "pause", "b");
+    world.pass(1000);
+    assert_eq!((world.weight, world.phase()), (10, Phase::Paused));
+    ask(&mut world, "resume", "b");
+    world.pass(100);
+    assert_eq!(world.weight, 50);
+    ask(&mut world, "promote", "c");
+    assert!(world.notices.iter().any(|n| n.reason == "RolloutRequestRefused"), "another commit is meant");
+    ask(&mut world, "abort", "b");
+    world.pass(10);
+    assert_eq!(world.phase(), Phase::Held);
+    assert!(world.state.held.as_ref().unwrap().problem.message.contains("ada"));
+    ask(&mut world, "retry", "b");
+    world.pass(10);
+    assert_eq!(world.weight, 10);
+    ask(&mut world, "promote-full", "b");
+    world.pass(30);
+    assert_eq!(world.phase(), Phase::Ready);
+}
+
+#[test]
+fn switched_off_in_the_middle_the_rest_is_one_step() {
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(10);
+    world.spec.rollout = None;
+    world.settle();
+    world.pass(10);
+    assert_eq!(world.phase(), Phase::Ready);
+    assert_eq!(world.runs(), ["web=b"]);
+}
+
+#[test]
+fn suspended_in_the_middle_everything_stays() {
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    world.spec.suspend = true;
+    let before = world.runs();
+    world.pass(1000);
+    assert_eq!((world.weight, world.runs()), (10, before));
+    world.spec.suspend = false;
+    world.settle();
+    world.pass(1000);
+    assert_eq!(world.weight, 50);
+}
+
+#[test]
+fn what_cannot_be_brought_back_is_left_for_a_newer_revision_without_another_candidate() {
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    world.ill.extend(["web=a".to_owned(), "web=b".to_owned()]);
+    world.settle();
+    ask(&mut world, "promote-full", "b");
+    world.pass(30);
+    assert_eq!(world.phase(), Phase::RollbackFailed);
+    assert_eq!(world.weight, 100, "traffic stays where pods are healthy");
+    world.ill.clear();
+    world.push("c", &["web"]);
+    world.settle();
+    world.pass(60);
+    assert_eq!(world.phase(), Phase::Ready);
+    assert_eq!(world.runs(), ["web=c"]);
+    assert_eq!(*world.weights.last().unwrap(), 0);
+}
+
+/// A world whose canary is measured each 10 seconds.
+fn measured() -> World {
+    rolling(
+        json!({"strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
+        "steps": [{"weight": 10}, {"analysis": {"count": 2}}],
+        "analysis": {"interval": "10s", "failureLimit": 1, "metrics": [
+            {"name": "rate", "prometheus": {"address": "http://p", "query": "up"}, "success": "result >= 0.99"}]}}),
+    )
+}
+
+/// Lets time pass in which each measurement comes to this.
+fn measure(world: &mut World, outcome: Outcome_, times: u32) {
+    for _ in 0..times {
+        world.pass(10);
+        let Some(attempt) = world.state.attempt.clone() else { return };
+        let Some(rollout) = attempt.rollout else { return };
+        let steps = world.spec.rollout.clone().unwrap();
+        let Some(measuring) = measuring(&attempt.revision, &rollout, &steps) else { continue };
+        let before = world.seen.analysis.take().filter(|seen| seen.key == measuring.key);
+        let runs =
+            analysis::runs_of(&measuring.policy, before.as_ref().map_or(&rollout.analysis, |b| &b.runs));
+        let settings = analysis::settings(&measuring.policy, &measuring.policy.metrics[0]);
+        let judged = Judged { outcome, value: None, message: "it is so".into() };
+        let runs = vec![analysis::step(&settings, &runs[0], &judged, world.now)];
+        world.seen.analysis = Some(AnalysisSeen { key: measuring.key, runs });
+        world.settle();
+    }
+}
+
+#[test]
+fn measurements_let_it_go_on_or_take_it_back() {
+    let mut world = measured();
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(3600);
+    assert_eq!(world.weight, 10, "nothing was measured, and nothing goes on");
+    measure(&mut world, Outcome_::Success, 8);
+    world.pass(60);
+    assert_eq!(world.phase(), Phase::Ready);
+    assert_eq!(world.runs(), ["web=b"]);
+
+    let mut world = measured();
+    world.push("b", &["web"]);
+    world.settle();
+    measure(&mut world, Outcome_::Failure, 3);
+    world.pass(10);
+    assert_eq!(world.phase(), Phase::Held);
+    let held = world.state.held.clone().unwrap();
+    assert_eq!(held.problem.reason, "AnalysisFailed");
+    assert_eq!(world.weights, [10, 0]);
+}
+
+#[test]
+fn without_data_it_pauses_and_goes_on_when_there_is_some() {
+    let mut world = measured();
+    world.push("b", &["web"]);
+    world.settle();
+    measure(&mut world, Outcome_::NoData, 8);
+    assert_eq!((world.weight, world.phase()), (10, Phase::Paused));
+    let (_, reason, _) = world.condition("Reconciling");
+    assert_eq!(reason, "NoData");
+    measure(&mut world, Outcome_::Success, 8);
+    world.pass(60);
+    assert_eq!(world.phase(), Phase::Ready);
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Push(u8),
+    Ill(&'static str, u8),
+    Well,
+    Pass(u16),
+    Crash,
+    Ask(&'static str),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (0u8..4).prop_map(Event::Push),
+        (prop_oneof![Just("web"), Just(CANDIDATE)], 0u8..4).prop_map(|(o, r)| Event::Ill(o, r)),
+        Just(Event::Well),
+        (1u16..400).prop_map(Event::Pass),
+        Just(Event::Crash),
+        prop_oneof![
+            Just("promote"),
+            Just("promote-full"),
+            Just("pause"),
+            Just("resume"),
+            Just("abort"),
+            Just("retry")
+        ]
+        .prop_map(Event::Ask),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    /// The world itself holds that no candidate is replaced under traffic or removed while traffic may reach it, and that
+    /// nothing held is applied.
+    #[test]
+    fn whatever_happens_one_variant_is_left_with_all_the_traffic(events in prop::collection::vec(event(), 1..24)) {
+        let mut world = canary();
+        let name = |n: u8| ["a", "b", "c", "d"][n as usize];
+        for event in events {
+            match event {
+                Event::Push(n) => world.push(name(n), &["web"]),
+                Event::Ill(object, n) => {
+                    world.ill.insert(format!("{object}={}", name(n)));
+                }
+                Event::Well => world.ill.clear(),
+                Event::Pass(secs) => world.pass(i64::from(secs)),
+                Event::Crash => world.crash(),
+                Event::Ask(verb) => {
+                    let commit = match &world.seen.target {
+                        Target::Known(target) => target.commit.clone(),
+                        _ => String::new(),
+                    };
+                    ask(&mut world, verb, &commit);
+                }
+            }
+            world.settle();
+            let stable = world.state.effective.as_ref().unwrap().inputs.clone();
+            if let Some(rollout) = world.state.attempt.as_ref().and_then(|a| a.rollout.clone())
+                && rollout.layout.base == crate::api::rollout::Base::Stable
+                && rollout.stage != Stage::Restoring
+                && rollout.stage != Stage::Returning
+            {
+                prop_assert_eq!(&world.cluster["web"], &stable, "stable is untouched");
+            }
+        }
+        world.ill.clear();
+        world.pass(10_000);
+        let commit = match &world.seen.target { Target::Known(t) => t.commit.clone(), _ => String::new() };
+        ask(&mut world, "resume", &commit);
+        ask(&mut world, "promote-full", &commit);
+        world.pass(10_000);
+        prop_assert!(world.state.attempt.is_none(), "{:?}", world.state.attempt);
+        prop_assert_eq!(world.weight, 0);
+        prop_assert!(!world.cluster.contains_key(CANDIDATE));
+        let effective = world.state.effective.as_ref().unwrap().inputs.clone();
+        prop_assert_eq!(&world.cluster["web"], &effective);
+        let target = match &world.seen.target { Target::Known(t) => t.inputs.clone(), _ => String::new() };
+        prop_assert!(effective == target || world.state.held.is_some());
+        }
+}

@@ -1,0 +1,347 @@
+//! The steps of a rollout as they are gone through: the policy's words, spelled out as one layout after the other.
+//!
+//! A candidate grows before weight is given to it and shrinks after, so one step may take two layouts. A traffic step
+//! (`weight`, `header`, `cookie`, `mirror`) takes the place of the one before.
+
+use crate::api::analysis::AnalysisPolicy;
+use crate::api::delivery::Problem;
+use crate::api::rollout::{
+    Base, CandidateSize, Layout, RolloutPolicy, RolloutStep, Router, Size, Stage, Strategy,
+};
+use jiff::SignedDuration;
+
+/// How long after a router has accepted a change it counts as in effect, if the policy does not say.
+const SETTLE: SignedDuration = SignedDuration::from_secs(5);
+
+/// How long the old pods are kept after a blue-green switch, if the policy does not say.
+const SCALE_DOWN_DELAY: SignedDuration = SignedDuration::from_secs(30);
+
+/// How long a share is kept with `stepWeight`, if the policy does not say.
+const INTERVAL: SignedDuration = SignedDuration::from_secs(60);
+
+/// The largest share with `stepWeight`, if the policy does not say.
+const MAX_WEIGHT: u32 = 50;
+
+/// A rollout, spelled out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Steps {
+    /// The layouts, in order.
+    pub all: Vec<Planned>,
+    /// How many steps the policy has.
+    pub steps: u32,
+    /// How long after a router has accepted a change it counts as in effect.
+    pub settle: SignedDuration,
+    /// What is measured while traffic reaches the candidate.
+    pub analysis: Option<AnalysisPolicy>,
+    /// What moves traffic.
+    pub router: Router,
+}
+
+/// One layout, and what is waited for once it is in effect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// The stage.
+    pub stage: Stage,
+    /// The step of the policy, from 1; 0 before the first.
+    pub step: u32,
+    /// The layout.
+    pub layout: Layout,
+    /// What is waited for.
+    pub then: Then,
+}
+
+/// What is waited for once a layout is in effect.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Then {
+    /// Nothing.
+    Go,
+    /// A time; `None` until a person says go.
+    Pause(Option<SignedDuration>),
+    /// Measurements that pass.
+    Analysis(AnalysisPolicy),
+}
+
+impl Steps {
+    /// Spells out a policy; `None` for one that applies revisions at once.
+    pub fn new(policy: &RolloutPolicy) -> Result<Option<Self>, Problem> {
+        let Some(router) = policy.router.clone().filter(|_| policy.strategy != Strategy::Rolling) else {
+            return Ok(None);
+        };
+        let pods = router.replicas.is_some();
+        let size_for = |weight: u32| match policy.candidate.clone().unwrap_or_default() {
+            // Stable keeps its pods: so many beside them are this share of all, and a full copy is half of all.
+            _ if pods => Size::Percent((100 * weight).div_ceil(100 - weight.min(50)).clamp(1, 100)),
+            c if c.size == CandidateSize::Fixed => Size::Replicas(c.replicas.unwrap_or(1)),
+            c if c.size == CandidateSize::Share => Size::Percent(weight.max(1)),
+            _ => Size::Percent(100),
+        };
+        let given = match policy.strategy {
+            Strategy::Canary => spelled(policy),
+            _ => policy.steps.clone(),
+        };
+        let first = given.iter().find_map(|s| s.weight.filter(|w| *w > 0)).unwrap_or(100);
+        let start = match policy.strategy {
+            Strategy::BlueGreen => Size::Percent(100),
+            _ => size_for(first),
+        };
+        // Where pods are the traffic, the first one that is ready gets some.
+        let weight = if pods { first } else { 0 };
+        let mut layout = Layout { base: Base::Stable, size: Some(start), weight, ..Layout::default() };
+        let mut all =
+            vec![Planned { stage: Stage::Starting, step: 0, layout: layout.clone(), then: Then::Go }];
+        for (at, step) in given.iter().enumerate() {
+            let number = u32::try_from(at).unwrap_or(u32::MAX).saturating_add(1);
+            let then = then(step).map_err(|message| Problem {
+                reason: "InvalidRollout".into(),
+                object: String::new(),
+                message: format!("spec.rollout.steps[{at}]: {message}"),
+            })?;
+            let mut next = layout.clone();
+            let blank = |next: &mut Layout| {
+                (next.weight, next.header, next.cookie, next.mirror) = (0, None, None, None);
+            };
+            if let Some(weight) = step.weight {
+                blank(&mut next);
+                next.weight = weight;
+                if weight > 0 && policy.strategy == Strategy::Canary {
+                    next.size = Some(size_for(weight));
+                }
+            } else if let Some(header) = &step.header {
+                blank(&mut next);
+                next.header = Some(header.clone());
+            } else if let Some(cookie) = &step.cookie {
+                blank(&mut next);
+                next.cookie = Some(cookie.clone());
+            } else if let Some(mirror) = &step.mirror {
+                blank(&mut next);
+                next.mirror = Some(mirror.percent.unwrap_or(100)).filter(|p| *p > 0);
+            } else if let Some(scale) = &step.scale {
+                next.size = Some(match (scale.replicas, scale.percent) {
+                    (Some(replicas), _) => Size::Replicas(replicas),
+                    (None, percent) => Size::Percent(percent.unwrap_or(100)),
+                });
+            }
+            push(&mut all, Stage::Stepping, number, &layout, &next, then, pods);
+            layout = next;
+        }
+        if !pods {
+            let full = Layout {
+                base: Base::Stable,
+                size: Some(Size::Percent(100)),
+                weight: 100,
+                ..Layout::default()
+            };
+            let then = match policy.strategy {
+                Strategy::BlueGreen => Then::Pause(Some(
+                    policy.scale_down_delay.map_or(SCALE_DOWN_DELAY, crate::api::Duration::signed),
+                )),
+                _ => Then::Go,
+            };
+            let step = u32::try_from(given.len()).unwrap_or(u32::MAX);
+            if layout != full || then != Then::Go {
+                push(&mut all, Stage::Switching, step, &layout, &full, then, pods);
+            }
+            layout = full;
+        }
+        let step = u32::try_from(given.len()).unwrap_or(u32::MAX);
+        let layout = Layout { base: Base::Target, ..layout };
+        all.push(Planned { stage: Stage::Promoting, step, layout, then: Then::Go });
+        Ok(Some(Steps {
+            all,
+            steps: step,
+            settle: policy.settle.map_or(SETTLE, crate::api::Duration::signed),
+            analysis: policy.analysis.clone(),
+            router,
+        }))
+    }
+
+    /// Where traffic leaves stable for good.
+    pub fn promotion(&self) -> usize {
+        let of = |stage: Stage| self.all.iter().position(|p| p.stage == stage);
+        of(Stage::Switching).or_else(|| of(Stage::Promoting)).unwrap_or(self.all.len())
+    }
+}
+
+/// The steps of a canary, also where they are given as `stepWeight`.
+fn spelled(policy: &RolloutPolicy) -> Vec<RolloutStep> {
+    let Some(by) = policy.step_weight.filter(|_| policy.steps.is_empty()) else {
+        return policy.steps.clone();
+    };
+    let pause = policy.interval.unwrap_or(crate::api::Duration::from_secs(INTERVAL.as_secs().unsigned_abs()));
+    let most = policy.max_weight.unwrap_or(MAX_WEIGHT).min(100);
+    let mut steps = Vec::new();
+    let mut weight = by.clamp(1, 100).min(most);
+    loop {
+        steps.push(RolloutStep { weight: Some(weight), ..RolloutStep::default() });
+        let time = crate::api::rollout::Pause(serde_json::json!(pause));
+        steps.push(RolloutStep { pause: Some(time), ..RolloutStep::default() });
+        if weight >= most {
+            return steps;
+        }
+        weight = (weight + by.max(1)).min(most);
+    }
+}
+
+fn then(step: &RolloutStep) -> Result<Then, String> {
+    if let Some(pause) = &step.pause {
+        return pause
+            .time()
+            .map(|t| Then::Pause(t.map(crate::api::Duration::signed)))
+            .map_err(|e| e.to_string());
+    }
+    Ok(step.analysis.clone().map_or(Then::Go, Then::Analysis))
+}
+
+/// One step: grown first, given traffic then; or given traffic first, and shrunk then.
+fn push(
+    all: &mut Vec<Planned>,
+    stage: Stage,
+    step: u32,
+    before: &Layout,
+    next: &Layout,
+    then: Then,
+    pods: bool,
+) {
+    let mut add = |layout: Layout, then: Then| all.push(Planned { stage, step, layout, then });
+    let traffic = Layout { size: before.size, ..next.clone() };
+    // Where pods are the traffic there is nothing between the two.
+    if before.size != next.size && traffic != *before && !pods {
+        let between = match is_larger(next.size, before.size) {
+            true => Layout { size: next.size, ..before.clone() },
+            false => traffic,
+        };
+        add(between, Then::Go);
+    }
+    add(next.clone(), then);
+}
+
+/// Whether a size is surely larger than another. Between a number and a share that is not known here: to grow first is
+/// the safe order.
+fn is_larger(next: Option<Size>, before: Option<Size>) -> bool {
+    match (next, before) {
+        (Some(Size::Percent(a)), Some(Size::Percent(b))) => a > b,
+        (Some(Size::Replicas(a)), Some(Size::Replicas(b))) => a > b,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn told(policy: serde_json::Value) -> Vec<String> {
+        let policy: RolloutPolicy = serde_json::from_value(policy).unwrap();
+        let steps = Steps::new(&policy).unwrap().unwrap();
+        let one = |p: &Planned| {
+            let size = match p.layout.size {
+                Some(Size::Percent(p)) => format!("{p}%"),
+                Some(Size::Replicas(n)) => format!("{n} pods"),
+                None => "none".into(),
+            };
+            let then = match &p.then {
+                Then::Go => String::new(),
+                Then::Pause(Some(t)) => format!(" for {}s", t.as_secs()),
+                Then::Pause(None) => " until told".into(),
+                Then::Analysis(_) => " until measured".into(),
+            };
+            let base = if p.layout.base == Base::Target { " new" } else { "" };
+            let header = p.layout.header.as_ref().map_or_else(String::new, |h| format!(" {}", h.name));
+            format!("{:?} {}: {size} gets {}{header}{base}{then}", p.stage, p.step, p.layout.weight)
+        };
+        steps.all.iter().map(one).collect()
+    }
+
+    #[test]
+    fn a_canary_grows_before_it_gets_weight_and_is_whole_before_promotion() {
+        let steps = json!([{"weight": 10}, {"pause": "5m"}, {"weight": 50}, {"pause": {}}]);
+        let policy = json!({"strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
+            "candidate": {"size": "Share"}, "steps": steps});
+        assert_eq!(
+            told(policy),
+            [
+                "Starting 0: 10% gets 0",
+                "Stepping 1: 10% gets 10",
+                "Stepping 2: 10% gets 10 for 300s",
+                "Stepping 3: 50% gets 10",
+                "Stepping 3: 50% gets 50",
+                "Stepping 4: 50% gets 50 until told",
+                "Switching 4: 100% gets 50",
+                "Switching 4: 100% gets 100",
+                "Promoting 4: 100% gets 100 new",
+            ]
+        );
+    }
+
+    #[test]
+    fn shorthands_are_spelled_out() {
+        let policy = json!({"strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
+            "stepWeight": 20, "interval": "30s"});
+        assert_eq!(
+            told(policy),
+            [
+                "Starting 0: 100% gets 0",
+                "Stepping 1: 100% gets 20",
+                "Stepping 2: 100% gets 20 for 30s",
+                "Stepping 3: 100% gets 40",
+                "Stepping 4: 100% gets 40 for 30s",
+                "Stepping 5: 100% gets 50",
+                "Stepping 6: 100% gets 50 for 30s",
+                "Switching 6: 100% gets 100",
+                "Promoting 6: 100% gets 100 new",
+            ]
+        );
+    }
+
+    #[test]
+    fn blue_green_switches_once_and_keeps_the_old_for_a_while() {
+        let policy = json!({"strategy": "BlueGreen", "workload": {"name": "web"}, "router": {"service": {"name": "web"}},
+            "scaleDownDelay": "1m", "steps": [{"pause": {}}]});
+        assert_eq!(
+            told(policy),
+            [
+                "Starting 0: 100% gets 0",
+                "Stepping 1: 100% gets 0 until told",
+                "Switching 1: 100% gets 100 for 60s",
+                "Promoting 1: 100% gets 100 new",
+            ]
+        );
+    }
+
+    #[test]
+    fn with_replicas_the_share_of_pods_is_the_share_of_traffic() {
+        let policy = json!({"strategy": "Canary", "workload": {"name": "web"}, "router": {"replicas": {}},
+            "steps": [{"weight": 25}, {"weight": 50}]});
+        assert_eq!(
+            told(policy),
+            [
+                "Starting 0: 34% gets 25",
+                "Stepping 1: 34% gets 25",
+                "Stepping 2: 100% gets 50",
+                "Promoting 2: 100% gets 50 new",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_header_takes_the_place_of_a_weight() {
+        let policy = json!({"strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
+            "steps": [{"weight": 5}, {"header": {"name": "x-test", "value": "1"}}]});
+        assert_eq!(told(policy)[2], "Stepping 2: 100% gets 0 x-test");
+    }
+
+    #[test]
+    fn a_pause_that_cannot_be_read_is_told_with_its_place() {
+        let policy: RolloutPolicy =
+            serde_json::from_value(json!({"strategy": "Canary", "workload": {"name": "web"},
+            "router": {"replicas": {}}, "steps": [{"weight": 5}, {"pause": "soon"}]}))
+            .unwrap();
+        let problem = Steps::new(&policy).unwrap_err();
+        assert!(
+            problem.message.starts_with("spec.rollout.steps[1]: pause is \"soon\""),
+            "{}",
+            problem.message
+        );
+    }
+}
