@@ -23,6 +23,7 @@ pub mod removal;
 pub mod restore;
 pub mod rightful;
 pub mod rollout;
+pub mod router;
 pub mod selector;
 pub mod strategy;
 pub mod tree;
