@@ -18,6 +18,7 @@ mod a_remote_repository_is_delivered;
 mod a_revision_is_watched_on;
 mod a_rollback_deletes_no_data;
 mod a_rollback_is_complete;
+mod a_rollout_goes_step_by_step;
 mod a_strategy_changes_over_defaults;
 mod an_autoscaler_takes_over;
 mod arrows_point_one_way;

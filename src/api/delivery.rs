@@ -586,6 +586,10 @@ pub struct InventoryEntry {
     /// It is there for a rollout only: a copy of the new revision beside the last good one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub candidate: bool,
+    /// Digest of the configuration that its pods read, once that has changed: the pod template carries it, so that pods
+    /// restart with the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
     /// Replicas that are applied although Git names none: an autoscaler was added and has not taken over yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i64>,

@@ -200,7 +200,7 @@ pub enum CandidateSize {
 
 /// One step of a rollout: exactly one of its fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = Rule::new("[has(self.weight), has(self.pause), has(self.header), has(self.cookie), has(self.mirror), has(self.scale), has(self.analysis)].filter(x, x).size() == 1").message("a step takes one of weight, pause, header, cookie, mirror, scale and analysis"))]
+#[x_kube(validation = Rule::new("[has(self.weight), has(self.header), has(self.cookie), has(self.mirror), has(self.scale), has(self.analysis)].filter(x, x).size() <= 1").message("a step takes one of weight, pause, header, cookie, mirror, scale and analysis"))]
 pub struct RolloutStep {
     /// The candidate's share of traffic from here on, in percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -88,6 +88,7 @@ pub fn entry(gvk: &Gvk, object: &Value) -> InventoryEntry {
         stale: true,
         unfinished: false,
         candidate: false,
+        config: None,
         replicas: None,
         wave: note(names::WAVE).and_then(wave_of).unwrap_or(0),
     }

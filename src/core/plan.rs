@@ -77,6 +77,7 @@ impl InventoryEntry {
             kept: false,
             unfinished: false,
             candidate: false,
+            config: None,
             replicas: None,
             wave: 0,
         }

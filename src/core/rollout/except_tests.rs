@@ -24,6 +24,7 @@ fn precious(name: &str) -> InventoryEntry {
             stale: true,
             unfinished: false,
             candidate: false,
+            config: None,
             replicas: None,
             wave: 0,
         }

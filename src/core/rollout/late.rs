@@ -100,6 +100,7 @@ impl RemovedEntry {
             kept: false,
             unfinished: false,
             candidate: false,
+            config: None,
             replicas: None,
             wave: 0,
         };

@@ -183,6 +183,19 @@ fn spelled(policy: &RolloutPolicy) -> Vec<RolloutStep> {
 }
 
 fn then(step: &RolloutStep) -> Result<Then, String> {
+    // The schema cannot count a pause, which is text or an object.
+    let given = [
+        step.weight.is_some(),
+        step.pause.is_some(),
+        step.header.is_some(),
+        step.cookie.is_some(),
+        step.mirror.is_some(),
+        step.scale.is_some(),
+        step.analysis.is_some(),
+    ];
+    if given.iter().filter(|given| **given).count() != 1 {
+        return Err("takes one of weight, pause, header, cookie, mirror, scale and analysis".into());
+    }
     if let Some(pause) = &step.pause {
         return pause
             .time()

@@ -34,6 +34,7 @@ fn entry(name: &str) -> InventoryEntry {
         kept: false,
         unfinished: false,
         candidate: false,
+        config: None,
         replicas: None,
         wave: 0,
     }

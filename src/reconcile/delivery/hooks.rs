@@ -271,6 +271,7 @@ pub(super) async fn remove(scope: &Scope<'_>, memory: &mut Memory, runs: &[HookR
             stale: true,
             unfinished: false,
             candidate: false,
+            config: None,
             replicas: None,
             wave: run.wave,
         })

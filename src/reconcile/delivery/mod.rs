@@ -761,12 +761,20 @@ async fn prepare(
     Ok(work)
 }
 
-/// The bundle of a revision, from the cache or rendered.
+/// The bundle of a revision. Workloads whose configuration has changed once carry a digest of it.
 pub(super) async fn bundle_of(
     scope: &Scope<'_>,
     memory: &Memory,
     revision: &Revision,
 ) -> Result<Arc<Bundle>, Refusal> {
+    let rendered = rendered(scope, memory, revision).await?;
+    let inventory = scope.delivery.status.as_ref().map_or(&[][..], |s| &s.inventory);
+    let carry = inventory.iter().filter(|e| e.config.is_some()).map(InventoryEntry::id).collect();
+    Ok(stage::with_digests(rendered, &carry, &scope.daemon.secret_key))
+}
+
+/// The bundle of a revision as Git says, from the cache or rendered.
+async fn rendered(scope: &Scope<'_>, memory: &Memory, revision: &Revision) -> Result<Arc<Bundle>, Refusal> {
     if let Some(work) = &memory.work
         && work.revision == *revision
         && work.staging == Staging::Whole
@@ -803,11 +811,11 @@ pub(super) async fn bundle_of(
     let tree = bundle::tree(&store, revision).await?;
     let options = bundle::options(&delivery.spec, settings.as_ref(), &scope.daemon.options.renderer);
     let scopes = bundle::ClusterScopes(&scope.daemon.discovery);
-    let (rendered, warnings) = bundle::render(tree, &revision.path, &options, &scopes, &scope.label).await?;
+    let (bundle, warnings) = bundle::render(tree, &revision.path, &options, &scopes, &scope.label).await?;
     for warning in warnings {
         tracing::warn!(delivery = %scope.daemon.name(delivery), %revision, "{}", memory.redact(&warning));
     }
-    let rendered = Arc::new(rendered);
-    scope.daemon.bundles.put(cache, rendered.clone());
-    Ok(rendered)
+    let bundle = Arc::new(bundle);
+    scope.daemon.bundles.put(cache, bundle.clone());
+    Ok(bundle)
 }

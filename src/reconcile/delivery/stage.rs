@@ -6,6 +6,7 @@ use super::prepare::refused;
 use super::work::{Memory, Work};
 use super::{Scope, bundle_of, prepare as prepare_bundle};
 use crate::api::delivery::{DeliveryStatus, Goal, InventoryEntry, Problem, Revision};
+use crate::api::names;
 use crate::api::rollout::{Layout, RolloutPolicy, Strategy, WorkloadSize};
 use crate::cluster::apply::get;
 use crate::core::autoscale;
@@ -43,7 +44,45 @@ async fn whole(
     goal: Goal,
 ) -> Result<Work, Refusal> {
     let bundle = bundle_of(scope, memory, revision).await?;
-    prepare_bundle(scope, memory, status, revision, goal, bundle).await
+    // Without the last good bundle nothing is known to have changed; what carries a digest goes on doing so.
+    let good = match &status.effective {
+        Some(effective) if goal != Goal::Rollback => bundle_of(scope, memory, effective).await.ok(),
+        _ => None,
+    };
+    let bundle = match good {
+        Some(good) => restarting(scope, &good, bundle),
+        None => bundle,
+    };
+    let mut work = prepare_bundle(scope, memory, status, revision, goal, bundle).await?;
+    note_digests(&mut work);
+    Ok(work)
+}
+
+/// The new bundle, with a digest on each workload whose configuration it changes.
+fn restarting(scope: &Scope<'_>, good: &Bundle, target: Arc<Bundle>) -> Arc<Bundle> {
+    let inventory = scope.delivery.status.as_ref().map_or(&[][..], |s| &s.inventory);
+    let already = inventory.iter().filter(|e| e.config.is_some()).map(InventoryEntry::id).collect();
+    let carry = variant::stamped(good, &target, &already);
+    with_digests(target, &carry, &scope.daemon.secret_key)
+}
+
+/// The bundle with digests of their configuration on these workloads.
+pub(super) fn with_digests(bundle: Arc<Bundle>, carry: &BTreeSet<ObjectId>, key: &[u8]) -> Arc<Bundle> {
+    match carry.is_empty() {
+        true => bundle,
+        false => Arc::new(variant::stamp(&bundle, carry, key)),
+    }
+}
+
+/// Records which workloads carry a digest: they go on doing so.
+fn note_digests(work: &mut Work) {
+    let bundle = work.bundle.clone();
+    for entry in work.inventory.iter_mut().filter(|e| !e.stale) {
+        let template =
+            bundle.get(&entry.id()).and_then(|m| m.fields().get("spec")?.pointer("/template/metadata"));
+        let digest = template.and_then(|meta| meta.get("annotations")?.get(names::CONFIG)?.as_str());
+        entry.config = digest.map(str::to_owned);
+    }
 }
 
 async fn begin(
@@ -204,13 +243,14 @@ async fn staged_work(
         return Err(refusal("InvalidRollout", "spec.rollout is gone", true));
     };
     let stable = bundle_of(scope, memory, &staged.stable).await?;
-    let target = bundle_of(scope, memory, &staged.candidate).await?;
+    let target = restarting(scope, &stable, bundle_of(scope, memory, &staged.candidate).await?);
     let (bundle, candidates) = shaped(scope, policy, &stable, &target, &staged.layout, &staged.sizes)
         .map_err(|problem| Refusal { problem, transient: false })?;
     let mut work = prepare_bundle(scope, memory, status, revision, goal, Arc::new(bundle)).await?;
     for entry in work.inventory.iter_mut().filter(|e| !e.stale) {
         entry.candidate = candidates.contains(&InventoryEntry::id(entry));
     }
+    note_digests(&mut work);
     work.staging = Staging::Staged(Box::new(staged));
     Ok(work)
 }
