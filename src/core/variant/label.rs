@@ -122,8 +122,8 @@ fn one_conflict(
                 (Reach::Both, true, false) => {
                     let text = format!(
                         "selects by every label that {named} selects its pods by, so that one Service cannot reach both variants, \
-                         which the replicas router needs. Give the pods and the selector of {named} one more label, which the Service \
-                         does not select by; a selector cannot be changed, so that takes a new name"
+                         which the replicas router needs. Let the Service select by fewer labels; where it has but one, give {named} one \
+                         more label in its pods and its selector, which Kubernetes allows for a workload with a new name alone"
                     );
                     Some(problem("ServiceSeesOneVariant", object, &text))
                 }

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// What it is, the manifests before and after, the policy; the reason, and a part of the message.
+type Case = (&'static str, (String, String), RolloutPolicy, &'static str, &'static str);
+
 #[test]
 fn what_cannot_be_done_names_the_object_its_place_and_what_to_do() {
     let new = |yaml: &str| yaml.replacen("web:1", "web:2", 1);
@@ -40,7 +43,7 @@ spec:
 "
         ))
     };
-    let cases: Vec<(&str, (String, String), RolloutPolicy, &str, &str)> = vec![
+    let cases: Vec<Case> = vec![
         (
             "the selector changes",
             (
@@ -120,7 +123,7 @@ spec:
             (WEB.into(), new(WEB)),
             by_counts(),
             "ServiceSeesOneVariant",
-            "one more label",
+            "select by fewer labels",
         ),
         (
             "one Service of two workloads",
