@@ -68,6 +68,7 @@ mod the_daemon_dies_in_hooks_reverts_and_repairs;
 mod the_model_answers_as_the_server_does;
 mod the_model_controls_as_the_controllers_do;
 mod the_model_watches_as_the_server_does;
+mod traffic_follows_the_weights;
 mod watches_share_connections;
 mod what_is_left_to_others_stays;
 mod yaml_reads_as_kubectl;

@@ -69,6 +69,8 @@ pub struct Daemon {
     pub pods: PodWatches,
     /// Single objects that Deliveries depend on.
     pub objects: ObjectWatches,
+    /// What metrics are asked with.
+    pub measures: crate::analysis::Clients,
     /// Who depends on which Deliveries and Repositories, and how these stand.
     pub dependencies: Dependencies,
     /// What was fetched.

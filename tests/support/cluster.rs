@@ -32,6 +32,7 @@ pub struct Cluster {
     /// Its directory: logs, pid files, the audit log.
     pub dir: PathBuf,
     child: Option<Mutex<Child>>,
+    real: bool,
 }
 
 /// The cluster that the tests of this process share. Nobody stops, pauses or throttles it.
@@ -41,7 +42,7 @@ pub fn shared() -> &'static Cluster {
         Some(file) => {
             let kubeconfig = PathBuf::from(file);
             let dir = kubeconfig.parent().map(Path::to_path_buf).unwrap_or_default();
-            Cluster { kubeconfig, dir, child: None }
+            Cluster { kubeconfig, dir, child: None, real: false }
         }
         None => Cluster::start(),
     })
@@ -66,15 +67,24 @@ impl Cluster {
 
     /// Starts a cluster of its own, to be stopped with [`Cluster::stop`].
     pub fn start() -> Self {
-        let binary = binary();
+        Cluster::begin(&binary(), false)
+    }
+
+    /// Starts one with a real node, for `support::plane`.
+    pub(super) fn start_real(binary: &Path) -> Self {
+        Cluster::begin(binary, true)
+    }
+
+    fn begin(binary: &Path, real: bool) -> Self {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster");
         fs::create_dir_all(&root).unwrap();
         sweep(&root);
         let dir = root.join(format!("{}-{}", std::process::id(), suffix()));
         fs::create_dir_all(&dir).unwrap();
         let log = File::create(dir.join("testcluster.log")).unwrap();
-        let child = Command::new(&binary)
+        let child = Command::new(binary)
             .arg("run")
+            .args(real.then_some("--real"))
             .arg("--dir")
             .arg(&dir)
             .stdin(Stdio::piped())
@@ -82,7 +92,8 @@ impl Cluster {
             .stderr(log)
             .spawn()
             .unwrap_or_else(|e| panic!("cannot start {}: {e}", binary.display()));
-        let cluster = Cluster { kubeconfig: dir.join("kubeconfig"), dir, child: Some(Mutex::new(child)) };
+        let cluster =
+            Cluster { kubeconfig: dir.join("kubeconfig"), dir, child: Some(Mutex::new(child)), real };
         cluster.wait_ready();
         cluster
     }
@@ -138,6 +149,7 @@ impl Cluster {
 
     /// What `testcluster` noted about the process of a component (`kube-apiserver`, `etcd`, ...).
     fn process(&self, component: &str) -> Value {
+        assert!(!self.real, "the processes of a real node's cluster have numbers of their own");
         let text = fs::read_to_string(self.dir.join("pids.json")).unwrap();
         let pids: Value = serde_json::from_str(&text).unwrap();
         let found = pids["processes"].as_array().unwrap().iter().find(|p| p["name"] == component);
@@ -269,14 +281,22 @@ fn target() -> PathBuf {
 }
 
 /// The cluster's binary; built first if it is not there or its sources changed. One process builds, the others wait.
-fn binary() -> PathBuf {
+pub(super) fn binary() -> PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(build).clone()
+    BINARY.get_or_init(|| build("testcluster", &[])).clone()
 }
 
-fn build() -> PathBuf {
+/// What a real node needs besides; built first as [`binary`] is. Answers the folder.
+pub(super) fn real_programs() -> PathBuf {
+    static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
+    let build = || build("real/realnode", &["real"]).parent().unwrap().to_path_buf();
+    PROGRAMS.get_or_init(build).clone()
+}
+
+/// Has a program built, with what else these parts of the build make.
+fn build(program: &str, parts: &[&str]) -> PathBuf {
     let dir = target().join("cluster");
-    let binary = dir.join("testcluster");
+    let binary = dir.join(program);
     // A link leads to what another checkout built; that one keeps it up to date.
     if dir.is_symlink() && binary.exists() {
         return binary;
@@ -285,7 +305,8 @@ fn build() -> PathBuf {
     let lock = File::create(dir.join(".lock")).unwrap();
     lock.lock().unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/build.sh");
-    let build = Command::new(&script).arg(&dir).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let build =
+        Command::new(&script).arg(&dir).args(parts).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut build = build.unwrap_or_else(|e| panic!("{}: {e}", script.display()));
     let lines = BufReader::new(build.stdout.take().unwrap()).lines().map_while(Result::ok);
     for line in lines.filter(|line| !line.ends_with("is up to date")) {

@@ -7,6 +7,8 @@ pub mod edits;
 pub mod faults;
 pub mod git;
 pub mod git_https;
+pub mod load;
+pub mod plane;
 pub mod remote;
 pub mod rendering;
 pub mod sshd;

@@ -40,7 +40,7 @@ mod tests;
 pub use dependencies::Dependencies;
 pub use hooks::{Hooks, JobSeen};
 pub use next::next;
-pub use progress::{Measuring, measuring};
+pub use progress::{Measuring, measuring, staging};
 
 use crate::api::delivery::{
     Attempt, Bake, DeletionPolicy, DeliverySpec, DeliveryStatus, DriftMode, Exception, Failure,

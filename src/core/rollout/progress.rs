@@ -15,7 +15,7 @@
 
 use super::next::Machine;
 use super::steps::{Planned, Steps, Then};
-use super::{Action, Health, Staged, Staging, read_stamp, stamp};
+use super::{Action, Health, Spec, Staged, Staging, read_stamp, stamp};
 use crate::api::analysis::AnalysisPolicy;
 use crate::api::delivery::{Attempt, Goal, InventoryEntry, Problem, Revision, Step};
 use crate::api::rollout::{Base, Layout, RolloutStatus, Size, Stage, WorkloadSize};
@@ -44,20 +44,7 @@ impl Machine<'_> {
 
     /// What the cluster is to be made like for an attempt.
     pub(super) fn staging(&self, attempt: &Attempt) -> Staging {
-        let Some(rollout) = attempt.rollout.as_ref().filter(|r| r.stage != Stage::Returning) else {
-            return Staging::Whole;
-        };
-        let stable = match attempt.goal {
-            Goal::Rollback => Some(attempt.revision.clone()),
-            Goal::Deploy | Goal::Refresh => self.state.effective.clone(),
-        };
-        let Some(stable) = stable.filter(|_| self.spec.rollout.is_some()) else { return Staging::Whole };
-        Staging::Staged(Box::new(Staged {
-            stable,
-            candidate: rollout.candidate.clone(),
-            layout: rollout.layout.clone(),
-            sizes: rollout.sizes.clone(),
-        }))
+        staging(attempt, self.state.effective.as_ref(), self.spec)
     }
 
     /// The health that decides about an attempt: stable may be ill by itself, which is not held against a candidate.
@@ -572,6 +559,24 @@ impl Machine<'_> {
         }
         self.state.attempt = Some(Attempt { rollout: Some(rollout), ..attempt });
     }
+}
+
+/// What the cluster is to be made like for an attempt.
+pub fn staging(attempt: &Attempt, effective: Option<&Revision>, spec: &Spec) -> Staging {
+    let Some(rollout) = attempt.rollout.as_ref().filter(|r| r.stage != Stage::Returning) else {
+        return Staging::Whole;
+    };
+    let stable = match attempt.goal {
+        Goal::Rollback => Some(attempt.revision.clone()),
+        Goal::Deploy | Goal::Refresh => effective.cloned(),
+    };
+    let Some(stable) = stable.filter(|_| spec.rollout.is_some()) else { return Staging::Whole };
+    Staging::Staged(Box::new(Staged {
+        stable,
+        candidate: rollout.candidate.clone(),
+        layout: rollout.layout.clone(),
+        sizes: rollout.sizes.clone(),
+    }))
 }
 
 /// What is to be measured in a step.

@@ -282,7 +282,7 @@ fn workload(twin: &Twin, configs: &BTreeMap<ObjectId, String>, services: &[Servi
 }
 
 /// The reference of a workload.
-pub(super) fn reference(id: &ObjectId) -> WorkloadRef {
+pub fn reference(id: &ObjectId) -> WorkloadRef {
     let kind = if id.kind == "StatefulSet" { WorkloadKind::StatefulSet } else { WorkloadKind::Deployment };
     WorkloadRef { kind, name: id.name.clone() }
 }

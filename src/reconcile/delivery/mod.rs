@@ -15,6 +15,7 @@ pub mod hooks;
 pub mod inventory;
 mod late;
 pub mod leave;
+pub mod measure;
 pub mod observe;
 mod pods;
 pub mod prepare;
@@ -325,6 +326,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
                 wake = if looked && told { memory.drift.looks_again() } else { Some(now + DRIFT_RETRY) };
             }
             pods::follow(&scope, &mut memory, &before);
+            measure::ensure(&scope, &mut memory, &before).await;
             let seen = observe::observe(&scope, &mut memory, &before).await;
             // The watch may still show one that has gone, and wakes nobody when it does not any more. Nothing is asked.
             if seen.dependent.is_some() {

@@ -66,7 +66,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         rollback: annotations.get(names::ROLLBACK_REQUEST).cloned(),
         rollout: annotations.get(names::ROLLOUT_REQUEST).cloned(),
         variants,
-        analysis: None,
+        analysis: memory.measures.seen(),
     }
 }
 

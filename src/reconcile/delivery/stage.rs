@@ -1,12 +1,25 @@
-//! Preparing a stage of a rollout: the bundle that the cluster is made like, and whether a revision needs a rollout at all.
+//! Preparing a revision, whole or as a stage of a rollout: the bundle that the cluster is made like, and whether a new
+//! revision needs a rollout at all.
 
+use super::bundle::refusal;
+use super::prepare::refused;
 use super::work::{Memory, Work};
 use super::{Scope, bundle_of, prepare as prepare_bundle};
-use crate::api::delivery::{DeliveryStatus, Goal, Revision};
-use crate::core::rollout::{Begin, Refusal, Staging};
+use crate::api::delivery::{DeliveryStatus, Goal, InventoryEntry, Problem, Revision};
+use crate::api::rollout::{Layout, RolloutPolicy, Strategy, WorkloadSize};
+use crate::cluster::apply::get;
+use crate::core::autoscale;
+use crate::core::bundle::Bundle;
+use crate::core::manifest::{Manifest, ObjectId};
+use crate::core::rollout::steps::Steps;
+use crate::core::rollout::{Begin, Refusal, Staged, Staging};
+use crate::core::router::{self, Place, ServicePort, Split, VariantLabel, VariantService};
+use crate::core::variant::{self, Decision, ServicePair, StageObjects};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-/// Prepares a revision as a stage wants it. Without a staging it is new: it is prepared whole, so that nothing of it is
-/// begun that the API server would refuse, and then as its first stage wants it if it needs a rollout.
+/// Prepares a revision as a stage wants it. Without a staging it is new: it is prepared whole first, so that nothing of it is
+/// begun that the API server would refuse, and then as its first stage wants it, if it needs a rollout.
 pub async fn prepare(
     scope: &Scope<'_>,
     memory: &mut Memory,
@@ -15,10 +28,189 @@ pub async fn prepare(
     goal: Goal,
     staging: Option<Staging>,
 ) -> Result<Work, Refusal> {
-    let bundle = bundle_of(scope, memory, revision).await?;
-    let mut work = prepare_bundle(scope, memory, status, revision, goal, bundle).await?;
-    if staging.is_none() {
-        work.begin = Some(Begin::Direct(String::new()));
+    match staging {
+        Some(Staging::Staged(staged)) => staged_work(scope, memory, status, revision, goal, *staged).await,
+        Some(Staging::Whole) => whole(scope, memory, status, revision, goal).await,
+        None => begin(scope, memory, status, revision, goal).await,
     }
+}
+
+async fn whole(
+    scope: &Scope<'_>,
+    memory: &mut Memory,
+    status: &DeliveryStatus,
+    revision: &Revision,
+    goal: Goal,
+) -> Result<Work, Refusal> {
+    let bundle = bundle_of(scope, memory, revision).await?;
+    prepare_bundle(scope, memory, status, revision, goal, bundle).await
+}
+
+async fn begin(
+    scope: &Scope<'_>,
+    memory: &mut Memory,
+    status: &DeliveryStatus,
+    revision: &Revision,
+    goal: Goal,
+) -> Result<Work, Refusal> {
+    let mut work = whole(scope, memory, status, revision, goal).await?;
+    work.begin = Some(Begin::Direct(String::new()));
+    let policy = scope.delivery.spec.template.rollout.as_ref().filter(|p| p.strategy != Strategy::Rolling);
+    let (Some(policy), Some(effective), Goal::Deploy) = (policy, &status.effective, goal) else {
+        return Ok(work);
+    };
+    let wrong = |problem: Problem| Refusal { problem, transient: false };
+    let Some(steps) = Steps::new(policy).map_err(wrong)? else { return Ok(work) };
+    let target = work.bundle.clone();
+    let stable = bundle_of(scope, memory, effective).await?;
+    let (why, workloads) = match variant::needs_rollout(&stable, &target, policy).map_err(wrong)? {
+        Decision::Direct { why } => {
+            work.begin = Some(Begin::Direct(why.join("; ")));
+            return Ok(work);
+        }
+        Decision::Rollout { why, workloads } => (why, workloads),
+    };
+    let sizes = sizes(scope, &stable, &workloads).await?;
+    // Every layout is tried before the first pod is started.
+    for planned in &steps.all {
+        shaped(scope, policy, &stable, &target, &planned.layout, &sizes).map_err(wrong)?;
+    }
+    let staged = Staged {
+        stable: effective.clone(),
+        candidate: revision.clone(),
+        layout: steps.all.first().map(|p| p.layout.clone()).unwrap_or_default(),
+        sizes: sizes.clone(),
+    };
+    let mut work = staged_work(scope, memory, status, revision, goal, staged).await?;
+    work.begin = Some(Begin::Rollout { why: why.join("; "), sizes });
+    Ok(work)
+}
+
+/// How many pods the workloads have, where an autoscaler decides.
+async fn sizes(
+    scope: &Scope<'_>,
+    stable: &Bundle,
+    workloads: &[ObjectId],
+) -> Result<Vec<WorkloadSize>, Refusal> {
+    let scaled: BTreeSet<ObjectId> =
+        stable.objects().iter().filter_map(|o| autoscale::target(&o.to_value())).collect();
+    let mut sizes = Vec::new();
+    for id in workloads {
+        let Some(manifest) = stable.get(id) else { continue };
+        let named = manifest.fields()["spec"].get("replicas").is_some();
+        let Some(resource) = scope.daemon.discovery.resource(&manifest.gvk()) else { continue };
+        if named && !scaled.contains(id) {
+            continue;
+        }
+        let live = get(&scope.access, &resource, &id.namespace, &id.name)
+            .await
+            .map_err(|error| refused(manifest, &error))?;
+        if let Some(replicas) = live.as_ref().and_then(|l| l["spec"]["replicas"].as_i64()) {
+            sizes.push(WorkloadSize { workload: variant::reference(id), replicas });
+        }
+    }
+    Ok(sizes)
+}
+
+/// The objects of a layout, with traffic as it says.
+fn shaped(
+    scope: &Scope<'_>,
+    policy: &RolloutPolicy,
+    stable: &Bundle,
+    target: &Bundle,
+    layout: &Layout,
+    sizes: &[WorkloadSize],
+) -> Result<(Bundle, BTreeSet<ObjectId>), Problem> {
+    let staged = variant::stage(stable, target, policy, layout, sizes)?;
+    let split = split(&staged, layout);
+    let known: BTreeSet<ObjectId> =
+        stable.objects().iter().chain(target.objects()).map(Manifest::id).collect();
+    let router = policy.router.clone().unwrap_or_default();
+    let namespace = scope.delivery.spec.template.target_namespace.clone().unwrap_or_default();
+    let shaped = router::shape(&router, &namespace, staged.objects, Some(&split))?;
+    if let Place::External(id) = &shaped.place {
+        return Err(Problem {
+            reason: "RouteMissing".into(),
+            object: id.to_string(),
+            message:
+                "spec.rollout.router names it, and the bundle has none of this name; add it to the directory"
+                    .into(),
+        });
+    }
+    let candidates = shaped.objects.iter().map(Manifest::id).filter(|id| !known.contains(id)).collect();
+    // The hooks of what is put in place run at its stages, too.
+    let hooks = target.hooks().iter().map(|hook| hook.manifest.clone());
+    let bundle = Bundle::new(shaped.objects.into_iter().chain(hooks).collect()).map_err(|error| Problem {
+        reason: "InvalidRollout".into(),
+        object: String::new(),
+        message: error.to_string(),
+    })?;
+    Ok((bundle, candidates))
+}
+
+/// Who is compared with whom while a candidate is there.
+pub(super) async fn pairs(
+    scope: &Scope<'_>,
+    memory: &Memory,
+    staged: &Staged,
+) -> Result<Vec<(ObjectId, ObjectId, Option<ServicePair>)>, Refusal> {
+    let Some(policy) = &scope.delivery.spec.template.rollout else { return Ok(Vec::new()) };
+    let stable = bundle_of(scope, memory, &staged.stable).await?;
+    let target = bundle_of(scope, memory, &staged.candidate).await?;
+    let stage = variant::stage(&stable, &target, policy, &staged.layout, &staged.sizes)
+        .map_err(|problem| Refusal { problem, transient: false })?;
+    let service = |v: &variant::Variant| {
+        stage.services.iter().find(|s| s.namespace == v.stable.namespace && s.label == v.label).cloned()
+    };
+    Ok(stage.variants.iter().map(|v| (v.stable.clone(), v.candidate.clone(), service(v))).collect())
+}
+
+/// How a layout divides traffic between the Services of a stage.
+fn split(staged: &StageObjects, layout: &Layout) -> Split {
+    let services = staged.services.iter().map(|pair| {
+        let service = staged.objects.iter().find(|o| {
+            o.gvk().kind == "Service" && o.namespace() == pair.namespace && o.name() == pair.stable
+        });
+        VariantService {
+            namespace: pair.namespace.clone(),
+            stable: pair.stable.clone(),
+            candidate: pair.candidate.clone(),
+            ports: service.map(|s| ServicePort::of(&s.to_value())).unwrap_or_default(),
+            label: VariantLabel {
+                key: pair.label.key.clone(),
+                stable: pair.label.stable.clone(),
+                candidate: pair.label.candidate.clone(),
+            },
+        }
+    });
+    Split {
+        services: services.collect(),
+        weight: layout.weight,
+        header: layout.header.clone(),
+        cookie: layout.cookie.clone(),
+        mirror: layout.mirror,
+    }
+}
+
+async fn staged_work(
+    scope: &Scope<'_>,
+    memory: &mut Memory,
+    status: &DeliveryStatus,
+    revision: &Revision,
+    goal: Goal,
+    staged: Staged,
+) -> Result<Work, Refusal> {
+    let Some(policy) = &scope.delivery.spec.template.rollout else {
+        return Err(refusal("InvalidRollout", "spec.rollout is gone", true));
+    };
+    let stable = bundle_of(scope, memory, &staged.stable).await?;
+    let target = bundle_of(scope, memory, &staged.candidate).await?;
+    let (bundle, candidates) = shaped(scope, policy, &stable, &target, &staged.layout, &staged.sizes)
+        .map_err(|problem| Refusal { problem, transient: false })?;
+    let mut work = prepare_bundle(scope, memory, status, revision, goal, Arc::new(bundle)).await?;
+    for entry in work.inventory.iter_mut().filter(|e| !e.stale) {
+        entry.candidate = candidates.contains(&InventoryEntry::id(entry));
+    }
+    work.staging = Staging::Staged(Box::new(staged));
     Ok(work)
 }
