@@ -55,6 +55,7 @@ mod real_manifests_render;
 mod requests_are_counted;
 mod rightful_owners_keep_their_fields;
 mod roles_are_granted_within_bounds;
+mod routes_are_valid;
 mod source_cache_survives;
 mod source_local_commits_are_seen_at_once;
 mod source_over_https_and_ssh;

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Copies the CRDs that routes are checked against out of the Go modules that
+# publish them:
+#
+#   tests/cluster/crds.sh OUT_DIR      (as a rule: target/crds)
+#
+# OUT_DIR/gateway-old and gateway-new hold those of the Gateway API: the oldest
+# and the newest release that routers are tried with, the old one with its
+# experimental fields. OUT_DIR/istio.yaml holds Istio's. What is there is not
+# copied again.
+set -euo pipefail
+
+out=${1:?usage: crds.sh OUT_DIR}
+gateway_old=v1.3.0
+# Later releases ask for a newer Go than the one in go.mod.
+gateway_new=v1.6.3
+istio=v1.31.1
+
+versions="$gateway_old $gateway_new $istio"
+if [ "$(cat "$out/versions" 2>/dev/null)" = "$versions" ]; then
+  exit
+fi
+
+# The folder of a module at a version, fetched when it is not there.
+module() {
+  (cd / && go mod download -json "$1@$2") | sed -n 's/^\t"Dir": "\(.*\)",*$/\1/p'
+}
+
+# take FOLDER FILE...: copies files into a folder of OUT_DIR, writable.
+take() {
+  local folder=$out/$1
+  shift
+  mkdir -p "$folder"
+  install -m 644 "$@" "$folder"
+}
+
+old=$(module sigs.k8s.io/gateway-api "$gateway_old")
+new=$(module sigs.k8s.io/gateway-api "$gateway_new")
+take gateway-old "$old"/config/crd/experimental/*_{httproutes,grpcroutes}.yaml
+take gateway-new "$new"/config/crd/standard/*_{httproutes,grpcroutes}.yaml
+take . "$(module istio.io/api "$istio")/kubernetes/customresourcedefinitions.gen.yaml"
+mv "$out/customresourcedefinitions.gen.yaml" "$out/istio.yaml"
+echo "$versions" >"$out/versions"
