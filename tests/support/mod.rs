@@ -7,6 +7,7 @@ pub mod edits;
 pub mod faults;
 pub mod git;
 pub mod git_https;
+pub mod prometheus;
 pub mod remote;
 pub mod rendering;
 pub mod sshd;
