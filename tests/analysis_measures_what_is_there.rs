@@ -18,7 +18,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use windlass::analysis::{Clients, Credentials, Inputs, Reach, measure};
 use windlass::api::analysis::{AnalysisPolicy, Metric, Outcome};
-use windlass::core::analysis::{Judged, Measurement, Pair, Variables, Variant, judge, problems, settings};
+use windlass::core::analysis::{
+    Judged, Measurement, Pair, StepKind, Variables, Variant, judge, problems, settings,
+};
 
 /// How long a value may take to be there on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -115,7 +117,7 @@ fn inputs(candidate: &str, endpoints: &[SocketAddr]) -> Inputs {
 /// Measures what a manifest says, once.
 async fn measured(metric: &Value, inputs: &Inputs) -> (Measurement, Judged) {
     let policy: AnalysisPolicy = serde_json::from_value(json!({"metrics": [metric]})).unwrap();
-    assert_eq!(problems(&policy), Vec::<String>::new());
+    assert_eq!(problems(&policy, StepKind::Other), Vec::<String>::new());
     let metric: &Metric = &policy.metrics[0];
     let clients = Clients::new(Reach { loopback: true });
     let measurement = measure(&clients, metric, &settings(&policy, metric), inputs).await;
