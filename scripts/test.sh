@@ -3,8 +3,8 @@
 #
 #   scripts/test.sh [ARGUMENTS of cargo test]
 #
-# Needs Rust, Go, git, and for the tests of transports OpenSSH's server and client. The first run builds Kubernetes'
-# control plane from source (minutes, gigabytes); later runs take what is in target/cluster.
+# Needs Rust, Go, git, OpenSSH's server and client for the tests of transports, and Prometheus for those of analysis. The
+# first run builds Kubernetes' control plane from source (minutes, gigabytes); later runs take what is in target/cluster.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

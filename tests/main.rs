@@ -21,6 +21,7 @@ mod a_rollback_is_complete;
 mod a_rollout_goes_step_by_step;
 mod a_strategy_changes_over_defaults;
 mod an_autoscaler_takes_over;
+mod analysis_measures_what_is_there;
 mod arrows_point_one_way;
 mod bad_input_is_told_and_loses_nothing;
 mod bad_manifests_say_where;

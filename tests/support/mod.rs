@@ -9,6 +9,7 @@ pub mod git;
 pub mod git_https;
 pub mod load;
 pub mod plane;
+pub mod prometheus;
 pub mod remote;
 pub mod rendering;
 pub mod sshd;

@@ -1,12 +1,18 @@
 //! What is wrong with a policy before anything is measured: expressions, variables, names. Schemas cannot say it.
 
-use super::{builtin, judge, template};
+use super::{StepKind, builtin, judge, template};
 use crate::api::analysis::{AnalysisPolicy, Metric};
 use std::collections::BTreeSet;
 
-/// What is wrong with a policy, a sentence each.
-pub fn problems(policy: &AnalysisPolicy) -> Vec<String> {
+/// What is wrong with the policy of a step, a sentence each.
+pub fn problems(policy: &AnalysisPolicy, kind: StepKind) -> Vec<String> {
     let mut found = Vec::new();
+    if kind == StepKind::Analysis && policy.metrics.is_empty() {
+        // It would pass without anything having been measured.
+        found.push(
+            "an analysis step has no metrics, and spec.rollout.analysis has none that it could take".into(),
+        );
+    }
     let mut names = BTreeSet::new();
     for metric in &policy.metrics {
         let mut say = |what: String| found.push(format!("metric {}: {what}", metric.name));
@@ -70,7 +76,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn of(metrics: Value) -> Vec<String> {
-        problems(&serde_json::from_value(json!({"metrics": metrics})).unwrap())
+        problems(&serde_json::from_value(json!({"metrics": metrics})).unwrap(), StepKind::Analysis)
     }
 
     #[test]
@@ -89,7 +95,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_the_metric() {
         let prometheus = |query: &str| json!({"address": "http://p", "query": query});
+        assert_eq!(problems(&AnalysisPolicy::default(), StepKind::Other), Vec::<String>::new());
         let table = [
+            (json!([]), "an analysis step has no metrics,"),
             (json!([{"name": "a"}]), "metric a: it takes one of prometheus, http and webhook"),
             (
                 json!([{"name": "a", "prometheus": prometheus("up")}]),

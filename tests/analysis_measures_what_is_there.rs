@@ -1,0 +1,393 @@
+//! What an analysis measures is what is there: by a real Prometheus that scrapes an app, and by HTTP at the app itself. What is
+//! not there, is no number, comes too late or comes from somebody else is never a success.
+
+use crate::support::cluster::wait_until;
+use crate::support::git::Repo;
+use crate::support::git_https::{Access, GitServer};
+use crate::support::prometheus::Prometheus;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use windlass::analysis::{Clients, Credentials, Inputs, Reach, measure};
+use windlass::api::analysis::{AnalysisPolicy, Metric, Outcome};
+use windlass::core::analysis::{
+    Judged, Measurement, Pair, StepKind, Variables, Variant, judge, problems, settings,
+};
+
+/// How long a value may take to be there on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The app: what it counts, and what it was sent.
+#[derive(Clone, Default)]
+struct App {
+    scrapes: Arc<Mutex<u64>>,
+    sent: Arc<Mutex<Vec<(HeaderMap, Value)>>>,
+}
+
+/// It serves until the test's runtime ends.
+async fn serve(app: &App, address: &str) -> SocketAddr {
+    let listener = TcpListener::bind(address).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let pages = axum::Router::new()
+        .route("/metrics", get(metrics))
+        .route("/health", get(|| async { axum::Json(json!({"status": "ok", "queue": 3})) }))
+        .route("/full", get(|| async { axum::Json(json!({"status": "ok", "queue": 30})) }))
+        .route("/page", get(|| async { ([(header::CONTENT_TYPE, "text/html")], "<html>Log in</html>") }))
+        .route("/login", get(|| async { (StatusCode::FOUND, [(header::LOCATION, "/health")]) }))
+        .route("/never", get(std::future::pending::<()>))
+        .route("/large", get(|| async { vec![b' '; 2 << 20] }))
+        .route("/broken", get(|| async { StatusCode::INTERNAL_SERVER_ERROR }))
+        .route("/gate/{code}", post(gate))
+        .with_state(app.clone());
+    tokio::spawn(async move { axum::serve(listener, pages).await.unwrap() });
+    address
+}
+
+/// Ten requests for stable and for the candidate between any two scrapes, of the candidate's one fails and all are slow.
+async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    let n = {
+        let mut scrapes = app.scrapes.lock().unwrap();
+        *scrapes += 1;
+        *scrapes
+    };
+    let mut text =
+        String::from("rate{app=\"web\"} 0.999\nrate{app=\"web-canary\"} 0.9\nbelow 0\ninfinite +Inf\n");
+    for (service, failed, slow) in [("web", 0, 0), ("web-canary", n, 10 * n)] {
+        let (good, all) = (10 * n - failed, 10 * n);
+        let of = format!("namespace=\"shop\",service=\"{service}\"");
+        let cluster = format!("envoy_cluster_name=\"shop_{service}_80\"");
+        text.push_str(&format!(
+            "http_requests_total{{{of},code=\"200\"}} {good}\nhttp_requests_total{{{of},code=\"503\"}} {failed}\n\
+             http_request_duration_seconds_bucket{{{of},le=\"0.1\"}} {}\n\
+             http_request_duration_seconds_bucket{{{of},le=\"1\"}} {all}\n\
+             http_request_duration_seconds_bucket{{{of},le=\"+Inf\"}} {all}\n\
+             envoy_cluster_upstream_rq_xx{{{cluster},envoy_response_code_class=\"2\"}} {good}\n\
+             envoy_cluster_upstream_rq_xx{{{cluster},envoy_response_code_class=\"5\"}} {failed}\n\
+             envoy_cluster_upstream_rq_time_bucket{{{cluster},le=\"100\"}} {}\n\
+             envoy_cluster_upstream_rq_time_bucket{{{cluster},le=\"1000\"}} {all}\n\
+             envoy_cluster_upstream_rq_time_bucket{{{cluster},le=\"+Inf\"}} {all}\n",
+            all - slow,
+            all - slow
+        ));
+    }
+    // Who was never asked has counters that stand still, and who only fails has no good request.
+    text.push_str("http_requests_total{namespace=\"shop\",service=\"idle\",code=\"200\"} 5\n");
+    text.push_str(&format!("http_requests_total{{namespace=\"shop\",service=\"bad\",code=\"500\"}} {n}\n"));
+    text
+}
+
+async fn gate(
+    State(app): State<App>,
+    axum::extract::Path(code): axum::extract::Path<u16>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> impl IntoResponse {
+    app.sent.lock().unwrap().push((headers, serde_json::from_slice(&body).unwrap()));
+    (StatusCode::from_u16(code).unwrap(), axum::Json(json!({"go": code == 200})))
+}
+
+fn inputs(candidate: &str, endpoints: &[SocketAddr]) -> Inputs {
+    let variant = |name: &str, endpoints: &[SocketAddr]| Variant {
+        workload: name.into(),
+        service: name.into(),
+        endpoints: endpoints.to_vec(),
+    };
+    let pair = Pair {
+        stable: variant("web", &endpoints[..endpoints.len().min(1)]),
+        candidate: variant(candidate, endpoints),
+    };
+    let variables = Variables {
+        namespace: "shop".into(),
+        revision: "main@sha1:abc".into(),
+        delivery: "web".into(),
+        step: 2,
+        pairs: vec![pair],
+    };
+    Inputs { variables, credentials: BTreeMap::new() }
+}
+
+/// Measures what a manifest says, once.
+async fn measured(metric: &Value, inputs: &Inputs) -> (Measurement, Judged) {
+    let policy: AnalysisPolicy = serde_json::from_value(json!({"metrics": [metric]})).unwrap();
+    assert_eq!(problems(&policy, StepKind::Other), Vec::<String>::new());
+    let metric: &Metric = &policy.metrics[0];
+    let clients = Clients::new(Reach { loopback: true });
+    let measurement = measure(&clients, metric, &settings(&policy, metric), inputs).await;
+    let judged = judge(metric, &measurement);
+    (measurement, judged)
+}
+
+async fn outcome(metric: &Value, inputs: &Inputs) -> (Outcome, String) {
+    let (_, judged) = measured(metric, inputs).await;
+    (judged.outcome, judged.message)
+}
+
+/// Measures until it comes to this, and answers what it came to.
+async fn until(what: &str, metric: &Value, inputs: &Inputs, wanted: Outcome) -> Judged {
+    wait_until(what, LIMIT, || async {
+        let (_, judged) = measured(metric, inputs).await;
+        if judged.outcome == wanted { Ok(judged) } else { Err(format!("{judged:?}")) }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_real_prometheus_is_asked() {
+    let app = App::default();
+    let target = serve(&app, "127.0.0.1:0").await;
+    let mut prometheus = Prometheus::start(target).await;
+    let address = prometheus.address();
+    let canary = inputs("web-canary", &[]);
+    let query = |query: &str, rule: (&str, &str)| json!({"name": "m", "timeout": "1s", rule.0: rule.1, "prometheus": {"address": address, "query": query}});
+    let least = ("success", "result >= 0.99");
+
+    let good = query("rate{app=\"{{ stable }}\"}", least);
+    let judged = until("the first scrape", &good, &canary, Outcome::Success).await;
+    assert_eq!(judged.value.as_deref(), Some("0.999"));
+    let bad = query("rate{app='{{ candidate }}'}", least);
+    assert_eq!(outcome(&bad, &canary).await, (Outcome::Failure, "result >= 0.99 does not hold".into()));
+    let relative = query("rate{app='{{ variant }}'}", ("success", "candidate >= stable * 0.95"));
+    let (_, judged) = measured(&relative, &canary).await;
+    assert_eq!((judged.outcome, judged.value.as_deref()), (Outcome::Failure, Some("0.9 (stable 0.999)")));
+    let close = query("rate{app='{{ variant }}'}", ("success", "candidate >= stable * 0.9"));
+    assert_eq!(outcome(&close, &canary).await.0, Outcome::Success);
+
+    // Nothing of this is a success, whichever way round the rule is written.
+    for rule in
+        [least, ("failure", "result < 0.99"), ("failure", "result > 0.99"), ("success", "!(result < 0.0)")]
+    {
+        for (text, expected, said) in [
+            ("gone{app='{{ candidate }}'}", Outcome::NoData, "the query finds no series"),
+            ("below / below", Outcome::NoData, "the value is NaN"),
+            ("infinite", Outcome::NoData, "the value is infinite"),
+            ("-infinite", Outcome::NoData, "the value is infinite"),
+            ("rate", Outcome::Error, "Prometheus: the query finds 2 series where one value is needed"),
+            ("rate[1m]", Outcome::Error, "Prometheus: the query comes to a matrix"),
+            ("'1'", Outcome::Error, "Prometheus: the query comes to a string"),
+            ("rate{", Outcome::Error, "Prometheus: it answers 400 (bad_data): "),
+            (
+                "sum(rate) by (app) * on (app) rate{a='1'} or nothing(1)",
+                Outcome::Error,
+                "Prometheus: it answers 400",
+            ),
+        ] {
+            let (outcome, message) = outcome(&query(text, rule), &canary).await;
+            assert_eq!(outcome, expected, "{text}: {message}");
+            assert!(message.starts_with(said), "{text}: {message}");
+        }
+    }
+
+    // Slow: it takes the connection and says nothing.
+    prometheus.signal("STOP");
+    let said = format!("Prometheus at {address}: no answer within 1s");
+    assert_eq!(outcome(&good, &canary).await, (Outcome::Error, said));
+    prometheus.signal("CONT");
+    until("it answers again", &good, &canary, Outcome::Success).await;
+
+    prometheus.stop();
+    let said = format!("Prometheus at {address}: nobody listens there: the connection was refused");
+    assert_eq!(outcome(&good, &canary).await, (Outcome::Error, said));
+}
+
+#[tokio::test]
+async fn ready_made_queries_say_what_the_app_counted() {
+    let app = App::default();
+    let target = serve(&app, "127.0.0.1:0").await;
+    let prometheus = Prometheus::start(target).await;
+    let address = prometheus.address();
+    let metric = |builtin: &str, provider: &str| {
+        json!({"name": "m", "prometheus":
+            {"address": address, "builtin": builtin, "provider": provider, "window": "10s"}})
+    };
+    for provider in ["envoy", "http"] {
+        let rate = metric("request-success-rate", provider);
+        let stable = until("rates of stable", &rate, &inputs("web", &[]), Outcome::Success).await;
+        assert_eq!(stable.value.as_deref(), Some("1"), "{provider}");
+        let judged =
+            until("rates of the candidate", &rate, &inputs("web-canary", &[]), Outcome::Failure).await;
+        assert_eq!(judged.value.as_deref(), Some("0.9"), "{provider}");
+
+        let duration = metric("request-duration", provider);
+        let stable = until("times of stable", &duration, &inputs("web", &[]), Outcome::Success).await;
+        assert_eq!(stable.value.as_deref(), Some("0.099"), "{provider}: 99 % of what took up to 0.1 s");
+        let judged =
+            until("times of the candidate", &duration, &inputs("web-canary", &[]), Outcome::Failure).await;
+        assert_eq!(judged.value.as_deref(), Some("0.991"), "{provider}: between 0.1 and 1 s");
+
+        let mut relative = metric("request-duration", provider);
+        relative["success"] = json!("candidate <= stable * 1.2");
+        let (_, judged) = measured(&relative, &inputs("web-canary", &[])).await;
+        assert_eq!(judged.value.as_deref(), Some("0.991 (stable 0.099)"), "{provider}");
+
+        for nobody in [rate, duration] {
+            let (outcome, message) = outcome(&nobody, &inputs("nobody", &[])).await;
+            assert_eq!(outcome, Outcome::NoData);
+            assert!(message.starts_with("no requests were "), "{message}");
+        }
+    }
+    // No traffic is no success, and nothing but failures is no lack of data.
+    let rate = metric("request-success-rate", "http");
+    let idle = until("counters that stand still", &rate, &inputs("idle", &[]), Outcome::NoData).await;
+    assert_eq!(idle.message, "no requests were counted in the window (the value is NaN)");
+    let judged = until("only failures", &rate, &inputs("bad", &[]), Outcome::Failure).await;
+    assert_eq!(judged.value.as_deref(), Some("0"));
+}
+
+#[tokio::test]
+async fn the_app_is_checked_at_each_endpoint() {
+    let app = App::default();
+    let (one, other) = (serve(&app, "127.0.0.1:0").await, serve(&app, "127.0.0.2:0").await);
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.3:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let both = inputs("web-canary", &[one, other]);
+    let check = |path: &str, rule: Option<&str>| {
+        let mut metric = json!({"name": "m", "timeout": "1s", "http": {"path": path}});
+        if let Some(rule) = rule {
+            metric["success"] = json!(rule);
+        }
+        metric
+    };
+    let small = Some("result.status == 'ok' && result.queue < 10");
+    let (measurement, judged) = measured(&check("/health", small), &both).await;
+    assert_eq!((measurement.candidate.len(), judged.outcome), (2, Outcome::Success));
+    assert_eq!(outcome(&check("/health", None), &both).await, (Outcome::Success, String::new()));
+    let relative = check("/health", Some("candidate.queue <= stable.queue"));
+    assert_eq!(outcome(&relative, &both).await.0, Outcome::Success);
+
+    for (path, rule, said) in [
+        ("/full", small, "result.status == 'ok' && result.queue < 10 does not hold"),
+        ("/broken", None, "it answers 500"),
+        ("/gone", None, "it answers 404"),
+        ("/login", None, "it answers 302, a redirect, which is not followed; does it want a login?"),
+        ("/page", small, "it answers 200 with text/html that is no JSON"),
+        ("/never", None, "no answer within 1s"),
+        ("/large", None, "the answer is larger than 1048576 bytes"),
+    ] {
+        assert_eq!(
+            outcome(&check(path, rule), &both).await,
+            (Outcome::Failure, format!("{one}: {said}")),
+            "{path}"
+        );
+    }
+    let gone = inputs("web-canary", &[one, other, closed]);
+    let said = format!("{closed}: nobody listens there: the connection was refused");
+    assert_eq!(outcome(&check("/health", None), &gone).await, (Outcome::Failure, said));
+    let nobody = inputs("web-canary", &[]);
+    let said = "web-canary has no ready endpoint".to_owned();
+    assert_eq!(outcome(&check("/health", None), &nobody).await, (Outcome::NoData, said));
+
+    // An address of its own: whoever does not let us connect is no failure of the app.
+    let url = |url: String| json!({"name": "m", "timeout": "1s", "http": {"url": url, "status": [302]}});
+    assert_eq!(
+        outcome(&url(format!("http://{one}/login?to={{{{ revision }}}}")), &both).await.0,
+        Outcome::Success
+    );
+    assert_eq!(outcome(&url(format!("http://{one}/health")), &both).await.0, Outcome::Failure);
+    assert_eq!(outcome(&url(format!("http://{closed}/")), &both).await.0, Outcome::Error);
+    let (outcome, message) = outcome(&url("http://nobody.invalid/".into()), &both).await;
+    assert_eq!(outcome, Outcome::Error, "{message}");
+}
+
+#[tokio::test]
+async fn somebody_else_may_decide() {
+    let app = App::default();
+    let at = serve(&app, "127.0.0.1:0").await;
+    let hook = |code: u16, rule: Option<&str>| {
+        let mut metric = json!({"name": "gate", "webhook": {"url": format!("http://{at}/gate/{code}"),
+            "metadata": {"team": "shop"}, "secretRef": {"name": "auth"}}});
+        if let Some(rule) = rule {
+            metric["success"] = json!(rule);
+        }
+        metric
+    };
+    let mut with = inputs("web-canary", &[]);
+    let secret = |pairs: &[(&str, &str)]| {
+        let data = pairs.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect();
+        Credentials::from_secret(&data).map(Arc::new).map_err(|e| e.to_string())
+    };
+    with.credentials.insert("auth".into(), secret(&[("bearerToken", "t0ken")]));
+    for (code, rule, expected) in [
+        (200, None, Outcome::Success),
+        (200, Some("result.go"), Outcome::Success),
+        (204, Some("result.go"), Outcome::Error),
+        (202, Some("result.go"), Outcome::Failure),
+        (202, None, Outcome::Success),
+        (400, None, Outcome::Failure),
+        (409, None, Outcome::Failure),
+        (500, None, Outcome::Failure),
+        (302, None, Outcome::Error),
+        (401, None, Outcome::Error),
+        (404, None, Outcome::Error),
+        (429, None, Outcome::Error),
+        (503, None, Outcome::Error),
+    ] {
+        assert_eq!(outcome(&hook(code, rule), &with).await.0, expected, "{code} {rule:?}");
+    }
+    let (headers, body) = app.sent.lock().unwrap()[0].clone();
+    assert_eq!(headers[header::AUTHORIZATION], "Bearer t0ken");
+    let wanted = json!({"delivery": "web", "namespace": "shop", "revision": "main@sha1:abc", "step": 2, "metric": "gate",
+        "stable": "web", "candidate": "web-canary", "variant": "web-canary", "service": "web-canary", "metadata": {"team": "shop"}});
+    assert_eq!(body, wanted);
+
+    with.credentials.insert("auth".into(), secret(&[("token", "t0ken")]));
+    let (outcome, message) = outcome(&hook(200, None), &with).await;
+    assert_eq!(outcome, Outcome::Error);
+    assert_eq!(message, "Secret auth: it has none of bearerToken, username with password, and ca.crt");
+}
+
+#[tokio::test]
+async fn certificates_are_looked_at_and_credentials_are_not_told() {
+    let repo = Repo::new();
+    let server = GitServer::start(repo.root(), Access::Basic("ada", "s3cret+/="));
+    let url = format!("{}/info/refs?service=git-upload-pack", server.url(Repo::NAME));
+    let metric = json!({"name": "m", "http": {"url": url, "secretRef": {"name": "auth"}}});
+    let with = |pairs: &[(&str, &str)]| {
+        let mut with = inputs("web-canary", &[]);
+        let data = pairs.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect();
+        with.credentials
+            .insert("auth".into(), Credentials::from_secret(&data).map(Arc::new).map_err(|e| e.to_string()));
+        with
+    };
+    let (ca, word) = (server.ca(), "s3cret+/=");
+    let trusted = with(&[("username", "ada"), ("password", word), ("ca.crt", &ca)]);
+    assert_eq!(outcome(&metric, &trusted).await, (Outcome::Success, String::new()));
+    let (outcome_, message) = outcome(&metric, &with(&[("username", "ada"), ("password", word)])).await;
+    assert_eq!(outcome_, Outcome::Error);
+    assert!(message.contains("certificate") && !message.contains("s3cret"), "{message}");
+    let wrong = with(&[("username", "ada"), ("password", "other"), ("ca.crt", &ca)]);
+    assert_eq!(outcome(&metric, &wrong).await, (Outcome::Failure, "it answers 401".into()));
+}
+
+#[tokio::test]
+async fn the_daemons_own_machine_is_not_asked_by_name_either() {
+    let app = App::default();
+    let at = serve(&app, "127.0.0.1:0").await;
+    let policy: AnalysisPolicy = serde_json::from_value(
+        json!({"metrics": [{"name": "m", "http": {"url": format!("http://localhost:{}/health", at.port())}}]}),
+    )
+    .unwrap();
+    let metric = &policy.metrics[0];
+    for (loopback, expected) in [(true, Outcome::Success), (false, Outcome::Error)] {
+        let clients = Clients::new(Reach { loopback });
+        let judged =
+            judge(metric, &measure(&clients, metric, &settings(&policy, metric), &inputs("c", &[])).await);
+        assert_eq!(judged.outcome, expected, "{}", judged.message);
+        if !loopback {
+            assert!(
+                judged.message.contains("it is an address of the daemon's own machine"),
+                "{}",
+                judged.message
+            );
+        }
+    }
+}
