@@ -135,7 +135,7 @@ func run(ctx context.Context, s settings, out io.Writer) {
 				count = 0
 			}
 			count++
-			go func() { answers <- ask(client, s, second) }()
+			go func(second int) { answers <- ask(client, s, second) }(second)
 		}
 	}()
 	collect(sent, answers, out)

@@ -130,7 +130,7 @@ func keep(dir string, tell *os.File, stop <-chan os.Signal) error {
 	}
 	end()
 	_ = os.Remove(filepath.Join(dir, factsName)) // not there when it was never ready
-	return errors.Join(err, removeControlGroups(l.name()))
+	return errors.Join(err, disconnect(l), removeControlGroups(l.name()))
 }
 
 // programsOf is the directory of testcluster: the one above that of this

@@ -44,6 +44,19 @@ func connect(pid int) (layout, error) {
 	return layout{}, fmt.Errorf("all %d places for a cluster on this machine are taken", slots)
 }
 
+// disconnect removes the link. The kernel would do so as well, but only once
+// the last connection of the network that nobody answers has timed out.
+func disconnect(l layout) error {
+	link, err := netlink.LinkByName(l.name())
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return netlink.LinkDel(link)
+}
+
 // taken reports whether the machine has routes of its own, other than to
 // everywhere, that one of the cluster's would hide.
 func taken(l layout, routes []netlink.Route) bool {
