@@ -156,9 +156,33 @@ async fn a_rollout_that_cannot_be_is_refused_before_any_pod_is_started() {
     });
     let (world, good) = deployed("canary-refused", "app: web, tier: front", rollout).await;
     let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
-    let status = world.wait_for("shop", Phase::Failed, &next).await.status.unwrap();
+    let refused = world
+        .wait("shop", "it is refused", |d| d.status.as_ref().is_some_and(|s| s.phase == Phase::Failed))
+        .await;
+    let status = refused.status.unwrap();
     let failure = status.failure.unwrap();
-    assert!(failure.problem.message.contains("router"), "{failure:?}");
+    assert_eq!((failure.problem.reason.as_str(), failure.transient), ("RouteMissing", false));
+    assert_eq!(failure.revision.unwrap().commit, next);
     assert_eq!(status.effective.unwrap().commit, good);
     assert_eq!(world.names(APPS, "deployments").await, ["web"]);
+}
+
+#[tokio::test]
+async fn pods_restart_with_the_configuration_that_they_read_once_it_changes() {
+    let (world, _) = deployed("config-restarts", "app: web, tier: front", json!({})).await;
+    let template = |web: &Value| web["spec"]["template"].clone();
+    let adopted = template(&deployment(&world, "web").await);
+    assert_eq!(adopted["metadata"]["annotations"], Value::Null, "nothing is written before anything changed");
+    let red = world.commit("Red", &[("shop/settings.yaml", &config_map("settings", "red"))]);
+    world.wait_for("shop", Phase::Ready, &red).await;
+    let first = template(&deployment(&world, "web").await);
+    assert!(first["metadata"]["annotations"]["windlass.dev/config"].is_string(), "{first}");
+    // Others' configuration, and a second change.
+    let other = world.commit("Other", &[("shop/other.yaml", &config_map("other", "1"))]);
+    world.wait_for("shop", Phase::Ready, &other).await;
+    assert_eq!(template(&deployment(&world, "web").await), first);
+    let green = world.commit("Green", &[("shop/settings.yaml", &config_map("settings", "green"))]);
+    let ready = world.wait_for("shop", Phase::Ready, &green).await;
+    assert_ne!(template(&deployment(&world, "web").await), first);
+    assert_eq!(ready.status.unwrap().drift, Some(0));
 }
