@@ -12,8 +12,8 @@ mod grants;
 mod istio;
 #[cfg(test)]
 mod laws;
+mod made;
 mod mark;
-mod mesh;
 pub mod replicas;
 mod service;
 #[cfg(test)]
@@ -150,8 +150,8 @@ pub enum Place {
     Bundle(ObjectId),
     /// Not among them: it is read from the cluster and changed by [`patch`].
     External(ObjectId),
-    /// Not among them, so it was made and added. Where the cluster has one of this name that is not ours, it is
-    /// to be left out and [`patch`]ed instead.
+    /// Not among them: it is made, and added for as long as traffic moves. Where the cluster has one of this name that is not
+    /// ours, it is to be left out and [`patch`]ed instead.
     Made(ObjectId),
     /// Nowhere: the numbers of pods steer it ([`replicas`]).
     Pods,
@@ -160,7 +160,7 @@ pub enum Place {
 /// Objects with a split written into them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shaped {
-    /// All objects that were given, in their order, then what was made.
+    /// All objects that were given, in their order, then the route if it was made.
     pub objects: Vec<Manifest>,
     /// Where the route stands.
     pub place: Place,
@@ -242,8 +242,7 @@ pub fn target(router: &Router, namespace: &str) -> Option<ObjectId> {
 }
 
 /// Writes a split into the objects of a bundle. Without one, or with one that sends nothing to the candidate, the route is as
-/// Git has it. What the candidate's host needs beside the route (a copy of a DestinationRule) is there as soon as there is a
-/// split at all, so that it stands before the first request comes.
+/// Git has it.
 ///
 /// `namespace` is the one in which the route is looked for when it is not among the objects.
 pub fn shape(
@@ -252,17 +251,13 @@ pub fn shape(
     mut objects: Vec<Manifest>,
     split: Option<&Split>,
 ) -> Result<Shaped, Problem> {
-    let Some(wanted) = target(router, namespace) else {
+    let Some(mut wanted) = target(router, namespace) else {
         if let Some(split) = split {
             only_weight(split).map_err(|why| pods_problem(&why))?;
         }
         return Ok(Shaped { objects, place: Place::Pods });
     };
     let found = find(&wanted, &objects).map_err(|why| why.problem(&wanted, None))?;
-    let beside = match split {
-        Some(split) if router.istio.is_some() => mesh::destination_rules(split, &objects),
-        _ => Vec::new(),
-    };
     let split = split.filter(|split| split.moves());
     let place = match (found, split) {
         (Some(at), None) => Place::Bundle(objects[at].id()),
@@ -275,20 +270,22 @@ pub fn shape(
             }
             Place::Bundle(id)
         }
-        (None, Some(split)) if router.istio.is_some() => {
-            let mut made =
-                mesh::made(&wanted.name, split, &objects).map_err(|why| why.problem(&wanted, None))?;
-            let (id, mut value) = (made.id(), made.to_value());
-            written(router, &mut value, split).map_err(|why| why.problem(&id, None))?;
-            if let Value::Object(fields) = value {
-                *made.fields_mut() = fields;
+        (None, split) if router.istio.is_some() => {
+            if let Some(split) = split {
+                let mut made =
+                    made::made(&wanted.name, split, &objects).map_err(|why| why.problem(&wanted, None))?;
+                let (id, mut value) = (made.id(), made.to_value());
+                written(router, &mut value, split).map_err(|why| why.problem(&id, None))?;
+                if let Value::Object(fields) = value {
+                    *made.fields_mut() = fields;
+                }
+                wanted = id;
+                objects.push(made);
             }
-            objects.push(made);
-            Place::Made(id)
+            Place::Made(wanted)
         }
         (None, _) => Place::External(wanted),
     };
-    objects.extend(beside);
     Ok(Shaped { objects, place })
 }
 
@@ -323,7 +320,7 @@ pub fn refers(
     };
     let Some(route) = route else {
         // A VirtualService is made where there is none.
-        let make = |split: &Split| mesh::made(&wanted.name, split, &[]).map(drop);
+        let make = |split: &Split| made::made(&wanted.name, split, &[]).map(drop);
         let result = match router.istio {
             Some(_) => splits.iter().try_for_each(make),
             None => Err(Why::NotFound),

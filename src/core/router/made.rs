@@ -1,4 +1,4 @@
-//! What stands beside a VirtualService: one that is made where Git has none, and DestinationRules for the candidate's host.
+//! The VirtualService that is made where Git has none.
 
 use super::why::Why;
 use super::{Protocol, Split, VariantService, istio};
@@ -84,48 +84,9 @@ fn taken(service: &VariantService, objects: &[Manifest]) -> Option<ObjectId> {
                 .iter()
                 .any(|host| istio::names(host, &service.stable, &service.namespace, object.namespace()))
     };
-    objects.iter().filter(|o| is(o, "VirtualService")).find(routes).map(Manifest::id)
-}
-
-fn is(object: &Manifest, kind: &str) -> bool {
-    let gvk = object.gvk();
-    gvk.group == istio::GROUP && gvk.kind == kind
-}
-
-/// Copies of the DestinationRules for the stable hosts, for the candidates' hosts: how clients talk to the pods (TLS, retries,
-/// limits of connections) does not change with the variant. Subsets are left out: nothing sends traffic to them. A host
-/// that has a rule already gets none.
-pub(super) fn destination_rules(split: &Split, objects: &[Manifest]) -> Vec<Manifest> {
-    let rules: Vec<&Manifest> = objects.iter().filter(|object| is(object, "DestinationRule")).collect();
-    let host = |rule: &Manifest| {
-        let host = rule.fields().get("spec").and_then(|spec| spec.get("host")).and_then(Value::as_str);
-        host.unwrap_or_default().to_owned()
+    let kind = |object: &&Manifest| {
+        let gvk = object.gvk();
+        gvk.group == istio::GROUP && gvk.kind == "VirtualService"
     };
-    let mut out = Vec::new();
-    for service in &split.services {
-        let of = |rule: &Manifest, name: &str| {
-            istio::names(&host(rule), name, &service.namespace, rule.namespace())
-        };
-        if rules.iter().any(|rule| of(rule, &service.candidate)) {
-            continue;
-        }
-        for rule in rules.iter().filter(|rule| of(rule, &service.stable)) {
-            let mut copy = (*rule).clone();
-            copy.set_metadata("name", copied_name(rule.name(), service).into());
-            if let Some(spec) = copy.fields_mut().get_mut("spec").and_then(Value::as_object_mut) {
-                spec.insert("host".into(), istio::renamed(&host(rule), &service.candidate).into());
-                spec.remove("subsets");
-            }
-            out.push(copy);
-        }
-    }
-    out
-}
-
-/// `web` becomes `web-canary` with the Service, and `web-tls` becomes `web-tls-canary`.
-fn copied_name(name: &str, service: &VariantService) -> String {
-    match service.candidate.strip_prefix(&service.stable) {
-        Some(end) if !end.is_empty() => format!("{name}{end}"),
-        _ => format!("{name}-{}", service.candidate),
-    }
+    objects.iter().filter(kind).find(routes).map(Manifest::id)
 }
