@@ -9,6 +9,7 @@ use super::run::default_cache_dir;
 use super::{ERROR, NOT_WELL, WELL};
 use crate::api::delivery::{DeliverySpec, DeliveryTemplate, InventoryEntry, Revision, Source};
 use crate::api::dependency::Dependency;
+use crate::api::rollout::RolloutPolicy;
 use crate::api::{Delivery, Repository, names};
 use crate::cluster::apply::{Guard, dry_run, get};
 use crate::cluster::{Access, ApplyError, Cause, Connection, Discovery};
@@ -18,11 +19,13 @@ use crate::core::fields::{Segment, owned_by};
 use crate::core::hook::{job, job_name};
 use crate::core::hook_outlook::outlook;
 use crate::core::ignore::Rules;
-use crate::core::manifest::Manifest;
+use crate::core::manifest::{Manifest, ObjectId, Origin};
 use crate::core::outlook;
 use crate::core::plan::{self, Brings, Removal};
 use crate::core::removal::{removal_patch, removals};
+use crate::core::rollout::steps::Steps;
 use crate::core::tree::Tree;
+use crate::core::variant::{self, Decision};
 use crate::reconcile::delivery::bundle::{self, ClusterScopes, Renderer};
 use crate::reconcile::delivery::inventory;
 use crate::reconcile::delivery::leave::without_others;
@@ -41,6 +44,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -82,6 +86,34 @@ pub struct DiffArgs {
     kustomize: Option<PathBuf>,
     #[command(flatten)]
     cluster: ClusterArgs,
+}
+
+/// Whether a candidate would come first, and why, by what would change in the cluster.
+fn way(policy: &RolloutPolicy, bundle: &Bundle, report: &DiffReport) -> Vec<String> {
+    let manifest = |value: &Value| Manifest::new(value.clone(), Origin::default()).ok();
+    let mut before: BTreeMap<ObjectId, Manifest> =
+        bundle.objects().iter().map(|object| (object.id(), object.clone())).collect();
+    let mut after = before.clone();
+    for (was, becomes) in report.changed() {
+        let Some(becomes) = manifest(becomes) else { continue };
+        match manifest(was) {
+            Some(was) => before.insert(was.id(), was),
+            None => before.remove(&becomes.id()),
+        };
+        after.insert(becomes.id(), becomes);
+    }
+    let of = |objects: BTreeMap<ObjectId, Manifest>| Bundle::new(objects.into_values().collect());
+    let (Ok(before), Ok(after)) = (of(before), of(after)) else { return Vec::new() };
+    match variant::needs_rollout(&before, &after, policy) {
+        Ok(Decision::Direct { why }) => vec![format!("is applied at once: {}", why.join("; "))],
+        Ok(Decision::Rollout { why, .. }) => {
+            let steps = Steps::new(policy).ok().flatten().map_or(0, |s| s.steps);
+            let steps = if steps == 1 { "1 step".to_owned() } else { format!("{steps} steps") };
+            let strategy = policy.strategy;
+            vec![format!("is rolled out first ({strategy:?}, {steps}): {}", why.join("; "))]
+        }
+        Err(problem) => vec![format!("would be refused: {}", crate::core::rollout::status::told(&problem))],
+    }
 }
 
 /// How a difference is printed.
@@ -153,6 +185,16 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
     for warning in warnings {
         anstream::eprintln!("warning: {warning}");
     }
+    let delivery = match delivery {
+        Some(mut delivery) => {
+            inventory::complete(&connection.client, &mut delivery, &mut inventory::Shards::new()).await?;
+            Some(delivery)
+        }
+        None => None,
+    };
+    let inventory = delivery.as_ref().and_then(|d| d.status.as_ref()).map_or(&[][..], |s| &s.inventory);
+    let digests = inventory.iter().filter_map(|e| Some((e.id(), e.config.clone()?))).collect();
+    let bundle = variant::carry(&bundle, &digests);
     check_namespaces(&bundle, &discovery)?;
     let mut brings = plan::brings(bundle.objects());
     if let (true, Some(target)) = (spec.template.create_namespace, &spec.template.target_namespace) {
@@ -170,12 +212,8 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
     };
     let mut report = comparison.bundle(&bundle).await;
     if let Some(delivery) = &delivery {
-        let mut delivery = delivery.clone();
-        inventory::complete(&connection.client, &mut delivery, &mut inventory::Shards::new()).await?;
-        let delivery = &delivery;
         report.delivery = Some(full_name(delivery));
         if spec.template.prune.unwrap_or(true) {
-            let inventory = delivery.status.as_ref().map_or(&[][..], |s| &s.inventory);
             comparison.prunes(&bundle, inventory, &mut report).await;
         }
     }
@@ -190,6 +228,10 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
         let bake = spec.template.rollback.as_ref().is_some_and(|r| r.bake.is_some());
         let name = delivery.name_any();
         report.rollout = outlook::delivery(&name, &(&spec).into(), bake, &waits, status, &inputs, removes);
+        let runs = status.is_some_and(|s| s.effective.is_some());
+        if let Some(policy) = spec.template.rollout.as_ref().filter(|_| runs) {
+            report.rollout.splice(0..0, way(policy, &bundle, &report));
+        }
     }
     emit(&redact(Form::print(args.output, &report)?))?;
     if args.output.is_none() {
@@ -548,7 +590,8 @@ impl Comparison<'_> {
 
     /// What left the directory and is still there as ours.
     async fn prunes(&self, bundle: &Bundle, inventory: &[InventoryEntry], report: &mut DiffReport) {
-        for entry in inventory.iter().filter(|e| e.uid.is_some() && bundle.get(&e.id()).is_none()) {
+        let left = |e: &&InventoryEntry| e.uid.is_some() && !e.candidate && bundle.get(&e.id()).is_none();
+        for entry in inventory.iter().filter(left) {
             let act = match plan::removal(entry, false) {
                 Removal::Delete => Act::Delete,
                 Removal::Release => Act::Release,

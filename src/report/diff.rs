@@ -103,6 +103,11 @@ pub struct FieldDiff {
 }
 
 impl DiffReport {
+    /// What would change, as it stands (`Null` where it does not) and as it would.
+    pub fn changed(&self) -> impl Iterator<Item = (&Value, &Value)> {
+        self.objects.iter().map(|o| (&o.before, &o.after))
+    }
+
     /// Whether delivering the directory would do something.
     pub fn does_something(&self) -> bool {
         !self.objects.is_empty() || self.hooks.iter().any(|hook| hook.fate == Fate::Runs)

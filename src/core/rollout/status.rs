@@ -19,9 +19,13 @@ pub fn status(
     now: Timestamp,
 ) -> DeliveryStatus {
     let phase = phase(spec, state, seen);
+    // Between two acts of a rollout what it changes itself is no drift, and everything else is told.
+    let rests =
+        |a: &Attempt| a.rollout.as_ref().is_some_and(|r| r.settled.is_some() && r.stage != Stage::Returning);
+    let acting = state.attempt.as_ref().is_some_and(|a| a.goal != Goal::Deploy || !rests(a));
     let drift = match state.effective {
         // Objects may say otherwise than the Delivery.
-        Some(_) if state.attempt.is_none() && (spec.drift != DriftMode::Ignore || seen.drifted > 0) => {
+        Some(_) if !acting && (spec.drift != DriftMode::Ignore || seen.drifted > 0) => {
             // What could not be compared is not known to be in sync.
             let known = i64::try_from(seen.drifted).unwrap_or(i64::MAX);
             Some(known.max(seen.uncompared.as_ref().and(before.drift).unwrap_or(0)))
@@ -99,7 +103,7 @@ pub fn status(
         ),
         None => say(kind::HELD, "False", "NothingHeld", ""),
     }
-    let comparing = state.attempt.is_none() && state.effective.is_some();
+    let comparing = !acting && state.effective.is_some();
     match drift {
         Some(_) if comparing && seen.drifted == 0 && seen.uncompared.is_some() => {
             say(kind::DRIFTED, "Unknown", "NotCompared", seen.uncompared.as_deref().unwrap_or_default());

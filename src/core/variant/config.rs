@@ -9,7 +9,7 @@ use crate::core::bundle::Bundle;
 use crate::core::digest;
 use crate::core::manifest::{Manifest, ObjectId};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether pods of a workload can be restarted by its template.
 fn restarts(id: &ObjectId) -> bool {
@@ -54,6 +54,22 @@ pub fn stamp(bundle: &Bundle, workloads: &BTreeSet<ObjectId>, key: &[u8]) -> Bun
         object
     });
     // What was a bundle is one with other annotations on pod templates too: what can be wrong stands elsewhere.
+    Bundle::new(objects.chain(hooks).collect()).unwrap_or_else(|_| bundle.clone())
+}
+
+/// A bundle whose workloads carry the digests that are given, for whoever does not have the key.
+pub fn carry(bundle: &Bundle, digests: &BTreeMap<ObjectId, String>) -> Bundle {
+    if digests.is_empty() {
+        return bundle.clone();
+    }
+    let hooks = bundle.hooks().iter().map(|hook| hook.manifest.clone());
+    let objects = bundle.objects().iter().map(|object| {
+        let mut object = object.clone();
+        if let Some(digest) = digests.get(&object.id()) {
+            put(&mut object, digest);
+        }
+        object
+    });
     Bundle::new(objects.chain(hooks).collect()).unwrap_or_else(|_| bundle.clone())
 }
 

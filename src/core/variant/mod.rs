@@ -29,7 +29,7 @@ mod stage;
 mod tests;
 
 pub use build::{Candidate, Label, ServicePair, Variant, candidate, reference};
-pub use config::{stamp, stamped};
+pub use config::{carry, stamp, stamped};
 pub use decide::{Decision, needs_rollout};
 pub use stage::{StageObjects, stage};
 

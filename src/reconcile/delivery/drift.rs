@@ -2,7 +2,7 @@
 
 use super::leave::without_others;
 use super::work::{Act, Work};
-use super::{Scope, bundle_of};
+use super::{Scope, bundle_of, stage};
 use crate::api::delivery::{DriftMode, InventoryEntry, Revision};
 use crate::api::drift_report::{DriftEpisode, DriftReport, DriftedField, DriftedObject, RecurringField};
 use crate::api::names::DELIVERY_LABEL;
@@ -187,7 +187,7 @@ pub async fn look(
     if new.is_empty() {
         return true;
     }
-    let bundle = match bundle_of(scope, memory, effective).await {
+    let bundle = match stage::standing(scope, memory, effective).await {
         Ok(bundle) => bundle,
         Err(refusal) => {
             tracing::warn!(problem = %memory.redact(&refusal.problem.message), "drift cannot be looked at");

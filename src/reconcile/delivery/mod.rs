@@ -30,7 +30,8 @@ pub mod work;
 use super::daemon::{Daemon, lock};
 use super::fault;
 use super::live::Kept;
-use crate::api::delivery::{DriftMode, EntryOrigin, Goal, InventoryEntry, Revision};
+use crate::api::delivery::{Attempt, DriftMode, EntryOrigin, Goal, InventoryEntry, Revision, Step};
+use crate::api::rollout::{RolloutStatus, Stage};
 use crate::api::{Delivery, DeliveryStatus, names};
 use crate::cluster::Access;
 use crate::cluster::watch::{Entry, Filter};
@@ -318,7 +319,9 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             if let Some(until) = sight::await_first(&scope, &mut memory, &before) {
                 return Ok(Some(left(until, now)));
             }
-            if let (Some(effective), None, false) = (&before.effective, &before.attempt, deleting) {
+            // Between two acts of a rollout as well: what it changes itself is what its stage wants.
+            let acting = before.attempt.as_ref().is_some_and(|attempt| !is_at_rest(attempt));
+            if let (Some(effective), false, false) = (&before.effective, acting, deleting) {
                 let effective = effective.clone();
                 let looked = drift::look(&scope, &mut memory, &effective, &before.inventory).await;
                 let looked = foreign::look(&scope, &mut memory, &before).await && looked;
@@ -437,6 +440,14 @@ fn takes_much(action: &Action) -> bool {
 /// How long it is until then, at least a moment.
 fn left(until: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(until.duration_since(now)).unwrap_or_default().max(Duration::from_millis(10))
+}
+
+/// Whether a rollout waits in a layout that is in effect.
+fn is_at_rest(attempt: &Attempt) -> bool {
+    let rests = |r: &RolloutStatus| r.settled.is_some() && r.stage != Stage::Returning;
+    attempt.step == Step::Waiting
+        && attempt.goal == Goal::Deploy
+        && attempt.rollout.as_ref().is_some_and(rests)
 }
 
 /// A status that is written, by what is under way (or by its phase), and by what it records for the first time.

@@ -13,7 +13,7 @@ use crate::core::autoscale;
 use crate::core::bundle::Bundle;
 use crate::core::manifest::{Manifest, ObjectId};
 use crate::core::rollout::steps::Steps;
-use crate::core::rollout::{Begin, Refusal, Staged, Staging};
+use crate::core::rollout::{Begin, Refusal, Staged, Staging, staging};
 use crate::core::router::{self, Place, ServicePort, Split, VariantLabel, VariantService};
 use crate::core::variant::{self, Decision, ServicePair, StageObjects};
 use std::collections::BTreeSet;
@@ -185,6 +185,28 @@ fn shaped(
         message: error.to_string(),
     })?;
     Ok((bundle, candidates))
+}
+
+/// What is to stand in the cluster between two acts: the effective revision, or the stage of a rollout that is in effect.
+pub(super) async fn standing(
+    scope: &Scope<'_>,
+    memory: &Memory,
+    effective: &Revision,
+) -> Result<Arc<Bundle>, Refusal> {
+    let attempt = scope.delivery.status.as_ref().and_then(|s| s.attempt.as_ref());
+    let staging = attempt.map(|attempt| staging(attempt, Some(effective), &scope.spec()));
+    let (Some(Staging::Staged(staged)), Some(policy)) = (staging, &scope.delivery.spec.template.rollout)
+    else {
+        return bundle_of(scope, memory, effective).await;
+    };
+    if let Some(work) = memory.work.as_ref().filter(|w| w.staging == Staging::Staged(staged.clone())) {
+        return Ok(work.bundle.clone());
+    }
+    let stable = bundle_of(scope, memory, &staged.stable).await?;
+    let target = restarting(scope, &stable, bundle_of(scope, memory, &staged.candidate).await?);
+    let (bundle, _) = shaped(scope, policy, &stable, &target, &staged.layout, &staged.sizes)
+        .map_err(|problem| Refusal { problem, transient: false })?;
+    Ok(Arc::new(bundle))
 }
 
 /// Who is compared with whom while a candidate is there.
