@@ -15,6 +15,7 @@ mod a_fight_over_a_field_is_given_up;
 mod a_large_delivery_keeps_its_inventory;
 mod a_lost_status_touches_nothing;
 mod a_preview_tells_and_writes_nothing;
+mod a_real_node_leaves_no_trace;
 mod a_real_node_rolls_back;
 mod a_remote_repository_is_delivered;
 mod a_revision_is_watched_on;

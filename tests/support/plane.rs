@@ -117,6 +117,20 @@ impl Plane {
         }
     }
 
+    /// Another cluster beside this one, to be started by a test that ends it.
+    pub fn another(&self, dir: &Path) -> Command {
+        let mut command = Command::new(binary());
+        command.args(["run", "--real", "--dir"]).arg(dir).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+    }
+
+    /// Stops and removes what was left of another one.
+    pub fn down(&self, dir: &Path) -> Command {
+        let mut command = Command::new(binary());
+        command.args(["down", "--real", "--dir"]).arg(dir).stdin(Stdio::null());
+        command
+    }
+
     /// Prints, when the test fails, what became of the pods of a namespace and what the node said last.
     pub fn told(&'static self, space: &Space) -> Told {
         Told { plane: self, namespace: space.name.clone() }

@@ -3,8 +3,11 @@ package launcher
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
+
+	"windlass.test/cluster/machine"
 )
 
 // stopLimit is how long each component may take to end by itself.
@@ -18,6 +21,10 @@ func Down(args []string) error {
 		return err
 	}
 	f := filesIn(o.dir)
+	// Its processes are numbered otherwise there than here.
+	if _, err := os.Stat(filepath.Join(o.dir, machine.Mark)); err == nil {
+		return fmt.Errorf("the cluster in %s has a real node: testcluster down --real --dir %s", o.dir, o.dir)
+	}
 	r, err := f.readRecord()
 	if err != nil {
 		return err

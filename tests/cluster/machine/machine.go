@@ -10,6 +10,9 @@ import (
 	"strings"
 )
 
+// Mark is a file in the directory of every cluster with a real node.
+const Mark = "real.lock"
+
 // tools are programs of the distribution, with the Debian package of each.
 var tools = []struct{ program, pkg string }{
 	{"containerd", "containerd"},

@@ -10,14 +10,15 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+	"windlass.test/cluster/machine"
 )
 
 // Files of a real node in the user's directory, besides those of the control
 // plane, which package launcher writes and removes.
 const (
-	logName   = "real.log"  // what keep, init and supervise say
-	factsName = "real.json" // Facts
-	lockName  = "real.lock" // held as long as anything is left; holds keep's process id
+	logName   = "real.log"   // what keep, init and supervise say
+	factsName = "real.json"  // Facts
+	lockName  = machine.Mark // held as long as anything is left; holds keep's process id
 	podLogs   = "pod-logs"
 )
 

@@ -118,6 +118,7 @@ func keep(dir string, tell *os.File, stop <-chan os.Signal) error {
 			}
 			o.Facts.Kubeconfig = filepath.Join(dir, "kubeconfig")
 			o.Facts.Init = inside.Process.Pid
+			o.Facts.layout = l
 			if err = writeFacts(dir, o.Facts); err == nil {
 				say(tell, o)
 				select {

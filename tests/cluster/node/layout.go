@@ -13,6 +13,9 @@ const slots = 64
 // every name and address that others on the machine could have as well.
 type layout struct {
 	Slot int `json:"slot"`
+	// Link is the kernel's number of the network link, which tells it from a
+	// later one of the same name.
+	Link int `json:"link"`
 }
 
 // name is that of the network link on the host and of the control groups.
@@ -73,8 +76,8 @@ type Facts struct {
 	Prometheus string `json:"prometheus"`
 	// ParentRef is what a route names as its parent.
 	ParentRef map[string]string `json:"parentRef"`
-	// Slot is the number that names and addresses derive from.
-	Slot int `json:"slot"`
+	// The number that names and addresses derive from, and that of the link.
+	layout
 	// Init is the process on the host that ends everything with itself; its
 	// /proc/PID/ns/net is the cluster's network.
 	Init int `json:"init"`

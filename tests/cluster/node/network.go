@@ -39,6 +39,9 @@ func connect(pid int) (layout, error) {
 		if err != nil {
 			return l, fmt.Errorf("link the host with the cluster: %w", err)
 		}
+		if link, err := netlink.LinkByName(l.name()); err == nil {
+			l.Link = link.Attrs().Index
+		}
 		return l, address(l)
 	}
 	return layout{}, fmt.Errorf("all %d places for a cluster on this machine are taken", slots)
@@ -53,6 +56,9 @@ func disconnect(l layout) error {
 	}
 	if err != nil {
 		return err
+	}
+	if link.Attrs().Index != l.Link {
+		return nil // it is gone, and another cluster has its place
 	}
 	return netlink.LinkDel(link)
 }

@@ -2,8 +2,8 @@ package node
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -30,28 +30,23 @@ func Run(args []string) error {
 	if err != nil {
 		return err
 	}
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	keeper, facts, err := startKeeper(dir, false)
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer cancel()
+	go func() {
+		// Whatever is written to it means nothing; only its end does.
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	keeper, facts, err := startKeeper(ctx, dir, false)
 	if err != nil {
 		return err
 	}
 	fmt.Printf("ready %s\n", facts.Kubeconfig)
-	ended := make(chan error, 1)
-	go func() { ended <- keeper.command.Wait() }()
-	go func() {
-		// Whatever is written to it means nothing; only its end does.
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		stop <- syscall.SIGTERM
-	}()
-	select {
-	case <-stop:
-		_ = keeper.hold.Close()
-		<-ended
-		return nil
-	case <-ended:
+	_ = keeper.Wait()
+	if ctx.Err() == nil {
 		return fmt.Errorf("the cluster has ended; see %s", filepath.Join(dir, logName))
 	}
+	return nil
 }
 
 // Up starts a cluster that outlives this process.
@@ -60,8 +55,10 @@ func Up(args []string) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer cancel()
 	began := time.Now()
-	_, facts, err := startKeeper(dir, true)
+	_, facts, err := startKeeper(ctx, dir, true)
 	if err != nil {
 		return err
 	}
@@ -97,6 +94,16 @@ func Down(args []string) error {
 			}
 		}
 	}
+	// There when keep was killed, and could not clean up.
+	if text, err := os.ReadFile(filepath.Join(dir, factsName)); err == nil {
+		var facts Facts
+		if err := json.Unmarshal(text, &facts); err != nil {
+			return err
+		}
+		if err := disconnect(facts.layout); err != nil {
+			return err
+		}
+	}
 	sweepControlGroups()
 	return removeFiles(dir)
 }
@@ -117,24 +124,20 @@ func directory(verb string, args []string) (string, error) {
 	return filepath.Abs(*dir)
 }
 
-// keeper is a process of the verb keep.
-type keeper struct {
-	command *exec.Cmd
-	// hold is the other end of its standard input.
-	hold io.Closer
-}
-
 // startKeeper starts keep and waits until it says that the cluster is ready.
-// Left alone, it does not end with this process.
-func startKeeper(dir string, leftAlone bool) (*keeper, *Facts, error) {
+// keep is told to end when the context does; unless it is left alone, it ends
+// with this process as well.
+func startKeeper(ctx context.Context, dir string, leftAlone bool) (*exec.Cmd, *Facts, error) {
 	if err := machine.Check(); err != nil {
 		return nil, nil, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, nil, err
 	}
-	if pid, held, err := keeperOf(dir); err != nil || held {
-		return nil, nil, errors.Join(err, fmt.Errorf("a cluster runs in %s already (process %d)", dir, pid))
+	if pid, held, err := keeperOf(dir); err != nil {
+		return nil, nil, err
+	} else if held {
+		return nil, nil, fmt.Errorf("a cluster runs in %s already (process %d)", dir, pid)
 	}
 	log, err := os.Create(filepath.Join(dir, logName))
 	if err != nil {
@@ -152,10 +155,9 @@ func startKeeper(dir string, leftAlone bool) (*keeper, *Facts, error) {
 	// A session of its own: what ends a terminal's processes must not end the
 	// one that cleans up after them.
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	var hold io.Closer = io.NopCloser(nil)
 	if leftAlone {
 		command.Args = append(command.Args, "left-alone")
-	} else if hold, err = command.StdinPipe(); err != nil {
+	} else if _, err = command.StdinPipe(); err != nil { // closed with this process
 		return nil, nil, err
 	}
 	err = command.Start()
@@ -163,15 +165,16 @@ func startKeeper(dir string, leftAlone bool) (*keeper, *Facts, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	context.AfterFunc(ctx, func() { _ = command.Process.Signal(syscall.SIGTERM) })
 	var said outcome
 	line, _ := bufio.NewReader(told).ReadBytes('\n')
 	if err := json.Unmarshal(line, &said); err != nil || said.Facts == nil {
-		_ = hold.Close()
+		_ = command.Process.Signal(syscall.SIGTERM)
 		_ = command.Wait()
 		if said.Error == "" {
 			said.Error = "it ended without a word"
 		}
 		return nil, nil, fmt.Errorf("%s\nthe logs are in %s", said.Error, dir)
 	}
-	return &keeper{command, hold}, said.Facts, nil
+	return command, said.Facts, nil
 }

@@ -39,7 +39,7 @@ func Supervise(args []string) error {
 		Gateway:    fmt.Sprintf("http://%s:%d", l.IP(), gatewayPort),
 		Prometheus: fmt.Sprintf("http://%s:%d", l.IP(), prometheusPort),
 		ParentRef:  map[string]string{"namespace": gatewayNamespace, "name": gatewayName},
-		Slot:       slot,
+		layout:     l,
 	}})
 	s.stamp("ready")
 	select {}
