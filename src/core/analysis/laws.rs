@@ -303,6 +303,23 @@ fn failures_count_in_the_whole_rollout() {
 }
 
 #[test]
+fn a_step_with_metrics_of_its_own_makes_the_rollouts_not_forget() {
+    let general = policy(3, 4, 0, 3, OnNoData::Pause);
+    let own = AnalysisPolicy { metrics: vec![bare("own", None, None)], ..general.clone() };
+    let mut runs = Vec::new();
+    for second in 0..3 {
+        runs = measured(&general, &runs, 0, Outcome::Failure, at(second));
+        runs = measured(&general, &runs, 1, Outcome::Success, at(second));
+    }
+    runs = measured(&own, &next_step(&runs), 0, Outcome::Success, at(3));
+    let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
+    assert_eq!(names, ["own", "a"], "b has nothing to remember");
+    assert!(matches!(verdict(&own, &runs, StepKind::Other, at(3), at(3)), Verdict::Passed));
+    runs = measured(&general, &next_step(&runs), 0, Outcome::Failure, at(4));
+    assert!(matches!(verdict(&general, &runs, StepKind::Other, at(4), at(4)), Verdict::Failed(_)));
+}
+
+#[test]
 fn defaults_and_overrides() {
     let general = AnalysisPolicy { failure_limit: Some(1), ..AnalysisPolicy::default() };
     let metric = Metric { interval: Some(Duration::from_secs(0)), count: Some(7), ..bare("a", None, None) };

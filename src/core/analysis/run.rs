@@ -42,23 +42,30 @@ pub fn step(settings: &Settings, run: &MetricRun, judged: &Judged, now: Timestam
 /// The counts that a new step begins with: what failed counts in the whole rollout, or each of its steps could end before the
 /// limit is reached.
 pub fn next_step(runs: &[MetricRun]) -> Vec<MetricRun> {
-    let carried = |run: &MetricRun| MetricRun {
+    runs.iter().map(carried).collect()
+}
+
+fn carried(run: &MetricRun) -> MetricRun {
+    MetricRun {
         name: run.name.clone(),
         failed: run.failed,
         inconclusive: run.inconclusive,
         ..MetricRun::default()
-    };
-    runs.iter().map(carried).collect()
+    }
 }
 
-/// The counts of a policy's metrics, those that there are no counts of yet included and others left out.
+/// The counts of a policy's metrics in their order, those that there are no counts of yet included. Behind them stand those of
+/// other metrics that failed: a step with metrics of its own does not make the rollout's forget.
 pub fn runs_of(policy: &AnalysisPolicy, runs: &[MetricRun]) -> Vec<MetricRun> {
     let of = |metric: &Metric| {
         run_of(runs, metric)
             .cloned()
             .unwrap_or_else(|| MetricRun { name: metric.name.clone(), ..MetricRun::default() })
     };
-    policy.metrics.iter().map(of).collect()
+    let is_other = |run: &&MetricRun| policy.metrics.iter().all(|metric| metric.name != run.name);
+    let counts = |run: &MetricRun| run.failed > 0 || run.inconclusive > 0;
+    let others = runs.iter().filter(is_other).map(carried).filter(counts);
+    policy.metrics.iter().map(of).chain(others).collect()
 }
 
 /// Whether `current` says something that hangs on it, or that is too long ago, compared with what was shown last.
