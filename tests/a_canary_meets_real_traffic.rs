@@ -1,6 +1,7 @@
 //! On a real node, behind a real proxy: a good revision is promoted without one failed request, by canary and by blue-green;
 //! a bad one is taken back by what Prometheus says, and costs no more than its share of traffic for as long as that takes.
 
+use crate::support::cli::windlass_with;
 use crate::support::cluster::wait_until;
 use crate::support::daemon::{World, condition};
 use crate::support::load::Load;
@@ -45,16 +46,20 @@ impl Shop {
         shop
     }
 
-    fn commit(&self, tag: &str) -> String {
-        let route = json!({
+    fn route(&self) -> Value {
+        json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "web"},
             "spec": {
                 "parentRefs": [self.plane.parent], "hostnames": [self.host],
                 "rules": [{"backendRefs": [{"name": "web", "port": 80}]}],
             },
-        });
+        })
+    }
+
+    fn commit(&self, tag: &str) -> String {
         // JSON is YAML.
-        let files = [server("web", tag, 2), service("web", "http"), route].map(|object| object.to_string());
+        let files =
+            [server("web", tag, 2), service("web", "http"), self.route()].map(|object| object.to_string());
         self.world.commit(&format!("The image {tag}"), &[("shop/web.yaml", &files.join("\n---\n"))])
     }
 
@@ -142,4 +147,63 @@ async fn blue_green_switches_without_a_failed_request() {
     let counts = load.stop();
     assert_eq!((counts.failed, counts.of("v2")), (0, counts.requests), "{counts:?}");
     shop.is_alone().await;
+}
+
+#[tokio::test]
+async fn a_route_of_others_is_divided_and_given_back_as_it_was() {
+    let Some(plane) = plane::shared("a_canary_meets_real_traffic::route_of_others") else { return };
+    let mut world = World::stopped_in(plane.cluster, "others-route").await;
+    world.limit = std::time::Duration::from_secs(120);
+    let _told = plane.told(&world.space);
+    world.start();
+    let host = format!("{}.test", world.space.name);
+    let commit = |tag: &str| {
+        let files = [server("web", tag, 1), service("web", "http")].map(|object| object.to_string());
+        world.commit(&format!("The image {tag}"), &[("shop/web.yaml", &files.join("\n---\n"))])
+    };
+    let (api, routes) = ("gateway.networking.k8s.io/v1", "httproutes");
+    let header = json!({"type": "Exact", "name": "x-old", "value": "1"});
+    let route = json!({
+        "apiVersion": api, "kind": "HTTPRoute", "metadata": {"name": "edge"},
+        "spec": {
+            "parentRefs": [plane.parent], "hostnames": [host],
+            "rules": [
+                {"matches": [{"headers": [header]}], "backendRefs": [{"name": "web", "port": 80, "weight": 3}]},
+                {"backendRefs": [{"name": "web", "port": 80}]},
+            ],
+        },
+    });
+    world.space.send("POST", &world.space.path(api, routes), &route).await;
+    let before = world.get(api, routes, "edge").await;
+    let good = commit("v1");
+    world
+        .deliver("shop", json!({"rollout": {
+            "strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "edge"}},
+            "steps": [{"weight": 20}, {"pause": {}}], "settle": "1s",
+        }}))
+        .await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    for (tag, verb, phase) in [("v2", "promote", Phase::Ready), ("v3", "abort", Phase::Held)] {
+        let next = commit(tag);
+        world.wait_for("shop", Phase::Paused, &next).await;
+        let divided = world.get(api, routes, "edge").await;
+        let refs = divided["spec"]["rules"][1]["backendRefs"].as_array().unwrap();
+        let weights: Vec<_> =
+            refs.iter().map(|r| (r["name"].as_str().unwrap(), r["weight"].as_i64())).collect();
+        assert_eq!(weights, [("web", Some(80)), ("web-canary", Some(20))], "{divided}");
+        let asked = windlass_with(&plane.cluster.kubeconfig, &[verb, "shop", "-n", &world.space.name]);
+        assert_eq!(asked.code, 0, "{asked:?}");
+        world.wait_for("shop", phase, &next).await;
+        let after = world.get(api, routes, "edge").await;
+        assert_eq!(after["spec"], before["spec"], "{verb}");
+        assert_eq!(after["metadata"]["annotations"], before["metadata"]["annotations"], "{verb}");
+        assert_eq!(world.names("apps/v1", "deployments").await, ["web"]);
+    }
+    // With the Delivery in the middle of a rollout, too.
+    let next = commit("v4");
+    world.wait_for("shop", Phase::Paused, &next).await;
+    world.delete("windlass.dev/v1alpha1", "repositories", "config").await;
+    world.delete("windlass.dev/v1alpha1", "deliveries", "shop").await;
+    world.wait_gone("shop").await;
+    assert_eq!(world.get(api, routes, "edge").await["spec"], before["spec"]);
 }

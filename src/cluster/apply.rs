@@ -265,6 +265,22 @@ pub async fn patch_json(
     object(&id, answer)
 }
 
+/// Sends a JSON patch that says itself which version it was made for. Fields that the API server does not know are refused.
+pub async fn patch_strictly(
+    access: &Access,
+    resource: &Resource,
+    namespace: &str,
+    name: &str,
+    patch: &Value,
+) -> Result<Value, ApplyError> {
+    let id = resource.id(namespace, name);
+    let path = resource.path(namespace, Some(name));
+    let path = format!("{path}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict");
+    let request = build(&id, Method::PATCH, &path, JSON_PATCH, Some(patch))?;
+    let answer = access.call(&id, &resource.gvk.to_string(), &request).await?;
+    object(&id, answer)
+}
+
 /// Deletes the object with this uid, and only as it was at `resource_version` if one is given.
 pub async fn delete(
     access: &Access,

@@ -71,12 +71,12 @@ impl Machine<'_> {
         sizes: Vec<WorkloadSize>,
         inventory: &[InventoryEntry],
     ) {
-        let first = self.steps().and_then(|s| Some((s.all.first()?.clone(), s.steps)));
+        let first = self.steps().and_then(|s| Some((s.all.first()?.clone(), s.steps, s.router.clone())));
         let ill = match &self.seen.health {
             Health::Degraded(p) | Health::Broken(p) => Some(p.message.clone()),
             _ => None,
         };
-        let Some((first, steps)) = first.filter(|_| ill.is_none()) else {
+        let Some((first, steps, router)) = first.filter(|_| ill.is_none()) else {
             if let Some(ill) = ill {
                 self.notify(
                     true,
@@ -97,6 +97,7 @@ impl Machine<'_> {
             attempt.rollout = Some(RolloutStatus {
                 stage: first.stage,
                 candidate: revision,
+                router,
                 step: first.step,
                 steps,
                 at: 0,

@@ -21,6 +21,7 @@ mod pods;
 pub mod prepare;
 pub mod prune;
 mod revert;
+mod route;
 pub mod settings;
 mod sight;
 mod stage;
@@ -408,8 +409,12 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             }
         }
         if !again {
-            for at in [observe::looks_again(&memory), hooks::looks_again(&memory, now)].into_iter().flatten()
-            {
+            let looks = [
+                observe::looks_again(&memory),
+                hooks::looks_again(&memory, now),
+                route::looks_again(&memory, now),
+            ];
+            for at in looks.into_iter().flatten() {
                 wake = Some(wake.map_or(at, |w| w.min(at)));
             }
             if delivery.status.as_ref().is_some_and(|s| s.attempt.is_none()) {
@@ -626,6 +631,10 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 }
             };
             let end = match end {
+                ApplyEnd::Done => route_last(scope, &mut work).await,
+                other => other,
+            };
+            let end = match end {
                 ApplyEnd::Failed(refusal) => ApplyEnd::Failed(memory.redacted(refusal)),
                 ApplyEnd::Blocked(message) => ApplyEnd::Blocked(memory.redact(&message)),
                 ApplyEnd::Done => ApplyEnd::Done,
@@ -660,9 +669,14 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             return Next::Done;
         }
         Action::PruneAll => {
+            if let Some(refusal) = give_back(scope, status).await {
+                memory.pruned = Some(Pruned { inventory: status.inventory.clone(), refusal: Some(refusal) });
+                return Next::Again;
+            }
             memory.pruned = Some(remove(scope, &status.inventory, prune::What::All, None).await);
         }
         Action::OrphanAll => {
+            give_back(scope, status).await;
             let left = remove(scope, &status.inventory, prune::What::Orphan, None).await;
             if let Some(refusal) = left.refusal {
                 scope.notify(true, "LabelLeft", &refusal.problem.object, &refusal.problem.message);
@@ -678,6 +692,33 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
         }
     }
     Next::Again
+}
+
+/// The route comes last: what it sends traffic to is there by then.
+async fn route_last(scope: &Scope<'_>, work: &mut work::Work) -> ApplyEnd {
+    let Some(external) = &mut work.route else { return ApplyEnd::Done };
+    match route::ensure(scope, external).await {
+        Ok(None) => {
+            external.waits = None;
+            ApplyEnd::Done
+        }
+        Ok(Some(why)) => {
+            external.waits = Some(why.clone());
+            ApplyEnd::Blocked(why)
+        }
+        Err(refusal) => ApplyEnd::Failed(refusal),
+    }
+}
+
+/// Gives a route of others back before what it sends traffic to is removed. Answers why that has to wait; one that cannot be
+/// given back keeps nobody from going.
+async fn give_back(scope: &Scope<'_>, status: &DeliveryStatus) -> Option<Refusal> {
+    let external = route::to_give_back(scope, status)?;
+    let refusal = route::ensure(scope, &external).await.err()?;
+    if !refusal.transient {
+        scope.notify(true, "RouteLeft", &refusal.problem.object, &refusal.problem.message);
+    }
+    Some(refusal).filter(|r| r.transient)
 }
 
 /// Removes objects. `good` is the bundle of the last good revision, where it can be had: what only a revision after it

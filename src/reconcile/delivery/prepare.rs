@@ -132,6 +132,7 @@ impl Planner<'_> {
             staging: Staging::Whole,
             begin: None,
             bundle,
+            route: None,
             plan,
             inventory,
             written: BTreeMap::new(),

@@ -3,16 +3,18 @@
 
 use super::bundle::refusal;
 use super::prepare::refused;
+use super::route::{self, External};
 use super::work::{Memory, Work};
 use super::{Scope, bundle_of, prepare as prepare_bundle};
 use crate::api::delivery::{DeliveryStatus, Goal, InventoryEntry, Problem, Revision};
 use crate::api::names;
 use crate::api::rollout::{Layout, RolloutPolicy, Strategy, WorkloadSize};
 use crate::cluster::apply::get;
+use crate::core::analysis::{StepKind, policy_of_step, problems};
 use crate::core::autoscale;
 use crate::core::bundle::Bundle;
 use crate::core::manifest::{Manifest, ObjectId};
-use crate::core::rollout::steps::Steps;
+use crate::core::rollout::steps::{Steps, Then};
 use crate::core::rollout::{Begin, Refusal, Staged, Staging, staging};
 use crate::core::router::{self, Place, ServicePort, Split, VariantLabel, VariantService};
 use crate::core::variant::{self, Decision, ServicePair, StageObjects};
@@ -55,6 +57,7 @@ async fn whole(
     };
     let mut work = prepare_bundle(scope, memory, status, revision, goal, bundle).await?;
     note_digests(&mut work);
+    work.route = route::to_give_back(scope, status);
     Ok(work)
 }
 
@@ -111,9 +114,20 @@ async fn begin(
     };
     let sizes = sizes(scope, &stable, &workloads).await?;
     // Every layout is tried before the first pod is started.
+    let mut splits = Vec::new();
+    let mut route = None;
     for planned in &steps.all {
-        shaped(scope, policy, &stable, &target, &planned.layout, &sizes).map_err(wrong)?;
+        let shape = shaped(scope, policy, &stable, &target, &planned.layout, &sizes).map_err(wrong)?;
+        if let Some(external) = shape.external {
+            splits.extend(external.split);
+            route = Some((external.router, external.id));
+        }
     }
+    if let Some((router, id)) = route {
+        let live = route::read(scope, &id).await?;
+        router::refers(&router, &id.namespace, live.as_ref(), &splits).map_err(wrong)?;
+    }
+    check_measures(&steps)?;
     let staged = Staged {
         stable: effective.clone(),
         candidate: revision.clone(),
@@ -123,6 +137,20 @@ async fn begin(
     let mut work = staged_work(scope, memory, status, revision, goal, staged).await?;
     work.begin = Some(Begin::Rollout { why: why.join("; "), sizes });
     Ok(work)
+}
+
+/// What is to be measured has to be something that can be.
+fn check_measures(steps: &Steps) -> Result<(), Refusal> {
+    let general = steps.analysis.iter().map(|policy| (policy.clone(), StepKind::Other));
+    let own = steps.all.iter().filter_map(|planned| match &planned.then {
+        Then::Analysis(own) => Some((policy_of_step(steps.analysis.as_ref(), own), StepKind::Analysis)),
+        _ => None,
+    });
+    let found: Vec<String> = general.chain(own).flat_map(|(policy, kind)| problems(&policy, kind)).collect();
+    match found.is_empty() {
+        true => Ok(()),
+        false => Err(refusal("InvalidAnalysis", format!("spec.rollout: {}", found.join("; ")), false)),
+    }
 }
 
 /// How many pods the workloads have, where an autoscaler decides.
@@ -152,6 +180,15 @@ async fn sizes(
 }
 
 /// The objects of a layout, with traffic as it says.
+struct Shape {
+    bundle: Bundle,
+    /// Those that are there for the rollout only.
+    candidates: BTreeSet<ObjectId>,
+    /// The route, where it is not among them.
+    external: Option<External>,
+}
+
+/// The objects of a layout, with traffic as it says.
 fn shaped(
     scope: &Scope<'_>,
     policy: &RolloutPolicy,
@@ -159,7 +196,7 @@ fn shaped(
     target: &Bundle,
     layout: &Layout,
     sizes: &[WorkloadSize],
-) -> Result<(Bundle, BTreeSet<ObjectId>), Problem> {
+) -> Result<Shape, Problem> {
     let staged = variant::stage(stable, target, policy, layout, sizes)?;
     let split = split(&staged, layout);
     let known: BTreeSet<ObjectId> =
@@ -167,15 +204,20 @@ fn shaped(
     let router = policy.router.clone().unwrap_or_default();
     let namespace = scope.delivery.spec.template.target_namespace.clone().unwrap_or_default();
     let shaped = router::shape(&router, &namespace, staged.objects, Some(&split))?;
-    if let Place::External(id) = &shaped.place {
-        return Err(Problem {
-            reason: "RouteMissing".into(),
-            object: id.to_string(),
-            message:
-                "spec.rollout.router names it, and the bundle has none of this name; add it to the directory"
-                    .into(),
-        });
-    }
+    let external = match &shaped.place {
+        Place::External(id) if namespace.is_empty() => {
+            return Err(Problem {
+                reason: "RouteMissing".into(),
+                object: id.to_string(),
+                message:
+                    "spec.rollout.router names a route that is not in the directory, which is looked for in \
+                          spec.targetNamespace; set it, or add the route to the directory"
+                        .into(),
+            });
+        }
+        Place::External(id) => Some(External::new(router, id.clone(), Some(split))),
+        Place::Bundle(_) | Place::Made(_) | Place::Pods => None,
+    };
     let candidates = shaped.objects.iter().map(Manifest::id).filter(|id| !known.contains(id)).collect();
     // The hooks of what is put in place run at its stages, too.
     let hooks = target.hooks().iter().map(|hook| hook.manifest.clone());
@@ -184,7 +226,7 @@ fn shaped(
         object: String::new(),
         message: error.to_string(),
     })?;
-    Ok((bundle, candidates))
+    Ok(Shape { bundle, candidates, external })
 }
 
 /// What is to stand in the cluster between two acts: the effective revision, or the stage of a rollout that is in effect.
@@ -204,9 +246,9 @@ pub(super) async fn standing(
     }
     let stable = bundle_of(scope, memory, &staged.stable).await?;
     let target = restarting(scope, &stable, bundle_of(scope, memory, &staged.candidate).await?);
-    let (bundle, _) = shaped(scope, policy, &stable, &target, &staged.layout, &staged.sizes)
+    let shape = shaped(scope, policy, &stable, &target, &staged.layout, &staged.sizes)
         .map_err(|problem| Refusal { problem, transient: false })?;
-    Ok(Arc::new(bundle))
+    Ok(Arc::new(shape.bundle))
 }
 
 /// Who is compared with whom while a candidate is there.
@@ -266,13 +308,15 @@ async fn staged_work(
     };
     let stable = bundle_of(scope, memory, &staged.stable).await?;
     let target = restarting(scope, &stable, bundle_of(scope, memory, &staged.candidate).await?);
-    let (bundle, candidates) = shaped(scope, policy, &stable, &target, &staged.layout, &staged.sizes)
-        .map_err(|problem| Refusal { problem, transient: false })?;
+    let Shape { bundle, candidates, external } =
+        shaped(scope, policy, &stable, &target, &staged.layout, &staged.sizes)
+            .map_err(|problem| Refusal { problem, transient: false })?;
     let mut work = prepare_bundle(scope, memory, status, revision, goal, Arc::new(bundle)).await?;
     for entry in work.inventory.iter_mut().filter(|e| !e.stale) {
         entry.candidate = candidates.contains(&InventoryEntry::id(entry));
     }
     note_digests(&mut work);
+    work.route = external;
     work.staging = Staging::Staged(Box::new(staged));
     Ok(work)
 }

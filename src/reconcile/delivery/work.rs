@@ -140,6 +140,8 @@ pub struct Work {
     pub begin: Option<Begin>,
     /// Its objects.
     pub bundle: Arc<Bundle>,
+    /// A route that is not among them, and how it is to divide traffic.
+    pub route: Option<super::route::External>,
     /// What is to be done with each.
     pub plan: BTreeMap<ObjectId, Planned>,
     /// The inventory as it must be recorded, with what was written so far.
