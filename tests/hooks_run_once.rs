@@ -224,12 +224,12 @@ async fn a_hook_runs_once_though_the_daemon_is_killed_over_and_over() {
 #[tokio::test]
 async fn a_hook_with_a_mistake_is_refused_before_anything_is_written() {
     let world = World::new("hookwrong").await;
-    let traffic = hook("it", "before-traffic", "", "ok");
+    let traffic = hook("it", "before-lunch", "", "ok");
     world.commit("Too early", &[("shop/it.yaml", &config_map("it", "1")), ("shop/job.yaml", &traffic)]);
     world.deliver("shop", json!({})).await;
     let told = world.wait_refused("shop", "InvalidBundle").await;
     let (_, _, message) = condition(&told, kind::READY);
-    assert!(message.contains("shop/job.yaml:1") && message.contains("before-traffic"), "{message}");
+    assert!(message.contains("shop/job.yaml:1") && message.contains("before-lunch"), "{message}");
     let unknown = hook("it", "before-apply", "", "ok").replace("backoffLimit: 0", "backofLimit: 0");
     world.commit("A field", &[("shop/job.yaml", &unknown)]);
     let told = world.wait_refused("shop", "UnknownField").await;

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum HookPoint {
     /// Before the first object of a new revision is written.
     BeforeApply,
+    /// When a candidate of a new revision is healthy, before the first request reaches it. Only with a rollout.
+    BeforeTraffic,
     /// When all of a new revision is written and healthy, before it counts as deployed.
     AfterApply,
     /// When a new revision has failed.
@@ -22,6 +24,7 @@ impl HookPoint {
     pub fn as_str(self) -> &'static str {
         match self {
             HookPoint::BeforeApply => "before-apply",
+            HookPoint::BeforeTraffic => "before-traffic",
             HookPoint::AfterApply => "after-apply",
             HookPoint::OnFailure => "on-failure",
             HookPoint::OnRollback => "on-rollback",

@@ -57,20 +57,14 @@ pub fn read(manifest: &Manifest, wave: i32) -> Result<Option<Hook>, HookError> {
     for word in text.split(',').map(str::trim) {
         let point = match word {
             "before-apply" => HookPoint::BeforeApply,
+            "before-traffic" => HookPoint::BeforeTraffic,
             "after-apply" => HookPoint::AfterApply,
             "on-failure" => HookPoint::OnFailure,
             "on-rollback" => HookPoint::OnRollback,
-            "before-traffic" => {
-                return Err(wrong(
-                    "before-traffic needs a rollout that moves traffic, which there is not yet; after-apply runs \
-                     when all is written and healthy"
-                        .into(),
-                ));
-            }
             other => {
                 return Err(wrong(format!(
-                    "the annotation {} holds \"{other}\", and takes before-apply, after-apply, on-failure and \
-                     on-rollback",
+                    "the annotation {} holds \"{other}\", and takes before-apply, before-traffic, after-apply, \
+                     on-failure and on-rollback",
                     names::HOOK
                 )));
             }

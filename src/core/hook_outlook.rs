@@ -41,6 +41,9 @@ impl Outlook {
     pub fn told(&self) -> &'static str {
         match (self.fate, self.point) {
             (Fate::Runs, HookPoint::BeforeApply) => "would run before anything is applied",
+            (Fate::Runs | Fate::Waits, HookPoint::BeforeTraffic) => {
+                "would run before a candidate gets traffic, if there is a rollout"
+            }
             (Fate::Runs, HookPoint::AfterApply) => "would run when all is applied and healthy",
             (Fate::Runs | Fate::Waits, HookPoint::OnFailure) => "would run if the revision failed",
             (Fate::Runs | Fate::Waits, HookPoint::OnRollback) => {

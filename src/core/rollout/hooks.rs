@@ -61,6 +61,9 @@ fn same_hook(a: &HookRun, b: &HookRun) -> bool {
     (a.point, &a.namespace, &a.name) == (b.point, &b.namespace, &b.name)
 }
 
+/// The points whose hooks decide about a revision.
+const DECIDES: [HookPoint; 3] = [HookPoint::BeforeApply, HookPoint::BeforeTraffic, HookPoint::AfterApply];
+
 /// Whether a hook is one of an attempt.
 fn is_of(run: &HookRun, attempt: &Attempt) -> bool {
     run.since == attempt.started_at
@@ -71,7 +74,9 @@ fn is_of(run: &HookRun, attempt: &Attempt) -> bool {
 /// The points of an attempt's hooks. A rollback brings back what has run its hooks already, and so does a refresh.
 fn points(goal: Goal) -> &'static [HookPoint] {
     match goal {
-        Goal::Deploy => &[HookPoint::BeforeApply, HookPoint::AfterApply, HookPoint::OnFailure],
+        Goal::Deploy => {
+            &[HookPoint::BeforeApply, HookPoint::BeforeTraffic, HookPoint::AfterApply, HookPoint::OnFailure]
+        }
         Goal::Rollback => &[HookPoint::OnRollback],
         Goal::Refresh => &[],
     }
@@ -148,7 +153,7 @@ impl Machine<'_> {
         });
         // One that a newer revision overtook before it was made is not made any more.
         for run in &mut self.state.hooks {
-            let decides = matches!(run.point, HookPoint::BeforeApply | HookPoint::AfterApply);
+            let decides = DECIDES.contains(&run.point);
             let overtaken = decides && !is_current(run);
             if overtaken && run.step == HookStep::Running && run.uid.is_none() && run.state == HookJob::Kept {
                 run.state = HookJob::Removing;
@@ -242,7 +247,7 @@ impl Machine<'_> {
 
     /// Whether a hook of an attempt failed: it does not count as deployed then, however healthy it is.
     pub(super) fn hook_failed(&self, attempt: &Attempt) -> bool {
-        let decides = [HookPoint::BeforeApply, HookPoint::AfterApply];
+        let decides = DECIDES;
         let failed = |run: &HookRun| {
             let stopped = run.step == HookStep::Running && run.state != HookJob::Kept;
             is_of(run, attempt) && decides.contains(&run.point) && (stopped || run.step == HookStep::Failed)
@@ -273,9 +278,7 @@ impl Machine<'_> {
             return;
         }
         for run in &mut self.state.hooks {
-            let stops = is_of(run, attempt)
-                && run.step == HookStep::Running
-                && matches!(run.point, HookPoint::BeforeApply | HookPoint::AfterApply);
+            let stops = is_of(run, attempt) && run.step == HookStep::Running && DECIDES.contains(&run.point);
             if stops && run.state == HookJob::Kept {
                 run.state = HookJob::Removing;
             }
@@ -320,7 +323,7 @@ pub fn running<'s>(hooks: &'s [HookRun], attempt: &Attempt) -> Option<&'s HookRu
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(super) mod tests {
     use super::super::tests::{World, revision};
     use super::super::{RollbackMode, stamp};
     use super::*;
@@ -330,7 +333,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    fn hook(name: &str, points: &[HookPoint]) -> Hook {
+    pub(in crate::core::rollout) fn hook(name: &str, points: &[HookPoint]) -> Hook {
         let value =
             json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": "shop"}});
         Hook {

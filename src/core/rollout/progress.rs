@@ -13,11 +13,13 @@
 //! Every stage is a bundle that is prepared and applied like any other. Nothing that traffic may still reach is removed
 //! before the route that has left it was accepted, and a settle time after it.
 
+use super::hooks::Gate;
 use super::next::Machine;
 use super::steps::{Planned, Steps, Then};
 use super::{Action, Health, Spec, Staged, Staging, read_stamp, stamp};
 use crate::api::analysis::AnalysisPolicy;
 use crate::api::delivery::{Attempt, Goal, InventoryEntry, Problem, Revision, Step};
+use crate::api::hook::HookPoint;
 use crate::api::rollout::{Base, Layout, RolloutStatus, Size, Stage, WorkloadSize};
 use crate::core::analysis::{self, ERROR, INCONCLUSIVE, NO_DATA, StepKind, Verdict};
 use jiff::{SignedDuration, Timestamp};
@@ -297,6 +299,13 @@ impl Machine<'_> {
         };
         if effect > self.now {
             return self.stay(attempt, rollout, Some(effect));
+        }
+        if rollout.stage == Stage::Starting {
+            match self.gate(HookPoint::BeforeTraffic, &attempt) {
+                Gate::Open => {}
+                Gate::Closed => return self.stay(attempt, rollout, None),
+                Gate::Failed(problem) => return self.fail(attempt, problem),
+            }
         }
         let planned = steps.all.get(rollout.at as usize);
         let measured = self.measured(&attempt.revision, &mut rollout, steps);

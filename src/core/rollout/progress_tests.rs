@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::steps::Steps;
-use super::tests::{CANDIDATE, World};
+use super::tests::{CANDIDATE, World, problem};
 use super::*;
 use crate::api::analysis::Outcome as Outcome_;
 use crate::api::delivery::{Outcome, Phase};
@@ -235,6 +235,32 @@ fn what_cannot_be_brought_back_is_left_for_a_newer_revision_without_another_cand
     assert_eq!(world.phase(), Phase::Ready);
     assert_eq!(world.runs(), ["web=c"]);
     assert_eq!(*world.weights.last().unwrap(), 0);
+}
+
+#[test]
+fn hooks_before_traffic_run_once_and_decide() {
+    use super::hooks::tests::hook;
+    use crate::api::hook::HookPoint;
+    let mut world = canary();
+    world.hooks = vec![hook("test", &[HookPoint::BeforeTraffic])];
+    world.push("b", &["web"]);
+    world.settle();
+    assert_eq!(world.started, ["before-traffic test b"]);
+    assert!(world.weights.is_empty(), "it is not done");
+    let job = world.made.iter().next().unwrap().clone();
+    world.seen.hooks.jobs.insert(job, JobSeen::Succeeded("u".into()));
+    world.settle();
+    assert_eq!(world.weight, 10);
+
+    let mut world = canary();
+    world.hooks = vec![hook("test", &[HookPoint::BeforeTraffic])];
+    world.push("b", &["web"]);
+    world.settle();
+    let job = world.made.iter().next().unwrap().clone();
+    world.seen.hooks.jobs.insert(job, JobSeen::Failed("u".into(), problem("JobFailed")));
+    world.settle();
+    world.pass(10);
+    assert_eq!((world.phase(), world.weights.len()), (Phase::Held, 0));
 }
 
 /// A world whose canary is measured each 10 seconds.
