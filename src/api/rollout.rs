@@ -326,7 +326,6 @@ pub struct RolloutStatus {
     /// The revision that the candidate runs.
     pub candidate: Revision,
     /// What moves traffic: a route of others is given back whatever becomes of `spec.rollout`.
-    #[serde(default)]
     pub router: Router,
     /// The step of `spec.rollout` that is under way, from 1; 0 before the first.
     pub step: u32,

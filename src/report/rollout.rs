@@ -236,7 +236,7 @@ mod tests {
                 "goal": "Deploy", "revision": revision("b"), "step": "Waiting",
                 "startedAt": "2026-01-01T00:00:00Z", "deadline": "2026-01-01T00:05:00Z",
                 "rollout": {
-                    "stage": "Stepping", "candidate": revision("b"), "step": 2, "steps": 2, "at": 2,
+                    "stage": "Stepping", "candidate": revision("b"), "router": {"gatewayAPI": {"route": "web"}}, "step": 2, "steps": 2, "at": 2,
                     "layout": {"base": "Stable", "size": {"percent": 100}, "weight": 25},
                     "since": "2026-01-01T00:00:00Z", "settled": "2026-01-01T00:00:05Z",
                     "paused": {"reason": "AwaitsPromotion", "message": "waits until a person says go: windlass promote"},
