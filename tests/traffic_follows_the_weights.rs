@@ -175,6 +175,8 @@ async fn prometheus_tells_which_backend_fails_and_how_often() {
     let split = Split::new(plane, "failing", "HTTPRoute", "http", ["v1", "errors"]).await;
     split.weigh([50, 50]).await;
     let load = Load::start(plane, &split.host, 200, &[]);
+    // Longer than the window and a scrape: `increase` does not count what a series had when it was first seen.
+    load.wait("the window is full", |c| c.requests >= 200 * 14).await;
     for (backend, share) in [(0, 0.0), (1, 0.5)] {
         // As the proxy sees it, and as the server itself does.
         let by_proxy =
