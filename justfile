@@ -33,6 +33,15 @@ cluster:
 cluster-down:
     target/cluster/testcluster down --dir target/cluster/hand
 
+# the same with a real node, Envoy and Prometheus; as root on Linux; stop it with `just cluster-real-down`
+cluster-real:
+    tests/cluster/build.sh target/cluster real
+    target/cluster/testcluster up --real --dir target/cluster/hand-real
+
+# stop what `just cluster-real` started
+cluster-real-down:
+    target/cluster/testcluster down --real --dir target/cluster/hand-real
+
 # write manifests/ anew from the Rust types
 generate:
     UPDATE_MANIFESTS=1 cargo test --test promises -- manifests_are_current

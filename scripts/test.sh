@@ -28,6 +28,9 @@ fi
 
 scripts/lint.sh
 
+section "tests of the tests' cluster"
+(cd tests/cluster && go test ./...)
+
 section "unit, property and control-plane tests"
 status=0
 skipped=${CARGO_TARGET_DIR:-target}/tmp/skipped

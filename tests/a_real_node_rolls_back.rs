@@ -80,12 +80,36 @@ async fn an_image_that_is_missing_and_one_that_crashes_are_rolled_back_and_lose_
     assert!(counts.of("v1") > 0 && counts.of("v2") > 0, "{counts:?}");
 }
 
-/// The images of the pods that are ready.
+#[tokio::test]
+async fn a_release_that_leaks_is_taken_back_once_the_kernel_has_killed_it() {
+    let Some(plane) = plane::shared("a_real_node_rolls_back::a_release_that_leaks") else { return };
+    let mut world = World::stopped_in(plane.cluster, "leak").await;
+    let _told = plane.told(&world.space);
+    world.start();
+    let commit = |tag: &str| {
+        let mut web = server("web", tag, 1);
+        web["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "48Mi"}});
+        world.commit(&format!("The image {tag}"), &[("shop/web.yaml", &web.to_string())])
+    };
+    let good = commit("v1");
+    world.deliver("shop", json!({"rollback": {"bake": "10m"}})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    // It is ready at first, and takes 16 MiB more each second.
+    let bad = commit("leak");
+    let delivery = world.wait_for("shop", Phase::Held, &bad).await;
+    let (_, _, message) = condition(&delivery, kind::HELD);
+    assert!(message.contains("OOMKilled"), "{message}");
+    assert_eq!(delivery.status.unwrap().effective.unwrap().commit, good);
+    assert_eq!(running(&world).await, ["registry.example.com/web:v1"]);
+}
+
+/// The images of the pods that are ready and there to stay.
 async fn running(world: &World) -> Vec<String> {
     let list = world.space.send("GET", &world.space.path("v1", "pods"), &Value::Null).await;
     let ready = |pod: &&Value| {
         let conditions = pod["status"]["conditions"].as_array();
-        conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
+        let stays = pod["metadata"]["deletionTimestamp"].is_null();
+        stays && conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
     };
     let pods = list["items"].as_array().unwrap().iter().filter(ready);
     pods.map(|pod| pod["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()).collect()

@@ -1,7 +1,8 @@
 //! Requests at a constant rate through the gateway of a real node, and what became of them.
 #![allow(dead_code)]
 
-use super::cluster::{SOON, wait_until};
+use super::cluster::wait_until;
+use super::daemon::LIMIT;
 use super::plane::Plane;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -85,7 +86,7 @@ impl Load {
 
     /// Waits until the counts so far are as wanted.
     pub async fn wait(&self, what: &str, is: impl Fn(&Counts) -> bool) -> Counts {
-        wait_until(what, SOON, || async {
+        wait_until(what, LIMIT, || async {
             let counts = self.so_far();
             if is(&counts) { Ok(counts) } else { Err(format!("{counts:?}")) }
         })

@@ -8,6 +8,7 @@
 //	ERROR_SHARE  the share of requests that fail with 500: 0.25
 //	LATENCY      how long an answer takes: 300ms
 //	CRASH_AFTER  the process ends with exit code 1 so long after its start
+//	EXIT_AFTER   the process ends well so long after its start, as a task does
 //	LEAK         memory that is taken each second and never given back, in MiB
 //	READY_AFTER  /readyz says no for so long
 //	LINGER       how long it serves on after SIGTERM: 2s unless told
@@ -46,6 +47,7 @@ var behaviours = map[string]map[string]string{
 	"errors":  {"ERROR_SHARE": "0.5"},
 	"late":    {"LATENCY": "500ms"},
 	"leak":    {"LEAK": "16"},
+	"task":    {"EXIT_AFTER": "500ms"},
 }
 
 // setting looks a setting up: in the file, in the environment, by the tag.
@@ -96,6 +98,9 @@ func main() {
 			log.Print("crashing, as told")
 			os.Exit(1)
 		})
+	}
+	if after := duration("EXIT_AFTER", "0s"); after > 0 {
+		time.AfterFunc(after, func() { os.Exit(0) })
 	}
 	if leak := number("LEAK", "0"); leak > 0 {
 		go leakMemory(leak)

@@ -48,6 +48,7 @@ func (s *supervisor) writeConfigurations() error {
 		"@IP@", s.layout.IP(),
 		"@PODS@", s.layout.pods().String(),
 		"@GROUP@", "/"+s.layout.name(),
+		"@DNS@", s.layout.dns(),
 		"@NODE@", nodeName,
 		"@STATE@", stateDir,
 		"@KUBECONFIG@", inCluster("kubeconfig"),

@@ -30,6 +30,9 @@ func (l layout) pods() *net.IPNet     { return slash24(10, 244, l.Slot) }
 func (l layout) services() *net.IPNet { return slash24(10, 96, l.Slot) }
 func (l layout) link() *net.IPNet     { return slash24(10, 201, l.Slot) }
 
+// dns is where pods would ask for names.
+func (l layout) dns() string { return fmt.Sprintf("10.96.%d.10", l.Slot) }
+
 func slash24(a, b, slot int) *net.IPNet {
 	return &net.IPNet{IP: net.IPv4(byte(a), byte(b), byte(slot), 0).To4(), Mask: net.CIDRMask(24, 32)}
 }

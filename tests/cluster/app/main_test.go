@@ -1,0 +1,56 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestAFileWinsOverTheEnvironmentAndThatOverTheTag(t *testing.T) {
+	t.Setenv("TAG", "errors")
+	if found := number("ERROR_SHARE", "0"); found != 0.5 {
+		t.Errorf("by the tag: %g", found)
+	}
+	t.Setenv("ERROR_SHARE", "0.25")
+	if found := number("ERROR_SHARE", "0"); found != 0.25 {
+		t.Errorf("by the environment: %g", found)
+	}
+	file := filepath.Join(t.TempDir(), "settings")
+	t.Setenv("SETTINGS", file)
+	for _, wanted := range []string{"0.75", "1"} {
+		if err := os.WriteFile(file, []byte("LATENCY=0s\nERROR_SHARE = "+wanted+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if found := setting("ERROR_SHARE", "0"); found != wanted {
+			t.Errorf("by the file: %s", found)
+		}
+	}
+	if found := setting("PORT", "8080"); found != "8080" {
+		t.Errorf("by default: %s", found)
+	}
+}
+
+func TestMetricsAreThoseThatPrometheusReads(t *testing.T) {
+	m := newMetrics()
+	m.count(http.MethodGet, 200, 30*time.Millisecond)
+	m.count(http.MethodGet, 200, 3*time.Second)
+	m.count(http.MethodGet, 500, time.Millisecond)
+	w := httptest.NewRecorder()
+	m.serve(w, nil)
+	for _, line := range []string{
+		`http_requests_total{method="GET",code="200"} 2`,
+		`http_requests_total{method="GET",code="500"} 1`,
+		`http_request_duration_seconds_bucket{le="0.005"} 1`,
+		`http_request_duration_seconds_bucket{le="0.05"} 2`,
+		`http_request_duration_seconds_bucket{le="+Inf"} 3`,
+		`http_request_duration_seconds_count 3`,
+	} {
+		if !strings.Contains(w.Body.String(), line+"\n") {
+			t.Errorf("no line %s in\n%s", line, w.Body)
+		}
+	}
+}
