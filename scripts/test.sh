@@ -13,7 +13,7 @@ section() {
 }
 
 section "the control plane for the tests"
-cargo fmt --check # the one look that takes no time comes first
+cargo fmt --all --check # the one look that takes no time comes first
 tests/cluster/build.sh "${CARGO_TARGET_DIR:-target}/cluster"
 
 scripts/lint.sh
