@@ -16,6 +16,7 @@ COPY src src
 # Cargo wants every target that the manifest names, be it built or not.
 COPY examples examples
 COPY tests/main.rs tests/main.rs
+COPY tests/simulation/Cargo.toml tests/simulation/main.rs tests/simulation/
 RUN cargo build --release --locked --bin windlass
 
 FROM golang:1.26.8-bookworm AS kustomize

@@ -8,7 +8,7 @@ section() {
 }
 
 section "format"
-cargo fmt --check
+cargo fmt --all --check
 badly=$(gofmt -l tests/cluster)
 if [ -n "$badly" ]; then
   printf 'gofmt would change:\n%s\n' "$badly"

@@ -15,7 +15,7 @@ section() {
 }
 
 section "the control plane for the tests"
-cargo fmt --check # the one look that takes no time comes first
+cargo fmt --all --check # the one look that takes no time comes first
 cluster=${CARGO_TARGET_DIR:-target}/cluster
 tests/cluster/build.sh "$cluster"
 

@@ -3,9 +3,11 @@
 
 use super::gate::Gate;
 use super::git::Git;
+use super::mirror::Mirror;
 use super::planted::Planted;
 use super::world::{HOME, INSTALLATION, Life, TEAM, World, delivery_path};
 use futures::stream::{FuturesUnordered, StreamExt};
+use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -25,6 +27,7 @@ use windlass::reconcile::daemon::{Daemon, Options};
 use windlass::reconcile::delivery;
 use windlass::reconcile::delivery::bundle::Renderer;
 use windlass::reconcile::run::{Inboxes, prepare, relay};
+use windlass::reconcile::snapshot::Shown;
 use windlass::reconcile::sources::Store;
 use windlass::source::{Credentials, Limits};
 
@@ -65,7 +68,10 @@ async fn live(world: World, life: Arc<Life>) {
         }
     };
     let git = world.lock().git.clone();
+    let (shown, repositories) = (Writer::default(), Writer::default());
+    let _ = daemon.shown.set(Shown { deliveries: shown.as_reader(), repositories: repositories.as_reader() });
     let driver = Driver {
+        shown,
         git,
         world,
         life,
@@ -85,6 +91,8 @@ struct Driver {
     life: Arc<Life>,
     git: Git,
     daemon: Arc<Daemon>,
+    /// What others of the daemon see of Deliveries.
+    shown: Writer<Delivery>,
     known: BTreeMap<Key, Arc<Delivery>>,
     due: BTreeMap<Key, Instant>,
     busy: BTreeSet<Key>,
@@ -109,6 +117,11 @@ impl Driver {
                 Some(event) = events.recv() => self.take(event, &mut listing),
                 Some(wake) = deliveries.recv() => {
                     let key = (wake.namespace.unwrap_or_default(), wake.name);
+                    let status = self.known.get(&key).and_then(|d| d.status.as_ref());
+                    let waits = status.is_some_and(|s| s.waiting.is_some());
+                    if waits && self.world.lock().planted == Some(Planted::WaitsOn) {
+                        continue;
+                    }
                     self.schedule(key, Instant::now());
                 }
                 Some((key, result)) = self.running.next(), if !self.running.is_empty() => {
@@ -134,7 +147,13 @@ impl Driver {
         }
     }
 
-    fn take(&mut self, event: watcher::Event<Delivery>, listing: &mut BTreeMap<Key, Arc<Delivery>>) {
+    fn take(&mut self, mut event: watcher::Event<Delivery>, listing: &mut BTreeMap<Key, Arc<Delivery>>) {
+        if self.world.lock().planted == Some(Planted::DependencyIgnored)
+            && let watcher::Event::Apply(delivery) | watcher::Event::InitApply(delivery) = &mut event
+        {
+            delivery.spec.template.depends_on.clear();
+        }
+        self.shown.apply_watcher_event(&event);
         let key = |d: &Delivery| (d.namespace().unwrap_or_default(), d.name_any());
         match event {
             watcher::Event::Init => listing.clear(),
@@ -192,7 +211,11 @@ impl Driver {
         }
         let polled = self.git.poll();
         let store = Store {
-            mirror: Arc::new(self.git.clone()),
+            mirror: Arc::new(Mirror {
+                git: self.git.clone(),
+                world: self.world.clone(),
+                life: self.life.clone(),
+            }),
             credentials: Credentials::default(),
             limits: Limits::default(),
         };

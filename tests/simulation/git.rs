@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use windlass::core::tree::Tree;
 use windlass::core::tree::memory::MemTree;
 use windlass::reconcile::sources::{Commits, Fetched};
-use windlass::source::{CommitId, CommitInfo, Credentials, Limits, SourceError};
+use windlass::source::{
+    CommitId, CommitInfo, Credentials, Limits, RevertError, RevertOrder, RevertedAt, SourceError,
+};
 
 /// What stands in all directories at one commit.
 pub type Content = Vec<Directory>;
@@ -26,6 +28,10 @@ pub struct Remote {
     pub by_id: bool,
     /// All commits that were ever made.
     pub commits: BTreeMap<CommitId, (Content, Arc<MemTree>)>,
+    /// Whether the branch takes no pushes.
+    pub protected: bool,
+    /// What was taken back: the commit, and where.
+    pub reverts: BTreeMap<CommitId, (String, CommitId)>,
     /// What the mirror holds.
     mirrored: BTreeSet<CommitId>,
     kept: BTreeMap<String, CommitId>,
@@ -44,6 +50,8 @@ impl Git {
             reachable: true,
             by_id: history.by_id,
             commits: BTreeMap::new(),
+            protected: history.protected,
+            reverts: BTreeMap::new(),
             mirrored: BTreeSet::new(),
             kept: BTreeMap::new(),
         };
@@ -81,6 +89,13 @@ impl Git {
 impl Remote {
     /// A commit on the branch.
     pub fn add(&mut self, content: Content) -> CommitId {
+        let id = self.make(content);
+        self.branch.push(id.clone());
+        id
+    }
+
+    /// A commit on no branch.
+    fn make(&mut self, content: Content) -> CommitId {
         let id: CommitId = format!("{:040x}", 0xc0ffee_u64 * 0x1_0000_0000 + self.commits.len() as u64 + 1)
             .chars()
             .rev()
@@ -89,8 +104,39 @@ impl Remote {
             .unwrap();
         let tree = Arc::new(tree(&content));
         self.commits.insert(id.clone(), (content, tree));
-        self.branch.push(id.clone());
         id
+    }
+
+    /// Takes back what `bad` changed since `good`: on the branch if it can be, else on a branch of its own.
+    pub fn take_back(&mut self, order: &RevertOrder) -> Result<RevertedAt, RevertError> {
+        if !self.reachable {
+            let detail = "simulated".to_owned();
+            return Err(SourceError::Unreachable { host: "git".into(), detail }.into());
+        }
+        if !self.there || !self.branch.contains(&order.bad) {
+            return Err(RevertError::NotThere {
+                branch: order.branch.clone(),
+                commit: order.bad.to_string(),
+            });
+        }
+        if let Some((branch, commit)) = self.reverts.get(&order.bad) {
+            return Ok(RevertedAt { branch: branch.clone(), commit: commit.clone() });
+        }
+        let (good, bad) = (self.commits[&order.good].0.clone(), self.commits[&order.bad].0.clone());
+        let mut content = self.head();
+        let mut conflict = false;
+        for (d, directory) in content.iter_mut().enumerate() {
+            match directory == &bad[d] {
+                true => *directory = good[d].clone(),
+                false => conflict |= good[d] != bad[d],
+            }
+        }
+        let (branch, commit) = match self.protected || conflict {
+            true => (order.side_branch.clone(), self.make(content)),
+            false => (order.branch.clone(), self.add(content)),
+        };
+        self.reverts.insert(order.bad.clone(), (branch.clone(), commit.clone()));
+        Ok(RevertedAt { branch, commit })
     }
 
     /// The content of the newest commit.
@@ -99,9 +145,9 @@ impl Remote {
     }
 
     /// The content of a directory at a commit.
-    pub fn at(&self, commit: &str, d: usize) -> Option<Directory> {
+    pub fn at(&self, commit: &str, d: usize) -> Option<&Directory> {
         let id: CommitId = commit.parse().ok()?;
-        self.commits.get(&id).and_then(|(content, _)| content.get(d).cloned())
+        self.commits.get(&id).and_then(|(content, _)| content.get(d))
     }
 
     /// Makes a commit of changes.
@@ -169,6 +215,12 @@ fn change(content: &mut Content, edit: &Edit) {
         }
         Edit::Empty(d) if *d < count => content[*d].things.clear(),
         Edit::Break(d, broken) if *d < count => content[*d].broken = *broken,
+        Edit::Hook(d, name, Some(hook)) if *d < count => {
+            content[*d].hooks.insert(name.clone(), hook.clone());
+        }
+        Edit::Hook(d, name, None) if *d < count => {
+            content[*d].hooks.remove(name);
+        }
         _ => {}
     }
 }
@@ -178,8 +230,11 @@ fn tree(content: &Content) -> MemTree {
     for (d, directory) in content.iter().enumerate() {
         files.push((format!("d{d}/README.md"), "Manifests.".to_owned()));
         for (key, thing) in &directory.things {
-            let text = thing.manifest(key).to_string();
+            let text = thing.manifest(key, None).to_string();
             files.push((format!("d{d}/{}-{}.json", key.0.names().2, key.1), text));
+        }
+        for (name, hook) in &directory.hooks {
+            files.push((format!("d{d}/hook-{name}.json"), hook.manifest(name).to_string()));
         }
         if directory.broken {
             files.push((format!("d{d}/broken.yaml"), "a: [b\n".to_owned()));

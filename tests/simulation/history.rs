@@ -1,7 +1,7 @@
 //! One history: what happens to Git, to the cluster and to the daemon, and when. Made from a seed, written down as
 //! JSON, and made shorter step by step when it ends badly.
 
-use super::things::{Directory, Key, Kind, Tag, Thing};
+use super::things::{Directory, Hook, Key, Kind, Settings, Tag, Thing};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -18,6 +18,8 @@ pub enum Edit {
     Empty(usize),
     /// A file that is no YAML is added, or removed again.
     Break(usize, bool),
+    /// A hook of that name is added or changed, or removed.
+    Hook(usize, String, Option<Hook>),
 }
 
 /// One thing that happens.
@@ -53,6 +55,12 @@ pub enum What {
     Deleted(Key),
     /// A person deletes a Delivery.
     DeliveryDeleted(usize),
+    /// A person changes the settings of a Delivery, or loses them.
+    Settings(usize, Option<Settings>),
+    /// What is kept of the settings of its good revisions is lost.
+    KeptLost(usize),
+    /// A person makes a Delivery depend on another, or on none.
+    Depends(usize, Option<usize>),
     /// A daemon is killed, and started again.
     Killed(usize),
     /// A second daemon is started by mistake, or stopped.
@@ -103,10 +111,22 @@ pub enum Lag {
 }
 
 /// How a Delivery is set up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
     pub prune: bool,
     pub orphan: bool,
+    /// The settings that it reads.
+    #[serde(default)]
+    pub settings: Option<Settings>,
+    /// The Delivery that it depends on.
+    #[serde(default)]
+    pub depends: Option<usize>,
+    /// For so many seconds a revision is watched on.
+    #[serde(default)]
+    pub bake: Option<u32>,
+    /// What failed is taken back in Git.
+    #[serde(default)]
+    pub revert: bool,
     /// What stands in its directory at first.
     pub first: Directory,
 }
@@ -123,6 +143,9 @@ pub struct History {
     /// Whether two daemons stay alive to the end.
     #[serde(default)]
     pub both: bool,
+    /// Whether the branch takes no pushes.
+    #[serde(default)]
+    pub protected: bool,
     pub deliveries: Vec<Setup>,
     /// Objects that stand in the cluster beforehand.
     pub before: Vec<(Key, Thing)>,
@@ -149,7 +172,9 @@ impl History {
 
     /// The same, with a second daemon that is started by mistake now and then.
     pub fn with_two(seed: u64) -> Self {
-        Maker { random: fastrand::Rng::with_seed(seed), value: 0 }.history(seed)
+        let mut history = Maker { random: fastrand::Rng::with_seed(seed), value: 0 }.history(seed);
+        super::extras::add(&mut history);
+        history
     }
 
     /// Histories that are a little simpler, the largest cuts first.
@@ -205,6 +230,10 @@ impl History {
             }
         }
         for (d, setup) in self.deliveries.iter().enumerate() {
+            add(&|h| h.deliveries[d].first.hooks.clear());
+            add(&|h| h.deliveries[d].depends = None);
+            add(&|h| h.deliveries[d].bake = None);
+            add(&|h| h.deliveries[d].revert = false);
             for key in setup.first.things.keys() {
                 add(&|h| {
                     h.deliveries[d].first.things.remove(key);
@@ -234,6 +263,21 @@ impl std::fmt::Display for History {
             let things: Vec<String> =
                 setup.first.things.iter().map(|(k, t)| format!("{k} {}", told(t))).collect();
             writeln!(f, "  at first     d{d}: {}", things.join(", "))?;
+            for (name, hook) in &setup.first.hooks {
+                writeln!(f, "               {name}: {hook:?}")?;
+            }
+            if let Some(settings) = &setup.settings {
+                writeln!(f, "               reads {settings:?}")?;
+            }
+            if let Some(on) = setup.depends {
+                writeln!(f, "               depends on d{on}")?;
+            }
+            if let Some(bake) = setup.bake {
+                writeln!(f, "               is watched on for {bake} s")?;
+            }
+            if setup.revert {
+                writeln!(f, "               what failed is reverted (protected: {})", self.protected)?;
+            }
         }
         for step in &self.steps {
             writeln!(f, "  {:>9.3} s  {:?}", step.at as f64 / 1000.0, step.what)?;
@@ -250,7 +294,8 @@ impl std::fmt::Display for History {
 
 fn told(thing: &Thing) -> String {
     let ttl = thing.ttl.map_or_else(String::new, |ttl| format!(" ttl {ttl}"));
-    format!("({} {:?} x{}{ttl})", thing.value, thing.tag, thing.replicas)
+    let setting = if thing.setting { " with settings" } else { "" };
+    format!("({} {:?} x{}{ttl}{setting})", thing.value, thing.tag, thing.replicas)
 }
 
 /// Draws histories.
@@ -307,7 +352,7 @@ impl Maker {
         let replicas = if key.1.starts_with("api") { self.random.u32(2..4) } else { self.random.u32(1..3) };
         let more = self.one_in(3);
         let ttl = (key.0 == Kind::Job && self.one_in(2)).then(|| self.random.u32(0..20));
-        Thing { value: self.value, tag, replicas, prune, wave, recreate, more, invalid, ttl }
+        Thing { value: self.value, tag, replicas, prune, wave, recreate, more, invalid, ttl, setting: false }
     }
 
     fn directory(&mut self, d: usize) -> Directory {
@@ -351,7 +396,10 @@ impl Maker {
     fn history(mut self, seed: u64) -> History {
         let count = if self.one_in(3) { 2 } else { 1 };
         let deliveries: Vec<Setup> = (0..count)
-            .map(|d| Setup { prune: !self.one_in(8), orphan: self.one_in(4), first: self.directory(d) })
+            .map(|d| {
+                let (prune, orphan) = (!self.one_in(8), self.one_in(4));
+                Setup { prune, orphan, first: self.directory(d), ..Setup::default() }
+            })
             .collect();
         let mut before = Vec::new();
         while self.one_in(2) && before.len() < 3 {
@@ -414,7 +462,8 @@ impl Maker {
             }
         }
         let both = self.one_in(10);
-        History { seed, jitter: true, by_id: !self.one_in(3), both, deliveries, before, steps, faults, lags }
+        let by_id = !self.one_in(3);
+        History { seed, jitter: true, by_id, both, protected: false, deliveries, before, steps, faults, lags }
     }
 
     fn fault(&mut self) -> Fault {

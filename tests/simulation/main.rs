@@ -5,10 +5,13 @@
 #[path = "../model/mod.rs"]
 mod model;
 
+mod attempts;
 mod daemon;
+mod extras;
 mod gate;
 mod git;
 mod history;
+mod mirror;
 mod oracle;
 mod planted;
 mod run;

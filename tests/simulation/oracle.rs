@@ -1,10 +1,11 @@
 //! What must hold, written down as somebody who sees everything would check it.
 
+use super::attempts::{Attempts, is_hook};
 use super::gate::Call;
 use super::git::Remote;
 use super::history::{History, Setup};
 use super::model::Cluster;
-use super::things::{Key, Kind, Tag, Thing, max_unavailable};
+use super::things::{Directory, Key, Kind, Settings, Tag, Thing, max_unavailable};
 use super::world::{INSTALLATION, Life, TEAM, World};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -44,6 +45,18 @@ pub enum Promise {
     NothingUnseen,
     /// Once quiet, Git's newest commit runs, or it is said why not.
     GitWins,
+    /// Once quiet, the newest settings are in use, or it is said why not.
+    SettingsWin,
+    /// A hook runs once for an attempt at a revision.
+    HooksOnce,
+    /// A Delivery is not begun before the one that it depends on.
+    DependencyFirst,
+    /// What loses its health while it is watched on is not kept.
+    WatchedOn,
+    /// A commit is taken back once.
+    RevertsOnce,
+    /// Once quiet, what is held is taken back in Git where that is asked for, or it is said why not.
+    Reverts,
 }
 
 impl std::fmt::Display for Promise {
@@ -52,7 +65,7 @@ impl std::fmt::Display for Promise {
     }
 }
 
-fn violated(promise: Promise, what: impl Into<String>) -> Option<Violation> {
+pub fn violated(promise: Promise, what: impl Into<String>) -> Option<Violation> {
     Some(Violation { promise, what: what.into() })
 }
 
@@ -77,8 +90,9 @@ pub struct Oracle {
     relabelled: BTreeSet<Key>,
     /// Jobs that had completed when a person deleted them, and their value.
     ran: BTreeSet<(Key, String)>,
-    /// The commit that is held, by Delivery.
-    held: BTreeMap<usize, String>,
+    /// The commit that is held, by Delivery, and its settings.
+    held: BTreeMap<usize, (String, String)>,
+    attempts: Attempts,
     /// The status that was written last.
     status: BTreeMap<usize, Value>,
     deleting: BTreeSet<usize>,
@@ -108,6 +122,7 @@ impl Oracle {
             relabelled: BTreeSet::new(),
             ran: BTreeSet::new(),
             held: BTreeMap::new(),
+            attempts: Attempts::new(history),
             status: BTreeMap::new(),
             deleting: BTreeSet::new(),
             guaranteed: BTreeMap::new(),
@@ -139,6 +154,21 @@ impl Oracle {
         }
     }
 
+    /// A person changes settings. What they were to blame for may be tried again.
+    pub fn person_sets(&mut self, d: usize, settings: Option<Settings>) {
+        self.attempts.set(d, settings);
+    }
+
+    /// What is kept of settings is lost.
+    pub fn person_loses_kept(&mut self, d: usize) {
+        self.attempts.kept_lost.insert(d);
+    }
+
+    /// A commit was taken back in Git.
+    pub fn reverted(&mut self, life: &Life, bad: &str) -> Option<Violation> {
+        self.attempts.reverted(life, bad, &self.status, self.two)
+    }
+
     /// A person deletes a Delivery.
     pub fn person_deleted(&mut self, d: usize) {
         self.deleting.insert(d);
@@ -167,8 +197,7 @@ impl Oracle {
     /// A daemon polled the repository.
     pub fn polled(&mut self, slot: usize, remote: &Remote, commit: &str, at: u64) {
         self.views.insert(slot, commit.to_owned());
-        let other = |d: usize, held: &str| remote.at(held, d) != remote.at(commit, d);
-        self.held.retain(|d, held| !other(*d, held));
+        self.held.retain(|d, (held, _)| remote.at(held, *d) == remote.at(commit, *d));
         if self.newest.as_ref().is_none_or(|(known, _)| known != commit) {
             self.newest = Some((commit.to_owned(), at));
         }
@@ -176,6 +205,7 @@ impl Oracle {
 
     /// Something kept a daemon from acting.
     pub fn hindered(&mut self, at: u64) {
+        self.attempts.hindered(at);
         if let Some((_, since)) = &mut self.newest {
             *since = at;
         }
@@ -187,14 +217,19 @@ impl Oracle {
     }
 
     /// Whether the newest commit was acted on, if there was time.
-    pub fn time(&self, remote: &Remote, specs: &[Option<Value>], at: u64) -> Option<Violation> {
+    pub fn time(&mut self, remote: &Remote, specs: &[Option<Value>], at: u64) -> Option<Violation> {
         let (commit, since) = self.newest.as_ref()?;
+        let waits = self.attempts.time(remote, specs, commit, at, AT_ONCE);
+        if waits.is_some() {
+            return waits;
+        }
         if at < since + AT_ONCE {
             return None;
         }
         for (d, spec) in specs.iter().enumerate() {
             let Some(delivery) = spec else { continue };
-            if self.deleting.contains(&d) || delivery["spec"]["suspend"] == true {
+            let off = self.deleting.contains(&d) || delivery["spec"]["suspend"] == true;
+            if off || self.attempts.are_missing(d) {
                 continue;
             }
             let status = &delivery["status"];
@@ -204,6 +239,7 @@ impl Oracle {
                 &status["effective"],
                 &status["held"]["revision"],
                 &status["failure"]["revision"],
+                &status["waiting"]["revision"],
             ];
             let is_named =
                 named.iter().filter_map(|r| r["commit"].as_str()).any(|c| remote.at(c, d) == wanted);
@@ -233,12 +269,20 @@ impl Oracle {
         }
         if call.method == "DELETE" {
             let before = before?;
+            if is_hook(before) {
+                return self.attempts.hook_deleted(life, before);
+            }
             let left = after.filter(|a| uid(a) == uid(before));
             let marked = |o: &Value| !o["metadata"]["deletionTimestamp"].is_null();
             if left.is_some_and(|a| !marked(a) || marked(before)) {
                 return None;
             }
             return self.deleted(life, remote, before);
+        }
+        if status == 201
+            && let Some(after) = after.filter(|a| is_hook(a))
+        {
+            return self.attempts.hook_made(life, after);
         }
         if status == 201
             && let Some(after) = after
@@ -320,8 +364,11 @@ impl Oracle {
             && let Some(directory) = remote.at(commit, d)
         {
             // One whose label a person took away is out of sight.
+            let settings = self.attempts.of(&new["effective"]);
             let never = |(key, thing): &(&Key, &Thing)| match key.0 {
-                Kind::Deployment => matches!(thing.tag, Tag::Unready | Tag::Missing) && thing.replicas > 0,
+                Kind::Deployment => {
+                    matches!(thing.tag(settings), Tag::Unready | Tag::Missing) && thing.replicas > 0
+                }
                 Kind::Job => !thing.tag.is_good() && !self.relabelled.contains(key),
                 _ => false,
             };
@@ -329,7 +376,7 @@ impl Oracle {
                 let what = format!("d{d}: {commit} is taken for good, and {key} of it never gets healthy");
                 return violated(Promise::OnlyGoodIsGood, what);
             }
-            self.good.extend(directory.things.into_keys().map(|key| (d, key)));
+            self.good.extend(directory.things.keys().map(|key| (d, key.clone())));
         }
         let asked = |field: &str| old[field] != new[field];
         if asked("handledRelease") || asked("handledRollback") {
@@ -339,17 +386,24 @@ impl Oracle {
         if attempt["goal"] == "Deploy"
             && attempt["revision"] != old["attempt"]["revision"]
             && let Some(commit) = attempt["revision"]["commit"].as_str()
-            && let Some(held) = self.held.get(&d)
+            && let Some((held, settings)) = self.held.get(&d)
             && remote.at(held, d) == remote.at(commit, d)
+            // With others it is another one, where only they were to blame.
+            && (attempt["revision"]["settings"] == settings.as_str()
+                || new["effective"]["commit"].as_str().is_none_or(|e| remote.at(e, d) != remote.at(held, d)))
         {
             return violated(
                 Promise::HeldStaysHeld,
                 format!("d{d}: {commit} is tried again although {held} with the same content is held"),
             );
         }
-        if let Some(held) = new["held"]["revision"]["commit"].as_str() {
-            self.held.insert(d, held.to_owned());
-        } else if let (Some(view), Some(held)) = (self.views.get(&life.slot), self.held.get(&d))
+        let named = |r: &Value| {
+            let settings = r["settings"].as_str().unwrap_or_default();
+            Some((r["commit"].as_str()?.to_owned(), settings.to_owned()))
+        };
+        if let Some(held) = named(&new["held"]["revision"]) {
+            self.held.insert(d, held);
+        } else if let (Some(view), Some((held, _))) = (self.views.get(&life.slot), self.held.get(&d))
             && remote.at(view, d) != remote.at(held, d)
         {
             // A second daemon that has not seen that commit yet wants another one, and nothing is held then.
@@ -359,12 +413,13 @@ impl Oracle {
         if let Some(last) = new["history"].get(0)
             && last["outcome"] == "RolledBack"
             && old["history"].get(0) != Some(last)
-            && let Some(commit) = last["revision"]["commit"].as_str()
+            && let Some(held) = named(&last["revision"])
         {
-            self.held.insert(d, commit.to_owned());
+            self.held.insert(d, held);
         }
+        let violation = self.attempts.status_written(d, remote, old, after, &self.status, self.two);
         self.status.insert(d, new.clone());
-        None
+        violation
     }
 
     /// What must hold at every moment: healthy pods serve.
@@ -373,6 +428,11 @@ impl Oracle {
             self.guaranteed.clear();
             return None;
         }
+        // Such pods fail by themselves.
+        let fails = |spec: &Value| {
+            let image = spec["containers"][0]["image"].as_str();
+            image.is_some_and(|image| image.ends_with(":flaky"))
+        };
         let mut deployments: BTreeMap<Key, (String, i64)> = BTreeMap::new();
         let mut sets: BTreeMap<String, String> = BTreeMap::new();
         let mut ready: BTreeMap<String, i64> = BTreeMap::new();
@@ -380,6 +440,10 @@ impl Oracle {
             match object["kind"].as_str() {
                 Some("Deployment") => {
                     if let Some(key) = Key::of(object) {
+                        if fails(&object["spec"]["template"]["spec"]) {
+                            self.guaranteed.remove(&key);
+                            continue;
+                        }
                         deployments
                             .insert(key, (uid(object), object["spec"]["replicas"].as_i64().unwrap_or(1)));
                     }
@@ -387,7 +451,9 @@ impl Oracle {
                 Some("ReplicaSet") => {
                     sets.insert(uid(object), controller(object));
                 }
-                Some("Pod") if object["metadata"]["deletionTimestamp"].is_null() => {
+                Some("Pod")
+                    if object["metadata"]["deletionTimestamp"].is_null() && !fails(&object["spec"]) =>
+                {
                     let conditions = object["status"]["conditions"].as_array();
                     let is_ready = |c: &Value| c["type"] == "Ready" && c["status"] == "True";
                     if conditions.is_some_and(|all| all.iter().any(is_ready)) {
@@ -457,13 +523,16 @@ impl Oracle {
             let suspended = delivery["spec"]["suspend"] == true;
             let step = status["attempt"]["step"].as_str();
             let effective = status["effective"]["commit"].as_str();
-            let content = |r: &Value| r["commit"].as_str().and_then(|c| remote.at(c, d));
+            let content = |r: &Value| -> Option<&Directory> { remote.at(r["commit"].as_str()?, d) };
+            let good = |r: &Value| content(r).map(|dir| dir.is_good(self.attempts.of(r)));
             // A first revision that fails has nothing to go back to: it stays in place and is tried again.
-            let first_fails = effective.is_none()
-                && content(&status["attempt"]["revision"]).is_some_and(|dir| !dir.is_good());
+            let first_fails = effective.is_none() && good(&status["attempt"]["revision"]) == Some(false);
             // What ran for a while and crashed then was good when it was looked at.
-            let crashes = content(&status["effective"]).is_some_and(|dir| !dir.is_good());
-            if suspended || step == Some("Failed") || first_fails || crashes {
+            let crashes = good(&status["effective"]) == Some(false);
+            let waits = self.attempts.waits(&deliveries, d);
+            // What it was rendered with is gone, and cannot be had again.
+            let unknown = self.attempts.kept_lost.contains(&d);
+            if waits || unknown || suspended || step == Some("Failed") || first_fails || crashes {
                 undecided.insert(d);
                 continue;
             }
@@ -488,18 +557,40 @@ impl Oracle {
                 && remote.reachable
                 && let Some(wants) = remote.at(head.as_str(), d)
             {
-                let same = |r: &Value| {
-                    r["commit"].as_str().is_some_and(|c| remote.at(c, d).as_ref() == Some(&wants))
-                };
+                let same = |r: &Value| r["commit"].as_str().is_some_and(|c| remote.at(c, d) == Some(wants));
                 // Also one that another Delivery has still, which is not well and keeps what left Git so far.
                 let others =
                     |key: &Key| world.get(&key.path()).and_then(|o| self.owner(&o)).is_some_and(|of| of != d);
                 let disputed = wants.things.keys().any(|key| contested(key, d) || others(key));
                 let told = same(&status["held"]["revision"])
-                    || !status["failure"].is_null() && (!wants.is_good() || disputed);
+                    || !status["failure"].is_null()
+                        && (!wants.is_good(None) || disputed || self.attempts.are_missing(d));
                 if !same(&status["effective"]) && !told {
                     let what = format!("d{d} does not run {head}, and is {phase}: {}", ready(delivery));
                     return violated(Promise::GitWins, what);
+                }
+                let told =
+                    status["history"].as_array().into_iter().flatten().any(|h| {
+                        h["outcome"] == "RolledBack" && self.attempts.are_current(d, &h["revision"])
+                    });
+                let told = told
+                    || self.attempts.are_current(d, &status["held"]["revision"])
+                    || !status["failure"].is_null();
+                if !self.attempts.are_current(d, &status["effective"]) && !told {
+                    let what =
+                        format!("d{d} does not use its newest settings, and is {phase}: {}", ready(delivery));
+                    return violated(Promise::SettingsWin, what);
+                }
+                let held = &status["held"];
+                if self.setups[d].revert
+                    && !held.is_null()
+                    && held["revert"].is_null()
+                    && held["problem"]["reason"] != "RolledBackByHand"
+                    && content(&held["revision"])
+                        .is_some_and(|held| content(&status["effective"]) != Some(held))
+                {
+                    let what = format!("d{d}: {} is held and not taken back", held["revision"]["commit"]);
+                    return violated(Promise::Reverts, what);
                 }
             }
             let Some(directory) = effective.and_then(|c| remote.at(c, d)) else { continue };
@@ -508,7 +599,8 @@ impl Oracle {
                 if contested(key, d) {
                     continue;
                 }
-                let mut manifest = thing.manifest(key);
+                let settings = self.attempts.of(&status["effective"]);
+                let mut manifest = thing.manifest(key, settings);
                 manifest["metadata"]["labels"][names::DELIVERY_LABEL] = self.labels[d].as_str().into();
                 let Some(live) = world.get(&key.path()) else {
                     let ran = self.ran.contains(&(key.clone(), thing.value.to_string()));

@@ -38,11 +38,29 @@ pub enum Planted {
     ProgressIsHealth,
     /// No commit but the first is seen.
     CommitsUnseen,
+    /// A rollback renders with the settings of now.
+    SettingsMixedUp,
+    /// New settings are not noticed.
+    SettingsUnseen,
+    /// That a hook ran is not written down.
+    HooksForgotten,
+    /// A hook that runs has succeeded.
+    HooksSucceed,
+    /// What a Delivery depends on is not looked at.
+    DependencyIgnored,
+    /// What becomes ready wakes nobody who waits for it.
+    WaitsOn,
+    /// What was healthy and crashes is taken for healthy still.
+    CrashesUnseen,
+    /// That a commit was taken back is not written down.
+    RevertForgotten,
+    /// A commit is never taken back.
+    NothingReverted,
 }
 
 impl Planted {
     /// All of them, and the promises that each may break.
-    pub const ALL: [(Planted, &'static [Promise]); 13] = [
+    pub const ALL: [(Planted, &'static [Promise]); 22] = [
         (Planted::PruneSkipped, &[Promise::NothingIsLeft]),
         (Planted::FieldForgotten, &[Promise::FieldsHold]),
         (Planted::DriftUnseen, &[Promise::FieldsHold]),
@@ -56,6 +74,15 @@ impl Planted {
         (Planted::FinalizerStays, &[Promise::Ends]),
         (Planted::ProgressIsHealth, &[Promise::OnlyGoodIsGood]),
         (Planted::CommitsUnseen, &[Promise::GitWins]),
+        (Planted::SettingsMixedUp, &[Promise::FieldsHold, Promise::Ends]),
+        (Planted::SettingsUnseen, &[Promise::SettingsWin]),
+        (Planted::HooksForgotten, &[Promise::HooksOnce]),
+        (Planted::HooksSucceed, &[Promise::OnlyGoodIsGood]),
+        (Planted::DependencyIgnored, &[Promise::DependencyFirst]),
+        (Planted::WaitsOn, &[Promise::NewerGoesFirst]),
+        (Planted::CrashesUnseen, &[Promise::WatchedOn]),
+        (Planted::RevertForgotten, &[Promise::RevertsOnce]),
+        (Planted::NothingReverted, &[Promise::Reverts]),
     ];
 
     /// What is sent instead of a request.
@@ -79,6 +106,21 @@ impl Planted {
                     status.remove("held");
                 }
             }
+            Planted::HooksForgotten if is_status(call) => {
+                let runs = body.pointer_mut("/status/hooks").and_then(Value::as_array_mut);
+                for run in runs.into_iter().flatten().filter(|run| run["step"] == "Succeeded") {
+                    run["step"] = "Running".into();
+                    if let Some(run) = run.as_object_mut() {
+                        run.remove("uid");
+                        run.remove("state");
+                    }
+                }
+            }
+            Planted::RevertForgotten if is_status(call) => {
+                if let Some(held) = body.pointer_mut("/status/held").and_then(Value::as_object_mut) {
+                    held.remove("revert");
+                }
+            }
             Planted::PodsUnguarded if is_apply(call) && body["kind"] == "Deployment" => {
                 body["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] = "100%".into();
             }
@@ -100,6 +142,16 @@ impl Planted {
     /// What is answered to a request that is not carried out.
     pub fn swallow(self, call: &Call, state: &mut State, now: Timestamp) -> Option<Answer> {
         match self {
+            Planted::SettingsMixedUp
+                if call.method == "GET" && call.place().ends_with(".windlass-settings") =>
+            {
+                let mut body = state.get(now, call.place())?;
+                let data = body["data"].as_object_mut()?;
+                // The last one by its name, for all.
+                let some = data.values().next_back()?.clone();
+                data.values_mut().for_each(|value| *value = some.clone());
+                Some(Answer::Object { status: 200, body })
+            }
             Planted::PruneSkipped if call.method == "DELETE" => {
                 let there = state.get(now, call.place())?;
                 Key::of(&there)?;
@@ -128,7 +180,23 @@ impl Planted {
 
     /// What a daemon is shown instead of an object.
     pub fn shows(self, object: &mut Value) {
-        if self == Planted::ProgressIsHealth && object["kind"] == "Deployment" {
+        if self == Planted::HooksSucceed && super::attempts::is_hook(object) {
+            object["status"] =
+                json!({"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]});
+        }
+        let image = |spec: &Value| spec["containers"][0]["image"].as_str().unwrap_or_default().to_owned();
+        let crashes = self == Planted::CrashesUnseen
+            && (image(&object["spec"]).ends_with(":flaky")
+                || image(&object["spec"]["template"]["spec"]).ends_with(":flaky"));
+        if crashes && object["kind"] == "Pod" {
+            for status in object["status"]["containerStatuses"].as_array_mut().into_iter().flatten() {
+                status["restartCount"] = 0.into();
+                status["state"] = json!({"running": {}});
+                status["lastState"] = json!({});
+                status["ready"] = true.into();
+            }
+        }
+        if (crashes || self == Planted::ProgressIsHealth) && object["kind"] == "Deployment" {
             let replicas = object["spec"]["replicas"].clone();
             object["status"] = json!({
                 "observedGeneration": object["metadata"]["generation"],
@@ -142,12 +210,14 @@ impl Planted {
 
     /// Whether an event is not seen.
     pub fn hides(self, event: &Value) -> bool {
-        self == Planted::DriftUnseen
-            && event["type"] == "MODIFIED"
-            && event["object"]["kind"] == "ConfigMap"
-            && event["object"]["metadata"]["managedFields"]
-                .as_array()
-                .is_some_and(|all| all.iter().any(|m| m["manager"] != names::FIELD_MANAGER))
+        let settings = event["object"]["metadata"]["name"].as_str().is_some_and(|n| n.starts_with("vars-"));
+        self == Planted::SettingsUnseen && settings && event["type"] != "ADDED"
+            || self == Planted::DriftUnseen
+                && event["type"] == "MODIFIED"
+                && event["object"]["kind"] == "ConfigMap"
+                && event["object"]["metadata"]["managedFields"]
+                    .as_array()
+                    .is_some_and(|all| all.iter().any(|m| m["manager"] != names::FIELD_MANAGER))
     }
 }
 

@@ -317,6 +317,33 @@ impl Manager {
                 world.lock().oracle.person_deleted(*d);
                 world.person("DELETE", &delivery_path(*d), "application/json", &Value::Null);
             }
+            What::Settings(d, settings) => {
+                let all = format!("/api/v1/namespaces/{TEAM}/configmaps");
+                let one = format!("{all}/{}", super::world::vars_name(*d));
+                world.lock().oracle.person_sets(*d, settings.clone());
+                match settings {
+                    None => drop(world.person("DELETE", &one, "application/json", &Value::Null)),
+                    Some(settings) => {
+                        let (status, _) =
+                            world.person("PATCH", &one, MERGE, &json!({"data": settings.values()}));
+                        if status == 404 {
+                            let object = super::world::vars(*d, settings);
+                            world.person("POST", &all, "application/json", &object);
+                        }
+                    }
+                }
+            }
+            What::KeptLost(d) => {
+                world.lock().oracle.person_loses_kept(*d);
+                let path = format!("/api/v1/namespaces/{TEAM}/secrets/d{d}.windlass-settings");
+                world.person("DELETE", &path, "application/json", &Value::Null);
+            }
+            What::Depends(d, on) => {
+                let on: Vec<Value> = on.iter().map(|on| json!({"name": format!("d{on}")})).collect();
+                world.person("PATCH", &delivery_path(*d), MERGE, &json!({"spec": {"dependsOn": on}}));
+                let at = world.millis();
+                world.lock().oracle.hindered(at);
+            }
             What::Killed(slot) => {
                 if let Some((life, _)) = self.lives.get(slot) {
                     world.kill(life);

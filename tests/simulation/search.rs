@@ -3,7 +3,7 @@
 use super::history::{Edit, Fault, History, Setup, Step, What};
 use super::planted::Planted;
 use super::run::{Ended, run};
-use super::things::{Directory, Key, Kind, Tag, Thing};
+use super::things::{Directory, Hook, Key, Kind, Tag, Thing};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -134,7 +134,7 @@ fn told(history: &History, ended: &Ended) -> String {
 }
 
 fn regressions_directory() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/simulation/regressions")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("regressions")
 }
 
 /// Histories in which a promise was broken once.
@@ -278,8 +278,11 @@ pub fn planted_bugs(arguments: &Arguments) -> Result<String, String> {
     let mut said = Vec::new();
     for (bug, promises) in Planted::ALL {
         let found = each(arguments, 1..1 + PLANTED_SEEDS, |seed| {
-            let history =
-                if bug == Planted::GuardsDropped { overtaken(seed) } else { History::with_one(seed) };
+            let history = match bug {
+                Planted::GuardsDropped => overtaken(seed),
+                Planted::HooksForgotten => killed_after_a_hook(seed),
+                _ => History::with_one(seed),
+            };
             let violation = run(&history, Some(bug), false).violation?;
             promises.contains(&violation.promise).then_some((seed, violation))
         });
@@ -304,19 +307,43 @@ fn overtaken(number: u64) -> History {
         more: false,
         invalid: false,
         ttl: None,
+        setting: false,
     };
-    let first = Directory { things: BTreeMap::from([(key.clone(), thing(1))]), broken: false };
+    let things = BTreeMap::from([(key.clone(), thing(1))]);
+    let first = Directory { things, ..Directory::default() };
     History {
         seed: 1,
         jitter: true,
         by_id: true,
         both: false,
-        deliveries: vec![Setup { prune: true, orphan: false, first }],
+        deliveries: vec![Setup { prune: true, first, ..Setup::default() }],
+        protected: false,
         before: Vec::new(),
         steps: vec![Step { at: 6_000, what: What::Commit(vec![Edit::Put(0, key, thing(2))]) }],
         faults: BTreeMap::from([(u32::try_from(number).unwrap(), Fault::CrashLate(15_000))]),
         lags: BTreeMap::new(),
     }
+}
+
+/// A revision with a hook, whose Job is deleted when it is done, is on its way when the daemon dies: the later, the higher
+/// the number.
+fn killed_after_a_hook(number: u64) -> History {
+    let mut history = overtaken(0);
+    history.faults.clear();
+    let put = |value, tag| {
+        let What::Commit(edits) = &history.steps[0].what else { return Vec::new() };
+        let mut edits = edits.clone();
+        if let Some(Edit::Put(_, _, thing)) = edits.first_mut() {
+            (thing.value, thing.tag) = (value, tag);
+        }
+        let delete = Some("hook-succeeded".to_owned());
+        let hook = Hook { value, tag: Tag::Ok, point: "before-apply".into(), delete };
+        edits.push(Edit::Hook(0, "prepare".into(), Some(hook)));
+        edits
+    };
+    let what = What::Commit(put(2, Tag::Slow));
+    history.steps = vec![Step { at: 6_000, what }, Step { at: 6_000 + 200 * number, what: What::Killed(0) }];
+    history
 }
 
 /// A history that breaks the same promise and is as short as it gets, and how many were tried.

@@ -74,11 +74,14 @@ pub enum Tag {
     Unready,
     Crash,
     Missing,
+    /// Healthy for four seconds.
+    Flaky,
 }
 
 impl Tag {
-    fn text(self) -> &'static str {
+    pub fn text(self) -> &'static str {
         match self {
+            Tag::Flaky => "flaky",
             Tag::Ok => "ok",
             Tag::Slow => "slow",
             Tag::Unready => "unready",
@@ -115,6 +118,67 @@ pub struct Thing {
     /// So many seconds after its end a Job is cleaned up.
     #[serde(default)]
     pub ttl: Option<u32>,
+    /// It takes a value from the settings of its Delivery.
+    #[serde(default)]
+    pub setting: bool,
+}
+
+/// What the settings of a Delivery say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Unlike that of every other version.
+    pub value: u32,
+    /// How the pods behave that take their image from it.
+    pub tag: Tag,
+}
+
+impl Settings {
+    /// As `substitute` reads them.
+    pub fn values(&self) -> Value {
+        json!({"setting": self.value.to_string(), "tag": self.tag.text()})
+    }
+}
+
+/// A Job that runs at a point of a revision's life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    pub value: u32,
+    /// How its pod behaves.
+    pub tag: Tag,
+    /// When it runs: the annotation.
+    pub point: String,
+    /// When it is deleted: the annotation.
+    pub delete: Option<String>,
+}
+
+impl Hook {
+    /// The manifest, as it stands in Git.
+    pub fn manifest(&self, name: &str) -> Value {
+        let mut object = json!({
+            "apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {"name": name, "annotations": {(names::HOOK): self.point}},
+            "spec": {"backoffLimit": 0, "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "containers": [{"name": "app", "image": image(self.tag.text()), "args": [self.value.to_string()]}],
+                },
+            }},
+        });
+        if let Some(delete) = &self.delete {
+            object["metadata"]["annotations"][names::HOOK_DELETE_POLICY] = delete.as_str().into();
+        }
+        object
+    }
+
+    /// Whether a revision with it can be deployed: what runs after a failure decides nothing.
+    pub fn lets_pass(&self) -> bool {
+        self.tag.is_good() || !matches!(self.point.as_str(), "before-apply" | "after-apply")
+    }
+}
+
+fn image(tag: &str) -> String {
+    format!("registry.example.com/app:{tag}")
 }
 
 /// How many pods of a Deployment may be away during an update: fixed by its name.
@@ -123,8 +187,14 @@ pub fn max_unavailable(name: &str) -> i64 {
 }
 
 impl Thing {
-    /// The manifest, as it stands in Git.
-    pub fn manifest(&self, key: &Key) -> Value {
+    /// The manifest, as it stands in Git; or as it is with the values of settings.
+    pub fn manifest(&self, key: &Key, settings: Option<&Settings>) -> Value {
+        let setting = settings.map_or("${setting}".to_owned(), |s| s.value.to_string());
+        let tag = match settings {
+            _ if !self.setting || !self.tag.is_good() => self.tag.text(),
+            None => "${tag}",
+            Some(settings) => settings.tag.text(),
+        };
         let (group, kind, _) = key.0.names();
         let api = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
         let mut object = json!({"apiVersion": api, "kind": kind, "metadata": {"name": key.1}});
@@ -141,6 +211,9 @@ impl Thing {
         if self.more {
             notes.insert("example.com/more".into(), self.value.to_string().into());
         }
+        if self.setting {
+            notes.insert("example.com/setting".into(), setting.as_str().into());
+        }
         if !notes.is_empty() {
             object["metadata"]["annotations"] = notes.into();
         }
@@ -149,7 +222,7 @@ impl Thing {
                 "metadata": {"labels": {"app": key.1}, "annotations": {"example.com/value": self.value.to_string()}},
                 "spec": {
                     "restartPolicy": restart,
-                    "containers": [{"name": "app", "image": format!("registry.example.com/app:{}", self.tag.text())}],
+                    "containers": [{"name": "app", "image": image(tag)}],
                 },
             })
         };
@@ -158,6 +231,9 @@ impl Thing {
                 let mut data = json!({"value": self.value.to_string()});
                 if self.more {
                     data["more"] = "1".into();
+                }
+                if self.setting {
+                    data["setting"] = setting.into();
                 }
                 object["data"] = data;
                 if self.invalid {
@@ -206,10 +282,19 @@ impl Thing {
         object
     }
 
+    /// How its pods behave with these settings.
+    pub fn tag(&self, settings: Option<&Settings>) -> Tag {
+        match settings {
+            Some(settings) if self.setting && self.tag.is_good() => settings.tag,
+            _ => self.tag,
+        }
+    }
+
     /// Whether it gets healthy.
-    pub fn is_good(&self, key: &Key) -> bool {
+    pub fn is_good(&self, key: &Key, settings: Option<&Settings>) -> bool {
         let runs = matches!(key.0, Kind::Deployment | Kind::Job);
-        !(self.invalid && matches!(key.0, Kind::ConfigMap | Kind::Secret)) && (!runs || self.tag.is_good())
+        !(self.invalid && matches!(key.0, Kind::ConfigMap | Kind::Secret))
+            && (!runs || self.tag(settings).is_good())
     }
 }
 
@@ -221,6 +306,9 @@ pub struct Directory {
     /// One file is no YAML.
     #[serde(default)]
     pub broken: bool,
+    /// By name.
+    #[serde(default)]
+    pub hooks: BTreeMap<String, Hook>,
 }
 
 /// JSON has no keys but texts.
@@ -239,7 +327,10 @@ mod pairs {
 
 impl Directory {
     /// Whether it can be deployed and gets healthy.
-    pub fn is_good(&self) -> bool {
-        !self.broken && !self.things.is_empty() && self.things.iter().all(|(key, thing)| thing.is_good(key))
+    pub fn is_good(&self, settings: Option<&Settings>) -> bool {
+        !self.broken
+            && !self.things.is_empty()
+            && self.hooks.values().all(Hook::lets_pass)
+            && self.things.iter().all(|(key, thing)| thing.is_good(key, settings))
     }
 }

@@ -299,6 +299,19 @@ pub fn delivery_path(d: usize) -> String {
     format!("/apis/windlass.dev/v1alpha1/namespaces/{TEAM}/deliveries/d{d}")
 }
 
+/// The name of the ConfigMap with the settings of a Delivery.
+pub fn vars_name(d: usize) -> String {
+    format!("vars-{d}")
+}
+
+/// It.
+pub fn vars(d: usize, settings: &super::things::Settings) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": vars_name(d), "namespace": TEAM},
+        "data": settings.values(),
+    })
+}
+
 /// Makes what stands there before the daemon starts.
 pub fn furnish(world: &World) {
     let history = world.lock().history.clone();
@@ -319,7 +332,7 @@ pub fn furnish(world: &World) {
     });
     make(&format!("/api/v1/namespaces/{HOME}/secrets"), key);
     for (key, thing) in &history.before {
-        let mut object = thing.manifest(key);
+        let mut object = thing.manifest(key, None);
         object["metadata"]["namespace"] = super::things::SPACE.into();
         let path = key.path();
         make(path.rsplit_once('/').unwrap().0, object);
@@ -327,7 +340,7 @@ pub fn furnish(world: &World) {
         world.lock().oracle.stood_there(&made);
     }
     for (d, setup) in history.deliveries.iter().enumerate() {
-        let delivery = json!({
+        let mut delivery = json!({
             "apiVersion": "windlass.dev/v1alpha1", "kind": "Delivery",
             "metadata": {"name": format!("d{d}"), "namespace": TEAM},
             "spec": {
@@ -338,6 +351,21 @@ pub fn furnish(world: &World) {
                 "deletionPolicy": if setup.orphan { "Orphan" } else { "Prune" },
             },
         });
+        let spec = &mut delivery["spec"];
+        if let Some(settings) = &setup.settings {
+            spec["substitute"] = json!({"from": [{"configMap": vars_name(d)}]});
+            let object = vars(d, settings);
+            make(&format!("/api/v1/namespaces/{TEAM}/configmaps"), object);
+        }
+        if let Some(on) = setup.depends {
+            spec["dependsOn"] = json!([{"name": format!("d{on}")}]);
+        }
+        if let Some(bake) = setup.bake {
+            spec["rollback"]["bake"] = format!("{bake}s").into();
+        }
+        if setup.revert {
+            spec["rollback"]["mode"] = "Revert".into();
+        }
         make(&format!("/apis/windlass.dev/v1alpha1/namespaces/{TEAM}/deliveries"), delivery);
     }
     world.controllers();
