@@ -347,7 +347,12 @@ impl Machine<'_> {
     }
 
     /// What was measured in this step, and what that means; `None` where nothing is measured.
-    fn measured(&self, revision: &Revision, rollout: &mut RolloutStatus, steps: &Steps) -> Option<Verdict> {
+    fn measured(
+        &mut self,
+        revision: &Revision,
+        rollout: &mut RolloutStatus,
+        steps: &Steps,
+    ) -> Option<Verdict> {
         let measuring = measuring(revision, rollout, steps)?;
         let seen = self.seen.analysis.as_ref().filter(|seen| seen.key == measuring.key);
         let runs = analysis::runs_of(&measuring.policy, seen.map_or(&rollout.analysis, |s| &s.runs));
@@ -359,6 +364,11 @@ impl Machine<'_> {
             measuring.since,
             self.now,
         ) {
+            // Passed over, which is told once and is no success.
+            let before = analysis::waived(&measuring.policy, &rollout.analysis);
+            for problem in analysis::waived(&measuring.policy, &runs).iter().skip(before.len()) {
+                self.notify(true, &problem.reason, "", problem.message.clone());
+            }
             rollout.analysis = runs.clone();
         }
         let verdict = analysis::verdict(&measuring.policy, &runs, measuring.kind, measuring.since, self.now);

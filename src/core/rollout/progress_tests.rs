@@ -238,6 +238,21 @@ fn what_cannot_be_brought_back_is_left_for_a_newer_revision_without_another_cand
 }
 
 #[test]
+fn what_has_no_data_is_passed_over_only_where_that_is_asked_for_and_is_told() {
+    let mut world = rolling(json!({"strategy": "Canary", "workload": {"name": "web"},
+        "router": {"gatewayAPI": {"route": "web"}}, "steps": [{"weight": 10}, {"pause": "1m"}],
+        "analysis": {"interval": "10s", "onNoData": "Pass", "metrics": [
+            {"name": "rate", "prometheus": {"address": "http://p", "query": "up"}, "success": "result >= 0.99"}]}}));
+    world.push("b", &["web"]);
+    world.settle();
+    measure(&mut world, Outcome_::NoData, 20);
+    world.pass(60);
+    assert_eq!(world.phase(), Phase::Ready);
+    let told = world.notices.iter().filter(|n| n.reason == "NoData").count();
+    assert!(told > 0, "{:?}", world.notices);
+}
+
+#[test]
 fn hooks_before_traffic_run_once_and_decide() {
     use super::hooks::tests::hook;
     use crate::api::hook::HookPoint;
