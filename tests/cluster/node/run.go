@@ -165,7 +165,7 @@ func startKeeper(ctx context.Context, dir string, leftAlone bool) (*exec.Cmd, *F
 	if err != nil {
 		return nil, nil, err
 	}
-	context.AfterFunc(ctx, func() { _ = command.Process.Signal(syscall.SIGTERM) })
+	forget := context.AfterFunc(ctx, func() { _ = command.Process.Signal(syscall.SIGTERM) })
 	var said outcome
 	line, _ := bufio.NewReader(told).ReadBytes('\n')
 	if err := json.Unmarshal(line, &said); err != nil || said.Facts == nil {
@@ -175,6 +175,9 @@ func startKeeper(ctx context.Context, dir string, leftAlone bool) (*exec.Cmd, *F
 			said.Error = "it ended without a word"
 		}
 		return nil, nil, fmt.Errorf("%s\nthe logs are in %s", said.Error, dir)
+	}
+	if leftAlone {
+		forget()
 	}
 	return command, said.Facts, nil
 }
