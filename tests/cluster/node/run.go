@@ -150,6 +150,7 @@ func startKeeper(ctx context.Context, dir string, leftAlone bool) (*exec.Cmd, *F
 	}
 	defer told.Close()
 	command := exec.Command("/proc/self/exe", "keep", dir)
+	command.Args[0] = "realnode"
 	command.Stdout, command.Stderr = log, log
 	command.ExtraFiles = []*os.File{tell}
 	// A session of its own: what ends a terminal's processes must not end the
