@@ -8,7 +8,8 @@ use std::fs::{self, File, TryLockError};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, ChildStdout, Command};
+use std::time::{Duration, Instant};
 
 /// What a kubelet changes on a machine of its own.
 const SETTINGS: [&str; 6] = [
@@ -27,6 +28,8 @@ fn settings() -> Vec<String> {
 /// A cluster that runs, and what the machine has of it.
 struct Another {
     run: Child,
+    // Kept open: whoever writes to a pipe that nobody reads is ended.
+    _out: BufReader<ChildStdout>,
     keep: String,
     init: String,
     dir: PathBuf,
@@ -35,10 +38,11 @@ struct Another {
 }
 
 impl Another {
-    fn start(plane: &Plane, dir: &Path) -> Another {
-        let mut run = plane.another(dir).spawn().unwrap();
+    fn start(plane: &Plane, verb: &str, dir: &Path) -> Another {
+        let mut run = plane.another(verb, dir).spawn().unwrap();
         let mut said = String::new();
-        BufReader::new(run.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let mut out = BufReader::new(run.stdout.take().unwrap());
+        out.read_line(&mut said).unwrap();
         let log = || fs::read_to_string(dir.join("real.log")).unwrap_or_default();
         assert!(said.starts_with("ready "), "{said}{}", log());
         let facts: Value = serde_json::from_str(&fs::read_to_string(dir.join("real.json")).unwrap()).unwrap();
@@ -52,6 +56,7 @@ impl Another {
         found.sort();
         Another {
             run,
+            _out: out,
             keep: fs::read_to_string(dir.join("real.lock")).unwrap(),
             init: facts["init"].to_string(),
             dir: dir.to_owned(),
@@ -89,6 +94,14 @@ impl Another {
     }
 }
 
+impl Drop for Another {
+    fn drop(&mut self) {
+        if self.dir.exists() && self.left().contains(&"the lock".to_owned()) {
+            let _ = Command::new("kill").arg(&self.keep).status();
+        }
+    }
+}
+
 /// Tells a file from another that has its name later.
 fn identity(path: &Path) -> Option<String> {
     let index = fs::read_to_string(path.join("ifindex")).ok();
@@ -106,16 +119,23 @@ async fn nothing_is_changed_and_nothing_is_left_however_it_ends() {
     let scratch = tempfile::tempdir().unwrap();
 
     // As when the test is killed.
-    let mut first = Another::start(plane, &scratch.path().join("first"));
+    let mut first = Another::start(plane, "run", &scratch.path().join("first"));
     assert_eq!(settings(), before);
     kill(&first.run.id().to_string());
     first.run.wait().unwrap();
     first.gone("its test was killed").await;
 
+    // What was left running stays when its starter has ended.
+    let mut second = Another::start(plane, "up", &scratch.path().join("second"));
+    assert!(second.run.wait().unwrap().success());
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(1) {
+        assert!(second.left().contains(&"the lock".to_owned()), "{:?}", second.left());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
     // The last resort: all that can be killed of it. The groups then go with the next cluster that starts or stops.
-    let mut second = Another::start(plane, &scratch.path().join("second"));
     kill(&second.keep);
-    second.run.wait().unwrap();
     let init = Path::new("/proc").join(&second.init);
     wait_until("everything in it has ended", SOON, || async {
         if init.exists() { Err("not yet".into()) } else { Ok(()) }

@@ -117,10 +117,10 @@ impl Plane {
         }
     }
 
-    /// Another cluster beside this one, to be started by a test that ends it.
-    pub fn another(&self, dir: &Path) -> Command {
+    /// Another cluster beside this one, to be started by a test that ends it, with `run` or `up`.
+    pub fn another(&self, verb: &str, dir: &Path) -> Command {
         let mut command = Command::new(binary());
-        command.args(["run", "--real", "--dir"]).arg(dir).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args([verb, "--real", "--dir"]).arg(dir).stdin(Stdio::piped()).stdout(Stdio::piped());
         command
     }
 

@@ -63,6 +63,7 @@ func keep(dir string, tell *os.File, stop <-chan os.Signal) error {
 		return err
 	}
 	inside := exec.Command("/proc/self/exe", "init")
+	inside.Args[0] = "realnode"
 	inside.Stdout, inside.Stderr = os.Stdout, os.Stderr
 	inside.ExtraFiles = []*os.File{reports}
 	inside.SysProcAttr = &syscall.SysProcAttr{

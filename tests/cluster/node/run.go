@@ -150,6 +150,7 @@ func startKeeper(ctx context.Context, dir string, leftAlone bool) (*exec.Cmd, *F
 	}
 	defer told.Close()
 	command := exec.Command("/proc/self/exe", "keep", dir)
+	command.Args[0] = "realnode"
 	command.Stdout, command.Stderr = log, log
 	command.ExtraFiles = []*os.File{tell}
 	// A session of its own: what ends a terminal's processes must not end the
@@ -165,7 +166,7 @@ func startKeeper(ctx context.Context, dir string, leftAlone bool) (*exec.Cmd, *F
 	if err != nil {
 		return nil, nil, err
 	}
-	context.AfterFunc(ctx, func() { _ = command.Process.Signal(syscall.SIGTERM) })
+	forget := context.AfterFunc(ctx, func() { _ = command.Process.Signal(syscall.SIGTERM) })
 	var said outcome
 	line, _ := bufio.NewReader(told).ReadBytes('\n')
 	if err := json.Unmarshal(line, &said); err != nil || said.Facts == nil {
@@ -175,6 +176,9 @@ func startKeeper(ctx context.Context, dir string, leftAlone bool) (*exec.Cmd, *F
 			said.Error = "it ended without a word"
 		}
 		return nil, nil, fmt.Errorf("%s\nthe logs are in %s", said.Error, dir)
+	}
+	if leftAlone {
+		forget()
 	}
 	return command, said.Facts, nil
 }
