@@ -124,3 +124,19 @@ async fn while_a_revision_is_held_the_effective_one_is_restored() {
     assert!(delivery.status.unwrap().held.is_some());
     assert!(world.get("v1", "configmaps", "new").await.is_null());
 }
+
+#[tokio::test]
+async fn one_that_is_refused_keeps_no_other_from_being_corrected() {
+    let world = deployed("refused").await;
+    // Nothing but its deletion takes this back.
+    let sealed = json!({"data": {"key": "by hand"}, "immutable": true});
+    world.patch("v1", "configmaps", "it-3", sealed).await;
+    let event = world.wait_event("shop", "DriftNotCorrected").await;
+    assert!(event.contains("it-3"), "{event}");
+    for name in ["it-5", "it-7"] {
+        by_hand(&world, name).await;
+        corrected(&world, name).await;
+    }
+    drifts(&world, 1).await;
+    assert_eq!(world.get("v1", "configmaps", "it-3").await["data"]["key"], "by hand");
+}

@@ -150,3 +150,79 @@ async fn for_good_with_the_rule_that_is_suggested() {
     .await;
     fighter.end();
 }
+
+/// Somebody who undoes what is written back of the object as a whole: `undo` says how, where there is something to undo.
+fn undoing(
+    space: &Space,
+    undo: impl Fn(&Value) -> Option<(&'static str, Value)> + Send + 'static,
+) -> (Arc<AtomicUsize>, tokio::task::JoinHandle<()>) {
+    let rounds = Arc::new(AtomicUsize::new(0));
+    let (client, count) = (space.connection.client.clone(), rounds.clone());
+    let path = format!("{}/settings?fieldManager=other-controller", space.path("v1", "configmaps"));
+    let task = tokio::spawn(async move {
+        loop {
+            let found = try_send(&client, "GET", &path, &Value::Null).await.unwrap_or_default();
+            if let Some((method, body)) = undo(&found)
+                && try_send(&client, method, &path, &body).await.is_ok()
+            {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    });
+    (rounds, task)
+}
+
+async fn given_up_whole(
+    test: &str,
+    undo: impl Fn(&Value) -> Option<(&'static str, Value)> + Send + 'static,
+    says: &str,
+    state: &str,
+) {
+    let world = World::new(test).await;
+    let commit = world.commit("It", &[("shop/settings.yaml", MAP)]);
+    world.deliver("shop", json!({})).await;
+    world.wait_for("shop", Phase::Ready, &commit).await;
+    let (rounds, task) = undoing(&world.space, undo);
+    let contested = |d: &Delivery| {
+        let conditions = d.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
+        windlass::api::condition::get(&conditions, kind::DRIFTED).is_some_and(|c| c.reason == "Contested")
+    };
+    let delivery = world.wait("shop", "given up", contested).await;
+    let (_, _, message) = condition(&delivery, kind::DRIFTED);
+    assert!(message.contains(says) && message.contains("windlass.dev/drift: Ignore"), "{message}");
+    let event = world.wait_event("shop", "Contested").await;
+    assert!(event.contains(says), "{event}");
+    let done = rounds.load(Ordering::Relaxed);
+    assert!((5..=7).contains(&done), "{done} rounds");
+    wait_until("the report tells of it", LIMIT, || async {
+        let report = world.reports().get("shop").await.map_err(|e| e.to_string())?.spec;
+        let is = report.objects.iter().any(|o| o.name == "settings" && o.state == state);
+        if is { Ok(()) } else { Err(format!("{report:?}")) }
+    })
+    .await;
+    assert_eq!(rounds.load(Ordering::Relaxed), done, "nothing is written back that would be undone");
+    task.abort();
+    let commit = world.commit("Newer", &[("shop/more.yaml", &config_map("more", "1"))]);
+    world.wait_for("shop", Phase::Ready, &commit).await;
+    world
+        .wait_object("v1", "configmaps", "settings", "ours again", |o| {
+            o["data"]["key"] == "ours" && !o["metadata"]["labels"]["windlass.dev/delivery"].is_null()
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn so_is_one_over_the_object_itself() {
+    let undo = |found: &Value| found["data"].is_object().then_some(("DELETE", Value::Null));
+    given_up_whole("fight-object", undo, "deleted again and again", "Missing").await;
+}
+
+#[tokio::test]
+async fn so_is_one_over_our_label() {
+    let undo = |found: &Value| {
+        let there = !found["metadata"]["labels"]["windlass.dev/delivery"].is_null();
+        there.then(|| ("PATCH", json!({"metadata": {"labels": {"windlass.dev/delivery": null}}})))
+    };
+    given_up_whole("fight-label", undo, "label windlass.dev/delivery off ConfigMap", "Unlabelled").await;
+}

@@ -111,6 +111,21 @@ async fn modified_missing_unlabelled_and_foreign() {
 }
 
 #[tokio::test]
+async fn what_lost_the_label_and_is_not_written_back_is_still_seen() {
+    let (world, _) = deployed("outofsight", "Report").await;
+    for name in ["a", "b"] {
+        let none = json!({"metadata": {"labels": {DELIVERY_LABEL: null}}});
+        world.patch("v1", "configmaps", name, none).await;
+    }
+    let all = |state: &'static str| [("a", "Unlabelled"), ("b", state)];
+    world.wait_report("two without the label", |r| states(r) == all("Unlabelled")).await;
+    world.patch("v1", "configmaps", "a", json!({"data": {"key": "2"}})).await;
+    world.wait_report("the edit is told", |r| of(r, "a").fields.iter().any(|f| f.path == "data.key")).await;
+    world.delete("v1", "configmaps", "b").await;
+    world.wait_report("one is gone", |r| states(r) == all("Missing")).await;
+}
+
+#[tokio::test]
 async fn what_is_foreign_is_neither_adopted_nor_deleted_and_the_rest_is_mended() {
     let (world, label) = deployed("foreign", "Correct").await;
     let copy = json!({"metadata": {"name": "copy"}, "data": {"key": "theirs"}});

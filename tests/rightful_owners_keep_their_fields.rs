@@ -178,3 +178,33 @@ async fn what_admission_changes_and_what_is_injected_is_no_drift() {
     assert_eq!(fields, ["web: spec.replicas by hand"]);
     a_round(&world).await;
 }
+
+#[tokio::test]
+async fn replicas_are_gits_again_as_soon_as_an_autoscaler_of_somebody_else_is_gone() {
+    let world = World::new("rightfulgone").await;
+    let first = world.commit("It", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
+    world.deliver("shop", json!({})).await;
+    world.wait_for("shop", Phase::Ready, &first).await;
+    let audit = world.space.cluster.audit();
+    let scaler: Value = serde_saphyr::from_str(&autoscaler(3)).unwrap();
+    let scalers = world.space.path("autoscaling/v2", "horizontalpodautoscalers");
+    world.space.send("POST", &scalers, &scaler).await;
+    let replicas = |o: &Value| o["spec"]["replicas"].as_i64().unwrap_or(0);
+    world.wait_object("apps/v1", "deployments", "web", "scaled", |o| replicas(o) == 3).await;
+    let settled = |d: &windlass::api::Delivery| {
+        d.status.as_ref().is_some_and(|s| s.drift == Some(0) && s.phase == Phase::Ready)
+    };
+    world.wait("shop", "in sync", settled).await;
+    // What was looked at is known to rest on the autoscaler.
+    wait_until("the autoscaler is watched", LIMIT, || async {
+        let watched = audit.in_namespace(&world.space.name).into_iter().any(|r| {
+            r.verb == "watch"
+                && r.resource == "horizontalpodautoscalers"
+                && r.uri.contains("metadata.name%3Dweb")
+        });
+        if watched { Ok(()) } else { Err("not yet".into()) }
+    })
+    .await;
+    world.delete("autoscaling/v2", "horizontalpodautoscalers", "web").await;
+    world.wait_object("apps/v1", "deployments", "web", "as Git says", |o| replicas(o) == 1).await;
+}

@@ -2,7 +2,7 @@
 //! soon a daemon that was begun again knows all of it, beside a bare list of the same kinds. And what it costs when each of
 //! many Deliveries acts as an account of its own, which may see its namespace only.
 
-use super::cluster::{Cluster, send, wait_until};
+use super::cluster::{Audited, Cluster, send, wait_until};
 use super::process::Process;
 use super::{HOME, LIMIT, config, deployed, git, load, observer, prepare, quiet, repository};
 use futures::{StreamExt, stream};
@@ -28,10 +28,16 @@ pub struct Fleet {
     pub size: (usize, usize),
     /// Resident memory when all are Ready, in MiB.
     pub settled: f64,
-    /// The same after a restart.
+    /// The most that was, until then.
+    pub peak: f64,
+    /// Resident memory after a restart.
     pub restarted: f64,
+    /// The most that was, while everything was listed and looked at.
+    pub restarted_peak: f64,
     /// Processor time at rest, in percent of a core.
     pub rest: f64,
+    /// From the start of the process until each of the kinds is watched: its list was read and taken in.
+    pub seen: Duration,
     /// From the start of the process until the status of each Delivery that lost an object tells of it.
     pub known: Duration,
     /// A bare list of the same kinds and of the Deliveries.
@@ -56,7 +62,7 @@ pub async fn run(deliveries: usize, rest: Duration) -> Fleet {
     deployed(&client, &commit, deliveries).await;
     eprintln!("  {deliveries} Deliveries are Ready after {:?}", begin.elapsed());
     quiet(cluster).await;
-    let settled = daemon.memory("VmRSS");
+    let (settled, peak) = (daemon.memory("VmRSS"), daemon.memory("VmHWM"));
     let used = daemon.processor();
     tokio::time::sleep(rest).await;
     let rest = (daemon.processor() - used) / rest.as_secs_f64() * 100.0;
@@ -70,7 +76,8 @@ pub async fn run(deliveries: usize, rest: Duration) -> Fleet {
     quiet(cluster).await;
     let load = load();
     let listed = list(cluster).await;
-    let begin = Instant::now();
+    let audit = cluster.audit();
+    let (started, begin) = (jiff::Timestamp::now(), Instant::now());
     let daemon = Process::start(cluster, HOME, scratch.path());
     let api: Api<Delivery> = Api::namespaced(client.clone(), HOME);
     // One after the other, each asked for alone: a list of all would cost more than what is measured.
@@ -83,11 +90,22 @@ pub async fn run(deliveries: usize, rest: Duration) -> Fleet {
     }
     let known = begin.elapsed();
     quiet(cluster).await;
-    let restarted = daemon.memory("VmRSS");
+    let seen = watched(&audit.by_agent("windlass/"), started);
+    let (restarted, restarted_peak) = (daemon.memory("VmRSS"), daemon.memory("VmHWM"));
     daemon.stop();
     cluster.stop();
     let size = (deliveries, deliveries * (4 + MORE));
-    Fleet { size, settled, restarted, rest, known, listed, load }
+    Fleet { size, settled, peak, restarted, restarted_peak, rest, seen, known, listed, load }
+}
+
+/// How long after `started` the last of the kinds began to be watched.
+fn watched(all: &[Audited], started: jiff::Timestamp) -> Duration {
+    let kinds = KINDS.iter().map(|path| path.rsplit('/').next().unwrap()).chain(["deliveries"]);
+    let first = kinds.map(|kind| {
+        let watches = all.iter().filter(|r| r.verb == "watch" && r.resource == kind);
+        watches.filter_map(|r| r.at.parse::<jiff::Timestamp>().ok()).min().unwrap()
+    });
+    Duration::try_from(first.max().unwrap().duration_since(started)).unwrap()
 }
 
 /// How long it takes to list what the daemon lists when it begins, from the first connection on.

@@ -251,11 +251,23 @@ pub fn print_drift(delays: &drift::Delays) {
 /// Prints what a large installation costs.
 pub fn print_fleet(fleet: &Fleet) {
     println!("\n{} Deliveries, {} objects, one account", fleet.size.0, fleet.size.1);
-    println!("  resident memory when all are Ready: {:.0} MiB (asked: < 200)", fleet.settled);
-    println!("  resident memory after a restart: {:.0} MiB", fleet.restarted);
+    println!(
+        "  resident memory when all are Ready: {:.0} MiB (asked: < 200), most until then {:.0}",
+        fleet.settled, fleet.peak
+    );
+    println!(
+        "  resident memory after a restart: {:.0} MiB, most until then {:.0}",
+        fleet.restarted, fleet.restarted_peak
+    );
     println!("  processor time at rest: {:.2} % of a core (asked: < 1)", fleet.rest);
     println!(
-        "  a restart until all is known / a bare list: {:.2} s / {:.2} s = {:.2} (asked: < 2), load {}",
+        "  a restart until all is listed / a bare list: {:.2} s / {:.2} s = {:.2} (asked: < 2)",
+        fleet.seen.as_secs_f64(),
+        fleet.listed.as_secs_f64(),
+        ratio(fleet.seen, fleet.listed),
+    );
+    println!(
+        "  a restart until each status tells what was lost / a bare list: {:.2} s / {:.2} s = {:.2}, load {}",
         fleet.known.as_secs_f64(),
         fleet.listed.as_secs_f64(),
         ratio(fleet.known, fleet.listed),

@@ -139,7 +139,7 @@ pub struct RecurringField {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// The field.
+    /// The field; empty for the object itself, which was deleted.
     pub path: String,
     /// The same as a rule in `spec.drift.ignore` names it.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -1,11 +1,12 @@
-//! Fields that are written back and come back: how often, and when that is a fight that nobody wins.
+//! Fields that are written back and come back: how often, and when that is a fight that nobody wins. So may an object that is
+//! deleted again and again, or that our label is taken off.
 //!
 //! Another controller that keeps a field at its own value answers each correction with another write. After a few rounds the field
 //! is left to it until a newer revision or another spec, and people are told which rule would leave it for good.
 
 use crate::api::drift_report::{DriftEpisode, DriftedField, DriftedObject, RecurringField};
 use crate::api::ignore::{IgnoreRule, IgnoreTarget};
-use crate::api::names::DELIVERY_LABEL;
+use crate::api::names::{DELIVERY_LABEL, DRIFT};
 use jiff::{SignedDuration, Timestamp};
 
 /// Rounds after which a field is not written back any more.
@@ -14,18 +15,36 @@ pub const ROUNDS: i64 = 5;
 /// A field that stays as it was written back for so long has peace: what happens to it then is another matter.
 const PEACE: SignedDuration = SignedDuration::from_mins(5);
 
+/// The path that stands for the object itself.
+const ITSELF: &str = "";
+
 /// Fields that are remembered.
 const REMEMBERED: usize = 50;
 
 /// Notes what was written back. `mended` is newest first.
 pub fn note(known: &mut Vec<RecurringField>, mended: &[DriftEpisode]) {
     for episode in mended.iter().rev() {
-        for field in &episode.object.fields {
-            note_field(known, &episode.object, field, &episode.mended_at);
+        for field in subjects(&episode.object) {
+            note_field(known, &episode.object, &field, &episode.mended_at);
         }
     }
     known.sort_by(|a, b| (b.stopped_at.is_some(), &b.last_at).cmp(&(a.stopped_at.is_some(), &a.last_at)));
     known.truncate(REMEMBERED);
+}
+
+/// What is fought over: the fields of an object, or the object itself where it is not there.
+fn subjects(object: &DriftedObject) -> Vec<DriftedField> {
+    match object.state.as_str() {
+        "Missing" => {
+            vec![DriftedField { path: ITSELF.into(), manager: "unknown".into(), ..DriftedField::default() }]
+        }
+        _ => object.fields.clone(),
+    }
+}
+
+/// Whether without peace about this there is no peace about anything of the object: it is not there, or out of sight.
+fn is_whole(one: &RecurringField) -> bool {
+    one.path == ITSELF || one.path.contains(DELIVERY_LABEL)
 }
 
 fn note_field(known: &mut Vec<RecurringField>, object: &DriftedObject, field: &DriftedField, at: &str) {
@@ -70,11 +89,7 @@ fn peaceful(before: &str, after: &str) -> bool {
 /// Leaves to others what came back too often. Answers the fields that are so from now on.
 pub fn stop(known: &mut [RecurringField], object: &DriftedObject, now: &str) -> Vec<RecurringField> {
     let mut stopped = Vec::new();
-    for field in &object.fields {
-        // Without our label the object is out of sight.
-        if field.path.contains(DELIVERY_LABEL) {
-            continue;
-        }
+    for field in &subjects(object) {
         let Some(one) = known.iter_mut().find(|one| is(one, object, field)) else { continue };
         if one.stopped_at.is_none() && one.in_a_row >= ROUNDS && !peaceful(&one.last_at, now) {
             one.stopped_at = Some(now.into());
@@ -92,13 +107,17 @@ pub fn stopped<'a>(
     known: &'a [RecurringField],
     object: &'a DriftedObject,
 ) -> impl Iterator<Item = &'a RecurringField> {
+    let subjects = subjects(object);
     known
         .iter()
-        .filter(|one| one.stopped_at.is_some() && object.fields.iter().any(|field| is(one, object, field)))
+        .filter(move |one| one.stopped_at.is_some() && subjects.iter().any(|field| is(one, object, field)))
 }
 
 /// Whether something of an object is not left to others, and so is to be written back.
 pub fn is_correctable(known: &[RecurringField], object: &DriftedObject) -> bool {
+    if stopped(known, object).any(is_whole) {
+        return false;
+    }
     let left =
         |field: &DriftedField| known.iter().any(|one| one.stopped_at.is_some() && is(one, object, field));
     object.fields.is_empty() || object.fields_left_out > 0 || !object.fields.iter().all(left)
@@ -120,26 +139,54 @@ pub fn end(known: &mut [RecurringField]) {
 
 /// What people are told: who, what, and the rule that leaves it for good. Never a value.
 pub fn sentence(one: &RecurringField) -> String {
+    if is_whole(one) {
+        return sentence_about_all(one);
+    }
     format!(
         "{} keeps writing {} of {} {}: after {} rounds it is not written back any more, until a newer revision or another spec. To \
          leave it for good, set spec.drift.ignore: {}",
         who(one),
         one.path,
         one.kind,
-        if one.namespace.is_empty() { one.name.clone() } else { format!("{}/{}", one.namespace, one.name) },
+        place(one),
         one.in_a_row,
         rule(one)
     )
+}
+
+/// The same about an object as a whole: no rule leaves that to another.
+fn sentence_about_all(one: &RecurringField) -> String {
+    let (kind, place, rounds) = (&one.kind, place(one), one.in_a_row);
+    let until = "until a newer revision or another spec";
+    let leave = format!("take it out of Git, or set the annotation {DRIFT}: Ignore there");
+    if one.path == ITSELF {
+        return format!(
+            "{kind} {place} is deleted again and again: after {rounds} rounds it is not made any more, {until}. Kubernetes does not \
+             record who deletes; the API server's audit log does. To leave it so, {leave}"
+        );
+    }
+    format!(
+        "{} keeps taking the label {DELIVERY_LABEL} off {kind} {place}: after {rounds} rounds it is not written back any more, {until}. \
+         Without it nothing of the object is. To leave it so, {leave}",
+        who(one)
+    )
+}
+
+fn place(one: &RecurringField) -> String {
+    if one.namespace.is_empty() { one.name.clone() } else { format!("{}/{}", one.namespace, one.name) }
 }
 
 fn who(one: &RecurringField) -> &str {
     if one.manager == "unknown" { "Something that Kubernetes does not record" } else { &one.manager }
 }
 
-/// The same as a rule.
-pub fn as_rule(one: &RecurringField) -> IgnoreRule {
+/// The same as a rule; `None` where it is about the object as a whole.
+pub fn as_rule(one: &RecurringField) -> Option<IgnoreRule> {
+    if is_whole(one) {
+        return None;
+    }
     let group = one.api_version.split_once('/').map_or("", |(group, _)| group);
-    IgnoreRule {
+    Some(IgnoreRule {
         target: Some(IgnoreTarget {
             group: Some(group.into()),
             kind: Some(one.kind.clone()),
@@ -149,7 +196,7 @@ pub fn as_rule(one: &RecurringField) -> IgnoreRule {
         }),
         paths: vec![one.pointer.clone()],
         ..IgnoreRule::default()
-    }
+    })
 }
 
 /// The rule to paste, as one line of YAML.
@@ -241,13 +288,34 @@ mod tests {
     }
 
     #[test]
-    fn the_label_is_always_written_back_and_what_is_remembered_is_bounded() {
-        let mut known = Vec::new();
-        let path = format!("metadata.labels[{DELIVERY_LABEL}]");
-        for _ in 0..20 {
-            note(&mut known, &mended(&path, "2026-01-01T00:00:00Z"));
+    fn without_peace_about_the_object_or_our_label_nothing_of_it_is_written_back() {
+        let missing = DriftedObject { state: "Missing".into(), fields: Vec::new(), ..object("") };
+        let mut unlabelled = object(&format!("metadata.labels[{DELIVERY_LABEL}]"));
+        unlabelled.fields.extend(object("spec.replicas").fields);
+        for (it, says) in [(missing, "deleted again and again"), (unlabelled, "taking the label")] {
+            let mut known = Vec::new();
+            for _ in 1..=ROUNDS {
+                let at = "2026-01-01T00:00:00Z";
+                assert!(stop(&mut known, &it, at).is_empty() && is_correctable(&known, &it));
+                let episode =
+                    DriftEpisode { mended_at: at.into(), object: it.clone(), ..DriftEpisode::default() };
+                note(&mut known, &[episode]);
+            }
+            let first = stop(&mut known, &it, "2026-01-01T00:00:01Z").remove(0);
+            assert!(!is_correctable(&known, &it) && as_rule(&first).is_none());
+            let told = sentence(&first);
+            assert!(
+                told.contains(says) && told.contains("Deployment shop/web") && told.contains(DRIFT),
+                "{told}"
+            );
+            end(&mut known);
+            assert!(is_correctable(&known, &it));
         }
-        assert!(stop(&mut known, &object(&path), "2026-01-01T00:00:01Z").is_empty());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut known = Vec::new();
         for n in 0..100 {
             note(&mut known, &mended(&format!("data.{n}"), "2026-01-01T00:00:00Z"));
         }

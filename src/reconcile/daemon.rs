@@ -99,6 +99,7 @@ pub struct Daemon {
     pub(super) owned: Mutex<HashMap<(String, String), usize>>,
     pub(super) labels: Mutex<HashMap<String, (String, String)>>,
     pub(super) deliveries: Mutex<BTreeMap<(String, String), RepositoryKey>>,
+    pub(super) awaiting: Arc<Mutex<HashSet<(String, String)>>>,
     pub(super) directories: Mutex<HashMap<RepositoryKey, String>>,
     pub(super) listed: AtomicBool,
     pub(super) stopping: AtomicBool,
@@ -194,10 +195,26 @@ impl Daemon {
         }
     }
 
-    /// Looks at a Delivery soon.
+    /// Looks at a Delivery soon. One whose objects are just about to be seen is looked at then.
     pub fn wake(&self, namespace: &str, name: &str) {
+        if lock(&self.awaiting).contains(&(namespace.to_owned(), name.to_owned())) {
+            return;
+        }
         // The receiver is gone only when the daemon stops.
         let _ = self.wake.send(ObjectRef::new(name).within(namespace));
+    }
+
+    /// Looks at a Delivery when `seen` resolves, and before only if it is asked for by itself.
+    pub(super) fn wake_after(&self, delivery: &Delivery, seen: impl Future<Output = ()> + Send + 'static) {
+        let key = (delivery.namespace().unwrap_or_default(), delivery.name_any());
+        let (awaiting, wake) = (self.awaiting.clone(), self.wake.clone());
+        lock(&awaiting).insert(key.clone());
+        tokio::spawn(async move {
+            seen.await;
+            lock(&awaiting).remove(&key);
+            // The receiver is gone only when the daemon stops.
+            let _ = wake.send(ObjectRef::new(&key.1).within(&key.0));
+        });
     }
 
     /// Looks at some Deliveries soon.
@@ -215,7 +232,7 @@ impl Daemon {
             .map(|(d, _)| d.clone())
             .collect();
         for (namespace, name) in all {
-            let _ = self.wake.send(ObjectRef::new(&name).within(&namespace));
+            self.wake(&namespace, &name);
         }
     }
 
@@ -240,7 +257,7 @@ impl Daemon {
     pub fn wake_all(&self) {
         let all: Vec<_> = lock(&self.deliveries).keys().cloned().collect();
         for (namespace, name) in all {
-            let _ = self.wake.send(ObjectRef::new(&name).within(&namespace));
+            self.wake(&namespace, &name);
         }
     }
 
@@ -258,8 +275,7 @@ impl Daemon {
     pub fn wake_label(&self, label: &str) {
         let key = lock(&self.labels).get(label).cloned();
         if let Some((namespace, name)) = key {
-            // The receiver is gone only when the daemon stops.
-            let _ = self.wake.send(ObjectRef::new(&name).within(&namespace));
+            self.wake(&namespace, &name);
         }
     }
 

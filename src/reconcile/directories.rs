@@ -12,7 +12,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A directory's own settings of its Delivery.
 const FILE: &str = "windlass.yaml";
@@ -157,6 +159,32 @@ fn strict(value: Value) -> Result<DeliveryTemplate, String> {
     Ok(template)
 }
 
+/// How long it may take until the watch has shown all Deliveries.
+const SHOWN: Duration = Duration::from_secs(30);
+
+/// The Deliveries that a Repository made, by name: as the watch shows them, which has read them anyway, else as they are listed.
+/// The watch may be a moment behind: what is then written again is the same, and a Delivery that goes is looked for when it is
+/// gone.
+async fn there(
+    daemon: &Daemon,
+    api: &Api<Delivery>,
+    namespace: &str,
+    repository: &str,
+) -> Result<BTreeMap<String, Arc<Delivery>>, kube::Error> {
+    if let Some(shown) = daemon.shown.get()
+        && let Ok(Ok(())) = tokio::time::timeout(SHOWN, shown.deliveries.wait_until_ready()).await
+    {
+        let ours = |d: &Delivery| {
+            d.metadata.namespace.as_deref() == Some(namespace)
+                && d.labels().get(names::REPOSITORY_LABEL).is_some_and(|of| of == repository)
+        };
+        return Ok(shown.deliveries.state_filter(ours).into_iter().map(|d| (d.name_any(), d)).collect());
+    }
+    let selector = format!("{}={repository}", names::REPOSITORY_LABEL);
+    let listed = api.list(&ListParams::default().labels(&selector)).await?.items;
+    Ok(listed.into_iter().map(|d| (d.name_any(), Arc::new(d))).collect())
+}
+
 /// Makes, changes and removes Deliveries. Answers how many there are, `None` when the Repository asks for none.
 pub async fn apply(
     daemon: &Daemon,
@@ -183,11 +211,11 @@ pub async fn apply(
         .map_err(|e| problem("Internal", e.to_string()))??;
     let api: Api<Delivery> = Api::namespaced(daemon.connection.client.clone(), &namespace);
     let failed = |error: kube::Error| problem(NOT_WRITTEN, error.to_string());
-    let selector = format!("{}={name}", names::REPOSITORY_LABEL);
-    let there = api.list(&ListParams::default().labels(&selector)).await.map_err(failed)?.items;
-    let gone: Vec<&Delivery> = there
+    let there = there(daemon, &api, &namespace, &name).await.map_err(failed)?;
+    let gone: Vec<&Arc<Delivery>> = there
         .iter()
-        .filter(|d| !wanted.contains_key(&d.name_any()) && d.metadata.deletion_timestamp.is_none())
+        .filter(|(name, d)| !wanted.contains_key(*name) && d.metadata.deletion_timestamp.is_none())
+        .map(|(_, delivery)| delivery)
         .collect();
     // Most directories gone at once is a moved directory or a wrong branch rather than a wish.
     if gone.len() > 1 && gone.len() * 2 > there.len() || (!gone.is_empty() && wanted.is_empty()) {
@@ -210,20 +238,22 @@ pub async fn apply(
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
     let Some(owner) = repository.owner_ref(&()) else { return Ok(None) };
     // It went and came back before its objects were gone: it is made anew when they are.
-    let going =
-        |name: &str| there.iter().any(|d| d.name_any() == name && d.metadata.deletion_timestamp.is_some());
+    let going = |name: &str| there.get(name).is_some_and(|d| d.metadata.deletion_timestamp.is_some());
     let all = !wanted.keys().any(|name| going(name));
     let changed: Vec<(&String, &DeliverySpec)> = wanted
         .iter()
-        .filter(|(name, spec)| {
-            !going(name) && !there.iter().any(|d| d.name_any() == **name && d.spec == **spec)
-        })
+        .filter(|(name, spec)| !going(name) && there.get(*name).is_none_or(|d| d.spec != **spec))
         .collect();
-    let made = |name: &str| there.iter().any(|d| d.name_any() == name);
+    let made = |name: &str| there.contains_key(name);
     if changed.iter().any(|(name, _)| !made(name)) {
         // One list for all of them: a question for each would take longer than making them.
         let others = api.list_metadata(&ListParams::default()).await.map_err(failed)?.items;
-        let taken = |name: &str| !made(name) && others.iter().any(|d| d.name_any() == name);
+        let others: BTreeSet<String> = others
+            .iter()
+            .filter(|d| d.labels().get(names::REPOSITORY_LABEL) != Some(&name))
+            .map(ResourceExt::name_any)
+            .collect();
+        let taken = |name: &str| !made(name) && others.contains(name);
         if let Some((delivery, spec)) = changed.iter().find(|(name, _)| taken(name)) {
             return Err(problem(
                 "NameCollision",

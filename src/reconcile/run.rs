@@ -85,6 +85,7 @@ pub async fn prepare(
         owned: Mutex::default(),
         labels: Mutex::default(),
         deliveries: Mutex::default(),
+        awaiting: Arc::default(),
         directories: Mutex::default(),
         listed: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
@@ -214,7 +215,7 @@ pub async fn relay(
 }
 
 /// Deliveries listed at once.
-const PAGE: u32 = 250;
+const PAGE: u32 = 500;
 
 /// The Deliveries as they come and change, and what is known of them. Their objects' watches begin with the first page of the
 /// list: one after the other, a daemon that starts would wait for twice as long.

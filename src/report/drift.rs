@@ -277,7 +277,7 @@ pub fn text(list: &DriftList, wide: bool, now: Timestamp) -> String {
                 let mut cells = vec![
                     since(&mended.episode.mended_at, now),
                     lasted(&mended.episode),
-                    object.fields.get(nth).map_or_else(|| "-".into(), |f| times(recurring, object, f)),
+                    times(recurring, object, object.fields.get(nth).map_or("", |f| &f.path)),
                     format!("{}/{}", mended.namespace, mended.name),
                 ];
                 cells.extend(row.into_iter().take(5));
@@ -340,11 +340,11 @@ fn lasted(episode: &DriftEpisode) -> String {
     }
 }
 
-/// How often a field was written back.
-fn times(recurring: &[RecurringField], object: &DriftedObject, field: &DriftedField) -> String {
+/// How often a field was written back, or, without a path, the object itself.
+fn times(recurring: &[RecurringField], object: &DriftedObject, path: &str) -> String {
     let is = |r: &&RecurringField| {
-        (&r.kind, &r.namespace, &r.name, &r.path)
-            == (&object.kind, &object.namespace, &object.name, &field.path)
+        (&r.kind, &r.namespace, &r.name, r.path.as_str())
+            == (&object.kind, &object.namespace, &object.name, path)
     };
     recurring.iter().find(is).map_or_else(|| "-".into(), |r| r.times.to_string())
 }

@@ -3,9 +3,9 @@
 use super::commit::CommitId;
 use super::store::Store;
 use crate::core::tree::{Entry, EntryKind, Tree, TreeError, join};
-use git2::{ErrorCode, ObjectType, Oid, Repository};
+use git2::{ObjectType, Oid, Repository};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 /// The files of a commit. Cheap to clone; reads take a lock for a moment, and block.
@@ -44,16 +44,19 @@ impl GitTree {
         if path.split('/').any(|name| matches!(name, "" | "." | "..")) {
             return Ok(None);
         }
-        let root = repository.find_tree(self.root).map_err(|error| self.broken("", &error))?;
-        match root.get_path(Path::new(path)) {
-            Ok(entry) => Ok(Some((kind_of(entry.filemode(), entry.kind()), entry.id()))),
-            Err(error) if error.code() != ErrorCode::NotFound => Err(self.broken(path, &error)),
-            // A damaged store answers the same as a tree without the entry. Walking again costs little and is rare.
-            Err(error) => match missing_tree(repository, self.root, path) {
-                true => Err(self.broken(path, &error)),
-                false => Ok(None),
-            },
+        let mut found = (EntryKind::Directory, self.root);
+        for name in path.split('/') {
+            if found.0 != EntryKind::Directory {
+                return Ok(None);
+            }
+            // A tree that is named and not there is no tree without the entry.
+            let entry = self.store.large_trees().entry(repository, found.1, name);
+            match entry.map_err(|error| self.broken(path, &error))? {
+                Some(entry) => found = entry,
+                None => return Ok(None),
+            }
         }
+        Ok(Some(found))
     }
 
     fn found(&self, repository: &Repository, path: &str) -> Result<(EntryKind, Oid), TreeError> {
@@ -61,17 +64,42 @@ impl GitTree {
     }
 }
 
-/// True when a tree on the way to `path` is named and not there.
-fn missing_tree(repository: &Repository, root: Oid, path: &str) -> bool {
-    let mut id = root;
-    for name in path.split('/') {
-        let Ok(tree) = repository.find_tree(id) else { return true };
-        match tree.get_name(name) {
-            Some(entry) if entry.kind() == Some(ObjectType::Tree) => id = entry.id(),
-            _ => return false,
+/// The entries of large directories that were read lately. libgit2 keeps no tree above 4 KiB: without this, a directory of a
+/// thousand others would be unpacked and hashed again for each path in each of them.
+#[derive(Default)]
+pub(super) struct LargeTrees(VecDeque<(Oid, HashMap<Box<[u8]>, (EntryKind, Oid)>)>);
+
+impl LargeTrees {
+    /// Entries that make a tree a large one: about 4 KiB of them.
+    const LARGE: usize = 64;
+
+    /// One that is larger is not kept.
+    const LARGEST: usize = 20_000;
+
+    /// Trees that are kept.
+    const KEPT: usize = 4;
+
+    /// An entry of a tree; `None` where the tree has none of this name.
+    fn entry(
+        &mut self,
+        repository: &Repository,
+        tree: Oid,
+        name: &str,
+    ) -> Result<Option<(EntryKind, Oid)>, git2::Error> {
+        if let Some((_, entries)) = self.0.iter().find(|(id, _)| *id == tree) {
+            return Ok(entries.get(name.as_bytes()).copied());
         }
+        let read = repository.find_tree(tree)?;
+        let entry = |entry: &git2::TreeEntry<'_>| (kind_of(entry.filemode(), entry.kind()), entry.id());
+        if (Self::LARGE..=Self::LARGEST).contains(&read.len()) {
+            let entries = read.iter().map(|e| (Box::from(e.name_bytes()), entry(&e))).collect();
+            self.0.push_back((tree, entries));
+            if self.0.len() > Self::KEPT {
+                self.0.pop_front();
+            }
+        }
+        Ok(read.get_name(name).as_ref().map(entry))
     }
-    false
 }
 
 impl Tree for GitTree {

@@ -1,6 +1,7 @@
 //! The bare repository on disk that a mirror keeps: made, inspected for damage, read. Nothing here talks to a remote.
 
 use super::commit::{CommitId, CommitInfo};
+use super::git_tree::LargeTrees;
 use git2::{ObjectType, Oid, Repository, RepositoryInitOptions};
 use std::collections::HashSet;
 use std::fs;
@@ -37,6 +38,7 @@ pub(super) struct Store {
     path: PathBuf,
     repository: Mutex<Repository>,
     damaged: AtomicBool,
+    large: Mutex<LargeTrees>,
 }
 
 /// What was found where the repository should be.
@@ -102,7 +104,12 @@ impl Store {
             return Err(format!("{}: unreadable", garbled.display()));
         }
         let repository = Repository::open_bare(&path).map_err(|error| error.message().to_owned())?;
-        let store = Self { path, repository: Mutex::new(repository), damaged: AtomicBool::new(false) };
+        let store = Self {
+            path,
+            repository: Mutex::new(repository),
+            damaged: AtomicBool::new(false),
+            large: Mutex::default(),
+        };
         for (name, commit) in store.references("refs/windlass/").map_err(|error| format!("refs: {error}"))? {
             let whole = store
                 .with(|repository| repository.find_reference(&name)?.peel_to_commit()?.tree().map(|_| ()));
@@ -122,7 +129,12 @@ impl Store {
         let path = directory.join(REPOSITORY);
         fs::rename(fresh.keep(), &path)?;
         let repository = Repository::open_bare(&path).map_err(failed)?;
-        Ok(Self { path, repository: Mutex::new(repository), damaged: AtomicBool::new(false) })
+        Ok(Self {
+            path,
+            repository: Mutex::new(repository),
+            damaged: AtomicBool::new(false),
+            large: Mutex::default(),
+        })
     }
 
     /// Takes a repository out of the way. Those who read in it go on as far as its files are already open.
@@ -163,6 +175,11 @@ impl Store {
 
     pub(super) fn with<T>(&self, read: impl FnOnce(&Repository) -> T) -> T {
         read(&self.lock())
+    }
+
+    /// The entries of large directories that were read lately.
+    pub(super) fn large_trees(&self) -> MutexGuard<'_, LargeTrees> {
+        self.large.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Repository> {

@@ -1,9 +1,11 @@
 //! Drift of a Delivery's objects: seen by the digest that the watch keeps, looked at once, reported and mended.
 
-use super::leave::without_others;
+use super::beside::{self, Beside};
+use super::leave::without_others_by;
+use super::prepare::Planner;
 use super::work::{Act, Work};
 use super::{Scope, bundle_of, stage};
-use crate::api::delivery::{DriftMode, InventoryEntry, Revision};
+use crate::api::delivery::{DriftMode, Goal, InventoryEntry, Revision};
 use crate::api::drift_report::{DriftEpisode, DriftReport, DriftedField, DriftedObject, RecurringField};
 use crate::api::names::DELIVERY_LABEL;
 use crate::cluster::Cause;
@@ -15,13 +17,13 @@ use crate::core::drift::{self, ObjectDrift, drift};
 use crate::core::drift_report::{FIELDS, Found, grown};
 use crate::core::ignore::{Left, Rules, pointer};
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
-use crate::core::rollout::{ApplyEnd, Health, back_off, stamp};
+use crate::core::rollout::{ApplyEnd, Health, Refusal, back_off, stamp};
 use crate::reconcile::live::{digest, version};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How long a watch may take to show what we wrote before its silence means something.
@@ -51,7 +53,8 @@ pub struct Seen {
     reported: Option<Vec<DriftedObject>>,
     /// Drifts that were mended and not yet reported.
     mended: Vec<DriftEpisode>,
-    /// How often correcting failed in a row, and when it is tried again.
+    /// Objects whose correction was refused, how often in a row, and when it is tried again. It keeps no other from being corrected.
+    refused: BTreeSet<ObjectId>,
     failures: u32,
     retry_at: Option<Timestamp>,
 }
@@ -73,6 +76,8 @@ struct Looked {
     drifted: Option<DriftedObject>,
     /// Whether it is to be written back: not where it carries the label of another Delivery.
     correctable: bool,
+    /// Another object that this rests on, or the object itself where it is out of sight.
+    beside: Option<Beside>,
 }
 
 impl Seen {
@@ -144,6 +149,7 @@ pub async fn look(
     let now = scope.daemon.now();
     let mut differ: BTreeMap<ObjectId, (String, &InventoryEntry)> = BTreeMap::new();
     let mut complete = true;
+    let mut awaited: BTreeSet<ObjectId> = BTreeSet::new();
     let mut silent_at: Option<Timestamp> = None;
     for entry in inventory.iter().filter(|e| !e.stale && e.uid.is_some()) {
         let id = entry.id();
@@ -153,6 +159,7 @@ pub async fn look(
             if !shown && *at + LAG > now {
                 complete = false;
                 silent_at = Some(silent_at.map_or(*at + LAG, |s| s.min(*at + LAG)));
+                awaited.insert(id);
                 continue;
             }
             memory.awaited.remove(&id);
@@ -181,7 +188,11 @@ pub async fn look(
     memory.drift.silent_at = silent_at;
     let before: BTreeMap<ObjectId, String> =
         memory.drift.drifted().map(|(id, object)| (id.clone(), object.since.clone())).collect();
-    memory.drift.looked.retain(|id, l| differ.get(id).is_some_and(|(mark, _)| *mark == l.mark));
+    let stands = |id: &ObjectId, l: &Looked| {
+        let as_it_was = !l.beside.as_ref().is_some_and(Beside::is_outdated);
+        as_it_was && differ.get(id).is_some_and(|(mark, _)| *mark == l.mark)
+    };
+    memory.drift.looked.retain(|id, l| awaited.contains(id) || stands(id, l));
     memory.drift.uncompared.clear();
     let new: Vec<_> = differ.into_iter().filter(|(id, _)| !memory.drift.looked.contains_key(id)).collect();
     if new.is_empty() {
@@ -203,15 +214,17 @@ pub async fn look(
         let Some(manifest) = bundle.get(&id) else { continue };
         let mode = scope.drift_mode(manifest);
         if mode == DriftMode::Ignore {
-            memory.drift.looked.insert(id, Looked { mark, drifted: None, correctable: false });
+            let looked = Looked { mark, drifted: None, correctable: false, beside: None };
+            memory.drift.looked.insert(id, looked);
             continue;
         }
         match compare(scope, manifest, entry, &|text| memory.redact(text)).await {
-            Ok(Compared::Same(digest)) => {
+            Ok(Compared::Same(digest, beside)) => {
                 settled.extend(digest.map(|digest| (id.clone(), digest)));
-                memory.drift.looked.insert(id, Looked { mark, drifted: None, correctable: false });
+                let looked = Looked { mark, drifted: None, correctable: false, beside };
+                memory.drift.looked.insert(id, looked);
             }
-            Ok(Compared::Differs(object, correctable)) => {
+            Ok(Compared::Differs(object, correctable, beside)) => {
                 let mut drifted = Some(object);
                 if let (Some(object), Some(since)) = (&mut drifted, before.get(&id)) {
                     object.since.clone_from(since);
@@ -226,7 +239,7 @@ pub async fn look(
                     }
                     correctable = contest::is_correctable(&recurring.fields, object);
                 }
-                memory.drift.looked.insert(id, Looked { mark, drifted, correctable });
+                memory.drift.looked.insert(id, Looked { mark, drifted, correctable, beside });
             }
             Err(why) => {
                 memory.drift.uncompared.insert(id, memory.redact(&why));
@@ -268,10 +281,10 @@ async fn recall(scope: &Scope<'_>, memory: &mut super::work::Memory, effective: 
 
 /// What a comparison came to.
 enum Compared {
-    /// It is as wanted; the digest of what we own in it, where it is the object that we wrote.
-    Same(Option<String>),
-    /// It is not; and whether it is to be written back.
-    Differs(DriftedObject, bool),
+    /// It is as wanted; the digest of what we own in it, where it is the object that we wrote; and what that rests on.
+    Same(Option<String>, Option<Beside>),
+    /// It is not; whether it is to be written back; and what that rests on.
+    Differs(DriftedObject, bool, Option<Beside>),
 }
 
 /// Compares one object field by field; a doubtful difference is settled by a dry-run.
@@ -292,24 +305,26 @@ async fn compare(
         None => None,
     };
     let rules = scope.rules.as_ref().map_err(ToString::to_string)?;
-    let left = match &live {
-        Some(live) => without_others(&scope.access, &scope.daemon.discovery, rules, &desired, live)
+    let (left, scaler) = match &live {
+        Some(live) => without_others_by(&scope.access, &scope.daemon.discovery, rules, &desired, live)
             .await
             .map_err(|e| e.cause.to_string())?,
-        None => Left::nothing(desired),
+        None => (Left::nothing(desired), None),
     };
+    // Should it go, the replicas are ours again.
+    let scaler = scaler.map(|(resource, scaler)| beside::autoscaler(scope, &resource, &scaler));
     let mut found = left.rest(drift(&left.desired, live.as_ref()));
     let desired = &left.desired;
     let settled = |live: &Value| {
         // What is left to others counts again when the rule goes.
         let ours = !left.changed && live["metadata"]["uid"].as_str() == entry.uid.as_deref();
-        Compared::Same(ours.then(|| digest(live, &scope.daemon.secret_key)))
+        ours.then(|| digest(live, &scope.daemon.secret_key))
     };
     if let (true, Some(resource), Some(live)) = (found.has_doubt(), &resource, &live) {
         let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
         match dry_run(&scope.access, resource, desired, Guard::Uid(uid)).await {
             Ok(answer) if found.is_doubtful() && drift::is_unchanged(desired, live, &answer.object) => {
-                return Ok(settled(live));
+                return Ok(Compared::Same(settled(live), scaler));
             }
             Ok(answer) => found.settle(live, &answer.object),
             Err(e) if e.cause.is_transient() || e.cause == Cause::UidChanged => {
@@ -320,7 +335,7 @@ async fn compare(
         }
     }
     let state = match &found {
-        ObjectDrift::InSync => return Ok(live.as_ref().map_or(Compared::Same(None), settled)),
+        ObjectDrift::InSync => return Ok(Compared::Same(live.as_ref().and_then(settled), scaler)),
         ObjectDrift::Missing => "Missing",
         ObjectDrift::Unlabelled(_) => "Unlabelled",
         ObjectDrift::Modified(_) => "Modified",
@@ -328,7 +343,12 @@ async fn compare(
     let label = live.as_ref().and_then(|l| l["metadata"]["labels"][DELIVERY_LABEL].as_str());
     let correctable = label.is_none_or(|label| label == scope.label);
     let fields = found.fields().to_vec();
-    Ok(Compared::Differs(told(&manifest.id(), &gvk, state, fields, scope.daemon.now(), redact), correctable))
+    let id = manifest.id();
+    let rests_on = match &live {
+        Some(live) if state == "Unlabelled" => Some(beside::out_of_sight(scope, &gvk, &id, live)),
+        _ => scaler,
+    };
+    Ok(Compared::Differs(told(&id, &gvk, state, fields, scope.daemon.now(), redact), correctable, rests_on))
 }
 
 /// An object that differs, as the report tells it.
@@ -382,30 +402,98 @@ pub async fn correct(
     inventory: &[InventoryEntry],
 ) -> Option<Timestamp> {
     let now = scope.daemon.now();
-    if let Some(at) = memory.drift.retry_at
-        && at > now
-    {
-        return Some(at);
+    let waits = memory.drift.retry_at.filter(|at| *at > now);
+    let ids: BTreeSet<ObjectId> = memory
+        .drift
+        .looked
+        .iter()
+        .filter(|(id, l)| l.is_correctable() && (waits.is_none() || !memory.drift.refused.contains(*id)))
+        .map(|(id, _)| id.clone())
+        .collect();
+    if ids.is_empty() {
+        return waits;
     }
     let bundle = bundle_of(scope, memory, effective).await.ok()?;
-    let ids: Vec<ObjectId> =
-        memory.drift.looked.iter().filter(|(_, l)| l.is_correctable()).map(|(id, _)| id.clone()).collect();
     let objects: Vec<Manifest> = ids.iter().filter_map(|id| bundle.get(id).cloned()).collect();
-    let Ok(partial) = Bundle::new(objects) else { return None };
     let live = scope.live_fn();
     let owner = scope.owner_fn();
     let mut planner = scope.planner(&live, &owner, None);
     let recurring = memory.drift.recurring.as_ref().map(|r| r.fields.as_slice()).unwrap_or_default();
     let mut left: Vec<_> =
-        recurring.iter().filter(|f| f.stopped_at.is_some()).map(contest::as_rule).collect();
+        recurring.iter().filter(|f| f.stopped_at.is_some()).filter_map(contest::as_rule).collect();
     if !left.is_empty() {
         left.extend(scope.delivery.spec.template.drift.iter().flat_map(|d| d.ignore.iter().cloned()));
         planner.rules = Rules::parse(&left).map(Arc::new);
     }
-    let entries: Vec<InventoryEntry> = inventory.iter().filter(|e| ids.contains(&e.id())).cloned().collect();
-    let result = async {
-        let mut work =
-            planner.plan(effective, crate::api::delivery::Goal::Deploy, partial.into(), &entries).await?;
+    let mut done = Corrected::default();
+    done.write(scope, &planner, effective, inventory, objects.clone()).await;
+    if done.refused.is_some() && objects.len() > 1 {
+        // One that is refused is in the way of no other: each for itself.
+        done.refused = None;
+        for manifest in objects {
+            if !done.written.contains_key(&manifest.id()) {
+                done.write(scope, &planner, effective, inventory, vec![manifest]).await;
+            }
+        }
+    }
+    let Corrected { written, refused } = done;
+    let left = ids.into_iter().filter(|id| !written.contains_key(id));
+    match (waits, &refused) {
+        (None, None) => {
+            memory.drift.refused.clear();
+            memory.drift.failures = 0;
+            memory.drift.retry_at = None;
+        }
+        (None, Some(_)) => {
+            memory.drift.refused = left.collect();
+            memory.drift.retry_at = Some(now + back_off(SignedDuration::from_secs(5), memory.drift.failures));
+            memory.drift.failures += 1;
+        }
+        (Some(_), Some(_)) => memory.drift.refused.extend(left),
+        (Some(_), None) => {}
+    }
+    if !written.is_empty() {
+        note_corrected(memory, inventory, written, now);
+    }
+    if let Some(refusal) = refused {
+        let refusal = memory.redacted(refusal);
+        scope.notify(true, "DriftNotCorrected", &refusal.problem.object, &refusal.problem.message);
+    }
+    // What was written back is shown to the machine first; it asks for the rest again.
+    if memory.drift.corrected.is_some() { None } else { memory.drift.retry_at }
+}
+
+/// What a correction came to.
+#[derive(Default)]
+struct Corrected {
+    /// What was written back, as the inventory has it now, and in which version.
+    written: BTreeMap<ObjectId, (InventoryEntry, Option<u64>)>,
+    /// Why something was not.
+    refused: Option<Refusal>,
+}
+
+impl Corrected {
+    /// Writes some objects back; none where one of them cannot be planned.
+    async fn write(
+        &mut self,
+        scope: &Scope<'_>,
+        planner: &Planner<'_>,
+        effective: &Revision,
+        inventory: &[InventoryEntry],
+        objects: Vec<Manifest>,
+    ) {
+        let ids: BTreeSet<ObjectId> = objects.iter().map(Manifest::id).collect();
+        let entries: Vec<InventoryEntry> =
+            inventory.iter().filter(|e| ids.contains(&e.id())).cloned().collect();
+        // They stood in one bundle before.
+        let Ok(partial) = Bundle::new(objects) else { return };
+        let mut work = match planner.plan(effective, Goal::Deploy, partial.into(), &entries).await {
+            Ok(work) => work,
+            Err(refusal) => {
+                self.refused.get_or_insert(refusal);
+                return;
+            }
+        };
         for planned in work.plan.values_mut() {
             // What the watch does not show any more is made anew.
             if let Act::Record { uid, .. } = &planned.act {
@@ -414,54 +502,61 @@ pub async fn correct(
         }
         let stopping = || !scope.daemon.may_write();
         let healthy = |_: &Work, _: &[ObjectId]| Health::Healthy;
-        match super::apply::run(&planner, &mut work, healthy, || false, stopping).await {
-            ApplyEnd::Failed(refusal) => Err(refusal),
-            _ => Ok(work),
+        let end = super::apply::run(planner, &mut work, healthy, || false, stopping).await;
+        let all = matches!(end, ApplyEnd::Done);
+        if let ApplyEnd::Failed(refusal) = end {
+            self.refused.get_or_insert(refusal);
+        }
+        for entry in work.inventory {
+            let id = entry.id();
+            if all || work.done.contains(&id) {
+                let version = work.written.get(&id).map(|w| w.resource_version);
+                self.written.insert(id, (entry, version));
+            }
         }
     }
-    .await;
-    match result {
-        Ok(work) => {
-            memory.awaited.extend(work.written.iter().map(|(id, w)| (id.clone(), (w.resource_version, now))));
-            let mended_at = stamp(now);
-            let before = memory.drift.mended.len();
-            for id in &ids {
-                if let Some(Looked { drifted: Some(mut object), .. }) = memory.drift.looked.remove(id) {
-                    if let Some(recurring) = &memory.drift.recurring {
-                        contest::leave_out(&recurring.fields, &mut object);
-                    }
-                    let started_at = object.since.clone();
-                    let episode = DriftEpisode { started_at, mended_at: mended_at.clone(), object };
-                    memory.drift.mended.insert(0, episode);
-                }
+}
+
+/// Notes what was written back: the end of a drift, and how often its fields came back.
+fn note_corrected(
+    memory: &mut super::work::Memory,
+    inventory: &[InventoryEntry],
+    mut written: BTreeMap<ObjectId, (InventoryEntry, Option<u64>)>,
+    now: Timestamp,
+) {
+    let versions = written.iter().filter_map(|(id, (_, version))| Some((id.clone(), ((*version)?, now))));
+    memory.awaited.extend(versions);
+    let mended_at = stamp(now);
+    let before = memory.drift.mended.len();
+    for id in written.keys() {
+        let Some(Looked { drifted: Some(mut object), mark, .. }) = memory.drift.looked.remove(id) else {
+            continue;
+        };
+        if let Some(recurring) = &memory.drift.recurring {
+            let whole = object.clone();
+            contest::leave_out(&recurring.fields, &mut object);
+            // What is left to others differs on, until it is looked at again.
+            if object.fields.len() < whole.fields.len() {
+                let mut left = whole;
+                left.fields.retain(|field| !object.fields.contains(field));
+                let drifted = Some(left);
+                let looked = Looked { mark, drifted, correctable: false, beside: None };
+                memory.drift.looked.insert(id.clone(), looked);
             }
-            let fresh = memory.drift.mended.len() - before;
-            if let Some(recurring) = &mut memory.drift.recurring {
-                contest::note(&mut recurring.fields, &memory.drift.mended[..fresh]);
-            }
-            let mut all: BTreeMap<ObjectId, InventoryEntry> =
-                inventory.iter().map(|e| (e.id(), e.clone())).collect();
-            let order: Vec<ObjectId> = inventory.iter().map(InventoryEntry::id).collect();
-            for mut entry in work.inventory {
-                if let Some(old) = all.get(&entry.id()) {
-                    entry.origin = old.origin;
-                }
-                all.insert(entry.id(), entry);
-            }
-            memory.drift.corrected = Some(order.iter().filter_map(|id| all.remove(id)).collect());
-            memory.drift.failures = 0;
-            memory.drift.retry_at = None;
-            None
         }
-        Err(refusal) => {
-            let refusal = memory.redacted(refusal);
-            let at = now + back_off(SignedDuration::from_secs(5), memory.drift.failures);
-            memory.drift.failures += 1;
-            memory.drift.retry_at = Some(at);
-            scope.notify(true, "DriftNotCorrected", &refusal.problem.object, &refusal.problem.message);
-            Some(at)
-        }
+        let started_at = object.since.clone();
+        let episode = DriftEpisode { started_at, mended_at: mended_at.clone(), object };
+        memory.drift.mended.insert(0, episode);
     }
+    let fresh = memory.drift.mended.len() - before;
+    if let Some(recurring) = &mut memory.drift.recurring {
+        contest::note(&mut recurring.fields, &memory.drift.mended[..fresh]);
+    }
+    let brought_up_to_date = |old: &InventoryEntry| match written.remove(&old.id()) {
+        Some((entry, _)) => InventoryEntry { origin: old.origin, ..entry },
+        None => old.clone(),
+    };
+    memory.drift.corrected = Some(inventory.iter().map(brought_up_to_date).collect());
 }
 
 /// Writes the DriftReport when there is something new to tell. Answers whether it stands.

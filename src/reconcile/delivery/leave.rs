@@ -32,11 +32,24 @@ pub async fn without_others(
     desired: &Value,
     live: &Value,
 ) -> Result<Left, ApplyError> {
+    Ok(without_others_by(access, discovery, rules, desired, live).await?.0)
+}
+
+/// The same, and the autoscaler that has the replicas, if one has.
+pub async fn without_others_by(
+    access: &Access,
+    discovery: &Discovery,
+    rules: &Rules,
+    desired: &Value,
+    live: &Value,
+) -> Result<(Left, Option<(Resource, Value)>), ApplyError> {
     let mut exemptions = rules.exemptions(desired, live);
-    let scaled = rightful::replicas_are_anothers(desired, live)
-        && is_scaled(access, discovery, &id_of(desired)).await?;
-    exemptions.extend(rightful::exemptions(desired, live, scaled));
-    Ok(leave(desired, live, &exemptions))
+    let scaler = match rightful::replicas_are_anothers(desired, live) {
+        true => scaler(access, discovery, &id_of(desired)).await?,
+        false => None,
+    };
+    exemptions.extend(rightful::exemptions(desired, live, scaler.is_some()));
+    Ok((leave(desired, live, &exemptions), scaler))
 }
 
 fn id_of(object: &Value) -> ObjectId {
@@ -52,8 +65,12 @@ fn id_of(object: &Value) -> ObjectId {
     }
 }
 
-/// Whether an autoscaler in its namespace scales a workload. Where we may not look there is none for us.
-async fn is_scaled(access: &Access, discovery: &Discovery, id: &ObjectId) -> Result<bool, ApplyError> {
+/// The autoscaler in its namespace that scales a workload. Where we may not look there is none for us.
+async fn scaler(
+    access: &Access,
+    discovery: &Discovery,
+    id: &ObjectId,
+) -> Result<Option<(Resource, Value)>, ApplyError> {
     for (api_version, kind) in autoscale::AUTOSCALERS {
         let Some(resource) = discovery.resource(&Gvk::new(api_version, kind)) else { continue };
         let found = match list(access, &resource, &id.namespace).await {
@@ -61,11 +78,12 @@ async fn is_scaled(access: &Access, discovery: &Discovery, id: &ObjectId) -> Res
             Err(error) if error.is_transient() => return Err(error),
             Err(_) => continue,
         };
-        if found.iter().any(|scaler| autoscale::target(scaler).as_ref() == Some(id)) {
-            return Ok(true);
+        let is_its = |scaler: &Value| autoscale::target(scaler).as_ref() == Some(id);
+        if let Some(scaler) = found.into_iter().find(is_its) {
+            return Ok(Some((resource, scaler)));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 impl Planner<'_> {

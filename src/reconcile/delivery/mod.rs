@@ -4,6 +4,7 @@
 mod admission;
 pub mod adopted;
 pub mod apply;
+mod beside;
 pub mod bundle;
 pub mod depends;
 pub mod drift;
@@ -103,11 +104,19 @@ pub struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    fn new(daemon: &'a Daemon, delivery: &'a Delivery, access: Access) -> Self {
+    fn new(daemon: &'a Daemon, delivery: &'a Delivery, access: Access, memory: &mut Memory) -> Self {
         let namespace = delivery.namespace().unwrap_or_default();
         let label = names::delivery_label(&daemon.options.installation, &namespace, &delivery.name_any());
-        let ignore = delivery.spec.template.drift.as_ref().map_or(&[][..], |d| &d.ignore);
-        let rules = Rules::parse(ignore).map(Arc::new);
+        let of = (delivery.uid(), delivery.metadata.generation);
+        let rules = match &memory.rules {
+            Some((known, rules)) if *known == of => rules.clone(),
+            _ => {
+                let ignore = delivery.spec.template.drift.as_ref().map_or(&[][..], |d| &d.ignore);
+                let rules = Rules::parse(ignore).map(Arc::new);
+                memory.rules = Some((of, rules.clone()));
+                rules
+            }
+        };
         Scope { daemon, delivery, access, label, rules }
     }
 
@@ -315,7 +324,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
         let written;
         let mut wake: Option<Timestamp> = None;
         {
-            let scope = Scope::new(&daemon, &delivery, access.clone());
+            let scope = Scope::new(&daemon, &delivery, access.clone(), &mut memory);
             watch(&scope, &mut memory, &before);
             if let Some(until) = sight::await_first(&scope, &mut memory, &before) {
                 return Ok(Some(left(until, now)));
@@ -391,7 +400,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
         let key = (delivery.namespace().unwrap_or_default(), delivery.name_any());
         daemon.wake_keys(daemon.dependencies.note(&key, standing));
         memory.forget_what_was_shown();
-        let scope = Scope::new(&daemon, &delivery, access);
+        let scope = Scope::new(&daemon, &delivery, access, &mut memory);
         let mut again = false;
         for action in decision.actions {
             let place = action.name();

@@ -76,15 +76,17 @@ pub fn await_first(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStat
     }
     if matches!(memory.first, First::Due) {
         memory.first = First::Awaited(until);
-        let (watches, wake) = (scope.daemon.watches.clone(), scope.daemon.waker(&scope.label));
-        tokio::spawn(async move {
-            let limit = FIRST.unsigned_abs();
+        let watches = scope.daemon.watches.clone();
+        let limit = FIRST.unsigned_abs();
+        let seen = async move {
             for (gvk, namespace) in unseen {
                 // What cannot be seen is told by the look itself.
                 let _ =
                     watches.wait_synced(account.as_ref(), &gvk, Filter::Labelled, &namespace, limit).await;
             }
-            wake();
+        };
+        scope.daemon.wake_after(scope.delivery, async move {
+            let _ = tokio::time::timeout(limit, seen).await;
         });
     }
     Some(until)

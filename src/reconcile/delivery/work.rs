@@ -8,6 +8,7 @@ use crate::cluster::{Access, Named, NamedObject, ServiceAccount};
 use crate::core::bundle::Bundle;
 use crate::core::fields::Path;
 use crate::core::health::Verdict;
+use crate::core::ignore::{RuleError, Rules};
 use crate::core::manifest::{Gvk, ObjectId};
 use crate::core::rollout::{ApplyEnd, Begin, Pruned, Refusal, Staging, Target};
 use jiff::Timestamp;
@@ -16,6 +17,9 @@ use std::sync::Arc;
 
 /// The need of a watch, and the namespaces that it is needed for.
 pub type InNamespaces = (BTreeSet<String>, Interest);
+
+/// The uid and the generation of a Delivery.
+pub type RulesOf = (Option<String>, Option<i64>);
 
 /// A bundle, with the generation of the spec and the revision that it was rendered from.
 pub type Rendered = ((Option<i64>, Revision), Arc<Bundle>);
@@ -39,6 +43,8 @@ pub struct Memory {
     pub carried: Option<(Revision, BTreeMap<ObjectId, Written>)>,
     /// What was written and the watch may not show yet: the version, and when.
     pub awaited: BTreeMap<ObjectId, (u64, Timestamp)>,
+    /// What is left to others, and the uid and generation of the Delivery that say so.
+    pub rules: Option<(RulesOf, Result<Arc<Rules>, RuleError>)>,
     /// Its first look in this life of the daemon.
     pub first: super::sight::First,
     /// Since when the API server has been in contact without a gap, in this life of the daemon.
