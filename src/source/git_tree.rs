@@ -64,10 +64,13 @@ impl GitTree {
     }
 }
 
+/// The entries of a directory, by name.
+type Entries = HashMap<Box<[u8]>, (EntryKind, Oid)>;
+
 /// The entries of large directories that were read lately. libgit2 keeps no tree above 4 KiB: without this, a directory of a
 /// thousand others would be unpacked and hashed again for each path in each of them.
 #[derive(Default)]
-pub(super) struct LargeTrees(VecDeque<(Oid, HashMap<Box<[u8]>, (EntryKind, Oid)>)>);
+pub(super) struct LargeTrees(VecDeque<(Oid, Entries)>);
 
 impl LargeTrees {
     /// Entries that make a tree a large one: about 4 KiB of them.
