@@ -152,7 +152,6 @@ mod tests {
     fn what_is_no_hook_says_where_and_why() {
         let table = [
             ("ConfigMap", json!({names::HOOK: "before-apply"}), "only a Job"),
-            ("Job", json!({names::HOOK: "before-traffic"}), "there is not yet"),
             ("Job", json!({names::HOOK: "pre-sync"}), "holds \"pre-sync\""),
             (
                 "Job",
