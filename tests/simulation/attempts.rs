@@ -92,10 +92,10 @@ impl Attempts {
     }
 
     /// A Job of a hook was made.
-    pub fn hook_made(&mut self, life: &Life, job: &Value) -> Option<Violation> {
+    pub fn hook_made(&mut self, life: &Life, job: &Value, two: bool) -> Option<Violation> {
         let name = name(job);
-        // What a daemon that died sent comes late.
-        if !life.is_alive() {
+        // What a daemon that died sent comes late, and what two send crosses.
+        if !life.is_alive() || two {
             return None;
         }
         if !self.recorded.contains(&name) {

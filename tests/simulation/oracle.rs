@@ -282,7 +282,7 @@ impl Oracle {
         if status == 201
             && let Some(after) = after.filter(|a| is_hook(a))
         {
-            return self.attempts.hook_made(life, after);
+            return self.attempts.hook_made(life, after, self.two);
         }
         if status == 201
             && let Some(after) = after

@@ -79,6 +79,12 @@ impl Machine<'_> {
         true
     }
 
+    /// As long as Git was not read no time passes for an attempt: it cannot go on, and nothing could go back either.
+    pub(super) fn put_off(&self, attempt: &mut Attempt) {
+        let deadline = read_stamp(&attempt.deadline).max(self.now + self.grace());
+        attempt.deadline = stamp(deadline);
+    }
+
     /// What is told of a revision that was not healthy in time.
     pub(super) fn timed_out(&self, what: String) -> Problem {
         Problem {
@@ -95,9 +101,30 @@ impl Machine<'_> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::tests::World;
+    use super::super::tests::{World, revision};
+    use super::super::{Prepared, Refusal, SOURCE_UNKNOWN, next};
     use super::*;
     use crate::api::delivery::{Phase, Step};
+
+    #[test]
+    fn no_time_passes_before_git_is_read() {
+        for (reason, waits) in [(SOURCE_UNKNOWN, true), ("Refused", false)] {
+            let mut world = waiting();
+            world.now += SignedDuration::from_secs(100_000);
+            if let Some(attempt) = &mut world.state.attempt {
+                attempt.step = Step::Applying;
+            }
+            let problem = Problem { reason: reason.into(), ..Problem::default() };
+            let outcome = Err(Refusal { problem, transient: true });
+            world.seen.applied = None;
+            world.seen.prepared = Some(Prepared { revision: revision("b"), outcome, at: world.now });
+            let state = next(&world.spec, &world.state, &world.seen, world.now).state;
+            let attempt = state.attempt.unwrap();
+            assert_eq!(attempt.revision == revision("b"), waits, "{reason}: {attempt:?}");
+            assert_eq!(state.held.is_none(), waits, "{reason}");
+            assert!(!waits || read_stamp(&attempt.deadline) > world.now);
+        }
+    }
 
     /// A Delivery whose second revision is on its way.
     fn waiting() -> World {

@@ -42,6 +42,9 @@ pub use hooks::{Hooks, JobSeen};
 pub use next::next;
 pub use progress::{Measuring, measuring, staging};
 
+/// The reason while a daemon that was just started has not read Git yet.
+pub const SOURCE_UNKNOWN: &str = "SourceUnknown";
+
 use crate::api::delivery::{
     Attempt, Bake, DeletionPolicy, DeliverySpec, DeliveryStatus, DriftMode, Exception, Failure,
     FirstRevision, Goal, Held, HistoryEntry, InventoryEntry, Problem, RemovedEntry, Revision, RollbackMode,

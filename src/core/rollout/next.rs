@@ -47,6 +47,7 @@ impl Machine<'_> {
             }
             return;
         }
+        self.note_revert();
         if self.spec.suspend {
             self.state.waiting = None;
             return;
@@ -462,6 +463,9 @@ impl Machine<'_> {
 
     /// The attempt cannot go on: it is tried again if that may help and there is time, and fails otherwise.
     fn refused(&mut self, mut attempt: Attempt, refusal: &Refusal) {
+        if refusal.problem.reason == super::SOURCE_UNKNOWN {
+            self.put_off(&mut attempt);
+        }
         if !refusal.transient || self.due(&attempt) <= self.now {
             return self.fail(attempt, refusal.problem.clone());
         }

@@ -10,16 +10,9 @@ use jiff::SignedDuration;
 const BY_HAND: &str = "RolledBackByHand";
 
 impl Machine<'_> {
-    /// Sees to the revert of the held revision.
-    pub(super) fn revert(&mut self) {
-        let Some(effective) =
-            self.state.effective.as_ref().filter(|_| self.spec.rollback == RollbackMode::Revert)
-        else {
-            return;
-        };
-        // Where only settings were to blame there is no commit to take back.
-        let meant = |held: &Held| held.problem.reason != BY_HAND && held.revision.inputs != effective.inputs;
-        let Some(mut held) = self.state.held.clone().filter(meant) else { return };
+    /// Notes what came of a revert, whatever else is under way: it is shown once.
+    pub(super) fn note_revert(&mut self) {
+        let Some(mut held) = self.state.held.clone() else { return };
         if let Some(reverted) = self.seen.reverted.as_ref().filter(|r| r.commit == held.revision.commit) {
             let before = held.revert.take().unwrap_or_default();
             let revert = match &reverted.outcome {
@@ -51,8 +44,20 @@ impl Machine<'_> {
                 }
             };
             held.revert = Some(revert);
-            self.state.held = Some(held.clone());
+            self.state.held = Some(held);
         }
+    }
+
+    /// Sees to the revert of the held revision.
+    pub(super) fn revert(&mut self) {
+        let Some(effective) =
+            self.state.effective.as_ref().filter(|_| self.spec.rollback == RollbackMode::Revert)
+        else {
+            return;
+        };
+        // Where only settings were to blame there is no commit to take back.
+        let meant = |held: &Held| held.problem.reason != BY_HAND && held.revision.inputs != effective.inputs;
+        let Some(held) = self.state.held.clone().filter(meant) else { return };
         match &held.revert {
             None => self.actions.push(Action::Revert(Box::new(held))),
             Some(revert) => {
@@ -70,4 +75,29 @@ impl Machine<'_> {
 
 fn short(commit: &str) -> &str {
     commit.get(..7).unwrap_or(commit)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::Reverted;
+    use super::super::tests::{World, revision};
+    use super::*;
+
+    #[test]
+    fn what_came_of_a_revert_is_noted_whatever_else_is_under_way() {
+        let mut world = World::deployed(&["web"]);
+        world.broken.insert("b".into());
+        world.push("b", &["web"]);
+        world.settle();
+        world.spec.rollback = RollbackMode::Revert;
+        world.spec.suspend = true;
+        let outcome = Ok(("main".to_owned(), "f".repeat(40)));
+        world.seen.reverted = Some(Reverted { commit: revision("b").commit, outcome });
+        world.settle();
+        world.spec.suspend = false;
+        world.settle();
+        assert_eq!(world.state.held.as_ref().unwrap().revert.as_ref().unwrap().branch, "main");
+        assert!(world.reverts.is_empty(), "it is not ordered once more");
+    }
 }

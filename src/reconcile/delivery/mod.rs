@@ -850,7 +850,7 @@ async fn rendered(scope: &Scope<'_>, memory: &Memory, revision: &Revision) -> Re
     }
     let source = scope.daemon.sources.get(&(namespace, delivery.spec.source.repository.clone()));
     let Some(store) = source.and_then(|k| k.store) else {
-        return Err(refusal("SourceUnknown", "the Repository was not read yet", true));
+        return Err(refusal(crate::core::rollout::SOURCE_UNKNOWN, "the Repository was not read yet", true));
     };
     let settings = match &memory.settings {
         Some(settings) if settings.digest == revision.settings => Some(settings.clone()),
