@@ -5,7 +5,7 @@ use super::bundle::refusal;
 use super::prepare::refused;
 use super::route::{self, External};
 use super::work::{Memory, Work};
-use super::{Scope, bundle_of, prepare as prepare_bundle};
+use super::{Scope, bundle_of, prepare as prepare_bundle, previous};
 use crate::api::delivery::{DeliveryStatus, Goal, InventoryEntry, Problem, Revision};
 use crate::api::names;
 use crate::api::rollout::{Layout, RolloutPolicy, Strategy, WorkloadSize};
@@ -47,9 +47,9 @@ async fn whole(
 ) -> Result<Work, Refusal> {
     let bundle = bundle_of(scope, memory, revision).await?;
     // Without the last good bundle nothing is known to have changed; what carries a digest goes on doing so.
-    let good = match &status.effective {
-        Some(effective) if goal != Goal::Rollback => bundle_of(scope, memory, effective).await.ok(),
-        _ => None,
+    let good = match goal {
+        Goal::Rollback => None,
+        Goal::Deploy | Goal::Refresh => previous(scope, memory, status).await,
     };
     let bundle = match good {
         Some(good) => restarting(scope, &good, bundle),
