@@ -102,7 +102,7 @@ impl Machine<'_> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::tests::{World, revision};
-    use super::super::{Prepared, Refusal, SOURCE_UNKNOWN, next};
+    use super::super::{Prepared, Refusal, SOURCE_UNKNOWN, Staging, next};
     use super::*;
     use crate::api::delivery::{Phase, Step};
 
@@ -117,7 +117,13 @@ mod tests {
             let problem = Problem { reason: reason.into(), ..Problem::default() };
             let outcome = Err(Refusal { problem, transient: true });
             world.seen.applied = None;
-            world.seen.prepared = Some(Prepared { revision: revision("b"), outcome, at: world.now });
+            world.seen.prepared = Some(Prepared {
+                revision: revision("b"),
+                staging: Staging::Whole,
+                begin: None,
+                outcome,
+                at: world.now,
+            });
             let state = next(&world.spec, &world.state, &world.seen, world.now).state;
             let attempt = state.attempt.unwrap();
             assert_eq!(attempt.revision == revision("b"), waits, "{reason}: {attempt:?}");
