@@ -52,8 +52,8 @@ pub struct RolloutPolicy {
     /// the share of traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<CandidatePolicy>,
-    /// How long is waited after a router has accepted a change before what traffic may still reach is removed, and before a
-    /// step counts as begun; 5s by default.
+    /// How long is waited after a router has accepted a change before what traffic may still reach is removed, before a step
+    /// counts as begun, and after pods are ready before traffic is sent to them; 5s by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settle: Option<Duration>,
     /// With BlueGreen: how long the old pods are kept after the switch, in which going back is one switch; 30s by default.

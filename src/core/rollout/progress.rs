@@ -225,7 +225,14 @@ impl Machine<'_> {
     /// The stable workload takes a template, new or old, while traffic stays with the candidate.
     fn touched(&mut self, mut attempt: Attempt, mut rollout: RolloutStatus) {
         match self.seen.variants.named.clone() {
-            Health::Healthy => self.give_back(attempt, rollout),
+            Health::Healthy => {
+                let since = read_stamp(rollout.settled.get_or_insert_with(|| stamp(self.now)));
+                let known = since + self.steps().map_or(SignedDuration::ZERO, |s| s.known);
+                match known > self.now {
+                    true => self.stay(attempt, rollout, Some(known)),
+                    false => self.give_back(attempt, rollout),
+                }
+            }
             Health::Broken(problem) => self.fail(attempt, problem),
             health => {
                 if self.time_is_up(&mut attempt) {
@@ -237,7 +244,7 @@ impl Machine<'_> {
                 if rollout.stage == Stage::Restoring && lost {
                     return self.give_back(attempt, rollout);
                 }
-                rollout.unwell = None;
+                (rollout.settled, rollout.unwell) = (None, None);
                 self.stay(attempt, rollout, None);
             }
         }
@@ -295,7 +302,7 @@ impl Machine<'_> {
         let since = read_stamp(rollout.settled.get_or_insert_with(|| stamp(self.now)));
         let effect = match rollout.layout.has_traffic() || rollout.stage != Stage::Starting {
             true => since + steps.settle,
-            false => since,
+            false => since + steps.known,
         };
         if effect > self.now {
             return self.stay(attempt, rollout, Some(effect));

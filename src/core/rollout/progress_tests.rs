@@ -23,7 +23,9 @@ fn canary() -> World {
 fn rolling(policy: serde_json::Value) -> World {
     let mut world = World::deployed(&["web", "old"]);
     let policy: RolloutPolicy = serde_json::from_value(policy).unwrap();
-    world.spec.rollout = Steps::new(&policy).unwrap().map(std::sync::Arc::new);
+    // Proxies of this world know pods at once.
+    let steps = Steps::new(&policy).unwrap().map(|steps| Steps { known: SignedDuration::ZERO, ..steps });
+    world.spec.rollout = steps.map(std::sync::Arc::new);
     world
 }
 
@@ -250,6 +252,28 @@ fn what_has_no_data_is_passed_over_only_where_that_is_asked_for_and_is_told() {
     assert_eq!(world.phase(), Phase::Ready);
     let told = world.notices.iter().filter(|n| n.reason == "NoData").count();
     assert!(told > 0, "{:?}", world.notices);
+}
+
+#[test]
+fn pods_get_no_traffic_before_every_proxy_knows_them() {
+    let mut world = canary();
+    let mut steps = (**world.spec.rollout.as_ref().unwrap()).clone();
+    steps.known = SignedDuration::from_secs(5);
+    world.spec.rollout = Some(std::sync::Arc::new(steps));
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(4);
+    assert!(world.weights.is_empty());
+    world.pass(2);
+    assert_eq!(world.weights, [10]);
+    ask(&mut world, "promote-full", "b");
+    while world.cluster["web"] == "a" {
+        world.pass(1);
+    }
+    world.pass(3);
+    assert_eq!(world.weight, 100, "the new pods are not known yet");
+    world.pass(20);
+    assert_eq!((world.weight, world.phase()), (0, Phase::Ready));
 }
 
 #[test]

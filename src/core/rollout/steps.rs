@@ -31,6 +31,8 @@ pub struct Steps {
     pub steps: u32,
     /// How long after a router has accepted a change it counts as in effect.
     pub settle: SignedDuration,
+    /// How long after pods are ready every proxy counts as knowing them: traffic is sent to them no sooner.
+    pub known: SignedDuration,
     /// What is measured while traffic reaches the candidate.
     pub analysis: Option<AnalysisPolicy>,
     /// What moves traffic.
@@ -150,6 +152,7 @@ impl Steps {
             all,
             steps: step,
             settle: policy.settle.map_or(SETTLE, crate::api::Duration::signed),
+            known: policy.settle.map_or(SETTLE, crate::api::Duration::signed),
             analysis: policy.analysis.clone(),
             router,
         }))
