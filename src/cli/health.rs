@@ -1,7 +1,7 @@
 //! `windlass health -f FILE`: the verdict about objects as they stand in a file, without a cluster.
 
 use crate::core::health::{Status, Verdict, verdict};
-use crate::core::manifest::{Gvk, ObjectId};
+use crate::core::manifest::ObjectId;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::Value;
@@ -61,7 +61,8 @@ pub fn run(args: &HealthArgs, stdin: &mut dyn Read, stdout: &mut dyn Write) -> R
     if objects.is_empty() {
         bail!("{name} holds no object");
     }
-    let verdicts: Vec<(String, Verdict)> = objects.iter().map(|o| (id(o).to_string(), verdict(o))).collect();
+    let verdicts: Vec<(String, Verdict)> =
+        objects.iter().map(|o| (ObjectId::of(o).to_string(), verdict(o))).collect();
     print(&verdicts, args.output, stdout).context("cannot write to standard output")?;
     let well = verdicts.iter().all(|(_, v)| matches!(v.status, Status::Healthy | Status::Suspended));
     Ok(i32::from(!well))
@@ -93,17 +94,6 @@ fn flatten(document: Value, objects: &mut Vec<Value>) {
             }
         }
         object => objects.push(object),
-    }
-}
-
-fn id(object: &Value) -> ObjectId {
-    let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let gvk = Gvk::new(text("/apiVersion"), text("/kind"));
-    ObjectId {
-        group: gvk.group,
-        kind: gvk.kind,
-        namespace: text("/metadata/namespace").into(),
-        name: text("/metadata/name").into(),
     }
 }
 

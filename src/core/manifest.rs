@@ -33,6 +33,20 @@ impl fmt::Display for ObjectId {
     }
 }
 
+impl ObjectId {
+    /// Of an object as the API server has it. What is missing is empty.
+    pub fn of(object: &Value) -> Self {
+        let text = |path| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let gvk = Gvk::new(text("/apiVersion"), text("/kind"));
+        ObjectId {
+            group: gvk.group,
+            kind: gvk.kind,
+            namespace: text("/metadata/namespace").into(),
+            name: text("/metadata/name").into(),
+        }
+    }
+}
+
 /// Group, version and kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Gvk {

@@ -247,10 +247,9 @@ impl Machine<'_> {
 
     /// Whether a hook of an attempt failed: it does not count as deployed then, however healthy it is.
     pub(super) fn hook_failed(&self, attempt: &Attempt) -> bool {
-        let decides = DECIDES;
         let failed = |run: &HookRun| {
             let stopped = run.step == HookStep::Running && run.state != HookJob::Kept;
-            is_of(run, attempt) && decides.contains(&run.point) && (stopped || run.step == HookStep::Failed)
+            is_of(run, attempt) && DECIDES.contains(&run.point) && (stopped || run.step == HookStep::Failed)
         };
         self.state.hooks.iter().any(failed)
     }

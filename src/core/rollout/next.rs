@@ -728,10 +728,7 @@ impl Machine<'_> {
         if let Some(rollout) = rollout {
             self.take_traffic_back(rollout);
         }
-        if let Some(attempt) = self.state.attempt.clone() {
-            let staging = self.staging(&attempt);
-            self.actions.push(Action::Prepare(attempt.revision, attempt.goal, Some(staging)));
-        }
+        self.prepare_attempt();
     }
 
     pub(super) fn start_rollback(&mut self, good: Revision) {

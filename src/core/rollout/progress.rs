@@ -15,7 +15,7 @@
 
 use super::hooks::Gate;
 use super::next::Machine;
-use super::steps::{Planned, Steps, Then};
+use super::steps::{Planned, SETTLE, Steps, Then};
 use super::{Action, Health, Spec, Staged, Staging, read_stamp, stamp};
 use crate::api::analysis::AnalysisPolicy;
 use crate::api::delivery::{Attempt, Goal, InventoryEntry, Problem, Revision, Step};
@@ -33,9 +33,6 @@ const AWAITS: &str = "AwaitsPromotion";
 /// The reason of a freeze because stable is not healthy by itself.
 const STABLE_UNHEALTHY: &str = "StableUnhealthy";
 
-/// What is waited for after a router has accepted a change, where no policy is there to say it any more.
-const SETTLE: SignedDuration = SignedDuration::from_secs(5);
-
 /// Kinds whose refusal is a mistake of the rollout, not an illness of stable.
 const ROUTES: [&str; 4] = ["HTTPRoute", "GRPCRoute", "VirtualService", "DestinationRule"];
 
@@ -49,18 +46,21 @@ impl Machine<'_> {
         staging(attempt, self.state.effective.as_ref(), self.spec)
     }
 
+    /// What is under way is prepared as its stage wants it.
+    pub(super) fn prepare_attempt(&mut self) {
+        let Some(attempt) = &self.state.attempt else { return };
+        let prepare = Action::Prepare(attempt.revision.clone(), attempt.goal, Some(self.staging(attempt)));
+        self.actions.push(prepare);
+    }
+
     /// The health that decides about an attempt: stable may be ill by itself, which is not held against a candidate.
     pub(super) fn health_that_counts(&self, attempt: &Attempt) -> &Health {
-        match &attempt.rollout {
-            Some(r)
-                if r.layout.base == Base::Stable
-                    && attempt.goal != Goal::Rollback
-                    && r.stage != Stage::Returning =>
-            {
-                &self.seen.variants.candidate
-            }
-            Some(r) if r.stage != Stage::Returning => &self.seen.variants.named,
-            _ => &self.seen.health,
+        let Some(rollout) = attempt.rollout.as_ref().filter(|r| r.stage != Stage::Returning) else {
+            return &self.seen.health;
+        };
+        match (rollout.layout.base, attempt.goal) {
+            (Base::Stable, Goal::Deploy | Goal::Refresh) => &self.seen.variants.candidate,
+            _ => &self.seen.variants.named,
         }
     }
 
@@ -132,10 +132,7 @@ impl Machine<'_> {
         };
         self.start_rollback(good);
         self.take_traffic_back(rollout);
-        if let Some(attempt) = self.state.attempt.clone() {
-            let staging = self.staging(&attempt);
-            self.actions.push(Action::Prepare(attempt.revision, attempt.goal, Some(staging)));
-        }
+        self.prepare_attempt();
         true
     }
 
@@ -149,33 +146,33 @@ impl Machine<'_> {
             false => Stage::Returning,
         };
         rollout.layout.base = Base::Stable;
-        rollout.since = stamp(self.now);
-        (rollout.settled, rollout.unwell, rollout.paused, rollout.go) = (None, None, None, false);
-        rollout.full = false;
-        rollout.analysis = Vec::new();
+        let anew = self.anew(rollout);
         if let Some(attempt) = &mut self.state.attempt {
-            attempt.rollout = Some(rollout);
+            attempt.rollout = Some(anew);
         }
     }
 
     /// A revision is begun at once although a candidate stands there still, because what was there before it cannot be brought
     /// back: the candidate goes like any other that has lost its traffic.
     pub(super) fn mind_what_was_left(&mut self, left: Option<RolloutStatus>) {
-        if let (Some(attempt), Some(left)) = (&mut self.state.attempt, left)
-            && attempt.rollout.is_none()
-        {
-            attempt.rollout = Some(RolloutStatus {
-                stage: Stage::Returning,
-                layout: Layout::default(),
-                since: stamp(self.now),
-                settled: None,
-                unwell: None,
-                paused: None,
-                go: false,
-                full: false,
-                analysis: Vec::new(),
-                ..left
-            });
+        let Some(left) = left else { return };
+        let anew = self.anew(RolloutStatus { stage: Stage::Returning, layout: Layout::default(), ..left });
+        if let Some(attempt) = &mut self.state.attempt {
+            attempt.rollout.get_or_insert(anew);
+        }
+    }
+
+    /// A rollout that begins another way from where it is: what was waited for, asked and measured says nothing any more.
+    fn anew(&self, rollout: RolloutStatus) -> RolloutStatus {
+        RolloutStatus {
+            since: stamp(self.now),
+            settled: None,
+            unwell: None,
+            paused: None,
+            go: false,
+            full: false,
+            analysis: Vec::new(),
+            ..rollout
         }
     }
 
@@ -463,9 +460,8 @@ impl Machine<'_> {
             }
             false => {
                 attempt.step = Step::Applying;
-                let staging = self.staging(&attempt);
-                self.actions.push(Action::Prepare(attempt.revision.clone(), attempt.goal, Some(staging)));
                 self.state.attempt = Some(attempt);
+                self.prepare_attempt();
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::api::rollout::{
 use jiff::SignedDuration;
 
 /// How long after a router has accepted a change it counts as in effect, if the policy does not say.
-const SETTLE: SignedDuration = SignedDuration::from_secs(5);
+pub(super) const SETTLE: SignedDuration = SignedDuration::from_secs(5);
 
 /// How long the old pods are kept after a blue-green switch, if the policy does not say.
 const SCALE_DOWN_DELAY: SignedDuration = SignedDuration::from_secs(30);
@@ -148,14 +148,8 @@ impl Steps {
         let step = u32::try_from(given.len()).unwrap_or(u32::MAX);
         let layout = Layout { base: Base::Target, ..layout };
         all.push(Planned { stage: Stage::Promoting, step, layout, then: Then::Go });
-        Ok(Some(Steps {
-            all,
-            steps: step,
-            settle: policy.settle.map_or(SETTLE, crate::api::Duration::signed),
-            known: policy.settle.map_or(SETTLE, crate::api::Duration::signed),
-            analysis: policy.analysis.clone(),
-            router,
-        }))
+        let settle = policy.settle.map_or(SETTLE, crate::api::Duration::signed);
+        Ok(Some(Steps { all, steps: step, settle, known: settle, analysis: policy.analysis.clone(), router }))
     }
 
     /// Where traffic leaves stable for good.

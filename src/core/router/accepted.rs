@@ -3,7 +3,7 @@
 use super::why::Why;
 use crate::api::delivery::Problem;
 use crate::core::health;
-use crate::core::manifest::{Gvk, ObjectId};
+use crate::core::manifest::ObjectId;
 use serde_json::Value;
 
 /// What a route's controller says about its current generation.
@@ -22,16 +22,9 @@ pub enum Acceptance {
 /// accepted this generation and found its backends. Istio answers only to say what is wrong, and what knows no
 /// answer (a Service) is accepted by being there.
 pub fn accepted(route: &Value) -> Acceptance {
-    let text = |path: &str| route.pointer(path).and_then(Value::as_str).unwrap_or_default();
-    let gvk = Gvk::new(text("/apiVersion"), text("/kind"));
-    let id = ObjectId {
-        group: gvk.group.clone(),
-        kind: gvk.kind.clone(),
-        namespace: text("/metadata/namespace").into(),
-        name: text("/metadata/name").into(),
-    };
+    let id = ObjectId::of(route);
     let refused = |message: String| Acceptance::Refused(Why::Refused(message).problem(&id, None));
-    match gvk.group.as_str() {
+    match id.group.as_str() {
         super::gateway::GROUP => {
             let parents = route.pointer("/spec/parentRefs").and_then(Value::as_array).map_or(0, Vec::len);
             if parents == 0 {

@@ -9,7 +9,7 @@ use super::why::Why;
 use super::{Changed, Split, VariantService, gateway, istio, service};
 use crate::api::delivery::Problem;
 use crate::api::rollout::Router;
-use crate::core::manifest::{Gvk, ObjectId};
+use crate::core::manifest::ObjectId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -59,7 +59,7 @@ pub(super) fn unsplit(router: &Router, live: &Value, split: Option<&Split>) -> V
 /// that it was made for, so that the API server answers 409 when somebody was faster. It wants
 /// `fieldValidation=Strict`: an API server whose CRD does not know a field drops it otherwise.
 pub fn patch(router: &Router, live: &Value, split: Option<&Split>) -> Result<Option<Value>, Problem> {
-    let problem = |why: Why| why.problem(&id(live), None);
+    let problem = |why: Why| why.problem(&ObjectId::of(live), None);
     let mut wanted = unsplit(router, live, split);
     let record = match split.filter(|split| split.moves()) {
         None => None,
@@ -126,16 +126,5 @@ fn annotate(operations: &mut Vec<Value>, live: &Value, record: Option<&Record>) 
             }
             operations.push(json!({"op": "add", "path": path, "value": text}));
         }
-    }
-}
-
-fn id(live: &Value) -> ObjectId {
-    let text = |path: &str| live.pointer(path).and_then(Value::as_str).unwrap_or_default();
-    let gvk = Gvk::new(text("/apiVersion"), text("/kind"));
-    ObjectId {
-        group: gvk.group,
-        kind: gvk.kind,
-        namespace: text("/metadata/namespace").into(),
-        name: text("/metadata/name").into(),
     }
 }

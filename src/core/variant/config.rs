@@ -40,21 +40,11 @@ pub fn stamped(stable: &Bundle, target: &Bundle, already: &BTreeSet<ObjectId>) -
 
 /// A bundle whose `workloads` carry a digest, under a key, of the ConfigMaps and Secrets of the bundle that they read.
 pub fn stamp(bundle: &Bundle, workloads: &BTreeSet<ObjectId>, key: &[u8]) -> Bundle {
-    if workloads.is_empty() {
-        return bundle.clone();
-    }
-    let hooks = bundle.hooks().iter().map(|hook| hook.manifest.clone());
-    let objects = bundle.objects().iter().map(|object| {
-        let id = object.id();
-        let mut object = object.clone();
-        if workloads.contains(&id) && restarts(&id) {
-            let digest = of_workload(bundle, &object, key);
-            put(&mut object, &digest);
-        }
-        object
+    let digests = workloads.iter().filter(|id| restarts(id)).filter_map(|id| {
+        let workload = bundle.get(id)?;
+        Some((id.clone(), of_workload(bundle, workload, key)))
     });
-    // What was a bundle is one with other annotations on pod templates too: what can be wrong stands elsewhere.
-    Bundle::new(objects.chain(hooks).collect()).unwrap_or_else(|_| bundle.clone())
+    carry(bundle, &digests.collect())
 }
 
 /// A bundle whose workloads carry the digests that are given, for whoever does not have the key.
@@ -70,6 +60,7 @@ pub fn carry(bundle: &Bundle, digests: &BTreeMap<ObjectId, String>) -> Bundle {
         }
         object
     });
+    // What was a bundle is one with other annotations on pod templates too: what can be wrong stands elsewhere.
     Bundle::new(objects.chain(hooks).collect()).unwrap_or_else(|_| bundle.clone())
 }
 

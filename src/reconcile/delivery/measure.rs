@@ -34,6 +34,11 @@ impl Measures {
 
 /// Measures what the step that is under way asks for, and nothing else.
 pub async fn ensure(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
+    // Most Deliveries are not rolled out, and their steps need not be spelled out for that.
+    if status.attempt.as_ref().is_none_or(|attempt| attempt.rollout.is_none()) {
+        memory.measures = Measures::default();
+        return;
+    }
     let spec = scope.spec();
     let Some(measuring) = wanted(scope, &spec, status) else {
         memory.measures = Measures::default();

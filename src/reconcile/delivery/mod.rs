@@ -127,8 +127,9 @@ impl<'a> Scope<'a> {
 
     /// What is done about the drift of an object: as it says itself, else as the Delivery does.
     pub fn drift_mode(&self, manifest: &Manifest) -> DriftMode {
+        let general = self.delivery.spec.template.drift.as_ref().map(|d| d.mode);
         // A bundle cannot be made of objects whose annotation cannot be read.
-        crate::core::bundle::drift_mode(manifest).ok().flatten().unwrap_or(self.spec().drift)
+        crate::core::bundle::drift_mode(manifest).ok().flatten().or(general).unwrap_or_default()
     }
 
     /// How often everything is compared in full.
@@ -829,9 +830,7 @@ pub(super) async fn bundle_of(
     revision: &Revision,
 ) -> Result<Arc<Bundle>, Refusal> {
     let rendered = rendered(scope, memory, revision).await?;
-    let inventory = scope.delivery.status.as_ref().map_or(&[][..], |s| &s.inventory);
-    let carry = inventory.iter().filter(|e| e.config.is_some()).map(InventoryEntry::id).collect();
-    Ok(stage::with_digests(rendered, &carry, &scope.daemon.secret_key))
+    Ok(stage::still_restarting(scope, rendered))
 }
 
 /// The bundle of a revision as Git says, from the cache or rendered.

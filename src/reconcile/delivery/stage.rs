@@ -63,14 +63,22 @@ async fn whole(
 
 /// The new bundle, with a digest on each workload whose configuration it changes.
 fn restarting(scope: &Scope<'_>, good: &Bundle, target: Arc<Bundle>) -> Arc<Bundle> {
-    let inventory = scope.delivery.status.as_ref().map_or(&[][..], |s| &s.inventory);
-    let already = inventory.iter().filter(|e| e.config.is_some()).map(InventoryEntry::id).collect();
-    let carry = variant::stamped(good, &target, &already);
+    let carry = variant::stamped(good, &target, &carrying(scope));
     with_digests(target, &carry, &scope.daemon.secret_key)
 }
 
-/// The bundle with digests of their configuration on these workloads.
-pub(super) fn with_digests(bundle: Arc<Bundle>, carry: &BTreeSet<ObjectId>, key: &[u8]) -> Arc<Bundle> {
+/// The bundle with digests on the workloads that carry one already, of their configuration in it.
+pub(super) fn still_restarting(scope: &Scope<'_>, bundle: Arc<Bundle>) -> Arc<Bundle> {
+    with_digests(bundle, &carrying(scope), &scope.daemon.secret_key)
+}
+
+/// The workloads that carry a digest of their configuration.
+fn carrying(scope: &Scope<'_>) -> BTreeSet<ObjectId> {
+    let inventory = scope.delivery.status.as_ref().map_or(&[][..], |s| &s.inventory);
+    inventory.iter().filter(|e| e.config.is_some()).map(InventoryEntry::id).collect()
+}
+
+fn with_digests(bundle: Arc<Bundle>, carry: &BTreeSet<ObjectId>, key: &[u8]) -> Arc<Bundle> {
     match carry.is_empty() {
         true => bundle,
         false => Arc::new(variant::stamp(&bundle, carry, key)),
@@ -229,6 +237,19 @@ fn shaped(
     Ok(Shape { bundle, candidates, external })
 }
 
+/// The objects of a stage.
+async fn shape_of(
+    scope: &Scope<'_>,
+    memory: &Memory,
+    policy: &RolloutPolicy,
+    staged: &Staged,
+) -> Result<Shape, Refusal> {
+    let stable = bundle_of(scope, memory, &staged.stable).await?;
+    let target = restarting(scope, &stable, bundle_of(scope, memory, &staged.candidate).await?);
+    shaped(scope, policy, &stable, &target, &staged.layout, &staged.sizes)
+        .map_err(|problem| Refusal { problem, transient: false })
+}
+
 /// What is to stand in the cluster between two acts: the effective revision, or the stage of a rollout that is in effect.
 pub(super) async fn standing(
     scope: &Scope<'_>,
@@ -244,10 +265,7 @@ pub(super) async fn standing(
     if let Some(work) = memory.work.as_ref().filter(|w| w.staging == Staging::Staged(staged.clone())) {
         return Ok(work.bundle.clone());
     }
-    let stable = bundle_of(scope, memory, &staged.stable).await?;
-    let target = restarting(scope, &stable, bundle_of(scope, memory, &staged.candidate).await?);
-    let shape = shaped(scope, policy, &stable, &target, &staged.layout, &staged.sizes)
-        .map_err(|problem| Refusal { problem, transient: false })?;
+    let shape = shape_of(scope, memory, policy, &staged).await?;
     Ok(Arc::new(shape.bundle))
 }
 
@@ -306,11 +324,7 @@ async fn staged_work(
     let Some(policy) = &scope.delivery.spec.template.rollout else {
         return Err(refusal("InvalidRollout", "spec.rollout is gone", true));
     };
-    let stable = bundle_of(scope, memory, &staged.stable).await?;
-    let target = restarting(scope, &stable, bundle_of(scope, memory, &staged.candidate).await?);
-    let Shape { bundle, candidates, external } =
-        shaped(scope, policy, &stable, &target, &staged.layout, &staged.sizes)
-            .map_err(|problem| Refusal { problem, transient: false })?;
+    let Shape { bundle, candidates, external } = shape_of(scope, memory, policy, &staged).await?;
     let mut work = prepare_bundle(scope, memory, status, revision, goal, Arc::new(bundle)).await?;
     for entry in work.inventory.iter_mut().filter(|e| !e.stale) {
         entry.candidate = candidates.contains(&InventoryEntry::id(entry));
