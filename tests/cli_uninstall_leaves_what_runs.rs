@@ -6,14 +6,17 @@ use crate::support::daemon::{LIMIT, config_map, deployment};
 use crate::support::git::Repo;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use windlass::installation::DEPLOYER;
 
-/// A daemon on a desk. Stopped when dropped.
-struct Daemon(Child);
+/// A daemon on a desk, and what it says. Stopped when dropped.
+struct Daemon(Child, PathBuf);
 
 impl Daemon {
-    fn start(cluster: &Cluster, repo: &Repo, cache: &std::path::Path) -> Self {
+    fn start(cluster: &Cluster, repo: &Repo, cache: &Path) -> Self {
+        let (log, file) = log_in(cache);
         let child = Command::new(env!("CARGO_BIN_EXE_windlass"))
             .args([
                 "run",
@@ -28,11 +31,11 @@ impl Daemon {
             .arg(cache)
             .env("KUBECONFIG", &cluster.kubeconfig)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
             .spawn()
             .unwrap();
-        Daemon(child)
+        Daemon(child, file)
     }
 
     fn terminate(&mut self) {
@@ -46,7 +49,15 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+        if std::thread::panicking() {
+            eprintln!("the daemon's log:\n{}", std::fs::read_to_string(&self.1).unwrap_or_default());
+        }
     }
+}
+
+fn log_in(directory: &Path) -> (File, PathBuf) {
+    let file = directory.join("log");
+    (File::options().create(true).append(true).open(&file).unwrap(), file)
 }
 
 fn get(cluster: &Cluster, arguments: &[&str]) -> Value {
@@ -191,16 +202,17 @@ async fn what_install_made_is_gone_and_what_it_delivered_runs_on() {
     config["users"][0]["user"] = json!({"token": token.out.trim()});
     let kubeconfig = scratch.path().join("kubeconfig");
     std::fs::write(&kubeconfig, config.to_string()).unwrap();
+    let (log, file) = log_in(scratch.path());
     let child = Command::new(env!("CARGO_BIN_EXE_windlass"))
         .args(["run", "--default-service-account", DEPLOYER, "--cache-dir"])
         .arg(scratch.path().join("cache"))
         .env("KUBECONFIG", &kubeconfig)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
         .spawn()
         .unwrap();
-    let mut daemon = Daemon(child);
+    let mut daemon = Daemon(child, file);
     let repo = Repo::empty();
     repo.git(&["config", "user.name", "Ada"]);
     repo.commit(&[

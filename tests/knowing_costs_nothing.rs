@@ -2,7 +2,9 @@
 
 use crate::support::cluster::{Audited, Cluster, Space, try_send, wait_until};
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
+use crate::support::faults::{Fault, Faults};
 use serde_json::json;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use windlass::api::delivery::Phase;
 
@@ -106,6 +108,61 @@ async fn a_restart_over_a_settled_state_writes_nothing() {
     // What there is to read does not grow with the objects: a list for each kind at most, and no object by itself.
     let requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
     assert!(requests.iter().all(|r| r.resource != "configmaps" || r.name.is_empty()), "{requests:#?}");
+}
+
+#[tokio::test]
+async fn repositories_that_begin_together_are_shown_their_deliveries_and_list_none() {
+    let mut world = World::stopped("together").await;
+    let faults = Faults::before(world.space.cluster).await;
+    world.arguments = vec!["--kubeconfig".into(), faults.kubeconfig.to_str().unwrap().into()];
+    world.start();
+    let names = ["one", "two", "three", "four"];
+    let commit = |world: &World, value: &str| {
+        let files = names.map(|n| (format!("{n}/it.yaml"), config_map(n, value)));
+        let files: Vec<_> = files.iter().map(|(file, text)| (file.as_str(), text.as_str())).collect();
+        world.commit(value, &files)
+    };
+    let first = commit(&world, "1");
+    for name in names {
+        let template = json!({"targetNamespace": world.space.name, "retryInterval": "2s"});
+        let deliveries = json!([{"path": name, "template": template}]);
+        let spec = json!({"url": world.repo.path(), "interval": "30s", "deliveries": deliveries});
+        world.apply("Repository", name, json!({"spec": spec})).await;
+    }
+    for name in names {
+        world.wait_for(name, Phase::Ready, &first).await;
+    }
+    // Each has to look again for the Deliveries that it made, and the first list of them is late.
+    world.kill();
+    let second = commit(&world, "2");
+    let (mut late, listed) = (2, Arc::new(Mutex::new(Vec::new())));
+    let by_name = listed.clone();
+    faults.set(move |request| {
+        let query = request.uri().query().unwrap_or_default();
+        if request.method() != "GET"
+            || !request.uri().path().ends_with("/deliveries")
+            || query.contains("watch=")
+        {
+            return None;
+        }
+        if query.contains("labelSelector") {
+            by_name.lock().unwrap().push(request.uri().to_string());
+        }
+        let refused = late > 0;
+        late -= i32::from(refused);
+        refused.then_some(Fault::Status(503, None))
+    });
+    world.restart().await;
+    for name in names {
+        world.wait_for(name, Phase::Ready, &second).await;
+        wait_until(&format!("{name} has looked at its Deliveries"), LIMIT, || async {
+            let status = world.repositories().get(name).await.map_err(|e| e.to_string())?.status;
+            let revision = status.and_then(|s| s.revision).unwrap_or_default();
+            if revision.ends_with(&second) { Ok(()) } else { Err(revision) }
+        })
+        .await;
+    }
+    assert_eq!(*listed.lock().unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -102,6 +102,8 @@ pub struct Daemon {
     pub(super) awaiting: Arc<Mutex<HashSet<(String, String)>>>,
     pub(super) directories: Mutex<HashMap<RepositoryKey, String>>,
     pub(super) listed: AtomicBool,
+    /// Whether [`Shown`] has all Deliveries: the first list was complete.
+    pub(super) deliveries_listed: tokio::sync::watch::Sender<bool>,
     pub(super) stopping: AtomicBool,
     /// What tells whether the Lease is ours; without it this is the only daemon.
     pub contact: OnceLock<Contact>,

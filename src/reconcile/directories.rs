@@ -172,7 +172,11 @@ async fn there(
     repository: &str,
 ) -> Result<BTreeMap<String, Arc<Delivery>>, kube::Error> {
     if let Some(shown) = daemon.shown.get()
-        && let Ok(Ok(())) = tokio::time::timeout(SHOWN, shown.deliveries.wait_until_ready()).await
+        && tokio::select! {
+            biased;
+            () = tokio::time::sleep(SHOWN) => false,
+            () = daemon.all_deliveries_seen() => true,
+        }
     {
         let ours = |d: &Delivery| {
             d.metadata.namespace.as_deref() == Some(namespace)

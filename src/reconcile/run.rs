@@ -88,6 +88,7 @@ pub async fn prepare(
         awaiting: Arc::default(),
         directories: Mutex::default(),
         listed: AtomicBool::new(false),
+        deliveries_listed: tokio::sync::watch::Sender::new(false),
         stopping: AtomicBool::new(false),
         contact: std::sync::OnceLock::new(),
     });
@@ -233,7 +234,15 @@ fn follow_deliveries(
         watcher::Event::InitDone => early.release(),
         watcher::Event::Apply(_) | watcher::Event::Delete(_) => {}
     });
-    (known, reflector(writer, events).applied_objects())
+    // Not the store's own `wait_until_ready`: it wakes only the last of those who wait, or none when that one has just asked in
+    // passing; and the controller waits for it.
+    let of = daemon.clone();
+    let reflected = reflector(writer, events).inspect_ok(move |event| {
+        if let watcher::Event::InitDone = event {
+            of.deliveries_listed.send_replace(true);
+        }
+    });
+    (known, reflected.applied_objects())
 }
 
 /// Takes from a Delivery what nobody reads and what takes more room than the rest of it.

@@ -4,7 +4,6 @@
 use super::daemon::{Daemon, lock};
 use crate::api::condition::kind;
 use crate::api::{Delivery, DeliveryStatus, Phase, Repository};
-use futures::FutureExt;
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
 use std::collections::BTreeMap;
@@ -103,14 +102,15 @@ impl Daemon {
         snapshot
     }
 
+    /// Waits until all Deliveries were seen once.
+    pub(super) async fn all_deliveries_seen(&self) {
+        // An error says that the sender is gone: it is ours.
+        let _ = self.deliveries_listed.subscribe().wait_for(|listed| *listed).await;
+    }
+
     /// Whether all Deliveries and Repositories were seen once.
     pub fn synced(&self) -> bool {
-        self.shown.get().is_some_and(|shown| {
-            // Resolves at once when the first list was seen.
-            let there = |ready: Option<Result<_, _>>| matches!(ready, Some(Ok(())));
-            there(shown.deliveries.wait_until_ready().now_or_never())
-                && there(shown.repositories.wait_until_ready().now_or_never())
-        })
+        *self.deliveries_listed.borrow() && self.repositories_listed()
     }
 
     /// Counts a deployment from a commit, if this write of status is what says that it ended well.
