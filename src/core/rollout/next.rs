@@ -1,6 +1,7 @@
 //! The transitions.
 
 use super::hooks::Gate;
+use super::put_back::missing;
 use super::{
     Action, ApplyEnd, Begin, Decision, HISTORY, Health, Notice, Observation, Refusal, Spec, State, Target,
     back_off, quiet, read_stamp, stamp,
@@ -518,6 +519,9 @@ impl Machine<'_> {
                         _ => self.timed_out("its objects were not seen".into()),
                     };
                     return self.fail(attempt, problem);
+                }
+                if let Some(gone) = missing(health).cloned() {
+                    return self.put_back(attempt, &gone);
                 }
                 let due = self.due(&attempt);
                 attempt.step = Step::Waiting;

@@ -15,6 +15,7 @@
 
 use super::hooks::Gate;
 use super::next::Machine;
+use super::put_back::{answers_nothing, missing};
 use super::steps::{Planned, SETTLE, Steps, Then};
 use super::{Action, Health, Spec, Staged, Staging, read_stamp, stamp};
 use crate::api::analysis::AnalysisPolicy;
@@ -242,6 +243,9 @@ impl Machine<'_> {
                     return self.give_back(attempt, rollout);
                 }
                 (rollout.settled, rollout.unwell) = (None, None);
+                if let Some(gone) = missing(&health) {
+                    return self.put_back(Attempt { rollout: Some(rollout), ..attempt }, gone);
+                }
                 self.stay(attempt, rollout, None);
             }
         }
@@ -252,6 +256,15 @@ impl Machine<'_> {
         let (named, candidate) = (self.seen.variants.named.clone(), self.seen.variants.candidate.clone());
         if let Health::Broken(problem) = candidate {
             return self.fail(attempt, problem);
+        }
+        if let Some(gone) = missing(&candidate) {
+            return match answers_nothing(&rollout, gone) {
+                true => self.fail(attempt, gone.clone()),
+                false => self.put_back(Attempt { rollout: Some(rollout), ..attempt }, gone),
+            };
+        }
+        if let Some(gone) = missing(&named) {
+            return self.put_back(Attempt { rollout: Some(rollout), ..attempt }, gone);
         }
         let ill = match &named {
             Health::Degraded(p) | Health::Broken(p) => Some(p.clone()),

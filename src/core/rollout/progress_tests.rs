@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 /// A world whose revision `a` runs, with a canary of 10 and 50 percent.
-fn canary() -> World {
+pub(super) fn canary() -> World {
     let steps = json!([{"weight": 10}, {"pause": "1m"}, {"weight": 50}, {"pause": {}}]);
     rolling(
         json!({"strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
