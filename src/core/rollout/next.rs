@@ -468,7 +468,10 @@ impl Machine<'_> {
             self.put_off(&mut attempt);
         }
         if !refusal.transient || self.due(&attempt) <= self.now {
-            return self.fail(attempt, refusal.problem.clone());
+            return match self.skip_draining(&attempt) {
+                true => {}
+                false => self.fail(attempt, refusal.problem.clone()),
+            };
         }
         let at =
             self.now + back_off(self.spec.retry_interval.min(SignedDuration::from_secs(2)), attempt.retries);

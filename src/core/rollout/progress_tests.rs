@@ -426,8 +426,7 @@ proptest! {
             let stable = world.state.effective.as_ref().unwrap().inputs.clone();
             if let Some(rollout) = world.state.attempt.as_ref().and_then(|a| a.rollout.clone())
                 && rollout.layout.base == crate::api::rollout::Base::Stable
-                && rollout.stage != Stage::Restoring
-                && rollout.stage != Stage::Returning
+                && !matches!(rollout.stage, Stage::Restoring | Stage::Draining | Stage::Returning)
             {
                 prop_assert_eq!(&world.cluster["web"], &stable, "stable is untouched");
             }
