@@ -21,18 +21,25 @@ struct Shop {
     plane: &'static Plane,
     world: World,
     host: String,
+    /// What each pod may take.
+    resources: Value,
     _told: Told,
 }
 
 impl Shop {
     /// The version v1 behind the gateway, delivered with this rollout.
     async fn new(plane: &'static Plane, test: &str, rollout: Value) -> Self {
+        Shop::limited(plane, test, rollout, json!({})).await
+    }
+
+    /// The same with limits for its pods.
+    async fn limited(plane: &'static Plane, test: &str, rollout: Value, resources: Value) -> Self {
         let mut world = World::stopped_in(plane.cluster, test).await;
         world.limit = std::time::Duration::from_secs(180);
         let told = plane.told(&world.space);
         world.start();
         let host = format!("{}.test", world.space.name);
-        let shop = Shop { plane, world, host, _told: told };
+        let shop = Shop { plane, world, host, resources, _told: told };
         let good = shop.commit("v1");
         shop.world.deliver("shop", json!({"rollout": rollout})).await;
         shop.world.wait_for("shop", Phase::Ready, &good).await;
@@ -58,8 +65,9 @@ impl Shop {
 
     fn commit(&self, tag: &str) -> String {
         // JSON is YAML.
-        let files =
-            [server("web", tag, 2), service("web", "http"), self.route()].map(|object| object.to_string());
+        let mut web = server("web", tag, 2);
+        web["spec"]["template"]["spec"]["containers"][0]["resources"] = self.resources.clone();
+        let files = [web, service("web", "http"), self.route()].map(|object| object.to_string());
         self.world.commit(&format!("The image {tag}"), &[("shop/web.yaml", &files.join("\n---\n"))])
     }
 
@@ -85,16 +93,37 @@ async fn none_failed(shop: &Shop, counts: &Counts) {
     panic!("{counts:?}\n{}", noted.await.join("\n"));
 }
 
+/// The share of traffic that a candidate gets while it is measured first.
+const WEIGHT: f64 = 0.2;
+
+/// Until a failure is acted upon, in seconds: settle, first measurement, failures that are borne and one more; until it shows
+/// at all, the scrape and the window; and two seconds in which the daemon decides and the proxy follows.
+const SECONDS: f64 = 1.0 + 4.0 + 2.0 * 2.0 + SCRAPE + WINDOW + 2.0;
+
+/// What a bad release did, and the most that it may: its weight, times its rate of errors, for as long as it takes to see them.
+fn within(what: &str, bad: u64, errors: f64, counts: &Counts) {
+    let most = f64::from(RATE) * SECONDS * WEIGHT * errors;
+    println!(
+        "{what}: {bad} of {} requests; at most {most:.0} ({WEIGHT} of traffic, {errors} of it, for {SECONDS} s)",
+        counts.requests
+    );
+    assert!(bad as f64 <= most + 4.0 * most.sqrt(), "{counts:?}");
+}
+
 fn canary(plane: &Plane) -> Value {
+    measured_canary(json!({"name": "success-rate", "prometheus": {
+        "address": plane.prometheus(), "builtin": "request-success-rate", "window": "10s",
+    }}))
+}
+
+fn measured_canary(metric: Value) -> Value {
     json!({
         "strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
         "steps": [{"weight": 20}, {"analysis": {"count": 2}}, {"weight": 50}, {"pause": "2s"}],
         "settle": "1s",
         "analysis": {
             "interval": "2s", "initialDelay": "4s", "failureLimit": 1, "consecutiveErrorLimit": 10,
-            "metrics": [{"name": "success-rate", "prometheus": {
-                "address": plane.prometheus(), "builtin": "request-success-rate", "window": "10s",
-            }}],
+            "metrics": [metric],
         },
     })
 }
@@ -120,16 +149,46 @@ async fn a_good_canary_is_promoted_and_a_bad_one_costs_no_more_than_its_share() 
     let counts = load.stop();
     let (_, _, message) = condition(&held, kind::HELD);
     assert!(message.contains("success-rate"), "{message}");
-    // Settle, first measurement, failures that are borne and one more; until a failure shows: the scrape and the window. And
-    // two seconds in which the daemon decides and the proxy follows.
-    let seconds = 1.0 + 4.0 + 2.0 * 2.0 + SCRAPE + WINDOW + 2.0;
-    let (weight, errors) = (0.2, 0.5);
-    let most = f64::from(RATE) * seconds * weight * errors;
-    println!(
-        "bad canary: {} of {} requests failed; at most {most:.0} ({weight} of traffic, {errors} of it, for {seconds} s)",
-        counts.failed, counts.requests
-    );
-    assert!(counts.failed as f64 <= most + 4.0 * most.sqrt(), "{counts:?}");
+    within("canary that fails half of its requests", counts.failed, 0.5, &counts);
+}
+
+#[tokio::test]
+async fn a_slow_canary_is_taken_back_by_how_long_requests_take() {
+    let Some(plane) = plane::shared("a_canary_meets_real_traffic::slow") else { return };
+    let metric = json!({"name": "duration", "success": "result <= 0.4", "prometheus": {
+        "address": plane.prometheus(), "builtin": "request-duration", "percentile": 90, "window": "10s",
+    }});
+    let shop = Shop::new(plane, "slow", measured_canary(metric)).await;
+    let load = Load::start(plane, &shop.host, RATE, &[]);
+    // Each answer takes half a second.
+    let bad = shop.commit("late");
+    let held = shop.world.wait_for("shop", Phase::Held, &bad).await;
+    shop.is_alone().await;
+    let counts = load.stop();
+    let (_, _, message) = condition(&held, kind::HELD);
+    assert!(message.contains("duration"), "{message}");
+    none_failed(&shop, &counts).await;
+    assert!(counts.of("late") > 0, "{counts:?}");
+    within("slow canary", counts.of("late"), 1.0, &counts);
+}
+
+#[tokio::test]
+async fn a_canary_that_leaks_is_taken_back_when_the_kernel_kills_it() {
+    let Some(plane) = plane::shared("a_canary_meets_real_traffic::leak") else { return };
+    // 16 MiB more each second: it is killed some seconds after it got traffic.
+    let limits = json!({"limits": {"memory": "128Mi"}});
+    let shop = Shop::limited(plane, "leak", canary(plane), limits).await;
+    let load = Load::start(plane, &shop.host, RATE, &[]);
+    let bad = shop.commit("leak");
+    let held = shop.world.wait_for("shop", Phase::Held, &bad).await;
+    shop.is_alone().await;
+    let counts = load.stop();
+    let (_, _, message) = condition(&held, kind::HELD);
+    println!("leaking canary: {message}");
+    assert!(message.contains("OOMKilled") || message.contains("success-rate"), "{message}");
+    assert!(counts.of("leak") > 0, "{counts:?}");
+    // Without endpoints, all that it gets fails.
+    within("leaking canary", counts.failed, 1.0, &counts);
 }
 
 #[tokio::test]
@@ -208,9 +267,26 @@ async fn a_route_of_others_is_divided_and_given_back_as_it_was() {
         assert_eq!(after["metadata"]["annotations"], before["metadata"]["annotations"], "{verb}");
         assert_eq!(world.names("apps/v1", "deployments").await, ["web"]);
     }
-    // With the Delivery in the middle of a rollout, too.
     let next = commit("v4");
     world.wait_for("shop", Phase::Paused, &next).await;
+    // What somebody does to it meanwhile is seen at once.
+    let shares = |route: &Value| {
+        let refs = route["spec"]["rules"][1]["backendRefs"].as_array().cloned().unwrap_or_default();
+        refs.iter().map(|r| r["weight"].as_i64()).collect::<Vec<_>>()
+    };
+    let weigh = json!([{"op": "replace", "path": "/spec/rules/1/backendRefs/1/weight", "value": 90}]);
+    world.patch(api, routes, "edge", weigh).await;
+    let again = "the step's shares stand again";
+    world.wait_object(api, routes, "edge", again, |r| shares(r) == [Some(80), Some(20)]).await;
+    world.delete(api, routes, "edge").await;
+    world
+        .wait("shop", "that the route is gone is told", |delivery| {
+            condition(delivery, kind::HEALTHY).2.contains("it is not there")
+        })
+        .await;
+    world.space.send("POST", &world.space.path(api, routes), &route).await;
+    world.wait_object(api, routes, "edge", again, |r| shares(r) == [Some(80), Some(20)]).await;
+    // With the Delivery in the middle of a rollout, too.
     world.delete("windlass.dev/v1alpha1", "repositories", "config").await;
     world.delete("windlass.dev/v1alpha1", "deliveries", "shop").await;
     world.wait_gone("shop").await;

@@ -57,6 +57,9 @@ use crate::core::analysis::AnalysisSeen;
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
 
+/// The reason why a candidate is not removed yet: a route names it, which Git does not.
+pub const NAMES_CANDIDATE: &str = "RouteNamesCandidate";
+
 /// The reason of [`Health::Progressing`] while all that is waited for is that somebody looks at what was written.
 pub const NOT_OBSERVED: &str = "NotObserved";
 

@@ -558,6 +558,9 @@ impl Machine<'_> {
             match &pruned.refusal {
                 Some(refusal) => {
                     self.state.inventory = pruned.inventory.clone();
+                    if refusal.problem.reason == super::NAMES_CANDIDATE {
+                        return self.return_again(attempt, &refusal.problem);
+                    }
                     attempt.step = Step::Pruning;
                     return self.prune_again(attempt, refusal);
                 }

@@ -210,6 +210,20 @@ impl Machine<'_> {
         }
     }
 
+    /// Somebody has the route name the candidate again: it is written as Git has it once more, and that is waited for, before
+    /// anything is removed.
+    pub(super) fn return_again(&mut self, mut attempt: Attempt, problem: &Problem) {
+        self.notify(true, &problem.reason, &problem.object, problem.message.clone());
+        if let Some(rollout) = &mut attempt.rollout {
+            rollout.settled = None;
+        }
+        attempt.step = Step::Applying;
+        attempt.retry_at = Some(stamp(self.now));
+        attempt.deadline = stamp(self.now + self.spec.timeout);
+        self.state.attempt = Some(attempt);
+        self.prepare_attempt();
+    }
+
     /// Traffic is where it stays: a settle time later nothing reaches what is about to be removed.
     fn settled(&mut self, attempt: &mut Attempt, mut rollout: RolloutStatus) -> bool {
         if self.seen.health != Health::Healthy {

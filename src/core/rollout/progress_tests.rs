@@ -277,6 +277,38 @@ fn pods_get_no_traffic_before_every_proxy_knows_them() {
 }
 
 #[test]
+fn routes_name_the_candidate_until_nothing_reaches_it() {
+    let stage = |world: &World| Some(world.state.attempt.as_ref()?.rollout.as_ref()?.stage);
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(10);
+    ask(&mut world, "abort", "b");
+    assert_eq!((world.weight, stage(&world)), (0, Some(Stage::Draining)), "by one change");
+    world.pass(4);
+    assert_eq!(stage(&world), Some(Stage::Draining));
+    world.pass(2);
+    assert_eq!(stage(&world), Some(Stage::Returning));
+    // Somebody has the route name it again just then.
+    world.named_again = 1;
+    world.pass(6);
+    assert!(world.cluster.contains_key(CANDIDATE), "nothing points at what is not there");
+    world.pass(6);
+    assert_eq!(world.phase(), Phase::Held);
+    assert_eq!(world.runs(), ["old=a", "web=a"]);
+
+    // Numbers of pods name nothing.
+    let mut world =
+        rolling(json!({"strategy": "Canary", "workload": {"name": "web"}, "router": {"replicas": {}},
+        "steps": [{"weight": 50}, {"pause": {}}]}));
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(10);
+    ask(&mut world, "abort", "b");
+    assert_eq!(stage(&world), Some(Stage::Returning));
+}
+
+#[test]
 fn hooks_before_traffic_run_once_and_decide() {
     use super::hooks::tests::hook;
     use crate::api::hook::HookPoint;

@@ -86,6 +86,8 @@ pub(super) struct World {
     pub(super) weight_since: Timestamp,
     /// The shares that it ever got.
     pub(super) weights: Vec<u32>,
+    /// How often somebody has the route name the candidate just before it is removed.
+    pub(super) named_again: u32,
 }
 
 /// The candidate of the small world.
@@ -128,6 +130,7 @@ impl World {
             weight: 0,
             weight_since: Timestamp::UNIX_EPOCH,
             weights: Vec::new(),
+            named_again: 0,
         }
     }
 
@@ -336,6 +339,12 @@ impl World {
                     prepared.outcome = Ok(inventory.clone());
                 }
                 self.seen.applied = Some(Applied { revision, staging, inventory, end, at: self.now });
+            }
+            Action::Prune if self.named_again > 0 => {
+                self.named_again -= 1;
+                let refusal = Refusal { problem: problem(NAMES_CANDIDATE), transient: true };
+                self.seen.pruned =
+                    Some(Pruned { inventory: self.state.inventory.clone(), refusal: Some(refusal) });
             }
             Action::Prune => {
                 let good = self.state.effective.as_ref().map(|e| &self.bundles[&e.inputs]);

@@ -1,5 +1,6 @@
 //! Objects that what was found out about another one rests on, and that the watch of what carries our label does not show: an
-//! object that lost the label and is not written back, and an autoscaler that has the replicas of a workload.
+//! object that lost the label and is not written back, an autoscaler that has the replicas of a workload, and a route of
+//! others that a rollout divides.
 
 use super::Scope;
 use crate::cluster::objects::{Known, Waiter};
@@ -19,6 +20,18 @@ impl Beside {
     /// Whether it is another than it was. As long as it cannot be watched nothing is known to have changed.
     pub fn is_outdated(&self) -> bool {
         self.waiter.made().is_some_and(|now| now != self.seen)
+    }
+
+    /// A route of others, as it was left; `None` where it is not there.
+    pub fn route(scope: &Scope<'_>, resource: &Resource, id: &ObjectId, there: Option<&Value>) -> Self {
+        let place = (id.namespace.as_str(), id.name.as_str());
+        let empty = Value::Null;
+        let mut beside =
+            Beside::of(scope, resource.gvk.clone(), place, there.unwrap_or(&empty), without_bookkeeping);
+        if there.is_none() {
+            beside.seen = String::new();
+        }
+        beside
     }
 
     fn of(
@@ -61,9 +74,8 @@ pub fn autoscaler(scope: &Scope<'_>, resource: &Resource, scaler: &Value) -> Bes
 /// What of an object is not written all the time by those who look after it.
 fn without_bookkeeping(object: &Value) -> String {
     let mut object = object.clone();
-    if let Some(fields) = object.as_object_mut() {
-        fields.remove("status");
-    }
+    let Some(fields) = object.as_object_mut() else { return String::new() };
+    fields.remove("status");
     if let Some(metadata) = object["metadata"].as_object_mut() {
         for field in ["managedFields", "resourceVersion", "generation"] {
             metadata.remove(field);

@@ -341,6 +341,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
                 wake = if looked && told { memory.drift.looks_again() } else { Some(now + DRIFT_RETRY) };
             }
             pods::follow(&scope, &mut memory, &before);
+            route::follow(&scope, &mut memory, &before).await;
             measure::ensure(&scope, &mut memory, &before).await;
             let seen = observe::observe(&scope, &mut memory, &before).await;
             // The watch may still show one that has gone, and wakes nobody when it does not any more. Nothing is asked.
@@ -664,6 +665,11 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             memory.work = Some(work);
         }
         Action::Prune => {
+            if let Some(refusal) = route::names_candidate(scope, memory, status).await {
+                let inventory = status.inventory.clone();
+                memory.pruned = Some(Pruned { inventory, refusal: Some(refusal) });
+                return Next::Again;
+            }
             let good = previous(scope, memory, status).await;
             let what = if scope.spec().prune { prune::What::Stale } else { prune::What::Failed };
             // Where it cannot be told what was good, nothing is taken for what never was.
@@ -723,6 +729,10 @@ async fn route_last(scope: &Scope<'_>, work: &mut work::Work) -> ApplyEnd {
         Ok(Some(why)) => {
             external.waits = Some(why.clone());
             ApplyEnd::Blocked(why)
+        }
+        // Going back, there is nothing that traffic could be taken from.
+        Err(refusal) if refusal.problem.reason == route::MISSING && work.goal == Goal::Rollback => {
+            ApplyEnd::Done
         }
         Err(refusal) => ApplyEnd::Failed(refusal),
     }

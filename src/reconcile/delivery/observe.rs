@@ -38,7 +38,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
     } else {
         self::health(scope, &status.inventory, None, &memory.pods)
     };
-    let health = super::sight::through(memory, without_secrets(health, memory));
+    let health = super::sight::through(memory, with_route(without_secrets(health, memory), memory));
     let variants = variants(scope, memory, status);
     Observation {
         deleting,
@@ -84,7 +84,16 @@ fn variants(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> Vari
             inventory.iter().filter(|e| e.candidate == candidate).cloned().collect();
         without_secrets(health(scope, &some, under_way, &memory.pods), memory)
     };
-    Variants { named: of(false), candidate: of(true) }
+    Variants { named: with_route(of(false), memory), candidate: of(true) }
+}
+
+/// A route of others that does not divide traffic as wanted counts like one of the Delivery's own.
+fn with_route(health: Health, memory: &Memory) -> Health {
+    let trouble = memory.route.as_ref().and_then(super::route::Followed::trouble);
+    match trouble.map(|problem| Health::Degraded(problem.clone())) {
+        Some(ill) if rank(&ill) > rank(&health) => ill,
+        _ => health,
+    }
 }
 
 /// Whether a workload that is not healthy while it is watched on has pods that are not seen yet.

@@ -1,20 +1,24 @@
 //! A route that is not in the Delivery's directory: read, changed by a patch that says which version it was made for, and
 //! waited for until its controller has accepted the change.
 
-use super::Scope;
+use super::beside::Beside;
 use super::work::Memory;
-use crate::api::delivery::{DeliveryStatus, Problem};
-use crate::api::rollout::Router;
+use super::{Scope, stage};
+use crate::api::delivery::{DeliveryStatus, Goal, Problem, Step};
+use crate::api::rollout::{Router, Stage};
 use crate::cluster::apply::{get, patch_strictly};
 use crate::cluster::{ApplyError, Resource};
-use crate::core::manifest::{Gvk, ObjectId};
-use crate::core::rollout::Refusal;
-use crate::core::router::{self, Acceptance, Split};
+use crate::core::manifest::{Gvk, Manifest, ObjectId};
+use crate::core::rollout::{NAMES_CANDIDATE, Refusal, Staging, staging};
+use crate::core::router::{self, Acceptance, Split, VariantService};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 /// How soon it is looked again whether a route is accepted: nothing tells, for routes of others carry no label of ours.
 const AGAIN: SignedDuration = SignedDuration::from_millis(500);
+
+/// The reason of a route that is not there.
+pub const MISSING: &str = "RouteMissing";
 
 /// A route outside of the bundle, and how it is to divide traffic; without a split, as its owner has it.
 #[derive(Clone, Debug)]
@@ -70,16 +74,19 @@ pub async fn read(scope: &Scope<'_>, id: &ObjectId) -> Result<Option<Value>, Ref
 
 /// Makes sure that a route divides traffic as wanted. Answers why that is not in effect yet.
 pub async fn ensure(scope: &Scope<'_>, external: &External) -> Result<Option<String>, Refusal> {
+    ensured(scope, external).await.map(|(_, waits)| waits)
+}
+
+/// The same, with the route as it stands then.
+async fn ensured(scope: &Scope<'_>, external: &External) -> Result<(Option<Value>, Option<String>), Refusal> {
     let id = &external.id;
     let resource = resource(scope, id).await?;
     let found = get(&scope.access, &resource, &id.namespace, &id.name).await.map_err(|e| refused(id, &e))?;
     let Some(mut live) = found else {
         // Nothing is to be given back.
         return match external.split {
-            None => Ok(None),
-            Some(_) => {
-                Err(refusal(id, "RouteMissing", "spec.rollout.router names it, and it is not there", false))
-            }
+            None => Ok((None, None)),
+            Some(_) => Err(refusal(id, MISSING, "spec.rollout.router names it, and it is not there", false)),
         };
     };
     let patch = router::patch(&external.router, &live, external.split.as_ref())
@@ -89,13 +96,131 @@ pub async fn ensure(scope: &Scope<'_>, external: &External) -> Result<Option<Str
             .await
             .map_err(|e| refused(id, &e))?;
     }
-    match router::accepted(&live) {
-        Acceptance::Accepted => Ok(None),
-        Acceptance::Waiting(why) => Ok(Some(format!("{id}: {why}"))),
+    let waits = match router::accepted(&live) {
+        Acceptance::Accepted => None,
+        Acceptance::Waiting(why) => Some(format!("{id}: {why}")),
         // What its owner wrote is not our mistake.
-        Acceptance::Refused(_) if external.split.is_none() => Ok(None),
-        Acceptance::Refused(problem) => Err(Refusal { problem, transient: false }),
+        Acceptance::Refused(_) if external.split.is_none() => None,
+        Acceptance::Refused(problem) => return Err(Refusal { problem, transient: false }),
+    };
+    Ok((Some(live), waits))
+}
+
+/// A route of others that a stage of a rollout divides, kept an eye on: an edit of its owner, or that it goes, is known at once.
+pub struct Followed {
+    of: Staging,
+    /// `None` where the route is the Delivery's own, which is watched like everything of it.
+    watched: Option<(External, Beside)>,
+    trouble: Option<Problem>,
+}
+
+impl Followed {
+    /// Why it does not divide traffic as wanted.
+    pub fn trouble(&self) -> Option<&Problem> {
+        self.trouble.as_ref()
     }
+}
+
+/// Watches the route of others that the stage under way divides. One that somebody has changed since is divided again; one
+/// that cannot be counts as an illness of what stands under the names of Git.
+pub async fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
+    let Some(of) = divided(scope, status) else {
+        memory.route = None;
+        return;
+    };
+    let before = memory.route.take().filter(|followed| followed.of == of);
+    let external = match &before {
+        Some(Followed { watched: Some((external, beside)), .. }) if beside.is_outdated() => {
+            Some(external.clone())
+        }
+        Some(_) => {
+            memory.route = before;
+            return;
+        }
+        None => match memory.work.as_ref().filter(|work| work.staging == of) {
+            Some(work) => work.route.clone(),
+            // Nothing is known of it in this life of the daemon.
+            None => match stage::external(scope, memory, &of).await {
+                Ok(external) => external,
+                Err(_) => return,
+            },
+        },
+    };
+    let Some(external) = external else {
+        memory.route = Some(Followed { of, watched: None, trouble: None });
+        return;
+    };
+    let Ok(resource) = resource(scope, &external.id).await else { return };
+    let (live, trouble) = match ensured(scope, &external).await {
+        Ok((live, _)) => (live, None),
+        Err(refusal) if refusal.transient => {
+            memory.route = before;
+            return;
+        }
+        Err(refusal) if refusal.problem.reason == MISSING => (None, Some(refusal.problem)),
+        Err(refusal) => match read(scope, &external.id).await {
+            Ok(live) => (live, Some(refusal.problem)),
+            Err(_) => return,
+        },
+    };
+    // The watch of before ends after this one has begun: they are one.
+    let beside = Beside::route(scope, &resource, &external.id, live.as_ref());
+    memory.route = Some(Followed { of, watched: Some((external, beside)), trouble });
+}
+
+/// What a rollout that waits has traffic divided for.
+fn divided(scope: &Scope<'_>, status: &DeliveryStatus) -> Option<Staging> {
+    let attempt = status.attempt.as_ref()?;
+    let stage = attempt.rollout.as_ref()?.stage;
+    let going = matches!(stage, Stage::Starting | Stage::Stepping | Stage::Switching | Stage::Promoting);
+    let waits = going && attempt.goal == Goal::Deploy && attempt.step == Step::Waiting;
+    let acts = !scope.delivery.spec.template.suspend && scope.delivery.metadata.deletion_timestamp.is_none();
+    let of = (waits && acts).then(|| staging(attempt, status.effective.as_ref(), &scope.spec()))?;
+    (of != Staging::Whole).then_some(of)
+}
+
+/// Why candidates must not be removed yet: somebody has the route name one of them again, which Git does not.
+pub async fn names_candidate(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> Option<Refusal> {
+    let rollout = status.attempt.as_ref()?.rollout.as_ref()?;
+    let going: Vec<VariantService> = status
+        .inventory
+        .iter()
+        .filter(|e| e.stale && e.candidate && e.kind == "Service" && e.group.is_empty())
+        .map(|e| VariantService {
+            namespace: e.namespace.clone(),
+            candidate: e.name.clone(),
+            ..VariantService::default()
+        })
+        .collect();
+    if going.is_empty() || !rollout.router.names_backends() {
+        return None;
+    }
+    let namespace = scope.delivery.spec.template.target_namespace.clone().unwrap_or_default();
+    let id = router::target(&rollout.router, &namespace)?;
+    let points = |route: &Value| router::points_at_candidate(&rollout.router, route, &going);
+    let entry = status.inventory.iter().find(|e| !e.stale && e.is(&id));
+    if let Some(entry) = entry {
+        // As it was left, it names none: nothing has to be asked.
+        let as_left = scope.live(&entry.gvk(), &id).is_some_and(|live| *live.kept.digest == *entry.digest);
+        let in_git = memory.work.as_ref().and_then(|w| w.bundle.get(&id)).map(Manifest::to_value);
+        if as_left || in_git.as_ref().is_some_and(points) {
+            return None;
+        }
+    }
+    let live = match read(scope, &id).await {
+        Ok(live) => live?,
+        Err(refusal) => return refusal.transient.then_some(refusal),
+    };
+    // What names a candidate without having been divided is its owner's own doing.
+    let ours = entry.is_some() || matches!(router::patch(&rollout.router, &live, None), Ok(Some(_)));
+    (ours && points(&live)).then(|| {
+        refusal(
+            &id,
+            NAMES_CANDIDATE,
+            "names the candidate, which is about to be removed; it is written back first",
+            true,
+        )
+    })
 }
 
 /// The route that a rollout which is under way, or has just ended, has changed, to be given back.

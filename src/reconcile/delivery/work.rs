@@ -79,6 +79,8 @@ pub struct Memory {
     pub nothing_adopted: bool,
     /// The revert of the held commit that is being pushed.
     pub reverting: super::revert::Reverting,
+    /// The route of others that a rollout divides.
+    pub route: Option<super::route::Followed>,
     /// What is measured of the rollout that is under way.
     pub measures: super::measure::Measures,
     /// Objects that differ, as the watch told, with the digest that was looked at.
