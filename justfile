@@ -13,8 +13,8 @@ lint:
     scripts/lint.sh
 
 # what Windlass does, shown on a real control plane
-demo:
-    cargo run --release --example demo
+demo *arguments:
+    cargo run --release --example demo -- {{arguments}}
 
 # the figures that docs/ quotes
 bench:

@@ -1,7 +1,12 @@
 //! The demo: a deployment, a change, a bad commit that is rolled back and held, drift with its author, and a removal,
 //! on a real Kubernetes control plane. Every command is shown before its output.
 //!
-//! `cargo run --release --example demo [-- --keep] [-- --use-current-cluster]`
+//! With `--real`, on a real node with a real proxy: a canary that passes, and one that is rolled back, under traffic.
+//!
+//! `cargo run --release --example demo [-- --keep] [-- --real] [-- --use-current-cluster]`
+
+#[path = "demo/real.rs"]
+mod real;
 
 use anyhow::{Context, bail};
 use k8s_openapi::api::core::v1::Namespace;
@@ -34,14 +39,18 @@ fn main() -> anyhow::Result<()> {
         std::process::exit(windlass::cli::main(windlass::cli::Cli::parse()));
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(unknown) =
-        arguments.iter().find(|a| !["--keep", "--use-current-cluster", "--yes"].contains(&a.as_str()))
+    if let Some(unknown) = arguments
+        .iter()
+        .find(|a| !["--keep", "--real", "--use-current-cluster", "--yes"].contains(&a.as_str()))
     {
-        bail!("unknown argument {unknown}; there are --keep, --use-current-cluster and --yes");
+        bail!("unknown argument {unknown}; there are --keep, --real, --use-current-cluster and --yes");
     }
     let has = |name: &str| arguments.iter().any(|a| a == name);
-    let mut demo = Demo::prepare(has("--use-current-cluster"), has("--yes"))?;
-    let result = demo.show();
+    if has("--real") && has("--use-current-cluster") {
+        bail!("--real starts a cluster of its own; take one of --real and --use-current-cluster");
+    }
+    let mut demo = Demo::prepare(has("--use-current-cluster"), has("--real"), has("--yes"))?;
+    let result = if has("--real") { real::show(&mut demo) } else { demo.show() };
     if let Err(error) = &result {
         println!("\nthe demo failed: {error:#}\n--- the daemon's log\n{}", demo.log());
     } else if has("--keep") {
@@ -97,7 +106,7 @@ struct Demo {
 }
 
 impl Demo {
-    fn prepare(current: bool, yes: bool) -> anyhow::Result<Self> {
+    fn prepare(current: bool, real: bool, yes: bool) -> anyhow::Result<Self> {
         let scratch = tempfile::tempdir()?;
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut cluster = None;
@@ -116,23 +125,32 @@ impl Demo {
                 }
             }
         } else {
-            say(
+            say(if real {
+                "This runs a real Kubernetes cluster of one node on this machine, in namespaces of its own, with Envoy and \
+                 Prometheus. It takes root on Linux. The first run builds it from source, which takes minutes and some gigabytes \
+                 of Go's cache; the next run takes seconds, and nothing is left of it."
+            } else {
                 "This runs a real Kubernetes control plane on this machine (etcd, API server, controllers, scheduler; the nodes and \
                  pods are simulated). The first run builds it from source, which takes minutes and some gigabytes of Go's cache; the \
-                 next run takes seconds. Nothing outside of this directory and Go's cache is touched.",
-            );
+                 next run takes seconds. Nothing outside of this directory and Go's cache is touched."
+            });
             let built = root.join("target/cluster");
             let status = Command::new(root.join("tests/cluster/build.sh"))
                 .arg(&built)
+                .args(real.then_some("real"))
                 .status()
                 .context("the test cluster cannot be built; Go 1.26 is needed")?;
             if !status.success() {
                 bail!("the test cluster could not be built");
             }
             let binary = built.join("testcluster");
+            if real {
+                real::check(&binary)?;
+            }
             let dir = scratch.path().join("cluster");
             let mut child = Command::new(&binary)
                 .arg("run")
+                .args(real.then_some("--real"))
                 .arg("--dir")
                 .arg(&dir)
                 .stdin(Stdio::piped())
