@@ -292,3 +292,56 @@ async fn a_route_of_others_is_divided_and_given_back_as_it_was() {
     world.wait_gone("shop").await;
     assert_eq!(world.get(api, routes, "edge").await["spec"], before["spec"]);
 }
+
+#[tokio::test]
+async fn a_route_in_another_namespace_needs_a_grant_that_covers_the_candidate() {
+    let Some(plane) = plane::shared("a_canary_meets_real_traffic::grants") else { return };
+    let edge = plane.space("edge").await;
+    let mut world = World::stopped_in(plane.cluster, "grants").await;
+    world.limit = std::time::Duration::from_secs(180);
+    let _told = plane.told(&world.space);
+    world.start();
+    let host = format!("{}.test", world.space.name);
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": {"name": "web", "namespace": edge.name},
+        "spec": {
+            "parentRefs": [plane.parent], "hostnames": [host],
+            "rules": [{"backendRefs": [{"name": "web", "namespace": world.space.name, "port": 80}]}],
+        },
+    });
+    let (api, grants) = ("gateway.networking.k8s.io/v1beta1", "referencegrants");
+    let grant = json!({
+        "apiVersion": api, "kind": "ReferenceGrant", "metadata": {"name": "from-edge"},
+        "spec": {
+            "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": edge.name}],
+            "to": [{"group": "", "kind": "Service", "name": "web"}],
+        },
+    });
+    world.space.send("POST", &world.space.path(api, grants), &grant).await;
+    let commit = |tag: &str| {
+        let files =
+            [server("web", tag, 1), service("web", "http"), route.clone()].map(|object| object.to_string());
+        world.commit(&format!("The image {tag}"), &[("shop/web.yaml", &files.join("\n---\n"))])
+    };
+    let good = commit("v1");
+    world
+        .deliver(
+            "shop",
+            json!({"retryInterval": "5s", "rollout": {
+                "strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
+                "steps": [{"weight": 20}], "settle": "1s",
+            }}),
+        )
+        .await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    let next = commit("v2");
+    let refused = world.wait_refused("shop", "ReferenceGrantMissing").await;
+    let failure = refused.status.unwrap().failure.unwrap();
+    assert!(failure.problem.message.contains("from-edge covers Service web alone"), "{failure:?}");
+    assert_eq!(world.names("apps/v1", "deployments").await, ["web"], "before any pod is started");
+    let all = json!({"spec": {"to": [{"group": "", "kind": "Service"}]}});
+    world.patch(api, grants, "from-edge", all).await;
+    world.wait_for("shop", Phase::Ready, &next).await;
+    assert_eq!(world.names("apps/v1", "deployments").await, ["web"]);
+}
