@@ -23,6 +23,7 @@ mod a_rollback_deletes_no_data;
 mod a_rollback_is_complete;
 mod a_rollout_goes_step_by_step;
 mod a_rollout_that_goes_wrong_ends_where_promised;
+mod a_step_costs_its_writes;
 mod a_strategy_changes_over_defaults;
 mod an_autoscaler_takes_over;
 mod analysis_measures_what_is_there;
