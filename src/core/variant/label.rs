@@ -79,14 +79,28 @@ fn conflict(
 ) -> Option<Problem> {
     let mut theirs: Labels = labels(&super::template(target));
     theirs.insert(rewrite.key.into(), rewrite.to.into());
+    let of = |object: &Manifest, workload: &Manifest| {
+        let ours = labels(&super::template(workload));
+        one_conflict(object, workload, (&ours, &theirs), rewrite, reach)
+    };
     let both = bundles.into_iter().zip([stable, target]);
-    both.flat_map(|(bundle, workload)| bundle.objects().iter().map(move |object| (object, workload)))
+    let (object, problem) = both
+        .flat_map(|(bundle, workload)| bundle.objects().iter().map(move |object| (object, workload)))
         .filter(|(object, _)| object.namespace() == target.namespace())
-        .find_map(|(object, workload)| {
-            let ours = labels(&super::template(workload));
-            one_conflict(object, workload, (&ours, &theirs), rewrite, reach)
-        })
+        .find_map(|(object, workload)| Some((object, of(object, workload)?)))?;
+    // Who has done what was asked, together with what is to be rolled out, would be asked for it again.
+    let [old, new] = bundles.map(|bundle| bundle.get(&object.id()));
+    let mends =
+        old.is_some_and(|old| std::ptr::eq(old, object)) && new.is_none_or(|new| of(new, target).is_none());
+    Some(match mends {
+        true => Problem { message: format!("{} {MENDED_LATER}", problem.message), ..problem },
+        false => problem,
+    })
 }
+
+/// What is said where the new revision does not have the conflict any more.
+const MENDED_LATER: &str = "(That is so in what runs, which stays until promotion; the new revision is different. Bring that \
+                            difference in a commit of its own before.)";
 
 fn one_conflict(
     object: &Manifest,

@@ -126,6 +126,24 @@ spec:
             "select by fewer labels",
         ),
         (
+            "counts with a label to spare, from this revision on only",
+            {
+                let stable = WEB
+                    .replacen(
+                        "matchLabels: {app: web}\n  template",
+                        "matchLabels: {app: web, team: shop}\n  template",
+                        1,
+                    )
+                    .replacen("selector: {app: web}\n", "selector: {app: web, team: shop}\n", 1);
+                let narrow = "selector: {app: web, team: shop}\n  ports";
+                let target = new(&stable.replacen(narrow, "selector: {team: shop}\n  ports", 1));
+                (stable, target)
+            },
+            by_counts(),
+            "ServiceSeesOneVariant",
+            "in a commit of its own before",
+        ),
+        (
             "one Service of two workloads",
             (worker("web:1"), new(&worker("w:2"))),
             both_workloads,
