@@ -4,8 +4,7 @@
 
 use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployed, deployment, image, service, web};
 use crate::support::cli::{Answer, windlass};
-use crate::support::cluster::wait_until;
-use crate::support::daemon::{LIMIT, World, condition, config_map};
+use crate::support::daemon::{World, condition, config_map};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -366,16 +365,14 @@ async fn a_switch_that_people_turn_or_delete_meanwhile_is_told_and_ends_right() 
     let third = world.commit("Third", &[("shop/web.yaml", &web("ok3", 2))]);
     world.wait_for("shop", Phase::Paused, &third).await;
     world.delete("v1", "services", "web").await;
-    wait_until("it is told that the Service is gone", LIMIT, || async {
-        let delivery = world.deliveries().get("shop").await.map_err(|e| e.to_string())?;
-        let problem = rollout(&delivery).and_then(|r| r.paused.clone());
-        match problem {
-            Some(p) if p.object.ends_with("/web") && p.object.starts_with("Service") => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
-    ask(&world, &["promote", "shop", "--full"]);
+    // It is put back at once, as the step wants it, and the rollout waits where it was.
+    let leads = |s: &Value| s["spec"]["selector"] == json!({"app": "web", "tier": "front"});
+    world.wait_object("v1", "services", "web", "is put back", leads).await;
+    let told = world.wait_event("shop", "Missing").await;
+    assert!(told.contains("put back"), "{told}");
+    let still = world.wait_for("shop", Phase::Paused, &third).await;
+    assert_eq!((paused(&still), rollout(&still).unwrap().step), ("AwaitsPromotion", 1));
+    ask(&world, &["promote", "shop"]);
     world.wait_for("shop", Phase::Ready, &third).await;
     alone(&world).await;
 }
