@@ -406,9 +406,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
         let mut again = false;
         for action in decision.actions {
             let place = action.name();
-            fault::place(|| format!("before {place}"));
+            let at = |side: &str| fault::places(|| places_of_action(side, &place, &delivery));
+            at("before");
             let next = perform(&scope, &mut memory, action).await;
-            fault::place(|| format!("after {place}"));
+            at("after");
             match next {
                 Next::Done => {}
                 Next::Again => again = true,
@@ -488,7 +489,25 @@ fn places_of(side: &str, before: &DeliveryStatus, status: &DeliveryStatus) -> Ve
     if status.waiting.is_some() && before.waiting.is_none() {
         names.push("waiting for another".into());
     }
+    let rollout = |s: &DeliveryStatus| s.attempt.as_ref().and_then(|a| a.rollout.clone());
+    if let Some(now) = rollout(status) {
+        let was = rollout(before).filter(|was| (was.stage, was.at) == (now.stage, now.at));
+        if was.is_none() {
+            names.push(format!("stage {:?} {}", now.stage, now.at));
+        }
+        if now.settled.is_some() && was.is_none_or(|was| was.settled.is_none()) {
+            names.push(format!("settled {:?} {}", now.stage, now.at));
+        }
+    }
     names.into_iter().map(|name| format!("{side} status {name}")).collect()
+}
+
+/// An action that is performed, by its name, and by the stage of the rollout that it is for.
+fn places_of_action(side: &str, action: &str, delivery: &Delivery) -> Vec<String> {
+    let attempt = delivery.status.as_ref().and_then(|s| s.attempt.as_ref());
+    let staged = attempt.and_then(|a| a.rollout.as_ref());
+    let staged = staged.map(|r| format!("{side} {action} {:?} {}", r.stage, r.at));
+    [Some(format!("{side} {action}")), staged].into_iter().flatten().collect()
 }
 
 /// What a status has decided. Where somebody else wrote it, another daemon was at work: what we know of our own work is
