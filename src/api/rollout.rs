@@ -126,6 +126,13 @@ pub struct Router {
     pub replicas: Option<Empty>,
 }
 
+impl Router {
+    /// Whether it divides traffic between backends that it names: one may stay named with no share.
+    pub fn names_backends(&self) -> bool {
+        self.gateway_api.is_some() || self.istio.is_some()
+    }
+}
+
 /// A route of the Gateway API.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GatewayRouter {
@@ -371,7 +378,10 @@ pub enum Stage {
     Switching,
     /// The stable workload takes the new template while traffic stays with the candidate.
     Promoting,
-    /// Traffic goes back to the names that stand in Git, all of them new; the candidate is removed after it.
+    /// Traffic goes back to the names that stand in Git. Routes name the candidate still, with weight 0, until no proxy sends
+    /// it anything.
+    Draining,
+    /// Routes are as they stand in Git; the candidate is removed after it.
     Returning,
     /// Promotion failed: the last good bundle goes back to stable while traffic stays with the candidate.
     Restoring,
@@ -402,6 +412,11 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The same with no request for the candidate.
+    pub fn without_traffic(&self) -> Self {
+        Layout { base: self.base, size: self.size, ..Layout::default() }
+    }
+
     /// Whether any request may reach the candidate.
     pub fn has_traffic(&self) -> bool {
         self.weight > 0 || self.header.is_some() || self.cookie.is_some() || self.mirror.unwrap_or(0) > 0

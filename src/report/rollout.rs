@@ -66,14 +66,14 @@ pub fn report(delivery: &Delivery) -> Rollout {
     let at = progress.as_ref().filter(|_| goal == Some(Goal::Deploy));
     let line = |(number, planned): (usize, &Planned)| {
         let state = match at {
-            Some(r) if r.stage == Stage::Returning || number < r.at as usize => "done",
+            Some(r) if is_over(r) || number < r.at as usize => "done",
             Some(r) if number == r.at as usize => "now",
             _ => "next",
         };
         StepLine { text: words(planned), state }
     };
     let weight = progress.as_ref().map_or(0, |r| match r.stage {
-        Stage::Returning => 0,
+        Stage::Draining | Stage::Returning => 0,
         _ => r.layout.weight,
     });
     Rollout {
@@ -94,6 +94,11 @@ pub fn report(delivery: &Delivery) -> Rollout {
         held: status.held,
         progress,
     }
+}
+
+/// Whether all traffic is with the names that stand in Git again.
+fn is_over(progress: &RolloutStatus) -> bool {
+    matches!(progress.stage, Stage::Draining | Stage::Returning)
 }
 
 /// A layout, and what is waited for.
@@ -179,7 +184,7 @@ pub fn text(rollout: &Rollout, wide: bool, now: Timestamp) -> String {
             "  ▶ the last good revision goes back to its place; traffic stays with the candidate",
         ));
     }
-    if progress.stage == Stage::Returning {
+    if is_over(progress) {
         out.push(paint(STRONG, "  ▶ traffic is with the names that stand in Git; the candidate goes"));
     }
     out.push(String::new());

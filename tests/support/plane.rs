@@ -117,6 +117,18 @@ impl Plane {
         }
     }
 
+    /// What Envoy noted of requests to a host that it has no good answer to: the status, why, and the backend. It writes
+    /// that down each 10 seconds.
+    pub fn failures(&self, host: &str) -> Vec<String> {
+        let log = fs::read_to_string(self.cluster.dir.join("envoy.log")).unwrap_or_default();
+        let failed = |line: &&str| {
+            let status =
+                line.split("\" ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u16>().ok());
+            line.contains(&format!("\"{host}\"")) && status.is_none_or(|status| status == 0 || status >= 500)
+        };
+        log.lines().filter(failed).map(str::to_owned).collect()
+    }
+
     /// Another cluster beside this one, to be started by a test that ends it, with `run` or `up`.
     pub fn another(&self, verb: &str, dir: &Path) -> Command {
         let mut command = Command::new(binary());

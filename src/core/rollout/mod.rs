@@ -30,6 +30,7 @@ mod next;
 mod progress;
 #[cfg(test)]
 mod progress_tests;
+mod put_back;
 mod quiet;
 mod revert;
 pub mod status;
@@ -58,6 +59,9 @@ use std::sync::Arc;
 
 /// The reason of [`Health::Progressing`] while all that is waited for is that somebody looks at what was written.
 pub const NOT_OBSERVED: &str = "NotObserved";
+
+/// The reason of [`Health::Degraded`] of an object that was there and is gone.
+pub const MISSING: &str = "Missing";
 
 /// How many entries of history are kept.
 pub const HISTORY: usize = 10;

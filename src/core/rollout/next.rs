@@ -1,6 +1,7 @@
 //! The transitions.
 
 use super::hooks::Gate;
+use super::put_back::missing;
 use super::{
     Action, ApplyEnd, Begin, Decision, HISTORY, Health, Notice, Observation, Refusal, Spec, State, Target,
     back_off, quiet, read_stamp, stamp,
@@ -467,7 +468,10 @@ impl Machine<'_> {
             self.put_off(&mut attempt);
         }
         if !refusal.transient || self.due(&attempt) <= self.now {
-            return self.fail(attempt, refusal.problem.clone());
+            return match self.skip_draining(&attempt) {
+                true => {}
+                false => self.fail(attempt, refusal.problem.clone()),
+            };
         }
         let at =
             self.now + back_off(self.spec.retry_interval.min(SignedDuration::from_secs(2)), attempt.retries);
@@ -518,6 +522,9 @@ impl Machine<'_> {
                         _ => self.timed_out("its objects were not seen".into()),
                     };
                     return self.fail(attempt, problem);
+                }
+                if let Some(gone) = missing(health).cloned() {
+                    return self.put_back(attempt, &gone);
                 }
                 let due = self.due(&attempt);
                 attempt.step = Step::Waiting;

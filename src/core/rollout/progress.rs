@@ -2,19 +2,22 @@
 //! fails, and what people ask of it.
 //!
 //! ```text
-//! Starting ──▶ Stepping ──▶ Switching ──▶ Promoting ──▶ Returning ──▶ pruned, effective
+//! Starting ──▶ Stepping ──▶ Switching ──▶ Promoting ──▶ Draining ──▶ Returning ──▶ pruned, effective
 //!     │            │            │             │ new stable fails
 //!     └────────────┴────────────┘             ▼
-//!       candidate fails: a rollback      Restoring (a rollback) ──▶ Returning ──▶ pruned, held
-//!       that is Returning from its
+//!       candidate fails: a rollback      Restoring (a rollback) ──▶ Draining ──▶ Returning ──▶ pruned, held
+//!       that is Draining from its
 //!       start: stable was not touched
 //! ```
 //!
 //! Every stage is a bundle that is prepared and applied like any other. Nothing that traffic may still reach is removed
-//! before the route that has left it was accepted, and a settle time after it.
+//! before the route that has left it was accepted, and a settle time after it. Routes name the candidate, without a share,
+//! from Starting until Draining is over: no proxy gets a share of a backend that it does not know. A router that names no
+//! backends has no Draining.
 
 use super::hooks::Gate;
 use super::next::Machine;
+use super::put_back::{answers_nothing, missing};
 use super::steps::{Planned, SETTLE, Steps, Then};
 use super::{Action, Health, Spec, Staged, Staging, read_stamp, stamp};
 use crate::api::analysis::AnalysisPolicy;
@@ -143,12 +146,22 @@ impl Machine<'_> {
         let well = !matches!(self.seen.variants.candidate, Health::Broken(_) | Health::Degraded(_));
         rollout.stage = match touched && well && rollout.layout.has_traffic() {
             true => Stage::Restoring,
-            false => Stage::Returning,
+            false => self.way_back(&rollout),
         };
         rollout.layout.base = Base::Stable;
         let anew = self.anew(rollout);
         if let Some(attempt) = &mut self.state.attempt {
             attempt.rollout = Some(anew);
+        }
+    }
+
+    /// How traffic leaves a candidate: where requests may have reached it, routes name it until none does.
+    fn way_back(&self, rollout: &RolloutStatus) -> Stage {
+        let named = rollout.router.names_backends() && self.spec.rollout.is_some();
+        match rollout.stage {
+            Stage::Starting | Stage::Returning => Stage::Returning,
+            _ if named => Stage::Draining,
+            _ => Stage::Returning,
         }
     }
 
@@ -186,7 +199,7 @@ impl Machine<'_> {
                 self.give_back(attempt.clone(), rollout);
                 false
             }
-            (Stage::Promoting | Stage::Restoring, _) => {
+            (Stage::Promoting | Stage::Restoring | Stage::Draining, _) => {
                 self.touched(attempt.clone(), rollout);
                 false
             }
@@ -219,14 +232,18 @@ impl Machine<'_> {
         self.spec.rollout.as_ref().map_or(SETTLE, |s| s.settle)
     }
 
-    /// The stable workload takes a template, new or old, while traffic stays with the candidate.
+    /// What stands under the names of Git decides: it takes a template, new or old, while traffic stays with the candidate,
+    /// or has all the traffic again.
     fn touched(&mut self, mut attempt: Attempt, mut rollout: RolloutStatus) {
         match self.seen.variants.named.clone() {
             Health::Healthy => {
                 let since = read_stamp(rollout.settled.get_or_insert_with(|| stamp(self.now)));
-                let known = since + self.steps().map_or(SignedDuration::ZERO, |s| s.known);
-                match known > self.now {
-                    true => self.stay(attempt, rollout, Some(known)),
+                let effect = match rollout.stage {
+                    Stage::Draining => since + self.settle_time(),
+                    _ => since + self.steps().map_or(SignedDuration::ZERO, |s| s.known),
+                };
+                match effect > self.now {
+                    true => self.stay(attempt, rollout, Some(effect)),
                     false => self.give_back(attempt, rollout),
                 }
             }
@@ -242,6 +259,9 @@ impl Machine<'_> {
                     return self.give_back(attempt, rollout);
                 }
                 (rollout.settled, rollout.unwell) = (None, None);
+                if let Some(gone) = missing(&health) {
+                    return self.put_back(Attempt { rollout: Some(rollout), ..attempt }, gone);
+                }
                 self.stay(attempt, rollout, None);
             }
         }
@@ -252,6 +272,15 @@ impl Machine<'_> {
         let (named, candidate) = (self.seen.variants.named.clone(), self.seen.variants.candidate.clone());
         if let Health::Broken(problem) = candidate {
             return self.fail(attempt, problem);
+        }
+        if let Some(gone) = missing(&candidate) {
+            return match answers_nothing(&rollout, gone) {
+                true => self.fail(attempt, gone.clone()),
+                false => self.put_back(Attempt { rollout: Some(rollout), ..attempt }, gone),
+            };
+        }
+        if let Some(gone) = missing(&named) {
+            return self.put_back(Attempt { rollout: Some(rollout), ..attempt }, gone);
         }
         let ill = match &named {
             Health::Degraded(p) | Health::Broken(p) => Some(p.clone()),
@@ -394,7 +423,20 @@ impl Machine<'_> {
     /// Traffic goes to the names that stand in Git. The layout stays on record: should they fail, it is what is gone back to.
     fn give_back(&mut self, attempt: Attempt, rollout: RolloutStatus) {
         let layout = rollout.layout.clone();
-        self.go_on(attempt, rollout, Stage::Returning, layout, None);
+        let stage = match rollout.stage {
+            Stage::Draining => Stage::Returning,
+            _ => self.way_back(&rollout),
+        };
+        self.go_on(attempt, rollout, stage, layout, None);
+    }
+
+    /// What only eases the way back must not block it: a candidate that cannot be applied any more leaves the route at once.
+    pub(super) fn skip_draining(&mut self, attempt: &Attempt) -> bool {
+        let Some(rollout) = attempt.rollout.clone().filter(|r| r.stage == Stage::Draining) else {
+            return false;
+        };
+        self.give_back(attempt.clone(), rollout);
+        true
     }
 
     /// To promotion, by a person's word: whole first, then all traffic.
@@ -431,7 +473,8 @@ impl Machine<'_> {
         layout: Layout,
         at: Option<(u32, u32)>,
     ) {
-        let same = stage != Stage::Returning && rollout.layout == layout;
+        let leaves = matches!(stage, Stage::Draining | Stage::Returning);
+        let same = !leaves && rollout.layout == layout;
         let step = rollout.step;
         rollout.stage = stage;
         rollout.layout = layout;
@@ -597,7 +640,10 @@ pub fn staging(attempt: &Attempt, effective: Option<&Revision>, spec: &Spec) -> 
     Staging::Staged(Box::new(Staged {
         stable,
         candidate: rollout.candidate.clone(),
-        layout: rollout.layout.clone(),
+        layout: match rollout.stage {
+            Stage::Draining => rollout.layout.without_traffic(),
+            _ => rollout.layout.clone(),
+        },
         sizes: rollout.sizes.clone(),
     }))
 }

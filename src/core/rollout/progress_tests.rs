@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 /// A world whose revision `a` runs, with a canary of 10 and 50 percent.
-fn canary() -> World {
+pub(super) fn canary() -> World {
     let steps = json!([{"weight": 10}, {"pause": "1m"}, {"weight": 50}, {"pause": {}}]);
     rolling(
         json!({"strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
@@ -426,8 +426,7 @@ proptest! {
             let stable = world.state.effective.as_ref().unwrap().inputs.clone();
             if let Some(rollout) = world.state.attempt.as_ref().and_then(|a| a.rollout.clone())
                 && rollout.layout.base == crate::api::rollout::Base::Stable
-                && rollout.stage != Stage::Restoring
-                && rollout.stage != Stage::Returning
+                && !matches!(rollout.stage, Stage::Restoring | Stage::Draining | Stage::Returning)
             {
                 prop_assert_eq!(&world.cluster["web"], &stable, "stable is untouched");
             }

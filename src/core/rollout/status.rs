@@ -294,7 +294,9 @@ fn rolling_out(attempt: &Attempt, seen: &Observation) -> String {
         Stage::Promoting => {
             format!("{what} takes the place of the last good revision, traffic stays with its candidate")
         }
-        Stage::Returning | Stage::Restoring => format!("traffic returns from the candidate of {what}"),
+        Stage::Draining | Stage::Returning | Stage::Restoring => {
+            format!("traffic returns from the candidate of {what}")
+        }
     };
     let waits = match (&rollout.paused, &seen.health) {
         (Some(paused), _) => format!(": {}", told(paused)),

@@ -390,8 +390,14 @@ impl World {
         let running = |set: &BTreeSet<String>| {
             self.cluster.iter().any(|(name, of)| counts.contains(name) && set.contains(of))
         };
+        let gone = |e: &InventoryEntry| {
+            !e.stale && counts.contains(&e.name) && e.uid.is_some() && !self.cluster.contains_key(&e.name)
+        };
         if running(&self.broken) {
             Health::Broken(problem("CrashLoopBackOff"))
+        } else if let Some(gone) = self.state.inventory.iter().find(|e| gone(e)) {
+            let object = format!("Deployment shop/{}", gone.name);
+            Health::Degraded(Problem { object, ..problem(MISSING) })
         } else if running(&self.slow) {
             Health::Progressing(problem("Progressing"))
         } else {

@@ -6,7 +6,7 @@
 
 use super::mark::Mark;
 use super::why::Why;
-use super::{Changed, Split, VariantService, gateway, istio, service};
+use super::{Changed, Split, VariantService, gateway, istio, service, writes};
 use crate::api::delivery::Problem;
 use crate::api::rollout::Router;
 use crate::core::manifest::ObjectId;
@@ -61,7 +61,7 @@ pub(super) fn unsplit(router: &Router, live: &Value, split: Option<&Split>) -> V
 pub fn patch(router: &Router, live: &Value, split: Option<&Split>) -> Result<Option<Value>, Problem> {
     let problem = |why: Why| why.problem(&ObjectId::of(live), None);
     let mut wanted = unsplit(router, live, split);
-    let record = match split.filter(|split| split.moves()) {
+    let record = match split.filter(|split| writes(router, split)) {
         None => None,
         Some(split) => {
             let changed = super::written(router, &mut wanted, split).map_err(problem)?;

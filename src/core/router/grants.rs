@@ -6,6 +6,9 @@ use crate::api::delivery::Problem;
 use crate::core::manifest::{Manifest, ObjectId};
 use serde_json::Value;
 
+/// The group and kind of ReferenceGrants.
+pub const GRANTS: (&str, &str) = (gateway::GROUP, "ReferenceGrant");
+
 /// A permission that a route needs in another namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {

@@ -23,7 +23,7 @@ mod why;
 
 pub use accepted::{Acceptance, accepted};
 pub use external::{ANNOTATION, patch};
-pub use grants::{Grant, grants_checked, grants_needed};
+pub use grants::{GRANTS, Grant, grants_checked, grants_needed};
 
 use crate::api::delivery::Problem;
 use crate::api::rollout::{CookieMatch, HeaderMatch, Router};
@@ -124,7 +124,7 @@ impl ServicePort {
 }
 
 impl Split {
-    /// Whether it sends anything to a candidate. One that does not leaves a route as its owner wrote it.
+    /// Whether it sends anything to a candidate.
     pub fn moves(&self) -> bool {
         self.weight > 0
             || self.header.is_some()
@@ -241,8 +241,11 @@ pub fn target(router: &Router, namespace: &str) -> Option<ObjectId> {
     router.service.as_ref().map(|service| of("", "Service", &service.name))
 }
 
-/// Writes a split into the objects of a bundle. Without one, or with one that sends nothing to the candidate, the route is as
-/// Git has it.
+/// Writes a split into the objects of a bundle. Without one the route is as Git has it.
+///
+/// A split that sends nothing to the candidate names it all the same, with weight 0: a proxy learns of a backend and of the
+/// route to it apart from each other, and answers with 503 in between. So the backend comes long before its first request,
+/// and goes long after its last. A selector knows one variant, and is left alone.
 ///
 /// `namespace` is the one in which the route is looked for when it is not among the objects.
 pub fn shape(
@@ -258,7 +261,7 @@ pub fn shape(
         return Ok(Shaped { objects, place: Place::Pods });
     };
     let found = find(&wanted, &objects).map_err(|why| why.problem(&wanted, None))?;
-    let split = split.filter(|split| split.moves());
+    let split = split.filter(|split| writes(router, split));
     let place = match (found, split) {
         (Some(at), None) => Place::Bundle(objects[at].id()),
         (Some(at), Some(split)) => {
@@ -287,6 +290,11 @@ pub fn shape(
         (None, _) => Place::External(wanted),
     };
     Ok(Shaped { objects, place })
+}
+
+/// Whether a split has something to write into what a router steers by.
+fn writes(router: &Router, split: &Split) -> bool {
+    router.names_backends() || split.moves()
 }
 
 /// Writes a split into a route that is as its owner wrote it.

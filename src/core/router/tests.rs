@@ -105,8 +105,7 @@ fn check(router: &Router, case: &Case, object: &Manifest) {
             assert_eq!(found, becomes, "{}:\n{found:#}", case.name);
             assert_eq!(shaped.place, Place::Bundle(object.id()), "{}", case.name);
             let there = points_at_candidate(router, &shaped.objects[0].to_value(), &split.services);
-            let before = points_at_candidate(router, &object.to_value(), &split.services);
-            assert_eq!(there, split.moves() || before, "{}", case.name);
+            assert!(there, "{}", case.name);
             // The same by a patch, and back.
             let before = live(object);
             let after = patched(router, &before, Some(&split));
@@ -179,8 +178,10 @@ fn nothing_asked_changes_no_byte() {
     for router in [gateway(), istio(), service(), Router::default()] {
         let shaped = shape(&router, "shop", objects.clone(), None).unwrap();
         assert_eq!(shaped.objects, objects);
-        let shaped = shape(&router, "shop", objects.clone(), Some(&weight(0))).unwrap();
-        assert_eq!(shaped.objects, objects);
+        if !router.names_backends() {
+            let shaped = shape(&router, "shop", objects.clone(), Some(&weight(0))).unwrap();
+            assert_eq!(shaped.objects, objects);
+        }
         assert_eq!(patch(&router, &live(&objects[0]), None).unwrap(), None);
     }
 }

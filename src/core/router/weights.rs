@@ -32,11 +32,11 @@ pub(super) struct TooLarge;
 
 /// Divides the weight of each stable part, `percent` (0 to 100) of it for the candidate. All weights of the rule grow by one
 /// common factor, the smallest that makes them whole. Where the stable Service has all of the rule's traffic, the weights
-/// are percents, since that is what people read. `None` when there is nothing to divide.
+/// are percents, since that is what people read. A candidate without a share has weight 0. `None` when there is nothing to divide.
 pub(super) fn divide(parts: &[Part], percent: u32, limit: u64) -> Result<Option<Vec<Share>>, TooLarge> {
     let percent = u64::from(percent.min(100));
     let stable = |part: &&Part| matches!(part, Part::Stable(weight) if *weight > 0);
-    if percent == 0 || !parts.iter().any(|part| stable(&part)) {
+    if !parts.iter().any(|part| stable(&part)) {
         return Ok(None);
     }
     let sole = parts.iter().filter(|part| part.weight() > 0).count() == 1;
@@ -99,6 +99,8 @@ mod tests {
         assert_eq!(divided(&[Stable(90), Other(10)], 50), [(45, Some(45)), (10, None)]);
         assert_eq!(divided(&[Stable(90), Other(10)], 5), [(171, Some(9)), (20, None)]);
         assert_eq!(divided(&[Stable(0), Stable(2), Other(1)], 50), [(0, None), (1, Some(1)), (1, None)]);
+        assert_eq!(divided(&[Stable(1)], 0), [(100, Some(0))]);
+        assert_eq!(divided(&[Stable(90), Other(10)], 0), [(90, Some(0)), (10, None)]);
     }
 
     #[test]
@@ -107,7 +109,6 @@ mod tests {
         // Common factors help.
         assert!(divide(&[Stable(1_000_000), Other(1_000_000)], 7, 1_000_000).is_ok());
         assert_eq!(divide(&[Stable(0), Other(1)], 7, 1_000_000), Ok(None));
-        assert_eq!(divide(&[Stable(1)], 0, 1_000_000), Ok(None));
     }
 
     proptest! {

@@ -12,6 +12,7 @@ pub mod early;
 mod except;
 mod finish;
 mod foreign;
+mod foreseen;
 pub mod hooks;
 pub mod inventory;
 mod late;
@@ -613,7 +614,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 }
             }
         }
-        Action::Apply(revision, _, staging) => {
+        Action::Apply(revision, goal, staging) => {
             let as_asked = |w: &work::Work| w.revision == revision && w.staging == staging;
             let Some(mut work) = memory.work.take().filter(as_asked) else {
                 return Next::Again;
@@ -631,9 +632,16 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 Some(refusal) => ApplyEnd::Failed(refusal),
                 None => {
                     let pods = &memory.pods;
+                    // A candidate that is not healthy must not keep traffic from leaving it.
+                    let counts = |e: &&InventoryEntry| goal != Goal::Rollback || !e.candidate;
                     let healthy = |work: &work::Work, ids: &[ObjectId]| {
-                        let some: Vec<InventoryEntry> =
-                            work.inventory.iter().filter(|e| ids.contains(&e.id())).cloned().collect();
+                        let some: Vec<InventoryEntry> = work
+                            .inventory
+                            .iter()
+                            .filter(counts)
+                            .filter(|e| ids.contains(&e.id()))
+                            .cloned()
+                            .collect();
                         observe::health(scope, &some, Some(work), pods)
                     };
                     let superseded = || scope.daemon.commit_moved(scope.delivery, memory);

@@ -7,7 +7,9 @@ use crate::api::delivery::{DeliveryStatus, DeliveryTemplate, InventoryEntry, Pro
 use crate::api::names;
 use crate::core::digest;
 use crate::core::health::{Status, is_unobserved};
-use crate::core::rollout::{Applied, Health, NOT_OBSERVED, Observation, Prepared, Staging, Target, Variants};
+use crate::core::rollout::{
+    Applied, Health, MISSING, NOT_OBSERVED, Observation, Prepared, Staging, Target, Variants,
+};
 use crate::reconcile::live::version;
 use crate::reconcile::sources::{Fetched, Store};
 use crate::render;
@@ -355,13 +357,13 @@ fn health_of(scope: &Scope<'_>, entry: &InventoryEntry, work: Option<&Work>, pod
                 return Health::Unknown;
             }
             if scope.ended_early(entry) {
-                return Health::Degraded(problem("Missing", "is gone, and was not seen to complete"));
+                return Health::Degraded(problem("JobGone", "is gone, and was not seen to complete"));
             }
             // One that ran and was cleaned up by its TTL has done its work.
             if entry.group == "batch" && entry.kind == "Job" {
                 return Health::Healthy;
             }
-            return Health::Degraded(problem("Missing", "is not in the cluster"));
+            return Health::Degraded(problem(MISSING, "is not in the cluster"));
         }
     };
     if let Some(broken) = &verdict.broken {

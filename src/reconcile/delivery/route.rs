@@ -56,7 +56,8 @@ fn refusal(id: &ObjectId, reason: &str, message: &str, transient: bool) -> Refus
     }
 }
 
-fn refused(id: &ObjectId, error: &ApplyError) -> Refusal {
+/// Why the API server did not do what was asked about a route, or about what belongs to it.
+pub fn refused(id: &ObjectId, error: &ApplyError) -> Refusal {
     let transient = error.is_transient() || error.cause.needs_new_plan();
     refusal(id, error.cause.reason(), &error.cause.to_string(), transient)
 }

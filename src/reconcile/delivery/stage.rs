@@ -2,6 +2,7 @@
 //! revision needs a rollout at all.
 
 use super::bundle::refusal;
+use super::foreseen::Foreseen;
 use super::prepare::refused;
 use super::route::{self, External};
 use super::work::{Memory, Work};
@@ -122,19 +123,12 @@ async fn begin(
     };
     let sizes = sizes(scope, &stable, &workloads).await?;
     // Every layout is tried before the first pod is started.
-    let mut splits = Vec::new();
-    let mut route = None;
+    let mut foreseen = Foreseen::default();
     for planned in &steps.all {
         let shape = shaped(scope, policy, &stable, &target, &planned.layout, &sizes).map_err(wrong)?;
-        if let Some(external) = shape.external {
-            splits.extend(external.split);
-            route = Some((external.router, external.id));
-        }
+        foreseen.add(&steps.router, &shape.place, shape.split.as_ref(), &shape.bundle);
     }
-    if let Some((router, id)) = route {
-        let live = route::read(scope, &id).await?;
-        router::refers(&router, &id.namespace, live.as_ref(), &splits).map_err(wrong)?;
-    }
+    foreseen.ask(scope, status).await?;
     check_measures(&steps)?;
     let staged = Staged {
         stable: effective.clone(),
@@ -192,8 +186,23 @@ struct Shape {
     bundle: Bundle,
     /// Those that are there for the rollout only.
     candidates: BTreeSet<ObjectId>,
-    /// The route, where it is not among them.
-    external: Option<External>,
+    /// Where the route stands.
+    place: Place,
+    /// How it divides traffic; `None` where there is no candidate.
+    split: Option<Split>,
+}
+
+impl Shape {
+    /// The route, where it is not among the objects.
+    fn external(&self, policy: &RolloutPolicy) -> Option<External> {
+        match &self.place {
+            Place::External(id) => {
+                let router = policy.router.clone().unwrap_or_default();
+                Some(External::new(router, id.clone(), self.split.clone()))
+            }
+            Place::Bundle(_) | Place::Made(_) | Place::Pods => None,
+        }
+    }
 }
 
 /// The objects of a layout, with traffic as it says.
@@ -206,26 +215,24 @@ fn shaped(
     sizes: &[WorkloadSize],
 ) -> Result<Shape, Problem> {
     let staged = variant::stage(stable, target, policy, layout, sizes)?;
-    let split = split(&staged, layout);
+    let split = layout.size.map(|_| split(&staged, layout));
     let known: BTreeSet<ObjectId> =
         stable.objects().iter().chain(target.objects()).map(Manifest::id).collect();
     let router = policy.router.clone().unwrap_or_default();
     let namespace = scope.delivery.spec.template.target_namespace.clone().unwrap_or_default();
-    let shaped = router::shape(&router, &namespace, staged.objects, Some(&split))?;
-    let external = match &shaped.place {
-        Place::External(id) if namespace.is_empty() => {
-            return Err(Problem {
-                reason: "RouteMissing".into(),
-                object: id.to_string(),
-                message:
-                    "spec.rollout.router names a route that is not in the directory, which is looked for in \
-                          spec.targetNamespace; set it, or add the route to the directory"
-                        .into(),
-            });
-        }
-        Place::External(id) => Some(External::new(router, id.clone(), Some(split))),
-        Place::Bundle(_) | Place::Made(_) | Place::Pods => None,
-    };
+    let shaped = router::shape(&router, &namespace, staged.objects, split.as_ref())?;
+    if let Place::External(id) = &shaped.place
+        && namespace.is_empty()
+    {
+        return Err(Problem {
+            reason: "RouteMissing".into(),
+            object: id.to_string(),
+            message:
+                "spec.rollout.router names a route that is not in the directory, which is looked for in \
+                      spec.targetNamespace; set it, or add the route to the directory"
+                    .into(),
+        });
+    }
     let candidates = shaped.objects.iter().map(Manifest::id).filter(|id| !known.contains(id)).collect();
     // The hooks of what is put in place run at its stages, too.
     let hooks = target.hooks().iter().map(|hook| hook.manifest.clone());
@@ -234,7 +241,7 @@ fn shaped(
         object: String::new(),
         message: error.to_string(),
     })?;
-    Ok(Shape { bundle, candidates, external })
+    Ok(Shape { bundle, candidates, place: shaped.place, split })
 }
 
 /// The objects of a stage.
@@ -324,7 +331,9 @@ async fn staged_work(
     let Some(policy) = &scope.delivery.spec.template.rollout else {
         return Err(refusal("InvalidRollout", "spec.rollout is gone", true));
     };
-    let Shape { bundle, candidates, external } = shape_of(scope, memory, policy, &staged).await?;
+    let shape = shape_of(scope, memory, policy, &staged).await?;
+    let external = shape.external(policy);
+    let Shape { bundle, candidates, .. } = shape;
     let mut work = prepare_bundle(scope, memory, status, revision, goal, Arc::new(bundle)).await?;
     for entry in work.inventory.iter_mut().filter(|e| !e.stale) {
         entry.candidate = candidates.contains(&InventoryEntry::id(entry));
