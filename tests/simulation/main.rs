@@ -2,6 +2,8 @@
 //! virtual clock and everything that can go wrong, from a seed. See docs/development.md.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+extern crate windlass_optimised as windlass;
+
 #[path = "../model/mod.rs"]
 mod model;
 
