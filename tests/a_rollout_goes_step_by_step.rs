@@ -7,7 +7,7 @@ use windlass::api::delivery::{Outcome, Phase};
 
 const APPS: &str = "apps/v1";
 
-fn web(tag: &str, replicas: u32) -> String {
+pub fn web(tag: &str, replicas: u32) -> String {
     format!(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}}\nspec:\n  replicas: {replicas}\n  \
          selector: {{matchLabels: {{app: web, tier: front}}}}\n  template:\n    \
@@ -16,13 +16,13 @@ fn web(tag: &str, replicas: u32) -> String {
     )
 }
 
-fn service(selector: &str) -> String {
+pub fn service(selector: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec:\n  selector: {{{selector}}}\n  ports: [{{port: 80}}]\n"
     )
 }
 
-async fn deployed(test: &str, selector: &str, rollout: Value) -> (World, String) {
+pub async fn deployed(test: &str, selector: &str, rollout: Value) -> (World, String) {
     let world = World::new(test).await;
     let good = world.commit(
         "First version",
@@ -37,25 +37,25 @@ async fn deployed(test: &str, selector: &str, rollout: Value) -> (World, String)
     (world, good)
 }
 
-fn blue_green() -> Value {
+pub fn blue_green() -> Value {
     json!({
         "strategy": "BlueGreen", "workload": {"name": "web"}, "router": {"service": {"name": "web"}},
         "steps": [{"pause": {}}], "settle": "300ms", "scaleDownDelay": "300ms",
     })
 }
 
-fn canary(steps: Value) -> Value {
+pub fn canary(steps: Value) -> Value {
     json!({
         "strategy": "Canary", "workload": {"name": "web"}, "router": {"replicas": {}}, "steps": steps,
         "settle": "300ms",
     })
 }
 
-async fn deployment(world: &World, name: &str) -> Value {
+pub async fn deployment(world: &World, name: &str) -> Value {
     world.get(APPS, "deployments", name).await
 }
 
-fn image(deployment: &Value) -> &str {
+pub fn image(deployment: &Value) -> &str {
     deployment["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap_or_default()
 }
 

@@ -39,6 +39,9 @@ const STABLE_UNHEALTHY: &str = "StableUnhealthy";
 /// Kinds whose refusal is a mistake of the rollout, not an illness of stable.
 const ROUTES: [&str; 4] = ["HTTPRoute", "GRPCRoute", "VirtualService", "DestinationRule"];
 
+/// Kinds under the names of Git whose pods may be missing through no fault of the rollout, which does not touch them.
+const WORKLOADS: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
+
 impl Machine<'_> {
     fn steps(&self) -> Option<std::sync::Arc<Steps>> {
         self.spec.rollout.clone()
@@ -302,7 +305,7 @@ impl Machine<'_> {
         };
         if candidate != Health::Healthy || named != Health::Healthy {
             let refused = ill.as_ref().filter(|p| is_route(p)).cloned();
-            let frozen = ill.filter(|p| !is_route(p));
+            let mut frozen = ill.filter(|p| !is_route(p));
             if rollout.settled.is_some() && rollout.unwell.is_none() {
                 rollout.unwell = Some(stamp(self.now));
                 attempt.deadline = stamp(self.now + self.spec.timeout);
@@ -310,12 +313,21 @@ impl Machine<'_> {
             // Whose fault it is that time passes: a candidate that is well waits for stable as long as it takes.
             let waits_for_stable = candidate == Health::Healthy && frozen.is_some();
             if !waits_for_stable && self.time_is_up(&mut attempt) {
-                let problem = match refused {
-                    Some(problem) => problem,
-                    None if candidate == Health::Healthy => self.not_in_time(&named),
-                    None => self.not_in_time(&candidate),
+                // So does one beside which a part of stable's pods is missing for longer than a moment.
+                frozen = match &named {
+                    Health::Progressing(p) if candidate == Health::Healthy && is_workload(p) => {
+                        Some(p.clone())
+                    }
+                    _ => None,
                 };
-                return self.fail(attempt, problem);
+                if frozen.is_none() {
+                    let problem = match refused {
+                        Some(problem) => problem,
+                        None if candidate == Health::Healthy => self.not_in_time(&named),
+                        None => self.not_in_time(&candidate),
+                    };
+                    return self.fail(attempt, problem);
+                }
             }
             if let Some(problem) = frozen {
                 self.pause(&mut rollout, STABLE_UNHEALTHY, &problem.object, &format!(
@@ -529,8 +541,10 @@ impl Machine<'_> {
         attempt.rollout = Some(rollout);
         attempt.step = Step::Waiting;
         attempt.retry_at = None;
-        if waits {
-            self.actions.push(Action::Wake(self.due(&attempt)));
+        // Where that is over, and it stays all the same, only what happens takes it on.
+        let due = self.due(&attempt);
+        if waits && due > self.now {
+            self.actions.push(Action::Wake(due));
         }
         if let Some(until) = until {
             self.actions.push(Action::Wake(until));
@@ -693,6 +707,10 @@ pub fn measuring(revision: &Revision, rollout: &RolloutStatus, steps: &Steps) ->
 fn unpause_measured(rollout: &mut RolloutStatus) {
     let by_measuring = |p: &Problem| [NO_DATA, ERROR, INCONCLUSIVE].contains(&p.reason.as_str());
     rollout.paused = rollout.paused.take().filter(|p| !by_measuring(p));
+}
+
+fn is_workload(problem: &Problem) -> bool {
+    WORKLOADS.iter().any(|kind| problem.object.starts_with(kind))
 }
 
 fn is_route(problem: &Problem) -> bool {

@@ -45,7 +45,7 @@ use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
 use crate::core::rollout::late as late_requests;
 use crate::core::rollout::{
-    Action, ApplyEnd, Pruned, Refusal, Spec, Staging, State, dependencies, next, status,
+    Action, ApplyEnd, Pruned, Refusal, SOURCE_UNKNOWN, Spec, Staging, State, dependencies, next, status,
 };
 use bundle::refusal;
 use jiff::Timestamp;
@@ -407,9 +407,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
         let mut again = false;
         for action in decision.actions {
             let place = action.name();
-            fault::place(|| format!("before {place}"));
+            let at = |side: &str| fault::places(|| places_of_action(side, &place, &delivery));
+            at("before");
             let next = perform(&scope, &mut memory, action).await;
-            fault::place(|| format!("after {place}"));
+            at("after");
             match next {
                 Next::Done => {}
                 Next::Again => again = true,
@@ -489,7 +490,25 @@ fn places_of(side: &str, before: &DeliveryStatus, status: &DeliveryStatus) -> Ve
     if status.waiting.is_some() && before.waiting.is_none() {
         names.push("waiting for another".into());
     }
+    let rollout = |s: &DeliveryStatus| s.attempt.as_ref().and_then(|a| a.rollout.clone());
+    if let Some(now) = rollout(status) {
+        let was = rollout(before).filter(|was| (was.stage, was.at) == (now.stage, now.at));
+        if was.is_none() {
+            names.push(format!("stage {:?} {}", now.stage, now.at));
+        }
+        if now.settled.is_some() && was.is_none_or(|was| was.settled.is_none()) {
+            names.push(format!("settled {:?} {}", now.stage, now.at));
+        }
+    }
     names.into_iter().map(|name| format!("{side} status {name}")).collect()
+}
+
+/// An action that is performed, by its name, and by the stage of the rollout that it is for.
+fn places_of_action(side: &str, action: &str, delivery: &Delivery) -> Vec<String> {
+    let attempt = delivery.status.as_ref().and_then(|s| s.attempt.as_ref());
+    let staged = attempt.and_then(|a| a.rollout.as_ref());
+    let staged = staged.map(|r| format!("{side} {action} {:?} {}", r.stage, r.at));
+    [Some(format!("{side} {action}")), staged].into_iter().flatten().collect()
 }
 
 /// What a status has decided. Where somebody else wrote it, another daemon was at work: what we know of our own work is
@@ -670,15 +689,21 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 memory.pruned = Some(Pruned { inventory, refusal: Some(refusal) });
                 return Next::Again;
             }
-            let good = previous(scope, memory, status).await;
-            let what = if scope.spec().prune { prune::What::Stale } else { prune::What::Failed };
-            // Where it cannot be told what was good, nothing is taken for what never was.
-            memory.pruned =
-                Some(if what == prune::What::Failed && good.is_none() && status.effective.is_some() {
-                    Pruned { inventory: status.inventory.clone(), refusal: None }
-                } else {
-                    remove(scope, &status.inventory, what, good.as_deref()).await
-                });
+            let good = previous_or_why(scope, memory, status).await;
+            let all = scope.spec().prune;
+            memory.pruned = Some(match good {
+                Ok(good) if all => {
+                    remove(scope, &status.inventory, prune::What::Stale, good.as_deref()).await
+                }
+                Ok(good) => remove(scope, &status.inventory, prune::What::Failed, good.as_deref()).await,
+                Err(_) if all => remove(scope, &status.inventory, prune::What::Stale, None).await,
+                // It is known in a moment, and what is kept once is kept for good.
+                Err(why) if why.problem.reason == SOURCE_UNKNOWN => {
+                    Pruned { inventory: status.inventory.clone(), refusal: Some(why) }
+                }
+                // Where it cannot be told what was good, nothing is taken for what never was.
+                Err(_) => remove(scope, &status.inventory, prune::What::Candidates, None).await,
+            });
         }
         Action::RunHook(run) => return hooks::run(scope, memory, &run).await,
         Action::RemoveHooks(runs) => return hooks::remove(scope, memory, &runs).await,
@@ -759,7 +784,7 @@ async fn remove(
 ) -> Pruned {
     let never_good = |e: &InventoryEntry| !e.kept && good.is_none_or(|b| b.get(&e.id()).is_none());
     let gives_back = |e: &InventoryEntry| e.stale && e.origin == EntryOrigin::Adopted && never_good(e);
-    let released = matches!(what, prune::What::Stale | prune::What::Failed | prune::What::Before);
+    let released = !matches!(what, prune::What::All | prune::What::Orphan);
     let mut befores = adopted::Befores::new();
     if released && inventory.iter().any(gives_back) {
         match adopted::kept(scope.delivery, &scope.access).await {
@@ -783,16 +808,26 @@ async fn remove(
 /// The bundle of the effective revision, to tell which fields left Git. Without it (its commit is lost) fields that
 /// somebody else co-owns stay.
 async fn previous(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) -> Option<Arc<Bundle>> {
-    let of = (scope.delivery.metadata.generation, status.effective.clone()?);
+    previous_or_why(scope, memory, status).await.ok().flatten()
+}
+
+/// The bundle of the effective revision, if there is one, or why it cannot be had.
+async fn previous_or_why(
+    scope: &Scope<'_>,
+    memory: &mut Memory,
+    status: &DeliveryStatus,
+) -> Result<Option<Arc<Bundle>>, Refusal> {
+    let Some(effective) = status.effective.clone() else { return Ok(None) };
+    let of = (scope.delivery.metadata.generation, effective);
     // Planning, applying and pruning each ask, and rendering may mean running kustomize.
     if let Some((known, bundle)) = &memory.previous
         && *known == of
     {
-        return Some(bundle.clone());
+        return Ok(Some(bundle.clone()));
     }
-    let bundle = bundle_of(scope, memory, &of.1).await.ok()?;
+    let bundle = bundle_of(scope, memory, &of.1).await?;
     memory.previous = Some((of, bundle.clone()));
-    Some(bundle)
+    Ok(Some(bundle))
 }
 
 async fn prepare(
@@ -867,7 +902,7 @@ async fn rendered(scope: &Scope<'_>, memory: &Memory, revision: &Revision) -> Re
     }
     let source = scope.daemon.sources.get(&(namespace, delivery.spec.source.repository.clone()));
     let Some(store) = source.and_then(|k| k.store) else {
-        return Err(refusal(crate::core::rollout::SOURCE_UNKNOWN, "the Repository was not read yet", true));
+        return Err(refusal(SOURCE_UNKNOWN, "the Repository was not read yet", true));
     };
     let settings = match &memory.settings {
         Some(settings) if settings.digest == revision.settings => Some(settings.clone()),

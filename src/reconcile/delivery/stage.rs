@@ -9,7 +9,7 @@ use super::work::{Memory, Work};
 use super::{Scope, bundle_of, prepare as prepare_bundle, previous};
 use crate::api::delivery::{DeliveryStatus, Goal, InventoryEntry, Problem, Revision};
 use crate::api::names;
-use crate::api::rollout::{Base, Layout, RolloutPolicy, Strategy, WorkloadSize};
+use crate::api::rollout::{Layout, RolloutPolicy, Strategy, WorkloadSize};
 use crate::cluster::apply::get;
 use crate::core::analysis::{StepKind, policy_of_step, problems};
 use crate::core::autoscale;
@@ -18,7 +18,7 @@ use crate::core::manifest::{Manifest, ObjectId};
 use crate::core::rollout::steps::{Steps, Then};
 use crate::core::rollout::{Begin, Refusal, Staged, Staging, staging};
 use crate::core::router::{self, Place, ServicePort, Split, VariantLabel, VariantService};
-use crate::core::variant::{self, Decision, ServicePair, StageObjects, Variant};
+use crate::core::variant::{self, Decision, ServicePair, StageObjects};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -114,7 +114,7 @@ async fn begin(
     let Some(steps) = Steps::new(policy).map_err(wrong)? else { return Ok(work) };
     let target = work.bundle.clone();
     let stable = bundle_of(scope, memory, effective).await?;
-    let (mut why, workloads) = match variant::needs_rollout(&stable, &target, policy).map_err(wrong)? {
+    let (why, workloads) = match variant::needs_rollout(&stable, &target, policy).map_err(wrong)? {
         Decision::Direct { why } => {
             work.begin = Some(Begin::Direct(why.join("; ")));
             return Ok(work);
@@ -127,13 +127,6 @@ async fn begin(
     for planned in &steps.all {
         let shape = shaped(scope, policy, &stable, &target, &planned.layout, &sizes).map_err(wrong)?;
         foreseen.add(&steps.router, &shape.place, shape.split.as_ref(), &shape.bundle);
-        if shape.place == Place::Pods {
-            for told in shares(&shape, &planned.layout, &sizes) {
-                if !why.contains(&told) {
-                    why.push(told);
-                }
-            }
-        }
     }
     foreseen.ask(scope, status).await?;
     check_measures(&steps)?;
@@ -144,21 +137,24 @@ async fn begin(
         sizes: sizes.clone(),
     };
     let mut work = staged_work(scope, memory, status, revision, goal, staged).await?;
-    work.begin = Some(Begin::Rollout { why: why.join("; "), sizes });
+    let shares = shares(&steps, &stable, &workloads, &sizes);
+    let why = why.into_iter().chain(shares).collect::<Vec<_>>().join("; ");
+    work.begin = Some(Begin::Rollout { why, sizes });
     Ok(work)
 }
 
-/// Where numbers of pods are the traffic, and cannot make the share that is asked: what they make.
-fn shares(shape: &Shape, layout: &Layout, sizes: &[WorkloadSize]) -> Vec<String> {
-    let wanted = |id: &ObjectId| {
-        let counted = sizes.iter().find(|size| size.workload == variant::reference(id)).map(|s| s.replicas);
-        let in_git = || shape.bundle.get(id)?.fields().get("spec")?.get("replicas")?.as_i64();
-        counted.or_else(in_git).unwrap_or(1)
+/// What is to be said of the shares of traffic that numbers of pods cannot make.
+fn shares(steps: &Steps, stable: &Bundle, workloads: &[ObjectId], sizes: &[WorkloadSize]) -> Vec<String> {
+    if steps.router.replicas.is_none() {
+        return Vec::new();
+    }
+    let weights: BTreeSet<u32> = steps.all.iter().map(|planned| planned.layout.weight).collect();
+    let of = |id: &ObjectId| {
+        let pods = u32::try_from(variant::pods(stable.get(id)?, sizes)).unwrap_or(0);
+        let said: Vec<String> = weights.iter().filter_map(|w| router::replicas::said(pods, *w)).collect();
+        (!said.is_empty()).then(|| format!("{id}: {}", said.join(", ")))
     };
-    let asked = shape.variants.iter().filter(|_| layout.weight > 0 && layout.base == Base::Stable);
-    asked
-        .filter_map(|v| router::replicas::said(wanted(&v.stable), wanted(&v.candidate), layout.weight))
-        .collect()
+    workloads.iter().filter_map(of).collect()
 }
 
 /// What is to be measured has to be something that can be.
@@ -210,8 +206,6 @@ struct Shape {
     place: Place,
     /// How it divides traffic; `None` where there is no candidate.
     split: Option<Split>,
-    /// The workloads that have a candidate.
-    variants: Vec<Variant>,
 }
 
 impl Shape {
@@ -242,7 +236,6 @@ fn shaped(
         stable.objects().iter().chain(target.objects()).map(Manifest::id).collect();
     let router = policy.router.clone().unwrap_or_default();
     let namespace = scope.delivery.spec.template.target_namespace.clone().unwrap_or_default();
-    let variants = staged.variants;
     let shaped = router::shape(&router, &namespace, staged.objects, split.as_ref())?;
     if let Place::External(id) = &shaped.place
         && namespace.is_empty()
@@ -264,7 +257,7 @@ fn shaped(
         object: String::new(),
         message: error.to_string(),
     })?;
-    Ok(Shape { bundle, candidates, place: shaped.place, split, variants })
+    Ok(Shape { bundle, candidates, place: shaped.place, split })
 }
 
 /// The objects of a stage.

@@ -1,0 +1,378 @@
+//! Whatever goes wrong in the middle of a rollout, on the real control plane: stable that becomes ill, a promotion that fails
+//! half-way, a provider that is down, routes that people change or delete, autoscalers, names that change in Git, and a
+//! Delivery that is deleted, suspended or set otherwise. Each ends where docs/rollouts says.
+
+use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployed, deployment, image, service, web};
+use crate::support::cli::{Answer, windlass};
+use crate::support::daemon::{World, condition, config_map};
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use windlass::api::Delivery;
+use windlass::api::condition::kind;
+use windlass::api::delivery::{Outcome, Phase};
+use windlass::api::rollout::RolloutStatus;
+
+const APPS: &str = "apps/v1";
+
+fn rollout(delivery: &Delivery) -> Option<&RolloutStatus> {
+    delivery.status.as_ref()?.attempt.as_ref()?.rollout.as_ref()
+}
+
+/// Why it goes no further for now.
+fn paused(delivery: &Delivery) -> &str {
+    rollout(delivery).and_then(|r| r.paused.as_ref()).map_or("", |p| &p.reason)
+}
+
+fn asked(world: &World, arguments: &[&str]) -> Answer {
+    let all: Vec<&str> = arguments.iter().copied().chain(["-n", &world.space.name]).collect();
+    windlass(&world.space, &all)
+}
+
+fn ask(world: &World, arguments: &[&str]) {
+    let answer = asked(world, arguments);
+    assert_eq!(answer.code, 0, "{answer:?}");
+}
+
+/// Has the pods of stable called ready or not, by whoever looks after their node.
+async fn say_ready(world: &World, ready: &str) {
+    let path = format!("{}?labelSelector=tier%3Dfront", world.space.path("v1", "pods"));
+    let pods = world.space.send("GET", &path, &Value::Null).await;
+    let pods = pods["items"].as_array().unwrap();
+    assert!(!pods.is_empty());
+    for pod in pods {
+        let conditions = pod["status"]["conditions"].as_array().unwrap();
+        let at = conditions.iter().position(|c| c["type"] == "Ready").unwrap();
+        let patch =
+            json!([{"op": "replace", "path": format!("/status/conditions/{at}/status"), "value": ready}]);
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        world.patch("v1", "pods", &format!("{name}/status"), patch).await;
+    }
+}
+
+/// Nothing of a candidate is left, and the Service leads to the pods under the names of Git.
+async fn alone(world: &World) {
+    assert_eq!(world.names(APPS, "deployments").await, ["web"]);
+    assert_eq!(world.names("v1", "services").await, ["web"]);
+    let selector = &world.get("v1", "services", "web").await["spec"]["selector"];
+    assert!(!selector.to_string().contains("web-"), "{selector}");
+}
+
+#[tokio::test]
+async fn stable_that_becomes_ill_by_itself_freezes_it_until_it_is_well_or_a_person_promotes() {
+    let (world, good) =
+        deployed("stable-ill", "app: web", canary(json!([{"weight": 30}, {"pause": "1h"}]))).await;
+    let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
+    let waits = |d: &Delivery| rollout(d).is_some_and(|r| r.step == 2 && r.settled.is_some());
+    world.wait("shop", "is in its pause", waits).await;
+    say_ready(&world, "False").await;
+    let frozen = world.wait("shop", "freezes", |d| paused(d) == "StableUnhealthy").await;
+    let status = frozen.status.as_ref().unwrap();
+    assert_eq!((status.phase, status.effective.as_ref().unwrap().commit.clone()), (Phase::Paused, good));
+    assert!(status.held.is_none());
+    assert_eq!(rollout(&frozen).unwrap().layout.weight, 30, "weights stay as they are");
+    let told = world.wait_event("shop", "StableUnhealthy").await;
+    assert!(told.contains("promote --full"), "{told}");
+
+    say_ready(&world, "True").await;
+    world.wait("shop", "goes on", |d| waits(d) && paused(d).is_empty()).await;
+
+    say_ready(&world, "False").await;
+    world.wait("shop", "freezes again", |d| paused(d) == "StableUnhealthy").await;
+    ask(&world, &["promote", "shop", "--full"]);
+    let ready = world.wait_for("shop", Phase::Ready, &next).await;
+    assert_eq!(ready.status.unwrap().history[0].outcome, Outcome::Deployed);
+    assert_eq!(image(&deployment(&world, "web").await), "registry.example.com/web:ok2");
+    alone(&world).await;
+}
+
+#[tokio::test]
+async fn a_promotion_that_fails_half_way_brings_all_of_the_last_good_revision_back() {
+    let mut policy = blue_green();
+    policy["steps"] = json!([]);
+    let (world, good) = deployed("promotion-fails", "app: web, tier: front", policy).await;
+    let before = deployment(&world, "web").await;
+    // The candidate is well; what comes with promotion is not.
+    let worker = crate::support::daemon::deployment("worker", "missing", 1);
+    let bad = world.commit(
+        "Second, with a worker",
+        &[
+            ("shop/web.yaml", &web("ok2", 2)),
+            ("shop/settings.yaml", &config_map("settings", "red")),
+            ("shop/worker.yaml", &worker),
+        ],
+    );
+    let held = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
+    assert_eq!(held.effective.unwrap().commit, good);
+    assert!(held.held.unwrap().problem.object.ends_with("/worker"));
+    let outcomes: Vec<Outcome> = held.history.iter().map(|h| h.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Restored, Outcome::RolledBack, Outcome::Deployed]);
+    let after = deployment(&world, "web").await;
+    assert_eq!(image(&after), "registry.example.com/web:ok");
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    assert_eq!(world.get("v1", "configmaps", "settings").await["data"]["key"], "blue");
+    assert_eq!(world.names("v1", "configmaps").await, ["settings"]);
+    alone(&world).await;
+}
+
+/// A Prometheus that is down until it is told otherwise.
+async fn provider(up: Arc<AtomicBool>) -> String {
+    async fn answer(State(up): State<Arc<AtomicBool>>) -> impl IntoResponse {
+        let one = json!({"metric": {}, "value": [1, "0.999"]});
+        let body = json!({"status": "success", "data": {"resultType": "vector", "result": [one]}});
+        match up.load(Ordering::SeqCst) {
+            true => (StatusCode::OK, axum::Json(body)),
+            false => (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({}))),
+        }
+    }
+    let pages = Router::new().route("/api/v1/query", get(answer).post(answer)).with_state(up);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // It serves until the test's runtime ends.
+    tokio::spawn(async move { axum::serve(listener, pages).await.unwrap() });
+    format!("http://{address}")
+}
+
+fn measured(address: &str, on_no_data: &str) -> Value {
+    let mut policy = canary(json!([{"weight": 30}, {"analysis": {"count": 2}}]));
+    policy["analysis"] = json!({
+        "interval": "1s", "initialDelay": "1s", "consecutiveErrorLimit": 1, "onNoData": on_no_data,
+        "metrics": [{
+            "name": "rate", "success": "result >= 0.99",
+            "prometheus": {"address": address, "query": "rate{app=\"{{ candidate }}\"}"},
+        }],
+    });
+    policy
+}
+
+#[tokio::test]
+async fn a_provider_that_is_down_pauses_it_or_fails_it_and_is_never_a_success() {
+    let up = Arc::new(AtomicBool::new(false));
+    let address = provider(up.clone()).await;
+    let (world, _) = deployed("provider-down", "app: web", measured(&address, "Pause")).await;
+    let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
+    let waits = world.wait_for("shop", Phase::Paused, &next).await;
+    let problem = rollout(&waits).unwrap().paused.clone().unwrap();
+    assert!(problem.message.contains("503"), "{problem:?}");
+    assert!(rollout(&waits).unwrap().analysis.iter().all(|run| run.succeeded == 0));
+    up.store(true, Ordering::SeqCst);
+    world.wait_for("shop", Phase::Ready, &next).await;
+
+    up.store(false, Ordering::SeqCst);
+    world.deliver("shop", json!({"rollout": measured(&address, "Fail")})).await;
+    let bad = world.commit("Third", &[("shop/web.yaml", &web("ok3", 2))]);
+    let held = world.wait_for("shop", Phase::Held, &bad).await;
+    let (_, _, message) = condition(&held, kind::HELD);
+    assert!(message.contains("rate") && message.contains("503"), "{message}");
+    assert_eq!(held.status.unwrap().effective.unwrap().commit, next);
+    alone(&world).await;
+}
+
+#[tokio::test]
+async fn a_workload_that_is_renamed_meanwhile_is_refused_until_the_rollout_names_it() {
+    let (world, good) = deployed("renamed", "app: web", json!({})).await;
+    let settings = |name: &str| {
+        let mut policy = canary(json!([{"weight": 30}, {"pause": {}}]));
+        policy["workload"]["name"] = json!(name);
+        json!({"rollout": policy}).to_string()
+    };
+    let second = world.commit(
+        "Second, step by step",
+        &[("shop/web.yaml", &web("ok2", 2)), ("shop/windlass.yaml", &settings("web"))],
+    );
+    world.wait_for("shop", Phase::Paused, &second).await;
+    let renamed = web("ok3", 2).replacen("name: web", "name: front", 1);
+    let third = world.commit("Renamed", &[("shop/web.yaml", &renamed)]);
+    let refused = world
+        .wait("shop", "is refused", |d| {
+            d.status
+                .as_ref()
+                .unwrap()
+                .failure
+                .as_ref()
+                .is_some_and(|f| f.problem.reason.starts_with("Workload"))
+        })
+        .await;
+    let status = refused.status.as_ref().unwrap();
+    assert_eq!(status.failure.as_ref().unwrap().revision.as_ref().unwrap().commit, third);
+    // What is refused changes nothing.
+    assert_eq!(status.effective.as_ref().unwrap().commit, good);
+    assert_eq!(rollout(&refused).unwrap().candidate.commit, second);
+    assert_eq!(world.names(APPS, "deployments").await, ["web", "web-canary"]);
+    let fourth = world.commit("And said so", &[("shop/windlass.yaml", &settings("front"))]);
+    world.wait_for("shop", Phase::Ready, &fourth).await;
+    assert_eq!(world.names(APPS, "deployments").await, ["front"]);
+    assert_eq!(image(&deployment(&world, "front").await), "registry.example.com/web:ok3");
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_deleted_meanwhile_takes_the_candidate_along() {
+    let (world, _) = deployed("deleted-meanwhile", "app: web, tier: front", blue_green()).await;
+    let next = world.commit(
+        "Second",
+        &[("shop/web.yaml", &web("ok2", 2)), ("shop/settings.yaml", &config_map("settings", "red"))],
+    );
+    world.wait_for("shop", Phase::Paused, &next).await;
+    // Nobody makes it anew.
+    world.repository(json!({"deliveries": []})).await;
+    world.delete("windlass.dev/v1alpha1", "deliveries", "shop").await;
+    world.wait_gone("shop").await;
+    for (api, plural) in [(APPS, "deployments"), ("v1", "services"), ("v1", "configmaps")] {
+        assert!(world.names(api, plural).await.is_empty(), "{plural}");
+    }
+}
+
+#[tokio::test]
+async fn suspended_meanwhile_everything_stays_as_it_is_and_goes_on_later() {
+    let (world, _) = deployed("suspended-meanwhile", "app: web, tier: front", blue_green()).await;
+    let set = |suspend: bool| json!({"rollout": blue_green(), "suspend": suspend});
+    let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
+    world.wait_for("shop", Phase::Paused, &next).await;
+    world.deliver("shop", set(true)).await;
+    world
+        .wait("shop", "is suspended", |d| d.status.as_ref().is_some_and(|s| s.phase == Phase::Suspended))
+        .await;
+    let audit = world.space.cluster.audit();
+    let refused = asked(&world, &["promote", "shop"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    // Somebody breaks the preview: nobody acts on that now.
+    let broken = json!({"spec": {"template": {"spec": {"containers": [
+        {"name": "app", "image": "registry.example.com/web:crash"}]}}}});
+    world.patch(APPS, "deployments", "web-preview", broken).await;
+    world
+        .wait_object(APPS, "deployments", "web-preview", "breaks", |d| {
+            d["status"]["unavailableReplicas"].is_i64()
+        })
+        .await;
+    assert!(world.writes(&audit).is_empty(), "{:?}", world.writes(&audit));
+    assert_eq!(world.names(APPS, "deployments").await, ["web", "web-preview"]);
+
+    world.deliver("shop", set(false)).await;
+    // What was broken meanwhile is found to be so.
+    world.wait_for("shop", Phase::Held, &next).await;
+    alone(&world).await;
+    ask(&world, &["retry", "shop"]);
+    world.wait_for("shop", Phase::Paused, &next).await;
+    world.deliver("shop", set(true)).await;
+    world
+        .wait("shop", "is suspended", |d| d.status.as_ref().is_some_and(|s| s.phase == Phase::Suspended))
+        .await;
+    world.deliver("shop", set(false)).await;
+    world.wait_for("shop", Phase::Paused, &next).await;
+    ask(&world, &["promote", "shop"]);
+    world.wait_for("shop", Phase::Ready, &next).await;
+    alone(&world).await;
+}
+
+#[tokio::test]
+async fn switched_on_it_changes_nothing_that_runs_and_switched_off_the_rest_is_one_step() {
+    let (world, good) = deployed("switched", "app: web", json!({})).await;
+    let before = deployment(&world, "web").await;
+    let audit = world.space.cluster.audit();
+    world.deliver("shop", json!({"rollout": canary(json!([{"weight": 30}, {"pause": {}}]))})).await;
+    let seen = |d: &Delivery| {
+        let has = d.spec.template.rollout.as_ref().is_some_and(|r| r.workload.is_some());
+        let of = |c: &windlass::api::condition::Condition| c.observed_generation == d.metadata.generation;
+        has && d.status.as_ref().is_some_and(|s| s.phase == Phase::Ready && s.conditions.iter().any(of))
+    };
+    let on = world.wait("shop", "has a rollout", seen).await;
+    assert_eq!(on.status.unwrap().effective.unwrap().commit, good);
+    assert!(world.writes(&audit).is_empty(), "{:?}", world.writes(&audit));
+    assert_eq!(deployment(&world, "web").await["metadata"]["generation"], before["metadata"]["generation"]);
+
+    let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
+    world.wait_for("shop", Phase::Paused, &next).await;
+    world.deliver("shop", json!({"rollout": {}})).await;
+    let off = world.wait_for("shop", Phase::Ready, &next).await;
+    assert_eq!(off.status.unwrap().history[0].outcome, Outcome::Deployed);
+    assert_eq!(image(&deployment(&world, "web").await), "registry.example.com/web:ok2");
+    alone(&world).await;
+    let third = world.commit("Third", &[("shop/web.yaml", &web("ok3", 2))]);
+    world.wait_for("shop", Phase::Ready, &third).await;
+}
+
+#[tokio::test]
+async fn an_autoscaler_that_changes_sizes_finds_its_capacity_before_during_and_after() {
+    let scaler = "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: web}\nspec:\n  \
+                  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}\n  minReplicas: 2\n  maxReplicas: 9\n  \
+                  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 80}}}]\n";
+    let scaled = |tag: &str| web(tag, 2).replace("  replicas: 2\n", "");
+    let world = World::new("autoscaled").await;
+    let good = world.commit(
+        "First",
+        &[
+            ("shop/web.yaml", &scaled("ok")),
+            ("shop/service.yaml", &service("app: web, tier: front")),
+            ("shop/settings.yaml", &config_map("settings", "blue")),
+            ("shop/scaler.yaml", scaler),
+        ],
+    );
+    world.deliver("shop", json!({"rollout": blue_green()})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    let size = |replicas: i64| {
+        move |d: &Value| d["spec"]["replicas"] == replicas && d["status"]["readyReplicas"] == replicas
+    };
+    let scale = async |replicas: i64| {
+        // As the autoscaler does.
+        world.patch(APPS, "deployments", "web/scale", json!({"spec": {"replicas": replicas}})).await;
+        world.wait_object(APPS, "deployments", "web", "is scaled", size(replicas)).await;
+    };
+    let least = async |name: &str| {
+        world.get("autoscaling/v2", "horizontalpodautoscalers", name).await["spec"]["minReplicas"].clone()
+    };
+    world.wait_object(APPS, "deployments", "web", "has the least size", size(2)).await;
+    scale(4).await;
+    let next = world.commit("Second", &[("shop/web.yaml", &scaled("ok2"))]);
+    world.wait_for("shop", Phase::Paused, &next).await;
+    assert_eq!(least("web").await, 4, "it does not shrink below what going back needs");
+    assert_eq!(least("web-preview").await, 4);
+    let preview = deployment(&world, "web-preview").await;
+    assert!(size(4)(&preview), "{preview}");
+
+    scale(5).await;
+    let still = world.wait_for("shop", Phase::Paused, &next).await;
+    assert_eq!(rollout(&still).unwrap().paused.as_ref().unwrap().reason, "AwaitsPromotion");
+    ask(&world, &["promote", "shop"]);
+    world.wait_for("shop", Phase::Ready, &next).await;
+    let after = deployment(&world, "web").await;
+    assert!(after["spec"]["replicas"].as_i64().unwrap() >= 5, "{after}");
+    assert_eq!(least("web").await, 2, "the bounds of Git hold again");
+    assert_eq!(world.names("autoscaling/v2", "horizontalpodautoscalers").await, ["web"]);
+    alone(&world).await;
+}
+
+#[tokio::test]
+async fn a_switch_that_people_turn_or_delete_meanwhile_is_told_and_ends_right() {
+    let (world, _) = deployed("turned", "app: web, tier: front", blue_green()).await;
+    let second = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
+    world.wait_for("shop", Phase::Paused, &second).await;
+    let preview = world.get("v1", "services", "web-preview").await["spec"]["selector"].clone();
+    world.patch("v1", "services", "web", json!({"spec": {"selector": preview}})).await;
+    world
+        .wait("shop", "tells that it was changed", |d| {
+            d.status.as_ref().is_some_and(|s| s.drift.unwrap_or(0) > 0)
+        })
+        .await;
+    ask(&world, &["promote", "shop"]);
+    world.wait_for("shop", Phase::Ready, &second).await;
+    alone(&world).await;
+
+    let third = world.commit("Third", &[("shop/web.yaml", &web("ok3", 2))]);
+    world.wait_for("shop", Phase::Paused, &third).await;
+    world.delete("v1", "services", "web").await;
+    // It is put back at once, as the step wants it, and the rollout waits where it was.
+    let leads = |s: &Value| s["spec"]["selector"] == json!({"app": "web", "tier": "front"});
+    world.wait_object("v1", "services", "web", "is put back", leads).await;
+    let told = world.wait_event("shop", "Missing").await;
+    assert!(told.contains("put back"), "{told}");
+    let still = world.wait_for("shop", Phase::Paused, &third).await;
+    assert_eq!((paused(&still), rollout(&still).unwrap().step), ("AwaitsPromotion", 1));
+    ask(&world, &["promote", "shop"]);
+    world.wait_for("shop", Phase::Ready, &third).await;
+    alone(&world).await;
+}

@@ -1,0 +1,167 @@
+//! The daemon is killed around every state of a rollout that it writes down, and behind every apply: the next one ends where the
+//! dead one would have. The places are named in `reconcile/delivery/mod.rs`.
+
+use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployment, image, service, web};
+use crate::support::daemon::{World, config_map};
+use crate::the_daemon_dies_at_every_step::{arm, at_each, dies_and_rises, outcomes};
+use serde_json::{Value, json};
+use windlass::api::delivery::{DeliveryStatus, Outcome, Phase};
+
+/// Around the status that records a stage, behind its apply, and around the status that says that it is in effect.
+fn stages(all: &[&str]) -> Vec<String> {
+    let of = |stage: &&str| {
+        [
+            format!("before status stage {stage}"),
+            format!("after status stage {stage}"),
+            format!("before Apply {stage}"),
+            format!("after Apply {stage}"),
+            format!("before status settled {stage}"),
+            format!("after status settled {stage}"),
+        ]
+    };
+    all.iter().flat_map(of).collect()
+}
+
+/// The actions of `stages` carry the goal between their name and the stage.
+fn places(goal: &str, all: &[&str], also: &[&str]) -> Vec<String> {
+    let named = stages(all).into_iter().map(|place| place.replace("Apply ", &format!("Apply {goal} ")));
+    named.chain(also.iter().map(|place| (*place).to_owned())).collect()
+}
+
+async fn at_all<F: Future<Output = ()>>(places: &[String], story: impl Fn(World, String) -> F) {
+    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), story).await;
+}
+
+/// A Delivery `shop` that runs a good commit and rolls out the next.
+async fn deployed(world: &mut World, selector: &str, rollout: Value) -> String {
+    world.start();
+    let good = world.commit(
+        "Good",
+        &[
+            ("shop/web.yaml", &web("ok", 2)),
+            ("shop/service.yaml", &service(selector)),
+            ("shop/settings.yaml", &config_map("settings", "blue")),
+        ],
+    );
+    world.deliver("shop", json!({"rollout": rollout})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    good
+}
+
+/// Exactly one variant is there and has all traffic, and runs this image with this configuration.
+async fn one_variant(world: &World, place: &str, status: &DeliveryStatus, tag: &str, key: &str) {
+    assert_eq!(world.names("apps/v1", "deployments").await, ["web"], "{place}");
+    assert_eq!(world.names("v1", "services").await, ["web"], "{place}");
+    assert_eq!(world.names("v1", "configmaps").await, ["settings"], "{place}");
+    let selector = world.get("v1", "services", "web").await["spec"]["selector"].clone();
+    assert!(!selector.to_string().contains("web-"), "{place}: {selector}");
+    let stable = deployment(world, "web").await;
+    assert_eq!(image(&stable), format!("registry.example.com/web:{tag}"), "{place}");
+    assert_eq!(stable["status"]["readyReplicas"], 2, "{place}: {stable}");
+    assert_eq!(world.get("v1", "configmaps", "settings").await["data"]["key"], key, "{place}");
+    assert!(status.attempt.is_none(), "{place}");
+    assert!(status.inventory.iter().all(|e| e.uid.is_some() && !e.stale && !e.candidate), "{place}");
+}
+
+fn next(world: &World, tag: &str, more: &[(&str, &str)]) -> String {
+    let web = web(tag, 2);
+    let red = config_map("settings", "red");
+    let files: Vec<(&str, &str)> = [("shop/web.yaml", web.as_str()), ("shop/settings.yaml", red.as_str())]
+        .into_iter()
+        .chain(more.iter().copied())
+        .collect();
+    world.commit("Next", &files)
+}
+
+async fn a_switch(mut world: World, place: String) {
+    let mut policy = blue_green();
+    policy["steps"] = json!([]);
+    deployed(&mut world, "app: web, tier: front", policy).await;
+    arm(&world, &place);
+    let next = next(&world, "ok2", &[]);
+    dies_and_rises(&mut world, &place).await;
+    let status = world.wait_for("shop", Phase::Ready, &next).await.status.unwrap();
+    assert_eq!(outcomes(&status), [Outcome::Deployed, Outcome::Deployed], "{place}");
+    one_variant(&world, &place, &status, "ok2", "red").await;
+}
+
+#[tokio::test]
+async fn of_a_switch() {
+    let all = ["Starting 0", "Switching 1", "Promoting 2", "Returning 2"];
+    let also = [
+        "amid writes",
+        "amid removals",
+        "before status Deploy Pruning",
+        "after Prune",
+        "before status Ready",
+        "after status Ready",
+    ];
+    at_all(&places("Deploy", &all, &also), a_switch).await;
+}
+
+async fn a_canary(mut world: World, place: String) {
+    let steps = json!([{"weight": 30}, {"pause": "300ms"}, {"weight": 50}]);
+    deployed(&mut world, "app: web", canary(steps)).await;
+    arm(&world, &place);
+    let next = next(&world, "ok2", &[]);
+    dies_and_rises(&mut world, &place).await;
+    let status = world.wait_for("shop", Phase::Ready, &next).await.status.unwrap();
+    assert_eq!(outcomes(&status), [Outcome::Deployed, Outcome::Deployed], "{place}");
+    one_variant(&world, &place, &status, "ok2", "red").await;
+}
+
+#[tokio::test]
+async fn of_a_canary() {
+    // The first step is the layout that it starts with, and the second waits in it: neither is applied anew.
+    let told = [
+        "before status stage Stepping 1",
+        "after status stage Stepping 1",
+        "before status stage Stepping 2",
+        "after status stage Stepping 2",
+    ];
+    at_all(&places("Deploy", &["Stepping 3", "Promoting 4"], &told), a_canary).await;
+}
+
+async fn a_canary_that_breaks(mut world: World, place: String) {
+    let good = deployed(&mut world, "app: web", canary(json!([{"weight": 30}, {"pause": "1h"}]))).await;
+    let before = deployment(&world, "web").await;
+    arm(&world, &place);
+    // Well for some seconds.
+    let bad = next(&world, "flaky", &[]);
+    dies_and_rises(&mut world, &place).await;
+    let status = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
+    assert_eq!(outcomes(&status), [Outcome::Restored, Outcome::RolledBack, Outcome::Deployed], "{place}");
+    assert_eq!(status.effective.as_ref().unwrap().commit, good, "{place}");
+    one_variant(&world, &place, &status, "ok", "blue").await;
+    let after = deployment(&world, "web").await;
+    assert_eq!(
+        after["metadata"]["generation"], before["metadata"]["generation"],
+        "{place}: stable is untouched"
+    );
+}
+
+#[tokio::test]
+async fn of_a_canary_that_breaks() {
+    let also = ["before status Rollback Pruning", "after Prune", "before status Held", "after status Held"];
+    at_all(&places("Rollback", &["Returning 2"], &also), a_canary_that_breaks).await;
+}
+
+async fn a_promotion_that_fails(mut world: World, place: String) {
+    let mut policy = blue_green();
+    policy["steps"] = json!([]);
+    let good = deployed(&mut world, "app: web, tier: front", policy).await;
+    arm(&world, &place);
+    let worker = crate::support::daemon::deployment("worker", "missing", 1);
+    let bad = next(&world, "ok2", &[("shop/worker.yaml", &worker)]);
+    dies_and_rises(&mut world, &place).await;
+    let status = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
+    assert_eq!(outcomes(&status), [Outcome::Restored, Outcome::RolledBack, Outcome::Deployed], "{place}");
+    assert_eq!(status.effective.as_ref().unwrap().commit, good, "{place}");
+    one_variant(&world, &place, &status, "ok", "blue").await;
+}
+
+#[tokio::test]
+async fn of_a_promotion_that_fails() {
+    let also = ["before status Rollback Pruning", "after Prune", "before status Held"];
+    at_all(&places("Rollback", &["Restoring 2", "Returning 2"], &also), a_promotion_that_fails).await;
+}
