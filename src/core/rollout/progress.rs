@@ -19,7 +19,7 @@ use super::hooks::Gate;
 use super::next::Machine;
 use super::put_back::{answers_nothing, missing};
 use super::steps::{Planned, SETTLE, Steps, Then};
-use super::{Action, Health, Spec, Staged, Staging, read_stamp, stamp};
+use super::{Action, Health, SOURCE_UNKNOWN, Spec, Staged, Staging, read_stamp, stamp};
 use crate::api::analysis::AnalysisPolicy;
 use crate::api::delivery::{Attempt, Goal, InventoryEntry, Problem, Revision, Step};
 use crate::api::hook::HookPoint;
@@ -123,10 +123,11 @@ impl Machine<'_> {
     }
 
     /// Whether traffic is being taken back from a candidate, so that a newer revision waits for that. One that cannot be
-    /// brought back in its time is waited for no longer.
+    /// brought back in its time is waited for no longer; that Git was not read yet says nothing about that.
     pub(super) fn is_leaving(&self) -> bool {
         self.state.attempt.as_ref().is_some_and(|a| {
-            a.goal == Goal::Rollback && a.rollout.is_some() && a.problem.is_none() && a.step != Step::Failed
+            let stuck = a.problem.as_ref().is_some_and(|p| p.reason != SOURCE_UNKNOWN);
+            a.goal == Goal::Rollback && a.rollout.is_some() && !stuck && a.step != Step::Failed
         })
     }
 
