@@ -61,6 +61,7 @@ mod real_manifests_render;
 mod requests_are_counted;
 mod rightful_owners_keep_their_fields;
 mod roles_are_granted_within_bounds;
+mod rollout_requests_carry_ones_own_name;
 mod routes_are_valid;
 mod source_cache_survives;
 mod source_local_commits_are_seen_at_once;
