@@ -361,6 +361,15 @@ impl Machine<'_> {
         if rollout.paused.as_ref().is_some_and(|p| p.reason == BY_HAND) {
             return self.stay(attempt, rollout, None);
         }
+        let jobs = match planned.filter(|p| p.stage == rollout.stage) {
+            Some(planned) if !(rollout.go || rollout.full) => steps.measured(planned).1,
+            _ => Vec::new(),
+        };
+        let effective = since.max(read_stamp(&rollout.since));
+        let jobs = self.gate_of_step(&attempt, rollout.at, effective, &jobs);
+        if let Gate::Failed(problem) = jobs {
+            return self.fail(attempt, problem);
+        }
         if rollout.go || rollout.full {
             return self.advance(attempt, rollout, steps);
         }
@@ -376,8 +385,11 @@ impl Machine<'_> {
             }
             Some(Verdict::Passed | Verdict::Failed(_)) | None => unpause_measured(&mut rollout),
         }
+        if matches!(jobs, Gate::Closed) {
+            return self.stay(attempt, rollout, None);
+        }
         match planned.map(|p| &p.then) {
-            None | Some(Then::Go | Then::Analysis(_)) => self.advance(attempt, rollout, steps),
+            None | Some(Then::Go | Then::Analysis(_) | Then::Job(_)) => self.advance(attempt, rollout, steps),
             Some(Then::Pause(Some(time))) => {
                 let until = since.max(read_stamp(&rollout.since)) + *time;
                 match until <= self.now {
@@ -488,6 +500,7 @@ impl Machine<'_> {
     ) {
         let leaves = matches!(stage, Stage::Draining | Stage::Returning);
         let same = !leaves && rollout.layout == layout;
+        self.stop_jobs_of_steps(&attempt);
         let step = rollout.step;
         rollout.stage = stage;
         rollout.layout = layout;
@@ -680,14 +693,9 @@ pub struct Measuring {
 pub fn measuring(revision: &Revision, rollout: &RolloutStatus, steps: &Steps) -> Option<Measuring> {
     let since = read_stamp(rollout.settled.as_deref()?).max(read_stamp(&rollout.since));
     let planned = steps.all.get(rollout.at as usize).filter(|p| p.stage == rollout.stage)?;
-    let (policy, kind) = match &planned.then {
-        Then::Analysis(own) => (analysis::policy_of_step(steps.analysis.as_ref(), own), StepKind::Analysis),
-        // Until requests reach it there is nothing to measure.
-        _ if !rollout.layout.has_traffic() => return None,
-        _ => (steps.analysis.clone()?, StepKind::Other),
-    };
+    let (policy, kind) = steps.measured(planned).0?;
     let key = format!("{}:{}:{}", revision.commit, rollout.at, rollout.since);
-    (!policy.metrics.is_empty()).then_some(Measuring { key, policy, kind, since })
+    Some(Measuring { key, policy, kind, since })
 }
 
 /// What could not be measured for a while can be again.
