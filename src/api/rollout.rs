@@ -468,6 +468,9 @@ pub enum Base {
 pub enum Size {
     /// Percent of the workload's pods, rounded up, at least one.
     Percent(u32),
+    /// Percent of all pods, with those of stable, which keeps its own: rounded down, but at least one pod, and at most as many as
+    /// stable has.
+    OfAll(u32),
     /// A number of pods.
     Replicas(u32),
 }

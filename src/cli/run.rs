@@ -200,8 +200,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
     let mut leadership = Some(first);
     // Once for each time that the Lease is got: one that was lost, for the API server was away, is waited for again.
     while let Some(held) = leadership.take() {
-        let prepared =
-            daemon::prepare(connection.clone(), discovery.clone(), options.clone(), &args.namespace).await;
+        let ours = connection.while_held(held.contact());
+        let prepared = daemon::prepare(ours, discovery.clone(), options.clone(), &args.namespace).await;
         let (daemon, inboxes) = match prepared {
             Ok(prepared) => prepared,
             Err(error) if status.has_led() => {

@@ -5,9 +5,10 @@
 
 use super::Access;
 use super::kubeconfig::{Environment, load};
+use super::lease::Contact;
 use super::limit::{Limit, Share};
 use super::multiplex;
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response};
 use kube::client::{Body, ClientBuilder};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -241,6 +242,24 @@ impl Connection {
         Connection { client, server, context, namespace, counters, limit, beginning, accounts }
     }
 
+    /// The same for as long as a Lease is ours: a write that would begin later is not sent. What decides asks before it
+    /// writes, but may be many requests away from the next one when a process sleeps or the API server does not answer.
+    pub fn while_held(&self, contact: Contact) -> Self {
+        let base = self.client.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (base, contact) = (base.clone(), contact.clone());
+            async move {
+                let tries = request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "dryRun=All"));
+                if request.method() != Method::GET && !tries && !contact.holds() {
+                    return Err(kube::Error::Service(NotOurs.into()));
+                }
+                base.send(request).await
+            }
+        });
+        let client = kube::Client::new(service, self.namespace.clone());
+        Connection { client, accounts: Arc::default(), ..self.clone() }
+    }
+
     /// A client that makes its requests as a service account, over the same connections. Made once per account.
     pub fn as_service_account(&self, account: &ServiceAccount) -> kube::Client {
         let mut accounts = self.accounts.lock().unwrap_or_else(|e| e.into_inner());
@@ -290,6 +309,11 @@ impl Connection {
         kube::Client::new(service, account.namespace.clone())
     }
 }
+
+/// The Lease may be another's: nothing is written.
+#[derive(Debug, thiserror::Error)]
+#[error("not sent: the Lease was not renewed in time, another daemon may work now")]
+struct NotOurs;
 
 /// Counts requests and gives the head of each answer a time limit.
 #[derive(Clone)]

@@ -388,8 +388,29 @@ fn micro_time() -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn without_the_lease_everything_is_read_and_nothing_is_written() {
+        let service = tower::service_fn(|_: Request<kube::client::Body>| async {
+            Ok::<_, tower::BoxError>(http::Response::new(axum::body::Body::from("{}")))
+        });
+        let connection = Connection::from_service(service, "default");
+        let sent = async |held: Duration, method: &str, path: &str| {
+            let client = connection.while_held(Contact::new(held)).client;
+            let request = Request::builder().method(method).uri(path).body(Vec::new().into());
+            client.send(request.unwrap()).await.is_ok()
+        };
+        let hour = Duration::from_secs(3600);
+        assert!(sent(hour, "PUT", "/a").await);
+        assert!(sent(Duration::ZERO, "GET", "/a").await);
+        assert!(sent(Duration::ZERO, "PATCH", "/a?fieldManager=windlass&dryRun=All").await);
+        for method in ["PUT", "POST", "PATCH", "DELETE"] {
+            assert!(!sent(Duration::ZERO, method, "/a").await, "{method}");
+        }
+    }
 
     #[test]
     fn a_lease_is_taken_only_when_nobody_lives_by_it() {

@@ -123,6 +123,7 @@ fn size(layout: &Layout) -> String {
     match layout.size {
         Some(Size::Percent(100)) => "full size".into(),
         Some(Size::Percent(percent)) => format!("{percent}% of its size"),
+        Some(Size::OfAll(percent)) => format!("{percent}% of all pods"),
         Some(Size::Replicas(1)) => "1 pod".into(),
         Some(Size::Replicas(n)) => format!("{n} pods"),
         None => "no candidate".into(),

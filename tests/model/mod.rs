@@ -11,6 +11,7 @@ mod canonical;
 mod controllers;
 mod defaults;
 mod discovery;
+mod gateway;
 mod kinds;
 mod managed;
 mod patch;
@@ -24,6 +25,7 @@ mod typed;
 mod verbs;
 mod watch;
 
+pub use gateway::{backends, http_routes};
 pub use kinds::Kind;
 pub use watch::Watch;
 
@@ -41,6 +43,8 @@ pub struct Cluster {
     kinds: Vec<Arc<Kind>>,
     store: Store,
     controllers: controllers::Controllers,
+    /// Where HTTPRoutes stand among the kinds, if they are installed.
+    routes: Option<usize>,
 }
 
 /// One request.
@@ -117,8 +121,12 @@ impl Cluster {
     /// The built-in kinds, and the namespace `default`.
     pub fn new() -> Self {
         let kinds = kinds::built_ins().into_iter().map(Arc::new).collect();
-        let mut cluster =
-            Cluster { kinds, store: Store::default(), controllers: controllers::Controllers::default() };
+        let mut cluster = Cluster {
+            kinds,
+            store: Store::default(),
+            controllers: controllers::Controllers::default(),
+            routes: None,
+        };
         cluster.make(
             Timestamp::UNIX_EPOCH,
             serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}),
@@ -129,6 +137,13 @@ impl Cluster {
     /// Serves a custom kind, as its CustomResourceDefinition says (of its first version).
     pub fn install(&mut self, definition: &Value) {
         self.kinds.push(Arc::new(Kind::of_definition(definition)));
+        self.routes = self.kinds.iter().position(|kind| kind.kind == "HTTPRoute");
+    }
+
+    /// The rules that traffic goes by at this moment, of a route that was accepted.
+    pub fn programmed(&self, route: &Value) -> Option<&Value> {
+        let uid = route["metadata"]["uid"].as_str()?;
+        self.controllers.route(uid).map(|known| known.rules())
     }
 
     /// One request, at once and as a whole.

@@ -314,8 +314,20 @@ fn told(delivery: &Value) -> String {
     let brief = |v: &Value| v["commit"].as_str().map_or("-".to_owned(), |c| c.chars().take(5).collect());
     let stale =
         status["inventory"].as_array().map_or(0, |all| all.iter().filter(|e| e["stale"] == true).count());
+    let rollout = &attempt["rollout"];
+    let rollout = match rollout["stage"].as_str() {
+        None => String::new(),
+        Some(stage) => format!(
+            "{stage} step {} weight {} {} settled {} {} ",
+            rollout["step"],
+            rollout["layout"]["weight"],
+            rollout["layout"]["base"],
+            rollout["settled"],
+            rollout["paused"]["reason"].as_str().unwrap_or_default(),
+        ),
+    };
     format!(
-        "phase {} effective {} attempt {} {} {} held {} failure {} inventory {} ({stale} stale)",
+        "phase {} effective {} attempt {} {} {} {rollout}held {} failure {} inventory {} ({stale} stale)",
         status["phase"],
         brief(&status["effective"]),
         attempt["goal"],

@@ -3,6 +3,7 @@
 
 use super::things::{Directory, Hook, Key, Kind, Settings, Tag, Thing};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// A change of what stands in Git.
@@ -61,6 +62,10 @@ pub enum What {
     KeptLost(usize),
     /// A person makes a Delivery depend on another, or on none.
     Depends(usize, Option<usize>),
+    /// A person asks something of a rollout: the verb of `windlass.dev/rollout`.
+    Ask(usize, String),
+    /// A person changes `spec.rollout`, or takes it out.
+    Policy(usize, Option<Value>),
     /// A daemon is killed, and started again.
     Killed(usize),
     /// A second daemon is started by mistake, or stopped.
@@ -127,6 +132,9 @@ pub struct Setup {
     /// What failed is taken back in Git.
     #[serde(default)]
     pub revert: bool,
+    /// How a revision reaches traffic: `spec.rollout`.
+    #[serde(default)]
+    pub rollout: Option<Value>,
     /// What stands in its directory at first.
     pub first: Directory,
 }
@@ -275,6 +283,9 @@ impl std::fmt::Display for History {
             if let Some(bake) = setup.bake {
                 writeln!(f, "               is watched on for {bake} s")?;
             }
+            if let Some(rollout) = &setup.rollout {
+                writeln!(f, "               is rolled out by {rollout}")?;
+            }
             if setup.revert {
                 writeln!(f, "               what failed is reverted (protected: {})", self.protected)?;
             }
@@ -352,7 +363,8 @@ impl Maker {
         let replicas = if key.1.starts_with("api") { self.random.u32(2..4) } else { self.random.u32(1..3) };
         let more = self.one_in(3);
         let ttl = (key.0 == Kind::Job && self.one_in(2)).then(|| self.random.u32(0..20));
-        Thing { value: self.value, tag, replicas, prune, wave, recreate, more, invalid, ttl, setting: false }
+        let (value, setting, reads) = (self.value, false, None);
+        Thing { value, tag, replicas, prune, wave, recreate, more, invalid, ttl, setting, reads }
     }
 
     fn directory(&mut self, d: usize) -> Directory {

@@ -2,6 +2,8 @@
 //! virtual clock and everything that can go wrong, from a seed. See docs/development.md.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+extern crate windlass_optimised as windlass;
+
 #[path = "../model/mod.rs"]
 mod model;
 
@@ -14,6 +16,7 @@ mod history;
 mod mirror;
 mod oracle;
 mod planted;
+mod rollouts;
 mod run;
 mod search;
 mod things;
@@ -26,12 +29,14 @@ use std::time::Instant;
 /// A test: its name, and what it found wrong.
 type Test = (&'static str, fn(&Arguments) -> Result<String, String>);
 
-const TESTS: [Test; 5] = [
+const TESTS: [Test; 7] = [
     ("histories_that_went_wrong_once_do_not_again", search::regressions),
     ("a_seed_is_one_history", search::determinism),
     ("every_bug_put_in_on_purpose_is_found", search::planted_bugs),
     ("a_crash_before_or_after_any_write_breaks_nothing", search::every_write),
     ("no_history_breaks_a_promise", search::seeds),
+    ("every_bug_put_into_rollouts_is_found", rollouts::search::planted_bugs),
+    ("no_rollout_breaks_a_promise", rollouts::search::seeds),
 ];
 
 fn main() -> ExitCode {

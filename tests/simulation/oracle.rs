@@ -5,6 +5,7 @@ use super::gate::Call;
 use super::git::Remote;
 use super::history::{History, Setup};
 use super::model::Cluster;
+use super::rollouts::oracle::Rollouts;
 use super::things::{Directory, Key, Kind, Settings, Tag, Thing, max_unavailable};
 use super::world::{INSTALLATION, Life, TEAM, World};
 use serde_json::Value;
@@ -57,6 +58,10 @@ pub enum Promise {
     RevertsOnce,
     /// Once quiet, what is held is taken back in Git where that is asked for, or it is said why not.
     Reverts,
+    /// A candidate never gets more than its step's weight.
+    CandidateShare,
+    /// No route is left pointing at nothing.
+    RouteToNothing,
 }
 
 impl std::fmt::Display for Promise {
@@ -93,6 +98,8 @@ pub struct Oracle {
     /// The commit that is held, by Delivery, and its settings.
     held: BTreeMap<usize, (String, String)>,
     attempts: Attempts,
+    /// What was seen of rollouts.
+    pub rollouts: Rollouts,
     /// The status that was written last.
     status: BTreeMap<usize, Value>,
     deleting: BTreeSet<usize>,
@@ -123,6 +130,7 @@ impl Oracle {
             ran: BTreeSet::new(),
             held: BTreeMap::new(),
             attempts: Attempts::new(history),
+            rollouts: Rollouts::default(),
             status: BTreeMap::new(),
             deleting: BTreeSet::new(),
             guaranteed: BTreeMap::new(),
@@ -244,7 +252,7 @@ impl Oracle {
             let is_named =
                 named.iter().filter_map(|r| r["commit"].as_str()).any(|c| remote.at(c, d) == wanted);
             let cannot = !status["failure"].is_null() && status["failure"]["revision"].is_null();
-            if !is_named && !cannot {
+            if !is_named && !cannot && !super::rollouts::oracle::is_leaving(status) {
                 let text = format!("d{d}: {commit} is known for {} ms and not acted on", at - since);
                 return violated(Promise::NewerGoesFirst, text);
             }
@@ -266,6 +274,12 @@ impl Oracle {
     ) -> Option<Violation> {
         if call.place().contains("/deliveries/") {
             return after.and_then(|after| self.status_written(life, remote, before, after));
+        }
+        let seen = after.or(before).and_then(|o| self.owner(o));
+        let told = seen.and_then(|d| self.status.get(&d));
+        let violation = self.rollouts.written(life, call, told, after);
+        if violation.is_some() {
+            return violation;
         }
         if call.method == "DELETE" {
             let before = before?;
@@ -428,6 +442,10 @@ impl Oracle {
             self.guaranteed.clear();
             return None;
         }
+        let violation = self.rollouts.moment(cluster);
+        if violation.is_some() {
+            return violation;
+        }
         // Such pods fail by themselves.
         let fails = |spec: &Value| {
             let image = spec["containers"][0]["image"].as_str();
@@ -532,7 +550,8 @@ impl Oracle {
             let waits = self.attempts.waits(&deliveries, d);
             // What it was rendered with is gone, and cannot be had again.
             let unknown = self.attempts.kept_lost.contains(&d);
-            if waits || unknown || suspended || step == Some("Failed") || first_fails || crashes {
+            let asks = super::rollouts::oracle::waits_for_people(status);
+            if asks || waits || unknown || suspended || step == Some("Failed") || first_fails || crashes {
                 undecided.insert(d);
                 continue;
             }

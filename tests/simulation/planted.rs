@@ -3,6 +3,7 @@
 use super::gate::Call;
 use super::model::Answer;
 use super::oracle::Promise;
+use super::rollouts::planted as rollouts;
 use super::things::Key;
 use super::world::{Life, State};
 use jiff::Timestamp;
@@ -56,6 +57,10 @@ pub enum Planted {
     RevertForgotten,
     /// A commit is never taken back.
     NothingReverted,
+    /// A candidate gets more traffic than its step says.
+    TooMuchWeight,
+    /// Traffic is not taken back from a candidate.
+    RouteLeft,
 }
 
 impl Planted {
@@ -84,6 +89,11 @@ impl Planted {
         (Planted::RevertForgotten, &[Promise::RevertsOnce]),
         (Planted::NothingReverted, &[Promise::Reverts]),
     ];
+
+    /// All of them, those of rollouts too.
+    pub fn every() -> impl Iterator<Item = Planted> {
+        Planted::ALL.into_iter().chain(rollouts::ALL).map(|(planted, _)| planted)
+    }
 
     /// What is sent instead of a request.
     pub fn change(self, call: &Call, _: &Life) -> Option<Call> {
@@ -134,7 +144,7 @@ impl Planted {
                     metadata.remove("uid");
                 }
             }
-            _ => {}
+            _ => rollouts::change(self, call, &mut body),
         }
         (body != old).then(|| Call { body: serde_json::to_vec(&body).unwrap_or_default(), ..call.clone() })
     }
@@ -174,7 +184,7 @@ impl Planted {
                 });
                 Some(Answer::Object { status: 409, body })
             }
-            _ => None,
+            _ => rollouts::swallow(self, call, state, now),
         }
     }
 
@@ -225,6 +235,7 @@ fn is_status(call: &Call) -> bool {
     call.method == "PUT" && call.place().ends_with("/status") && call.place().contains("/deliveries/")
 }
 
-fn is_apply(call: &Call) -> bool {
+/// Whether a request is an apply.
+pub fn is_apply(call: &Call) -> bool {
     call.method == "PATCH" && call.content_type.starts_with("application/apply-patch")
 }

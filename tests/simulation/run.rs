@@ -246,7 +246,11 @@ impl Manager {
                 &json!({"metadata": {"annotations": {name: value}}}),
             );
         };
-        let touched = |key: &Key, relabelled: bool| world.lock().oracle.person_touched(key, relabelled);
+        let touched = |key: &Key, relabelled: bool| {
+            let mut state = world.lock();
+            state.oracle.person_touched(key, relabelled);
+            state.oracle.rollouts.person_touched(key);
+        };
         match what {
             What::Commit(edits) => git.lock().commit(edits),
             What::Rewrite(back, edits) => git.lock().rewrite(*back, edits),
@@ -279,6 +283,7 @@ impl Manager {
                     super::things::Kind::Deployment => {
                         json!({"spec": {"template": {"metadata": {"annotations": {"example.com/value": "edited"}}}}})
                     }
+                    super::things::Kind::Route => super::rollouts::edited(),
                     _ => json!({"metadata": {"labels": {"edited": "yes"}}}),
                 };
                 world.person("PATCH", &key.path(), MERGE, &patch);
@@ -341,6 +346,23 @@ impl Manager {
             What::Depends(d, on) => {
                 let on: Vec<Value> = on.iter().map(|on| json!({"name": format!("d{on}")})).collect();
                 world.person("PATCH", &delivery_path(*d), MERGE, &json!({"spec": {"dependsOn": on}}));
+                let at = world.millis();
+                world.lock().oracle.hindered(at);
+            }
+            What::Ask(d, verb) => {
+                let status = world.delivery(*d).map(|d| d["status"].clone()).unwrap_or_default();
+                let commit = match verb.as_str() {
+                    "retry" => &status["held"]["revision"]["commit"],
+                    _ => &status["attempt"]["revision"]["commit"],
+                };
+                let commit = commit.as_str().unwrap_or("0000000");
+                annotate(*d, names::ROLLOUT_REQUEST, format!("{verb}:{commit}:{n}:ada"));
+            }
+            What::Policy(d, policy) => {
+                world.person("PATCH", &delivery_path(*d), MERGE, &json!({"spec": {"rollout": null}}));
+                if policy.is_some() {
+                    world.person("PATCH", &delivery_path(*d), MERGE, &json!({"spec": {"rollout": policy}}));
+                }
                 let at = world.millis();
                 world.lock().oracle.hindered(at);
             }

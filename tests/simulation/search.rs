@@ -28,15 +28,19 @@ const SHRINKING: Duration = Duration::from_secs(60);
 pub struct Arguments {
     /// Only list the tests.
     pub list: bool,
-    seeds: Option<u64>,
-    from: u64,
+    /// `--seeds`.
+    pub seeds: Option<u64>,
+    /// `--from`.
+    pub from: u64,
     seed: Option<u64>,
     file: Option<PathBuf>,
-    planted: Option<Planted>,
+    /// `--planted`.
+    pub planted: Option<Planted>,
     jobs: Option<usize>,
     quick: bool,
     json: bool,
     two: bool,
+    rollouts: bool,
     /// Tell in a line each what all seeds came to.
     pub survey: bool,
     filters: Vec<String>,
@@ -45,7 +49,7 @@ pub struct Arguments {
 impl Arguments {
     /// `--seeds N`: that many seeds. `--from N`: beginning with this one. `--seed N`: this one, told in full.
     /// `--history FILE`: the same for a history that was written down. `--planted BUG`: with a bug. `--jobs N`: threads.
-    /// `--json`: the one history as it is written down. `--two`: with a second daemon that is started by mistake. `--survey`: a line for each seed that fails. `--as-is`: what fails is not made shorter. Others are those of every test program: names are filters.
+    /// `--json`: the one history as it is written down. `--two`: with a second daemon that is started by mistake. `--rollouts`: with rollouts in all of it. `--survey`: a line for each seed that fails. `--as-is`: what fails is not made shorter. Others are those of every test program: names are filters.
     pub fn read(words: impl Iterator<Item = String>) -> Self {
         let mut arguments = Arguments { from: 1, ..Arguments::default() };
         let mut words = words.peekable();
@@ -60,10 +64,11 @@ impl Arguments {
                 "--jobs" => arguments.jobs = number(words.next()).map(|n| n as usize),
                 "--planted" => {
                     let name = words.next().unwrap_or_default();
-                    let found = Planted::ALL.iter().find(|(p, _)| format!("{p:?}") == name);
-                    arguments.planted = Some(found.expect("a bug of that name").0);
+                    let found = Planted::every().find(|p| format!("{p:?}") == name);
+                    arguments.planted = Some(found.expect("a bug of that name"));
                 }
                 "--two" => arguments.two = true,
+                "--rollouts" => arguments.rollouts = true,
                 "--json" => arguments.json = true,
                 "--survey" => arguments.survey = true,
                 "--as-is" => arguments.quick = true,
@@ -93,7 +98,11 @@ impl Arguments {
 
     /// The history of a seed.
     fn history(&self, seed: u64) -> History {
-        if self.two { History::with_two(seed) } else { History::new(seed) }
+        match self.two {
+            _ if self.rollouts => super::rollouts::history(seed),
+            true => History::with_two(seed),
+            false => History::new(seed),
+        }
     }
 
     fn threads(&self) -> usize {
@@ -216,7 +225,7 @@ pub fn survey(arguments: &Arguments) {
 }
 
 /// A history that failed, as short as it could be made, written down so that it is tried again.
-fn kept(history: History, violation: &super::oracle::Violation, arguments: &Arguments) -> String {
+pub fn kept(history: History, violation: &super::oracle::Violation, arguments: &Arguments) -> String {
     let mut text = format!("seed {}: {}: {}\n", history.seed, violation.promise, violation.what);
     let (history, tried) =
         if arguments.quick { (history, 0) } else { shorter(history, arguments.planted, violation.promise) };
@@ -308,6 +317,7 @@ fn overtaken(number: u64) -> History {
         invalid: false,
         ttl: None,
         setting: false,
+        reads: None,
     };
     let things = BTreeMap::from([(key.clone(), thing(1))]);
     let first = Directory { things, ..Directory::default() };
@@ -370,7 +380,7 @@ fn shorter(
 }
 
 /// Tries all numbers on all processors, and answers what the lowest came to that came to something.
-fn each<T: Send>(
+pub fn each<T: Send>(
     arguments: &Arguments,
     numbers: std::ops::Range<u64>,
     attempt: impl Fn(u64) -> Option<T> + Sync,

@@ -16,9 +16,15 @@ pub enum Kind {
     Claim,
     Deployment,
     Job,
+    Service,
+    Route,
 }
 
 impl Kind {
+    /// All of them.
+    const ALL: [Kind; 7] =
+        [Kind::ConfigMap, Kind::Secret, Kind::Claim, Kind::Deployment, Kind::Job, Kind::Service, Kind::Route];
+
     /// Group, kind and plural.
     pub fn names(self) -> (&'static str, &'static str, &'static str) {
         match self {
@@ -27,6 +33,8 @@ impl Kind {
             Kind::Claim => ("", "PersistentVolumeClaim", "persistentvolumeclaims"),
             Kind::Deployment => ("apps", "Deployment", "deployments"),
             Kind::Job => ("batch", "Job", "jobs"),
+            Kind::Service => ("", "Service", "services"),
+            Kind::Route => ("gateway.networking.k8s.io", "HTTPRoute", "httproutes"),
         }
     }
 }
@@ -54,8 +62,7 @@ impl Key {
 
     /// The key for a kind, namespace and name, if it is one of these.
     pub fn named(kind: &str, namespace: &str, name: &str) -> Option<Key> {
-        let all = [Kind::ConfigMap, Kind::Secret, Kind::Claim, Kind::Deployment, Kind::Job];
-        let kind = all.into_iter().find(|k| k.names().1 == kind)?;
+        let kind = Kind::ALL.into_iter().find(|k| k.names().1 == kind)?;
         (namespace == SPACE).then(|| Key(kind, name.to_owned()))
     }
 }
@@ -121,6 +128,9 @@ pub struct Thing {
     /// It takes a value from the settings of its Delivery.
     #[serde(default)]
     pub setting: bool,
+    /// The ConfigMap that the pods of a Deployment read.
+    #[serde(default)]
+    pub reads: Option<String>,
 }
 
 /// What the settings of a Delivery say.
@@ -217,13 +227,15 @@ impl Thing {
         if !notes.is_empty() {
             object["metadata"]["annotations"] = notes.into();
         }
+        let labels = super::rollouts::labels(&key.1);
         let template = |restart: &str| {
+            let mut container = json!({"name": "app", "image": image(tag)});
+            if let Some(read) = &self.reads {
+                container["envFrom"] = json!([{"configMapRef": {"name": read, "optional": true}}]);
+            }
             json!({
-                "metadata": {"labels": {"app": key.1}, "annotations": {"example.com/value": self.value.to_string()}},
-                "spec": {
-                    "restartPolicy": restart,
-                    "containers": [{"name": "app", "image": image(tag)}],
-                },
+                "metadata": {"labels": labels, "annotations": {"example.com/value": self.value.to_string()}},
+                "spec": {"restartPolicy": restart, "containers": [container]},
             })
         };
         match key.0 {
@@ -258,7 +270,7 @@ impl Thing {
             Kind::Deployment => {
                 object["spec"] = json!({
                     "replicas": self.replicas,
-                    "selector": {"matchLabels": {"app": key.1}},
+                    "selector": {"matchLabels": labels},
                     "strategy": {
                         "type": "RollingUpdate",
                         "rollingUpdate": {"maxUnavailable": max_unavailable(&key.1), "maxSurge": 1},
@@ -278,6 +290,7 @@ impl Thing {
                     object["spec"]["ttlSecondsAfterFinished"] = ttl.into();
                 }
             }
+            Kind::Service | Kind::Route => super::rollouts::manifest(key, self, &mut object),
         }
         object
     }

@@ -289,6 +289,7 @@ fn installed() -> Cluster {
         for definition in windlass::api::crds() {
             cluster.install(&definition);
         }
+        cluster.install(&super::model::http_routes());
         cluster
     };
     CLUSTER.get_or_init(make).clone()
@@ -365,6 +366,9 @@ pub fn furnish(world: &World) {
         }
         if setup.revert {
             spec["rollback"]["mode"] = "Revert".into();
+        }
+        if let Some(rollout) = &setup.rollout {
+            spec["rollout"] = rollout.clone();
         }
         make(&format!("/apis/windlass.dev/v1alpha1/namespaces/{TEAM}/deliveries"), delivery);
     }

@@ -237,7 +237,8 @@ impl Machine<'_> {
             Target::Known(target) => target.clone(),
             Target::Failed(problem) => {
                 let known = self.state.failure.as_ref().is_some_and(|f| f.problem == *problem);
-                if self.state.attempt.is_none() && !known {
+                // Also beside an older revision that is under way or failed: Git may want another one by now.
+                if !known {
                     self.state.failure = None;
                     self.fail_to_begin(None, &Refusal { problem: problem.clone(), transient: true });
                 }

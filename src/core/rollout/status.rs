@@ -207,8 +207,10 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
             };
             let (reason, mut message) = problem.map_or(("Failed".into(), String::new()), because);
             if phase == Phase::RollbackFailed {
-                message =
-                    format!("the last good revision could not be brought back, it is tried again: {message}");
+                message = format!(
+                    "the last good revision could not be brought back, it is tried again: {message}{}",
+                    untold(state)
+                );
                 return ("False", "RollbackFailed".into(), message);
             }
             if state.attempt.is_none() {
@@ -224,6 +226,7 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
                     "; it was the first revision, so there is nothing to go back to and it stays in place",
                 );
             }
+            message.push_str(&untold(state));
             ("False", reason, message)
         }
         Phase::Ready => match &seen.health {
@@ -241,7 +244,7 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
             }
         },
         Phase::RollingOut | Phase::Paused if let Some(attempt) = &state.attempt => {
-            ("False", format!("{phase:?}"), rolling_out(attempt, seen))
+            ("False", format!("{phase:?}"), format!("{}{}", rolling_out(attempt, seen), untold(state)))
         }
         Phase::Applying | Phase::Waiting | Phase::RollingBack | Phase::RollingOut | Phase::Paused => {
             let attempt = state.attempt.as_ref();
@@ -262,7 +265,7 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
                 Phase::Waiting => ("WaitingForHealth", "is applied and not healthy yet"),
                 _ => ("Applying", "is being applied"),
             };
-            ("False", reason.into(), format!("{what} {verb}{waits}"))
+            ("False", reason.into(), format!("{what} {verb}{waits}{}", untold(state)))
         }
         Phase::Pending if let Some(waiting) = &state.waiting => {
             let (reason, why) = because(&waiting.problem);
@@ -304,6 +307,14 @@ fn rolling_out(attempt: &Attempt, seen: &Observation) -> String {
         _ => String::new(),
     };
     format!("{doing}{waits}")
+}
+
+/// While a revision is under way or has failed: why it cannot be told what Git wants now, if that is so. Empty otherwise.
+fn untold(state: &State) -> String {
+    match &state.failure {
+        Some(failure) if failure.revision.is_none() && state.attempt.is_some() => refused(state),
+        _ => String::new(),
+    }
 }
 
 /// While a revision is held: why what came after it could not be begun, if that is so. Empty otherwise.

@@ -74,8 +74,7 @@ impl Steps {
         };
         let pods = router.replicas.is_some();
         let size_for = |weight: u32| match policy.candidate.clone().unwrap_or_default() {
-            // Stable keeps its pods: so many beside them are this share of all, and a full copy is half of all.
-            _ if pods => Size::Percent((100 * weight).div_ceil(100 - weight.min(50)).clamp(1, 100)),
+            _ if pods => Size::OfAll(weight),
             c if c.size == CandidateSize::Fixed => Size::Replicas(c.replicas.unwrap_or(1)),
             c if c.size == CandidateSize::Share => Size::Percent(weight.max(1)),
             _ => Size::Percent(100),
@@ -275,7 +274,9 @@ fn push(
 /// the safe order.
 fn is_larger(next: Option<Size>, before: Option<Size>) -> bool {
     match (next, before) {
-        (Some(Size::Percent(a)), Some(Size::Percent(b))) => a > b,
+        (Some(Size::Percent(a)), Some(Size::Percent(b))) | (Some(Size::OfAll(a)), Some(Size::OfAll(b))) => {
+            a > b
+        }
         (Some(Size::Replicas(a)), Some(Size::Replicas(b))) => a > b,
         _ => true,
     }
@@ -293,6 +294,7 @@ mod tests {
         let one = |p: &Planned| {
             let size = match p.layout.size {
                 Some(Size::Percent(p)) => format!("{p}%"),
+                Some(Size::OfAll(p)) => format!("{p}% of all"),
                 Some(Size::Replicas(n)) => format!("{n} pods"),
                 None => "none".into(),
             };
@@ -373,10 +375,10 @@ mod tests {
         assert_eq!(
             told(policy),
             [
-                "Starting 0: 34% gets 25",
-                "Stepping 1: 34% gets 25",
-                "Stepping 2: 100% gets 50",
-                "Promoting 2: 100% gets 50 new",
+                "Starting 0: 25% of all gets 25",
+                "Stepping 1: 25% of all gets 25",
+                "Stepping 2: 50% of all gets 50",
+                "Promoting 2: 50% of all gets 50 new",
             ]
         );
     }

@@ -906,3 +906,28 @@ proptest! {
         prop_assert!(world.state.attempt.is_none() || world.state.attempt.as_ref().is_some_and(|a| a.step == Step::Failed));
     }
 }
+
+#[test]
+fn what_git_wants_and_cannot_be_told_is_said_beside_a_revision_that_is_under_way_or_failed() {
+    let mut world = World::new();
+    world.slow.insert("a".into());
+    world.push("a", &["web"]);
+    world.settle();
+    world.pass(10);
+    assert_eq!(world.phase(), Phase::Waiting);
+    // A newer commit is there, and the settings that it would be rendered with are not.
+    world.seen.target = Target::Failed(problem("SettingsMissing"));
+    world.settle();
+    let said = "; what Git wants now cannot be told: Deployment shop/web: it is SettingsMissing";
+    let message = world.condition("Ready").2;
+    assert!(message.ends_with(said) && message.contains("is applied and not healthy yet"), "{message}");
+    world.pass(400);
+    assert_eq!(world.phase(), Phase::Failed);
+    assert!(world.condition("Ready").2.ends_with(said), "{}", world.condition("Ready").2);
+    assert_eq!(world.notices.iter().filter(|n| n.reason == "SettingsMissing").count(), 1);
+    // They are there again.
+    world.push("b", &["web"]);
+    world.settle();
+    assert_eq!((world.phase(), world.runs()), (Phase::Ready, vec!["web=b".to_owned()]));
+    assert!(world.state.failure.is_none());
+}

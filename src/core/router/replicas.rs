@@ -1,52 +1,37 @@
 //! The share of pods as the share of traffic: one Service over both variants, for clusters without a router.
 
-/// How many pods each variant has, `(stable, candidate)`, when `total` are wanted and the candidate is to get `weight`
-/// percent of the traffic of one Service over both. Together never fewer than `total`. The candidate has at least one pod
-/// when it is to get traffic at all, and stable has one unless all traffic is asked for: a share in between needs both.
-pub fn counts(total: u32, weight: u32) -> (u32, u32) {
-    if total == 0 || weight == 0 {
-        return (total, 0);
-    }
-    if weight >= 100 {
-        return (0, total);
-    }
-    let asked = (u64::from(total) * u64::from(weight)).div_ceil(100);
-    let most = u64::from(total).saturating_sub(1).max(1);
-    let candidate = u32::try_from(asked.clamp(1, most)).unwrap_or(total);
-    (total.saturating_sub(candidate).max(1), candidate)
+/// How many pods a candidate has beside `stable` ones, which stay, so that it gets at most `weight` percent of the traffic of one
+/// Service over both. One at least, since there is no candidate without; at most as many as stable has.
+pub fn beside(stable: u32, weight: u32) -> u32 {
+    let rest = u64::from(100 - weight.min(99));
+    let exact = u64::from(stable) * u64::from(weight) / rest;
+    u32::try_from(exact).unwrap_or(u32::MAX).clamp(1, stable.max(1))
 }
 
 /// The candidate's share of traffic in percent, as a number of pods on each side makes it.
-pub fn share(stable: u32, candidate: u32) -> f64 {
-    match stable.saturating_add(candidate) {
-        0 => 0.0,
-        total => f64::from(candidate) * 100.0 / f64::from(total),
-    }
+fn share(stable: u32, candidate: u32) -> f64 {
+    f64::from(candidate) * 100.0 / (f64::from(stable) + f64::from(candidate)).max(1.0)
 }
 
-/// The smallest share of traffic, in percent, that so many pods allow; 0 when there are none.
-pub fn smallest_share(total: u32) -> f64 {
-    let (stable, candidate) = counts(total, 1);
-    share(stable, candidate)
-}
-
-/// What is to be said when the counts make another share of what was asked; `None` when they make it exactly.
-pub fn said(total: u32, weight: u32) -> Option<String> {
-    let (stable, candidate) = counts(total, weight);
-    if total == 0 && weight > 0 {
-        return Some(format!("{weight}% asked, but no pods are wanted, so there is no traffic to share"));
-    }
-    let made = share(stable, candidate);
-    if total == 0 || (made - f64::from(weight)).abs() < 1e-9 {
+/// What is to be said when so many pods make another share of what was asked; `None` when they make it exactly.
+pub fn said(stable: u32, weight: u32) -> Option<String> {
+    if weight == 0 {
         return None;
     }
-    let pods = if total == 1 { "1 pod allows".to_owned() } else { format!("{total} pods allow") };
-    Some(if candidate == 1 && made > f64::from(weight) {
-        format!("{weight}% asked, {}% is the smallest share that {pods}", rounded(made))
-    } else {
-        let all = u64::from(stable) + u64::from(candidate);
-        format!("{weight}% asked, {}% is the nearest share that {pods} ({candidate} of {all})", rounded(made))
-    })
+    let candidate = beside(stable, weight);
+    let made = share(stable, candidate);
+    if (made - f64::from(weight)).abs() < 1e-9 {
+        return None;
+    }
+    let which = match made > f64::from(weight) {
+        true => "the smallest share",
+        false if candidate == stable => "the largest share",
+        false => "the next smaller share",
+    };
+    let made = rounded(made);
+    Some(format!("{weight}% asked, {made}% is {which} that pods beside {stable} make ({candidate} of {})", {
+        u64::from(stable) + u64::from(candidate)
+    }))
 }
 
 /// One place after the point, and none where it is zero.
@@ -63,49 +48,50 @@ mod tests {
     #[test]
     fn pods_are_counted_as_shares() {
         let table = [
-            ((4, 0), (4, 0)),
-            ((4, 5), (3, 1)),
-            ((4, 25), (3, 1)),
-            ((4, 26), (2, 2)),
-            ((4, 90), (1, 3)),
-            ((4, 100), (0, 4)),
-            ((10, 10), (9, 1)),
-            ((1, 10), (1, 1)),
-            ((1, 100), (0, 1)),
-            ((0, 50), (0, 0)),
+            ((4, 5), 1),
+            ((4, 20), 1),
+            ((3, 40), 2),
+            ((10, 40), 6),
+            ((4, 50), 4),
+            ((4, 90), 4),
+            ((10, 10), 1),
+            ((90, 10), 10),
+            ((1, 10), 1),
+            ((1, 100), 1),
+            ((0, 50), 1),
         ];
-        for ((total, weight), expected) in table {
-            assert_eq!(counts(total, weight), expected, "{total} pods, {weight}%");
+        for ((stable, weight), expected) in table {
+            assert_eq!(beside(stable, weight), expected, "{stable} pods, {weight}%");
         }
     }
 
     #[test]
     fn what_the_counts_cannot_do_is_said() {
-        assert_eq!(said(4, 5).as_deref(), Some("5% asked, 25% is the smallest share that 4 pods allow"));
-        assert_eq!(said(1, 5).as_deref(), Some("5% asked, 50% is the smallest share that 1 pod allows"));
+        let said = |stable, weight| said(stable, weight).unwrap_or_default();
+        assert_eq!(said(3, 5), "5% asked, 25% is the smallest share that pods beside 3 make (1 of 4)");
         assert_eq!(
-            said(3, 50).as_deref(),
-            Some("50% asked, 66.7% is the nearest share that 3 pods allow (2 of 3)")
+            said(10, 40),
+            "40% asked, 37.5% is the next smaller share that pods beside 10 make (6 of 16)"
         );
-        assert_eq!(said(4, 25), None);
-        assert_eq!(said(4, 0), None);
-        assert_eq!(said(4, 100), None);
-        assert!((smallest_share(8) - 12.5).abs() < 1e-9);
+        assert_eq!(said(4, 80), "80% asked, 50% is the largest share that pods beside 4 make (4 of 8)");
+        assert_eq!(said(3, 40), "");
+        assert_eq!(said(4, 0), "");
     }
 
     proptest! {
         #[test]
-        fn capacity_is_never_below_what_is_wanted(total in 0_u32..500, weight in 0_u32..=100) {
-            let (stable, candidate) = counts(total, weight);
-            prop_assert!(stable + candidate >= total);
-            prop_assert!(stable + candidate <= total.max(2));
-            if total > 0 && weight > 0 { prop_assert!(candidate >= 1); }
-            if total > 0 && weight < 100 { prop_assert!(stable >= 1); }
+        fn no_candidate_gets_more_than_its_weight_but_for_its_one_pod(stable in 1_u32..500, weight in 1_u32..=100) {
+            let candidate = beside(stable, weight);
+            prop_assert!(candidate >= 1 && candidate <= stable);
+            prop_assert!(candidate == 1 || share(stable, candidate) <= f64::from(weight) + 1e-9);
+            // And one more would be too many.
+            let more = share(stable, candidate + 1);
+            prop_assert!(candidate == stable || more > f64::from(weight));
         }
 
         #[test]
-        fn a_larger_weight_never_means_a_smaller_share(total in 0_u32..200, weight in 0_u32..100) {
-            prop_assert!(counts(total, weight + 1).1 >= counts(total, weight).1);
+        fn a_larger_weight_never_means_fewer_pods(stable in 0_u32..200, weight in 0_u32..100) {
+            prop_assert!(beside(stable, weight + 1) >= beside(stable, weight));
         }
     }
 }

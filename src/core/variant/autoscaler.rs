@@ -42,7 +42,13 @@ pub(super) fn held(autoscaler: &Manifest, least: i64) -> Manifest {
 /// Copies the autoscalers of the workloads for a candidate of full size. Below that they would scale by a share of the traffic
 /// as if it were all of it. A copy does not go below the size that the candidate was given: traffic comes later than pods.
 pub(super) fn copies(of: &Of, names: &mut Names, made: &mut Candidate) {
-    if !matches!(of.layout.size, Some(Size::Percent(percent)) if percent >= 100) {
+    let full = match of.layout.size {
+        Some(Size::Percent(percent)) => percent >= 100,
+        // As many as stable has.
+        Some(Size::OfAll(percent)) => percent >= 50,
+        Some(Size::Replicas(_)) | None => false,
+    };
+    if !full {
         return;
     }
     for autoscaler in of.target.objects() {

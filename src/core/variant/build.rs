@@ -126,7 +126,7 @@ pub(super) fn copy(object: &Manifest, name: &str) -> Manifest {
 }
 
 /// How many pods a workload has: as was counted when the rollout began where that is known, else as Git says.
-pub(super) fn wanted(workload: &Manifest, sizes: &[WorkloadSize]) -> i64 {
+pub fn pods(workload: &Manifest, sizes: &[WorkloadSize]) -> i64 {
     let counted = sizes.iter().find(|size| {
         size.workload.name == workload.name() && size.workload.kind.as_str() == workload.gvk().kind
     });
@@ -136,11 +136,16 @@ pub(super) fn wanted(workload: &Manifest, sizes: &[WorkloadSize]) -> i64 {
         .unwrap_or(1)
 }
 
-/// How many pods a candidate has: a share is rounded up, and is at least one.
+/// How many pods a candidate has, one at least. `wanted` is how many the workload has: the new one's for a share of it, which is
+/// rounded up; the old one's where pods are the traffic.
 pub(super) fn replicas(wanted: i64, size: Size) -> i64 {
     match size {
         Size::Percent(percent) => {
             wanted.saturating_mul(i64::from(percent)).saturating_add(99).div_euclid(100).max(1)
+        }
+        Size::OfAll(weight) => {
+            let stable = u32::try_from(wanted).unwrap_or(if wanted < 0 { 0 } else { u32::MAX });
+            i64::from(crate::core::router::replicas::beside(stable, weight))
         }
         Size::Replicas(replicas) => i64::from(replicas).max(1),
     }
@@ -173,7 +178,8 @@ pub fn candidate(
         let (Some(old), Some(new)) = (stable.get(id), target.get(id)) else { continue };
         let name = names.fresh(id);
         let (key, from) = label::choose([stable, target], old, new, &name, reach)?;
-        let wanted = wanted(new, sizes);
+        let wanted = pods(new, sizes);
+        let measure = if by_counts { pods(old, sizes) } else { wanted };
         let mut twin = Twin {
             new,
             name,
@@ -182,7 +188,7 @@ pub fn candidate(
             ours: [old, new].map(|workload| labels(&super::template(workload))),
             theirs: Labels::new(),
             wanted,
-            replicas: replicas(wanted, size),
+            replicas: replicas(measure, size),
         };
         twin.theirs = label::rewritten(&super::template(new), &twin.rewrite());
         twins.push(twin);

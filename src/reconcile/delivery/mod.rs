@@ -45,7 +45,7 @@ use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::Live;
 use crate::core::rollout::late as late_requests;
 use crate::core::rollout::{
-    Action, ApplyEnd, Pruned, Refusal, Spec, Staging, State, dependencies, next, status,
+    Action, ApplyEnd, Pruned, Refusal, SOURCE_UNKNOWN, Spec, Staging, State, dependencies, next, status,
 };
 use bundle::refusal;
 use jiff::Timestamp;
@@ -683,15 +683,21 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             memory.work = Some(work);
         }
         Action::Prune => {
-            let good = previous(scope, memory, status).await;
-            let what = if scope.spec().prune { prune::What::Stale } else { prune::What::Failed };
-            // Where it cannot be told what was good, nothing is taken for what never was.
-            memory.pruned =
-                Some(if what == prune::What::Failed && good.is_none() && status.effective.is_some() {
-                    Pruned { inventory: status.inventory.clone(), refusal: None }
-                } else {
-                    remove(scope, &status.inventory, what, good.as_deref()).await
-                });
+            let good = previous_or_why(scope, memory, status).await;
+            let all = scope.spec().prune;
+            memory.pruned = Some(match good {
+                Ok(good) if all => {
+                    remove(scope, &status.inventory, prune::What::Stale, good.as_deref()).await
+                }
+                Ok(good) => remove(scope, &status.inventory, prune::What::Failed, good.as_deref()).await,
+                Err(_) if all => remove(scope, &status.inventory, prune::What::Stale, None).await,
+                // It is known in a moment, and what is kept once is kept for good.
+                Err(why) if why.problem.reason == SOURCE_UNKNOWN => {
+                    Pruned { inventory: status.inventory.clone(), refusal: Some(why) }
+                }
+                // Where it cannot be told what was good, nothing is taken for what never was.
+                Err(_) => remove(scope, &status.inventory, prune::What::Candidates, None).await,
+            });
         }
         Action::RunHook(run) => return hooks::run(scope, memory, &run).await,
         Action::RemoveHooks(runs) => return hooks::remove(scope, memory, &runs).await,
@@ -768,7 +774,7 @@ async fn remove(
 ) -> Pruned {
     let never_good = |e: &InventoryEntry| !e.kept && good.is_none_or(|b| b.get(&e.id()).is_none());
     let gives_back = |e: &InventoryEntry| e.stale && e.origin == EntryOrigin::Adopted && never_good(e);
-    let released = matches!(what, prune::What::Stale | prune::What::Failed | prune::What::Before);
+    let released = !matches!(what, prune::What::All | prune::What::Orphan);
     let mut befores = adopted::Befores::new();
     if released && inventory.iter().any(gives_back) {
         match adopted::kept(scope.delivery, &scope.access).await {
@@ -792,16 +798,26 @@ async fn remove(
 /// The bundle of the effective revision, to tell which fields left Git. Without it (its commit is lost) fields that
 /// somebody else co-owns stay.
 async fn previous(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) -> Option<Arc<Bundle>> {
-    let of = (scope.delivery.metadata.generation, status.effective.clone()?);
+    previous_or_why(scope, memory, status).await.ok().flatten()
+}
+
+/// The bundle of the effective revision, if there is one, or why it cannot be had.
+async fn previous_or_why(
+    scope: &Scope<'_>,
+    memory: &mut Memory,
+    status: &DeliveryStatus,
+) -> Result<Option<Arc<Bundle>>, Refusal> {
+    let Some(effective) = status.effective.clone() else { return Ok(None) };
+    let of = (scope.delivery.metadata.generation, effective);
     // Planning, applying and pruning each ask, and rendering may mean running kustomize.
     if let Some((known, bundle)) = &memory.previous
         && *known == of
     {
-        return Some(bundle.clone());
+        return Ok(Some(bundle.clone()));
     }
-    let bundle = bundle_of(scope, memory, &of.1).await.ok()?;
+    let bundle = bundle_of(scope, memory, &of.1).await?;
     memory.previous = Some((of, bundle.clone()));
-    Some(bundle)
+    Ok(Some(bundle))
 }
 
 async fn prepare(
@@ -876,7 +892,7 @@ async fn rendered(scope: &Scope<'_>, memory: &Memory, revision: &Revision) -> Re
     }
     let source = scope.daemon.sources.get(&(namespace, delivery.spec.source.repository.clone()));
     let Some(store) = source.and_then(|k| k.store) else {
-        return Err(refusal(crate::core::rollout::SOURCE_UNKNOWN, "the Repository was not read yet", true));
+        return Err(refusal(SOURCE_UNKNOWN, "the Repository was not read yet", true));
     };
     let settings = match &memory.settings {
         Some(settings) if settings.digest == revision.settings => Some(settings.clone()),

@@ -24,6 +24,8 @@ pub enum What {
     Stale,
     /// Those that left the bundle and that no good revision had.
     Failed,
+    /// Those that left the bundle and were there for a rollout only.
+    Candidates,
     /// Those that left the bundle and hold an exclusive resource: they go before the new ones are applied.
     Before,
     /// All.
@@ -46,6 +48,7 @@ pub async fn run(
     let concerned = |e: &InventoryEntry| match what {
         What::Stale => e.stale,
         What::Failed => e.stale && never_good(e),
+        What::Candidates => e.stale && e.candidate,
         What::Before => e.stale && e.prune.as_deref() == Some("before"),
         What::All | What::Orphan => true,
     };
@@ -61,7 +64,7 @@ pub async fn run(
                     let how = plan::removal(&entry, false);
                     (entry, how)
                 }
-                What::Stale | What::Failed | What::Before => {
+                What::Stale | What::Failed | What::Candidates | What::Before => {
                     let how = plan::removal(&entry, never_good(&entry));
                     (entry, how)
                 }

@@ -141,8 +141,24 @@ async fn begin(
         sizes: sizes.clone(),
     };
     let mut work = staged_work(scope, memory, status, revision, goal, staged).await?;
-    work.begin = Some(Begin::Rollout { why: why.join("; "), sizes });
+    let shares = shares(&steps, &stable, &workloads, &sizes);
+    let why = why.into_iter().chain(shares).collect::<Vec<_>>().join("; ");
+    work.begin = Some(Begin::Rollout { why, sizes });
     Ok(work)
+}
+
+/// What is to be said of the shares of traffic that numbers of pods cannot make.
+fn shares(steps: &Steps, stable: &Bundle, workloads: &[ObjectId], sizes: &[WorkloadSize]) -> Vec<String> {
+    if steps.router.replicas.is_none() {
+        return Vec::new();
+    }
+    let weights: BTreeSet<u32> = steps.all.iter().map(|planned| planned.layout.weight).collect();
+    let of = |id: &ObjectId| {
+        let pods = u32::try_from(variant::pods(stable.get(id)?, sizes)).unwrap_or(0);
+        let said: Vec<String> = weights.iter().filter_map(|w| router::replicas::said(pods, *w)).collect();
+        (!said.is_empty()).then(|| format!("{id}: {}", said.join(", ")))
+    };
+    workloads.iter().filter_map(of).collect()
 }
 
 /// What is to be measured has to be something that can be.

@@ -6,6 +6,7 @@
 
 mod deployment;
 mod garbage;
+mod gateway;
 mod job;
 mod kubelet;
 mod replica_set;
@@ -19,18 +20,22 @@ use std::sync::Arc;
 /// Where the built-in kinds stand among all.
 pub(super) mod at {
     pub const NAMESPACE: usize = 0;
+    pub const SERVICE: usize = 4;
     pub const CLAIM: usize = 5;
     pub const POD: usize = 6;
     pub const DEPLOYMENT: usize = 7;
     pub const REPLICA_SET: usize = 8;
     pub const JOB: usize = 9;
     pub const AUTOSCALER: usize = 10;
+    /// HTTPRoutes, wherever they stand.
+    pub const ROUTE: usize = usize::MAX;
 }
 
 /// What controllers remember.
 #[derive(Clone, Debug, Default)]
 pub struct Controllers {
     pods: kubelet::Memory,
+    routes: gateway::Memory,
     turns: [Turn; CONTROLLERS.len()],
     /// Whose turn it is.
     current: usize,
@@ -46,7 +51,7 @@ struct Turn {
 /// What a controller does, and the kinds that it looks at; none are those that are being deleted or went.
 type Controller = (fn(&mut Cluster, Timestamp), &'static [usize]);
 
-const CONTROLLERS: [Controller; 7] = [
+const CONTROLLERS: [Controller; 8] = [
     (deployment::run, &[at::DEPLOYMENT, at::REPLICA_SET, at::POD]),
     (replica_set::run, &[at::REPLICA_SET, at::POD]),
     (job::run, &[at::JOB, at::POD]),
@@ -54,9 +59,15 @@ const CONTROLLERS: [Controller; 7] = [
     (kubelet::run, &[at::POD]),
     (garbage::claims, &[at::CLAIM]),
     (garbage::run, &[]),
+    (gateway::run, &[at::SERVICE, at::ROUTE]),
 ];
 
 impl Controllers {
+    /// What is known of a route.
+    pub fn route(&self, uid: &str) -> Option<&gateway::Route> {
+        self.routes.get(uid)
+    }
+
     /// When something is due next.
     pub fn next_due(&self) -> Option<Timestamp> {
         self.turns.iter().filter_map(|turn| turn.due).min()
@@ -77,7 +88,9 @@ pub fn run(cluster: &mut Cluster, now: Timestamp) -> bool {
     for (i, (work, kinds)) in CONTROLLERS.iter().enumerate() {
         let turn = cluster.controllers.turns[i];
         let store = &cluster.store;
-        let news = kinds.iter().map(|at| store.changed(*at)).max().unwrap_or(0).max(store.endings());
+        let stands = |at: usize| if at == at::ROUTE { cluster.routes } else { Some(at) };
+        let changed = kinds.iter().filter_map(|at| stands(*at)).map(|at| store.changed(at)).max();
+        let news = changed.unwrap_or(0).max(store.endings());
         if news > turn.looked || turn.due.is_some_and(|due| due <= now) {
             // What it changes itself it looks at again.
             cluster.controllers.turns[i] = Turn { looked: store.version(), due: None };

@@ -13,6 +13,9 @@ fn a_share_is_rounded_up_and_is_at_least_one() {
         (10, Size::Percent(0), 1),
         (0, Size::Percent(100), 1),
         (10, Size::Replicas(2), 2),
+        (3, Size::OfAll(40), 2),
+        (3, Size::OfAll(5), 1),
+        (10, Size::OfAll(50), 10),
     ];
     for (wanted, size, expected) in table {
         assert_eq!(replicas(wanted, size), expected, "{wanted} {size:?}");

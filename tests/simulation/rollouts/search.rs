@@ -1,0 +1,44 @@
+//! Looking for rollouts that break a promise.
+
+use super::super::run::run;
+use super::super::search::{Arguments, each, kept};
+use super::{history, planted};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Seeds that a plain run tries.
+const SEEDS: u64 = 100;
+
+/// Seeds that are tried to find one bug that was put in on purpose.
+const PLANTED_SEEDS: u64 = 1000;
+
+/// Seeds, as many as there is time for.
+pub fn seeds(arguments: &Arguments) -> Result<String, String> {
+    let count = arguments.seeds.unwrap_or(SEEDS);
+    let requests = AtomicU64::new(0);
+    let failed = each(arguments, arguments.from..arguments.from + count, |seed| {
+        let history = history(seed);
+        let ended = run(&history, arguments.planted, false);
+        requests.fetch_add(ended.requests.into(), Ordering::Relaxed);
+        ended.violation.map(|violation| (history, violation))
+    });
+    match failed {
+        None => Ok(format!("{count} seeds, {} requests", requests.into_inner())),
+        Some((history, violation)) => Err(kept(history, &violation, arguments)),
+    }
+}
+
+/// Each bug is found, and by a promise that it breaks.
+pub fn planted_bugs(arguments: &Arguments) -> Result<String, String> {
+    let mut said = Vec::new();
+    for (bug, promises) in planted::ALL {
+        let found = each(arguments, 1..1 + PLANTED_SEEDS, |seed| {
+            let violation = run(&history(seed), Some(bug), false).violation?;
+            promises.contains(&violation.promise).then_some(seed)
+        });
+        match found {
+            Some(seed) => said.push(format!("{bug:?} by seed {seed}")),
+            None => return Err(format!("{bug:?} was put in, and {PLANTED_SEEDS} seeds did not find it")),
+        }
+    }
+    Ok(said.join(", "))
+}
