@@ -165,3 +165,32 @@ async fn of_a_promotion_that_fails() {
     let also = ["before status Rollback Pruning", "after Prune", "before status Held"];
     at_all(&places("Rollback", &["Restoring 2", "Returning 2"], &also), a_promotion_that_fails).await;
 }
+
+async fn a_newer_commit(mut world: World, place: String) {
+    let policy = canary(json!([{"weight": 30}, {"pause": {}}]));
+    deployed(&mut world, "app: web", policy).await;
+    let second = next(&world, "ok2", &[]);
+    world.wait_for("shop", Phase::Paused, &second).await;
+    arm(&world, &place);
+    let third = next(&world, "ok3", &[]);
+    dies_and_rises(&mut world, &place).await;
+    let status = world.wait_for("shop", Phase::Paused, &third).await.status.unwrap();
+    assert!(status.held.is_none(), "{place}");
+    let superseded = |h: &&windlass::api::delivery::HistoryEntry| h.outcome == Outcome::Superseded;
+    assert_eq!(status.history.iter().filter(superseded).count(), 1, "{place}: {:?}", status.history);
+    let canary = deployment(&world, "web-canary").await;
+    assert_eq!(image(&canary), "registry.example.com/web:ok3", "{place}");
+    assert_eq!(image(&deployment(&world, "web").await), "registry.example.com/web:ok", "{place}");
+    assert_eq!(world.names("apps/v1", "deployments").await, ["web", "web-canary"], "{place}");
+    assert_eq!(world.names("v1", "configmaps").await, ["settings", "settings-canary"], "{place}");
+}
+
+#[tokio::test]
+async fn of_a_rollout_that_a_newer_commit_ends() {
+    let all = places(
+        "Rollback",
+        &["Returning 2"],
+        &["after Prune", "before status stage Starting 0", "after status stage Starting 0"],
+    );
+    at_all(&all, a_newer_commit).await;
+}

@@ -95,6 +95,22 @@ pub fn failing(namespace: &str, way: &str, round: u32) -> Vec<Value> {
     objects
 }
 
+/// A directory that is rolled out. With `shared` the Service reaches both variants, otherwise it is switched.
+pub fn rolled_out(namespace: &str, shared: bool, round: u32) -> Vec<Value> {
+    let labels = json!({"app": "web", "tier": "front"});
+    let selector = if shared { json!({"app": "web"}) } else { labels.clone() };
+    let meta = json!({"name": "web", "namespace": namespace});
+    let image = format!("registry.example.com/web:1.{round}");
+    vec![
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": meta,
+            "spec": {"selector": selector, "ports": [{"port": 80}]}}),
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": {
+            "replicas": 1, "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "app", "image": image}]}},
+        }}),
+    ]
+}
+
 /// A directory that fails for ever: in a crash loop, never ready, or refused by the API server, in turn.
 pub fn hopeless(namespace: &str, number: usize) -> Vec<Value> {
     let deployment = |tag: &str, label: &str| {

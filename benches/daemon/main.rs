@@ -12,6 +12,7 @@
 //! - `neighbours`: the daemon's answer to a push, with and without Deliveries beside it that fail for ever.
 //! - `drift`: how soon an edit is told of, and a deletion mended.
 //! - `fleet`: a thousand Deliveries: memory, processor time at rest, a restart against a bare list.
+//! - `rollouts`: how soon an abort has brought a router back; what two hundred canaries at once cost while they are measured.
 //! - `tenants`: two hundred accounts of eight kinds each: memory and connections.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -23,6 +24,7 @@ mod fleet;
 mod neighbours;
 mod process;
 mod report;
+mod rollouts;
 
 #[path = "../../tests/support/cluster.rs"]
 mod cluster;
@@ -98,6 +100,12 @@ fn main() {
         eprintln!("fleet, load average {}", load());
         let (deliveries, rest) = if quick { (100, 10) } else { (1000, 60) };
         report::print_fleet(&runtime.block_on(fleet::run(deliveries, Duration::from_secs(rest))));
+    }
+    if is_wanted("rollouts") {
+        eprintln!("rollouts, load average {}", load());
+        let (aborts, canaries, watched) = if quick { (5, 10, 20) } else { (30, 200, 60) };
+        let watched = Duration::from_secs(watched);
+        report::print_rollouts(&runtime.block_on(rollouts::run(aborts, canaries, watched)));
     }
     if is_wanted("tenants") {
         eprintln!("tenants, load average {}", load());

@@ -6,6 +6,7 @@ use super::detection::Delays;
 use super::drift;
 use super::fleet::{Fleet, Tenants};
 use super::neighbours::Push;
+use super::rollouts::{INTERVAL, Rollouts};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -273,6 +274,32 @@ pub fn print_fleet(fleet: &Fleet) {
         ratio(fleet.known, fleet.listed),
         fleet.load,
     );
+}
+
+/// Prints what rollouts cost.
+pub fn print_rollouts(rollouts: &Rollouts) {
+    println!("\nFrom the answer to a request to abort, in milliseconds");
+    print_milliseconds(&[("the router leads to stable (median < 100)", &rollouts.aborts)]);
+    let (count, minutes) = (rollouts.canaries, rollouts.watched.as_secs_f64() / 60.0);
+    let per = |n: f64| n / (count as f64 * minutes);
+    println!(
+        "\n{count} canaries at once, each measured every {INTERVAL} s, for {} s",
+        rollouts.watched.as_secs()
+    );
+    println!("  from the push until all have their weight: {:.1} s", rollouts.begun.as_secs_f64());
+    println!(
+        "  processor time: {:.1} ms a rollout-minute, {:.1} % of a core",
+        per(rollouts.processor * 1000.0),
+        rollouts.processor / rollouts.watched.as_secs_f64() * 100.0
+    );
+    println!("  API requests: {:.3} a rollout-minute", per(rollouts.requests.all() as f64));
+    println!(
+        "  measurements: {:.1} a rollout-minute (asked: {:.1})",
+        per(rollouts.asked as f64),
+        60.0 / f64::from(INTERVAL)
+    );
+    println!("  resident memory: {:.0} MiB", rollouts.memory);
+    rollouts.requests.print("Requests meanwhile");
 }
 
 /// Prints what many accounts cost.

@@ -61,7 +61,8 @@ pub enum OnNoData {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("(has(self.prometheus) ? 1 : 0) + (has(self.http) ? 1 : 0) + (has(self.webhook) ? 1 : 0) == 1").message("a metric takes one of prometheus, http and webhook"),
+    validation = Rule::new("(has(self.prometheus) ? 1 : 0) + (has(self.http) ? 1 : 0) + (has(self.webhook) ? 1 : 0) + (has(self.job) ? 1 : 0) == 1").message("a metric takes one of prometheus, http, webhook and job"),
+    validation = Rule::new("!has(self.job) || !(has(self.success) || has(self.failure) || has(self.workload) || has(self.timeout) || has(self.interval) || has(self.count) || has(self.initialDelay) || has(self.failureLimit) || has(self.consecutiveErrorLimit) || has(self.inconclusiveLimit) || has(self.onNoData))").message("a metric with job takes nothing besides: the Job runs once in a step and says itself whether it succeeded; how long it may take is job.timeout"),
     validation = Rule::new("!has(self.prometheus) || has(self.prometheus.builtin) || has(self.success) || has(self.failure)").message("a metric with a query of its own needs success or failure, such as success: \"result >= 0.99\"")
 )]
 pub struct Metric {
@@ -81,6 +82,10 @@ pub struct Metric {
     /// Asks somebody else to decide.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookMetric>,
+    /// Runs a Job of the revision, once in each step that is measured. The step is not left before it has completed, and
+    /// when it fails, the rollout does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobOfStep>,
     /// A CEL expression over `result` that is true when the measurement succeeded: `result >= 0.99`. `result` (also called
     /// `candidate`) is what was asked of the candidate, and `stable` the same asked of the stable variant:
     /// `candidate <= stable * 1.2`. With Prometheus they are numbers; with http and webhook, the JSON of the answer. Without
@@ -121,6 +126,19 @@ pub struct Metric {
     /// Instead of the analysis' `onNoData`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_no_data: Option<OnNoData>,
+}
+
+/// A Job that runs once in a step. It stands in the Delivery's directory with the annotation `windlass.dev/hook: rollout-step`,
+/// so that it is no object of the bundle, and is made anew for each revision and step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct JobOfStep {
+    /// Its name in Git.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// How long it may take from when the step is in effect; the Delivery's `timeout` by default. The Job's own
+    /// `activeDeadlineSeconds` and `backoffLimit` hold as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
 }
 
 /// A question to Prometheus, by its HTTP API (`/api/v1/query`), or to what speaks it: Thanos, Mimir, VictoriaMetrics.

@@ -13,6 +13,8 @@ pub enum HookPoint {
     BeforeTraffic,
     /// When all of a new revision is written and healthy, before it counts as deployed.
     AfterApply,
+    /// In each step of a rollout that names it, with `job` or with a metric's `job`, once.
+    RolloutStep,
     /// When a new revision has failed.
     OnFailure,
     /// When a revision was brought back and is healthy.
@@ -26,6 +28,7 @@ impl HookPoint {
             HookPoint::BeforeApply => "before-apply",
             HookPoint::BeforeTraffic => "before-traffic",
             HookPoint::AfterApply => "after-apply",
+            HookPoint::RolloutStep => "rollout-step",
             HookPoint::OnFailure => "on-failure",
             HookPoint::OnRollback => "on-rollback",
         }
@@ -92,6 +95,9 @@ pub struct HookRun {
     pub revision: Revision,
     /// When the attempt began.
     pub since: String,
+    /// Of a `RolloutStep`: which layout of the rollout it runs in, as in `rollout.at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<u32>,
     /// How far it is.
     pub step: HookStep,
     /// What becomes of the Job.

@@ -1,7 +1,7 @@
 //! How a new revision reaches traffic: the policy (`spec.rollout`), and how far a rollout is (in status).
 
 use super::Duration;
-use super::analysis::{AnalysisPolicy, MetricRun};
+use super::analysis::{AnalysisPolicy, JobOfStep, MetricRun};
 use super::delivery::{Empty, Problem, Revision};
 use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -13,14 +13,19 @@ use std::borrow::Cow;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.strategy == 'Rolling' || has(self.workload) != has(self.workloads)").message("Canary and BlueGreen need one of workload and workloads"),
+    validation = Rule::new("self.strategy == 'Rolling' || has(self.workload) != has(self.workloads)").message("Canary, BlueGreen and AB need one of workload and workloads"),
     validation = Rule::new("self.strategy != 'Canary' || has(self.steps) != has(self.stepWeight)").message("Canary needs one of steps and stepWeight"),
-    validation = Rule::new("self.strategy == 'Rolling' || has(self.router)").message("Canary and BlueGreen need a router; router: {replicas: {}} needs nothing installed"),
-    validation = Rule::new("self.strategy != 'BlueGreen' || !has(self.router) || !has(self.router.replicas)").message("BlueGreen switches all traffic at once, which replica counts cannot do; use service, gatewayAPI or istio")
+    validation = Rule::new("self.strategy == 'Rolling' || has(self.router)").message("Canary, BlueGreen and AB need a router; router: {replicas: {}} needs nothing installed"),
+    validation = Rule::new("self.strategy != 'BlueGreen' || !has(self.router) || !has(self.router.replicas)").message("BlueGreen switches all traffic at once, which replica counts cannot do; use service, gatewayAPI or istio"),
+    validation = Rule::new("(self.strategy == 'AB') == has(self.ab)").message("AB needs ab, which says whose requests see the candidate and for how long; no other strategy takes it"),
+    validation = Rule::new("self.strategy != 'AB' || !has(self.steps) && !has(self.stepWeight)").message("AB has no steps and no stepWeight; use Canary with a header step for more than one"),
+    validation = Rule::new("self.strategy != 'AB' || !has(self.router) || has(self.router.gatewayAPI) || has(self.router.istio)").message("AB tells requests apart, which only gatewayAPI and istio can"),
+    validation = Rule::new("!has(self.ab) || !has(self.ab.cookie) || !has(self.router) || has(self.router.istio)").message("only istio can tell requests by a cookie; use a header")
 )]
 pub struct RolloutPolicy {
     /// `Rolling` (default) applies a revision at once and lets the workload's own strategy replace pods; `Canary` gives a
-    /// renamed copy of the workload a growing share of traffic; `BlueGreen` tests a full copy and switches once.
+    /// renamed copy of the workload a growing share of traffic; `BlueGreen` tests a full copy and switches once; `AB` gives
+    /// the copy the requests with a header or cookie for a time.
     #[serde(default)]
     pub strategy: Strategy,
     /// The workload that is rolled out.
@@ -48,6 +53,9 @@ pub struct RolloutPolicy {
     /// With `stepWeight`: how long each share is kept, 1m by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Duration>,
+    /// With AB: whose requests see the candidate, and for how long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ab: Option<AbTest>,
     /// How many pods the candidate has: a full copy by default, except with the replicas router, where the share of pods is
     /// the share of traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,6 +82,24 @@ pub enum Strategy {
     Canary,
     /// One switch to a full copy.
     BlueGreen,
+    /// Marked requests for a copy, for a time.
+    AB,
+}
+
+/// Whose requests see the candidate of an A/B test, and for how long. It is short for a step with `header` or `cookie` and a
+/// `pause`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("has(self.header) != has(self.cookie)").message("ab takes one of header and cookie"))]
+pub struct AbTest {
+    /// Requests with this header see the candidate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<HeaderMatch>,
+    /// Requests with this cookie see the candidate; only with Istio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<CookieMatch>,
+    /// For how long, before the candidate is promoted; until a person says go (`windlass promote`) when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<Duration>,
 }
 
 /// A workload of the bundle.
@@ -207,7 +233,7 @@ pub enum CandidateSize {
 
 /// One step of a rollout: exactly one of its fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = Rule::new("[has(self.weight), has(self.header), has(self.cookie), has(self.mirror), has(self.scale), has(self.analysis)].filter(x, x).size() <= 1").message("a step takes one of weight, pause, header, cookie, mirror, scale and analysis"))]
+#[x_kube(validation = Rule::new("[has(self.weight), has(self.header), has(self.cookie), has(self.mirror), has(self.scale), has(self.analysis), has(self.job)].filter(x, x).size() <= 1").message("a step takes one of weight, pause, header, cookie, mirror, scale, analysis and job"))]
 pub struct RolloutStep {
     /// The candidate's share of traffic from here on, in percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -231,6 +257,9 @@ pub struct RolloutStep {
     /// Goes on when the measurements have passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub analysis: Option<AnalysisPolicy>,
+    /// Runs a Job of the revision, and goes on when it has completed. When it fails, the rollout does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobOfStep>,
 }
 
 /// How long a step waits, as it is written: a duration, or an object with or without one.

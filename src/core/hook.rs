@@ -59,12 +59,13 @@ pub fn read(manifest: &Manifest, wave: i32) -> Result<Option<Hook>, HookError> {
             "before-apply" => HookPoint::BeforeApply,
             "before-traffic" => HookPoint::BeforeTraffic,
             "after-apply" => HookPoint::AfterApply,
+            "rollout-step" => HookPoint::RolloutStep,
             "on-failure" => HookPoint::OnFailure,
             "on-rollback" => HookPoint::OnRollback,
             other => {
                 return Err(wrong(format!(
                     "the annotation {} holds \"{other}\", and takes before-apply, before-traffic, after-apply, \
-                     on-failure and on-rollback",
+                     rollout-step, on-failure and on-rollback",
                     names::HOOK
                 )));
             }

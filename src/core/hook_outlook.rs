@@ -44,6 +44,9 @@ impl Outlook {
             (Fate::Runs | Fate::Waits, HookPoint::BeforeTraffic) => {
                 "would run before a candidate gets traffic, if there is a rollout"
             }
+            (Fate::Runs | Fate::Waits, HookPoint::RolloutStep) => {
+                "would run in each step of a rollout that names it"
+            }
             (Fate::Runs, HookPoint::AfterApply) => "would run when all is applied and healthy",
             (Fate::Runs | Fate::Waits, HookPoint::OnFailure) => "would run if the revision failed",
             (Fate::Runs | Fate::Waits, HookPoint::OnRollback) => {
@@ -151,6 +154,7 @@ mod tests {
             revision: revision("b"),
             since: String::new(),
             step,
+            at: None,
             state: crate::api::hook::HookJob::Kept,
             uid: None,
             delete: Vec::new(),

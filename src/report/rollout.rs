@@ -108,6 +108,7 @@ fn words(planned: &Planned) -> String {
         Then::Pause(Some(time)) => format!(" for {}", crate::api::Duration(time.unsigned_abs())),
         Then::Pause(None) => " until a person says go".into(),
         Then::Analysis(_) => " until the measurements have passed".into(),
+        Then::Job(job) => format!(" until the Job {} is done", job.name),
     };
     match planned.stage {
         Stage::Starting => format!("start the candidate ({})", size(&planned.layout)),

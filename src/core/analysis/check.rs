@@ -25,9 +25,13 @@ pub fn problems(policy: &AnalysisPolicy, kind: StepKind) -> Vec<String> {
 }
 
 fn of_metric(metric: &Metric, say: &mut impl FnMut(String)) {
-    let given = [metric.prometheus.is_some(), metric.http.is_some(), metric.webhook.is_some()];
+    let given =
+        [metric.prometheus.is_some(), metric.http.is_some(), metric.webhook.is_some(), metric.job.is_some()];
     if given.iter().filter(|given| **given).count() != 1 {
-        return say("it takes one of prometheus, http and webhook".into());
+        return say("it takes one of prometheus, http, webhook and job".into());
+    }
+    if metric.job.is_some() {
+        return;
     }
     let (success, failure) = judge::rules(metric);
     for (field, text) in [("success", success), ("failure", failure)] {
@@ -98,7 +102,7 @@ mod tests {
         assert_eq!(problems(&AnalysisPolicy::default(), StepKind::Other), Vec::<String>::new());
         let table = [
             (json!([]), "an analysis step has no metrics,"),
-            (json!([{"name": "a"}]), "metric a: it takes one of prometheus, http and webhook"),
+            (json!([{"name": "a"}]), "metric a: it takes one of prometheus, http, webhook and job"),
             (
                 json!([{"name": "a", "prometheus": prometheus("up")}]),
                 "metric a: a query of its own needs success or failure",

@@ -6,13 +6,18 @@
 
 use super::next::Machine;
 use super::{Action, Refusal, read_stamp};
+use crate::api::analysis::JobOfStep;
 use crate::api::delivery::{Attempt, Goal, Problem, Revision};
 use crate::api::hook::{HookDelete, HookJob, HookPoint, HookRun, HookStep};
 use crate::core::hook::{Hook, job_name};
+use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
 /// The reason when a hook failed.
 pub const FAILED: &str = "HookFailed";
+
+/// How soon a revision that could not be rendered anew is rendered again.
+const SOON: SignedDuration = SignedDuration::from_secs(5);
 
 /// What is seen of hooks.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,7 +67,8 @@ fn same_hook(a: &HookRun, b: &HookRun) -> bool {
 }
 
 /// The points whose hooks decide about a revision.
-const DECIDES: [HookPoint; 3] = [HookPoint::BeforeApply, HookPoint::BeforeTraffic, HookPoint::AfterApply];
+const DECIDES: [HookPoint; 4] =
+    [HookPoint::BeforeApply, HookPoint::BeforeTraffic, HookPoint::RolloutStep, HookPoint::AfterApply];
 
 /// Whether a hook is one of an attempt.
 fn is_of(run: &HookRun, attempt: &Attempt) -> bool {
@@ -74,9 +80,13 @@ fn is_of(run: &HookRun, attempt: &Attempt) -> bool {
 /// The points of an attempt's hooks. A rollback brings back what has run its hooks already, and so does a refresh.
 fn points(goal: Goal) -> &'static [HookPoint] {
     match goal {
-        Goal::Deploy => {
-            &[HookPoint::BeforeApply, HookPoint::BeforeTraffic, HookPoint::AfterApply, HookPoint::OnFailure]
-        }
+        Goal::Deploy => &[
+            HookPoint::BeforeApply,
+            HookPoint::BeforeTraffic,
+            HookPoint::RolloutStep,
+            HookPoint::AfterApply,
+            HookPoint::OnFailure,
+        ],
         Goal::Rollback => &[HookPoint::OnRollback],
         Goal::Refresh => &[],
     }
@@ -179,25 +189,84 @@ impl Machine<'_> {
     /// Records the hooks of an attempt that is prepared.
     pub(super) fn plan_hooks(&mut self, attempt: &Attempt) {
         for hook in &self.seen.hooks.planned {
-            let (namespace, name) = (hook.manifest.namespace(), hook.manifest.name());
-            for point in points(attempt.goal).iter().copied().filter(|p| hook.points.contains(p)) {
-                let run = HookRun {
-                    point,
-                    namespace: namespace.to_owned(),
-                    name: name.to_owned(),
-                    job: job_name(namespace, name, point, &attempt.revision, &attempt.started_at),
-                    wave: hook.wave,
-                    revision: attempt.revision.clone(),
-                    since: attempt.started_at.clone(),
-                    step: HookStep::Planned,
-                    state: HookJob::Kept,
-                    uid: None,
-                    delete: hook.delete.clone(),
-                    problem: None,
-                };
+            // Those of a step are planned when it is reached.
+            let planned = |p: &HookPoint| *p != HookPoint::RolloutStep && hook.points.contains(p);
+            for point in points(attempt.goal).iter().copied().filter(planned) {
+                let run = planned_run(hook, point, attempt, None);
                 if !self.state.hooks.iter().any(|known| known.job == run.job && same_hook(known, &run)) {
                     self.state.hooks.push(run);
                 }
+            }
+        }
+    }
+
+    /// Whether the Jobs of the step that is in effect since then have completed; starts those whose turn it is.
+    pub(super) fn gate_of_step(
+        &mut self,
+        attempt: &Attempt,
+        at: u32,
+        effective: Timestamp,
+        jobs: &[JobOfStep],
+    ) -> Gate {
+        let of = |run: &HookRun, job: &JobOfStep| {
+            is_of(run, attempt)
+                && run.point == HookPoint::RolloutStep
+                && run.at == Some(at)
+                && run.name == job.name
+        };
+        for job in jobs {
+            if self.state.hooks.iter().any(|run| of(run, job)) {
+                continue;
+            }
+            let named = |hook: &&Hook| {
+                hook.manifest.name() == job.name && hook.points.contains(&HookPoint::RolloutStep)
+            };
+            if let Some(hook) = self.seen.hooks.planned.iter().find(named) {
+                self.state.hooks.push(planned_run(hook, HookPoint::RolloutStep, attempt, Some(at)));
+                continue;
+            }
+            let prepared = self.seen.prepared.as_ref().filter(|p| p.revision == attempt.revision);
+            match prepared.map(|p| &p.outcome) {
+                Some(Ok(_)) => return Gate::Failed(no_such_job(&job.name)),
+                Some(Err(refusal)) if !refusal.transient => return Gate::Failed(refusal.problem.clone()),
+                Some(Err(_)) => {
+                    self.actions.push(Action::Wake(self.now + self.spec.retry_interval.min(SOON)))
+                }
+                // A daemon that was just started has not rendered the revision yet.
+                None => self.prepare_attempt(),
+            }
+            return Gate::Closed;
+        }
+        let mine: Vec<(&HookRun, &JobOfStep)> = jobs
+            .iter()
+            .filter_map(|job| Some((self.state.hooks.iter().find(|run| of(run, job))?, job)))
+            .collect();
+        if let Some(problem) = mine.iter().find_map(|(run, _)| run.problem.as_ref()) {
+            return Gate::Failed(problem.clone());
+        }
+        let open: Vec<_> = mine.iter().filter(|(run, _)| run.step != HookStep::Succeeded).collect();
+        let Some(wave) = open.iter().map(|(run, _)| run.wave).min() else { return Gate::Open };
+        let limit = |job: &JobOfStep| job.timeout.map_or(self.spec.timeout, crate::api::Duration::signed);
+        let late = open.iter().find(|(_, job)| effective + limit(job) <= self.now);
+        if let Some((run, job)) = late {
+            let limit = crate::api::Duration(limit(job).unsigned_abs());
+            return Gate::Failed(Problem {
+                reason: FAILED.into(),
+                object: run.object(),
+                message: format!("the Job {} of the step was not done within {limit}", job.name),
+            });
+        }
+        let deadline = open.iter().map(|(_, job)| effective + limit(job)).min();
+        self.actions.extend(deadline.map(Action::Wake));
+        self.start_hooks(|run| run.wave == wave && jobs.iter().any(|job| of(run, job)));
+        Gate::Closed
+    }
+
+    /// A step is left: what it ran and waited for is not needed any more.
+    pub(super) fn stop_jobs_of_steps(&mut self, attempt: &Attempt) {
+        for run in self.state.hooks.iter_mut().filter(|run| run.point == HookPoint::RolloutStep) {
+            if is_of(run, attempt) && run.step == HookStep::Running && run.state == HookJob::Kept {
+                run.state = HookJob::Removing;
             }
         }
     }
@@ -315,9 +384,43 @@ impl Machine<'_> {
     }
 }
 
+fn planned_run(hook: &Hook, point: HookPoint, attempt: &Attempt, at: Option<u32>) -> HookRun {
+    let (namespace, name) = (hook.manifest.namespace(), hook.manifest.name());
+    let since = at.map_or(attempt.started_at.clone(), |at| format!("{}/{at}", attempt.started_at));
+    HookRun {
+        point,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        job: job_name(namespace, name, point, &attempt.revision, &since),
+        wave: hook.wave,
+        revision: attempt.revision.clone(),
+        since: attempt.started_at.clone(),
+        at,
+        step: HookStep::Planned,
+        state: HookJob::Kept,
+        uid: None,
+        delete: hook.delete.clone(),
+        problem: None,
+    }
+}
+
+/// What is told of a step that names a Job which its revision does not have.
+pub fn no_such_job(name: &str) -> Problem {
+    Problem {
+        reason: "InvalidRollout".into(),
+        object: String::new(),
+        message: format!(
+            "spec.rollout names the Job {name}, and the directory has none of that name with the annotation {}: {}",
+            crate::api::names::HOOK,
+            HookPoint::RolloutStep
+        ),
+    }
+}
+
 /// What an attempt waits for besides health: the hook that runs.
 pub fn running<'s>(hooks: &'s [HookRun], attempt: &Attempt) -> Option<&'s HookRun> {
-    hooks.iter().find(|run| is_of(run, attempt) && run.step == HookStep::Running)
+    let runs = |run: &&HookRun| run.step == HookStep::Running && run.state == HookJob::Kept;
+    hooks.iter().filter(runs).find(|run| is_of(run, attempt))
 }
 
 #[cfg(test)]

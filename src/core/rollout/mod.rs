@@ -34,6 +34,8 @@ mod put_back;
 mod quiet;
 mod revert;
 pub mod status;
+#[cfg(test)]
+mod step_jobs_tests;
 pub mod steps;
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ use super::hooks::Gate;
 use super::next::Machine;
 use super::put_back::{answers_nothing, missing};
 use super::steps::{Planned, SETTLE, Steps, Then};
-use super::{Action, Health, Spec, Staged, Staging, read_stamp, stamp};
+use super::{Action, Health, SOURCE_UNKNOWN, Spec, Staged, Staging, read_stamp, stamp};
 use crate::api::analysis::AnalysisPolicy;
 use crate::api::delivery::{Attempt, Goal, InventoryEntry, Problem, Revision, Step};
 use crate::api::hook::HookPoint;
@@ -123,10 +123,11 @@ impl Machine<'_> {
     }
 
     /// Whether traffic is being taken back from a candidate, so that a newer revision waits for that. One that cannot be
-    /// brought back in its time is waited for no longer.
+    /// brought back in its time is waited for no longer; that Git was not read yet says nothing about that.
     pub(super) fn is_leaving(&self) -> bool {
         self.state.attempt.as_ref().is_some_and(|a| {
-            a.goal == Goal::Rollback && a.rollout.is_some() && a.problem.is_none() && a.step != Step::Failed
+            let stuck = a.problem.as_ref().is_some_and(|p| p.reason != SOURCE_UNKNOWN);
+            a.goal == Goal::Rollback && a.rollout.is_some() && !stuck && a.step != Step::Failed
         })
     }
 
@@ -374,6 +375,15 @@ impl Machine<'_> {
         if rollout.paused.as_ref().is_some_and(|p| p.reason == BY_HAND) {
             return self.stay(attempt, rollout, None);
         }
+        let jobs = match planned.filter(|p| p.stage == rollout.stage) {
+            Some(planned) if !(rollout.go || rollout.full) => steps.measured(planned).1,
+            _ => Vec::new(),
+        };
+        let effective = since.max(read_stamp(&rollout.since));
+        let jobs = self.gate_of_step(&attempt, rollout.at, effective, &jobs);
+        if let Gate::Failed(problem) = jobs {
+            return self.fail(attempt, problem);
+        }
         if rollout.go || rollout.full {
             return self.advance(attempt, rollout, steps);
         }
@@ -389,8 +399,11 @@ impl Machine<'_> {
             }
             Some(Verdict::Passed | Verdict::Failed(_)) | None => unpause_measured(&mut rollout),
         }
+        if matches!(jobs, Gate::Closed) {
+            return self.stay(attempt, rollout, None);
+        }
         match planned.map(|p| &p.then) {
-            None | Some(Then::Go | Then::Analysis(_)) => self.advance(attempt, rollout, steps),
+            None | Some(Then::Go | Then::Analysis(_) | Then::Job(_)) => self.advance(attempt, rollout, steps),
             Some(Then::Pause(Some(time))) => {
                 let until = since.max(read_stamp(&rollout.since)) + *time;
                 match until <= self.now {
@@ -501,6 +514,7 @@ impl Machine<'_> {
     ) {
         let leaves = matches!(stage, Stage::Draining | Stage::Returning);
         let same = !leaves && rollout.layout == layout;
+        self.stop_jobs_of_steps(&attempt);
         let step = rollout.step;
         rollout.stage = stage;
         rollout.layout = layout;
@@ -693,14 +707,9 @@ pub struct Measuring {
 pub fn measuring(revision: &Revision, rollout: &RolloutStatus, steps: &Steps) -> Option<Measuring> {
     let since = read_stamp(rollout.settled.as_deref()?).max(read_stamp(&rollout.since));
     let planned = steps.all.get(rollout.at as usize).filter(|p| p.stage == rollout.stage)?;
-    let (policy, kind) = match &planned.then {
-        Then::Analysis(own) => (analysis::policy_of_step(steps.analysis.as_ref(), own), StepKind::Analysis),
-        // Until requests reach it there is nothing to measure.
-        _ if !rollout.layout.has_traffic() => return None,
-        _ => (steps.analysis.clone()?, StepKind::Other),
-    };
+    let (policy, kind) = steps.measured(planned).0?;
     let key = format!("{}:{}:{}", revision.commit, rollout.at, rollout.since);
-    (!policy.metrics.is_empty()).then_some(Measuring { key, policy, kind, since })
+    Some(Measuring { key, policy, kind, since })
 }
 
 /// What could not be measured for a while can be again.

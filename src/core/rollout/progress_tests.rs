@@ -20,7 +20,7 @@ pub(super) fn canary() -> World {
     )
 }
 
-fn rolling(policy: serde_json::Value) -> World {
+pub(super) fn rolling(policy: serde_json::Value) -> World {
     let mut world = World::deployed(&["web", "old"]);
     let policy: RolloutPolicy = serde_json::from_value(policy).unwrap();
     // Proxies of this world know pods at once.
@@ -29,7 +29,7 @@ fn rolling(policy: serde_json::Value) -> World {
     world
 }
 
-fn ask(world: &mut World, verb: &str, commit: &str) {
+pub(super) fn ask(world: &mut World, verb: &str, commit: &str) {
     let at = world.now;
     world.seen.rollout = Some(format!("{verb}:{commit}:{at}:ada"));
     world.settle();
@@ -119,6 +119,42 @@ fn stable_that_is_ill_by_itself_freezes_and_a_person_may_promote() {
 }
 
 #[test]
+fn stable_that_lacks_pods_for_long_freezes_as_well_and_is_not_held_against_the_candidate() {
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(10);
+    world.slow.insert("a".into());
+    world.pass(100_000);
+    assert_eq!((world.weight, world.phase()), (10, Phase::Paused));
+    assert!(world.state.held.is_none());
+    assert!(world.notices.iter().any(|n| n.reason == "StableUnhealthy"), "{:?}", world.notices);
+    world.slow.clear();
+    world.settle();
+    world.pass(100);
+    assert_eq!((world.weight, world.phase()), (50, Phase::Paused), "it goes on when stable is whole again");
+    // A route that is not accepted in its time is another matter: the rollout wrote it.
+    for (object, frozen) in [("Deployment shop/web", true), ("HTTPRoute shop/web", false)] {
+        let waits = Health::Progressing(Problem { object: object.into(), ..problem("Progressing") });
+        let mut seen = Observation {
+            variants: Variants { named: waits, candidate: Health::Healthy },
+            ..world.seen.clone()
+        };
+        seen.health = seen.variants.named.clone();
+        let mut state = world.state.clone();
+        let mut now = world.now;
+        for _ in 0..3 {
+            let decision = next(&world.spec, &state, &seen, now);
+            let at_once = |a: &Action| matches!(a, Action::Wake(at) if *at <= now);
+            assert!(!frozen || !decision.actions.iter().any(at_once), "it is not looked at again and again");
+            state = decision.state;
+            now += world.spec.timeout;
+        }
+        assert_eq!(state.held.is_none(), frozen, "{object}");
+    }
+}
+
+#[test]
 fn promotion_that_fails_puts_the_last_good_revision_back_under_the_traffic_of_the_candidate() {
     let mut world = canary();
     world.ill.insert("web=b".into());
@@ -153,6 +189,24 @@ fn a_newer_revision_takes_traffic_back_first() {
     world.push("d", &["web"]);
     world.pass(20);
     assert_eq!(world.weight, 10);
+}
+
+#[test]
+fn a_daemon_that_has_not_read_git_yet_takes_traffic_back_all_the_same_before_a_newer_revision_begins() {
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(10);
+    world.push("c", &["web"]);
+    world.settle();
+    let unread = Problem { reason: SOURCE_UNKNOWN.into(), ..problem("Unread") };
+    let attempt = world.state.attempt.as_mut().unwrap();
+    assert_eq!((attempt.goal, attempt.problem.replace(unread)), (Goal::Rollback, None));
+    world.crash();
+    world.settle();
+    assert_eq!(world.state.attempt.as_ref().unwrap().goal, Goal::Rollback);
+    world.pass(30);
+    assert_eq!(world.runs(), ["old=a", "web=a", "web-canary=c"], "it is rolled out, not applied at once");
 }
 
 #[test]

@@ -3,11 +3,12 @@
 //! A candidate grows before weight is given to it and shrinks after, so one step may take two layouts. A traffic step
 //! (`weight`, `header`, `cookie`, `mirror`) takes the place of the one before.
 
-use crate::api::analysis::AnalysisPolicy;
+use crate::api::analysis::{AnalysisPolicy, JobOfStep};
 use crate::api::delivery::Problem;
 use crate::api::rollout::{
     Base, CandidateSize, Layout, RolloutPolicy, RolloutStep, Router, Size, Stage, Strategy,
 };
+use crate::core::analysis::{StepKind, policy_of_step};
 use jiff::SignedDuration;
 
 /// How long after a router has accepted a change it counts as in effect, if the policy does not say.
@@ -61,6 +62,8 @@ pub enum Then {
     Pause(Option<SignedDuration>),
     /// Measurements that pass.
     Analysis(AnalysisPolicy),
+    /// A Job that completes.
+    Job(JobOfStep),
 }
 
 impl Steps {
@@ -78,7 +81,8 @@ impl Steps {
         };
         let given = match policy.strategy {
             Strategy::Canary => spelled(policy),
-            _ => policy.steps.clone(),
+            Strategy::AB => marked(policy),
+            Strategy::BlueGreen | Strategy::Rolling => policy.steps.clone(),
         };
         let first = given.iter().find_map(|s| s.weight.filter(|w| *w > 0)).unwrap_or(100);
         let start = match policy.strategy {
@@ -151,6 +155,33 @@ impl Steps {
         Ok(Some(Steps { all, steps: step, settle, known: settle, analysis: policy.analysis.clone(), router }))
     }
 
+    /// What is measured once a layout is in effect, whether that is what its step is about, and the Jobs that run in it.
+    pub fn measured(&self, planned: &Planned) -> (Option<(AnalysisPolicy, StepKind)>, Vec<JobOfStep>) {
+        let (policy, own) = match &planned.then {
+            Then::Analysis(own) => {
+                (Some((policy_of_step(self.analysis.as_ref(), own), StepKind::Analysis)), None)
+            }
+            // Until requests reach it there is nothing to measure.
+            then => {
+                let policy = self.analysis.clone().filter(|_| planned.layout.has_traffic());
+                let own = match then {
+                    Then::Job(own) => Some(own.clone()),
+                    _ => None,
+                };
+                (policy.map(|policy| (policy, StepKind::Other)), own)
+            }
+        };
+        let mut jobs: Vec<JobOfStep> = own.into_iter().collect();
+        let policy = policy.map(|(mut policy, kind)| {
+            let (of_jobs, asked): (Vec<_>, Vec<_>) =
+                policy.metrics.into_iter().partition(|m| m.job.is_some());
+            policy.metrics = asked;
+            jobs.extend(of_jobs.into_iter().filter_map(|m| m.job));
+            (policy, kind)
+        });
+        (policy.filter(|(policy, _)| !policy.metrics.is_empty()), jobs)
+    }
+
     /// Where traffic leaves stable for good.
     pub fn promotion(&self) -> usize {
         let of = |stage: Stage| self.all.iter().position(|p| p.stage == stage);
@@ -178,6 +209,16 @@ fn spelled(policy: &RolloutPolicy) -> Vec<RolloutStep> {
     }
 }
 
+/// The steps of an A/B test.
+fn marked(policy: &RolloutPolicy) -> Vec<RolloutStep> {
+    let test = policy.ab.clone().unwrap_or_default();
+    let time = test.duration.map_or(serde_json::json!({}), |time| serde_json::json!(time));
+    vec![
+        RolloutStep { header: test.header, cookie: test.cookie, ..RolloutStep::default() },
+        RolloutStep { pause: Some(crate::api::rollout::Pause(time)), ..RolloutStep::default() },
+    ]
+}
+
 fn then(step: &RolloutStep) -> Result<Then, String> {
     // The schema cannot count a pause, which is text or an object.
     let given = [
@@ -188,9 +229,10 @@ fn then(step: &RolloutStep) -> Result<Then, String> {
         step.mirror.is_some(),
         step.scale.is_some(),
         step.analysis.is_some(),
+        step.job.is_some(),
     ];
     if given.iter().filter(|given| **given).count() != 1 {
-        return Err("takes one of weight, pause, header, cookie, mirror, scale and analysis".into());
+        return Err("takes one of weight, pause, header, cookie, mirror, scale, analysis and job".into());
     }
     if let Some(pause) = &step.pause {
         return pause
@@ -198,7 +240,11 @@ fn then(step: &RolloutStep) -> Result<Then, String> {
             .map(|t| Then::Pause(t.map(crate::api::Duration::signed)))
             .map_err(|e| e.to_string());
     }
-    Ok(step.analysis.clone().map_or(Then::Go, Then::Analysis))
+    Ok(match (&step.analysis, &step.job) {
+        (Some(analysis), _) => Then::Analysis(analysis.clone()),
+        (None, Some(job)) => Then::Job(job.clone()),
+        (None, None) => Then::Go,
+    })
 }
 
 /// One step: grown first, given traffic then; or given traffic first, and shrunk then.
@@ -257,6 +303,7 @@ mod tests {
                 Then::Pause(Some(t)) => format!(" for {}s", t.as_secs()),
                 Then::Pause(None) => " until told".into(),
                 Then::Analysis(_) => " until measured".into(),
+                Then::Job(job) => format!(" until {} is done", job.name),
             };
             let base = if p.layout.base == Base::Target { " new" } else { "" };
             let header = p.layout.header.as_ref().map_or_else(String::new, |h| format!(" {}", h.name));
@@ -341,6 +388,24 @@ mod tests {
         let policy = json!({"strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
             "steps": [{"weight": 5}, {"header": {"name": "x-test", "value": "1"}}]});
         assert_eq!(told(policy)[2], "Stepping 2: 100% gets 0 x-test");
+    }
+
+    #[test]
+    fn an_ab_test_is_a_match_for_a_time() {
+        let policy = |ab: serde_json::Value| json!({"strategy": "AB", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}}, "ab": ab});
+        let beta = json!({"name": "x-beta", "value": "1"});
+        assert_eq!(
+            told(policy(json!({"header": beta, "duration": "1h"}))),
+            [
+                "Starting 0: 100% gets 0",
+                "Stepping 1: 100% gets 0 x-beta",
+                "Stepping 2: 100% gets 0 x-beta for 3600s",
+                "Switching 2: 100% gets 100",
+                "Promoting 2: 100% gets 100 new",
+            ]
+        );
+        let told = told(policy(json!({"cookie": beta})));
+        assert!(told[2].ends_with("until told"), "{told:?}");
     }
 
     #[test]

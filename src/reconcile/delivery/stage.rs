@@ -8,13 +8,16 @@ use super::route::{self, External};
 use super::work::{Memory, Work};
 use super::{Scope, bundle_of, prepare as prepare_bundle, previous};
 use crate::api::delivery::{DeliveryStatus, Goal, InventoryEntry, Problem, Revision};
+use crate::api::hook::HookPoint;
 use crate::api::names;
 use crate::api::rollout::{Layout, RolloutPolicy, Strategy, WorkloadSize};
 use crate::cluster::apply::get;
 use crate::core::analysis::{StepKind, policy_of_step, problems};
 use crate::core::autoscale;
 use crate::core::bundle::Bundle;
+use crate::core::hook::Hook;
 use crate::core::manifest::{Manifest, ObjectId};
+use crate::core::rollout::hooks::no_such_job;
 use crate::core::rollout::steps::{Steps, Then};
 use crate::core::rollout::{Begin, Refusal, Staged, Staging, staging};
 use crate::core::router::{self, Place, ServicePort, Split, VariantLabel, VariantService};
@@ -130,6 +133,7 @@ async fn begin(
     }
     foreseen.ask(scope, status).await?;
     check_measures(&steps)?;
+    check_jobs(&steps, &target).map_err(wrong)?;
     let staged = Staged {
         stable: effective.clone(),
         candidate: revision.clone(),
@@ -169,6 +173,16 @@ fn check_measures(steps: &Steps) -> Result<(), Refusal> {
         true => Ok(()),
         false => Err(refusal("InvalidAnalysis", format!("spec.rollout: {}", found.join("; ")), false)),
     }
+}
+
+/// The Jobs that steps name have to be there.
+fn check_jobs(steps: &Steps, target: &Bundle) -> Result<(), Problem> {
+    let there = |name: &str| {
+        let is = |h: &Hook| h.manifest.name() == name && h.points.contains(&HookPoint::RolloutStep);
+        target.hooks().iter().any(is)
+    };
+    let named = steps.all.iter().flat_map(|planned| steps.measured(planned).1);
+    named.map(|job| job.name).find(|name| !there(name)).map_or(Ok(()), |name| Err(no_such_job(&name)))
 }
 
 /// How many pods the workloads have, where an autoscaler decides.

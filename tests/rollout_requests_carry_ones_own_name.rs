@@ -1,0 +1,128 @@
+//! Whoever asks something of a rollout writes his own name: the policy that an installation brings has the API server refuse
+//! any other, and gets in the way of nothing else.
+
+use crate::support::cli::{Answer, kubectl};
+use crate::support::cluster::{suffix, wait_until};
+use crate::support::daemon::{LIMIT, World};
+use serde_json::{Value, json};
+use windlass::api::names;
+use windlass::installation::Installation;
+
+/// The policy and its binding, for this namespace alone.
+async fn guarded(world: &mut World) {
+    let name = format!("rollout-requests-{}", suffix());
+    let objects = Installation::default().objects();
+    for (kind, plural) in [
+        ("ValidatingAdmissionPolicy", "validatingadmissionpolicies"),
+        ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
+    ] {
+        let found: Vec<&Value> = objects.iter().filter(|o| o["kind"] == kind).collect();
+        assert_eq!(found.len(), 1, "{kind}");
+        let mut object = found[0].clone();
+        assert_eq!(object["metadata"]["name"], "windlass-rollout-requests");
+        object["metadata"]["name"] = json!(name);
+        if kind.ends_with("Binding") {
+            object["spec"]["policyName"] = json!(name);
+            let only = json!({"matchLabels": {"kubernetes.io/metadata.name": world.space.name}});
+            object["spec"]["matchResources"] = json!({"namespaceSelector": only});
+        }
+        let collection = format!("/apis/admissionregistration.k8s.io/v1/{plural}");
+        world.space.make_cluster_object(&collection, &object).await;
+    }
+}
+
+/// Somebody who may do everything, and says who he is.
+fn by(world: &World, who: &str, arguments: &[&str]) -> Answer {
+    let (who, namespace) = (format!("--as={who}"), format!("--namespace={}", world.space.name));
+    let all: Vec<&str> =
+        arguments.iter().copied().chain([who.as_str(), "--as-group=system:masters", &namespace]).collect();
+    kubectl(&world.space, &all)
+}
+
+fn annotate(world: &World, who: &str, value: &str) -> Answer {
+    let annotation = format!("{}={value}", names::ROLLOUT_REQUEST);
+    by(world, who, &["annotate", "--overwrite", "deliveries.windlass.dev", "shop", &annotation])
+}
+
+async fn asked(world: &World) -> Value {
+    world.get("windlass.dev/v1alpha1", "deliveries", "shop").await["metadata"]["annotations"]
+        [names::ROLLOUT_REQUEST]
+        .clone()
+}
+
+#[tokio::test]
+async fn anothers_is_refused_and_nothing_else() {
+    let mut world = World::stopped("own-names").await;
+    guarded(&mut world).await;
+    world.deliver_by_hand("shop", "shop", json!({})).await;
+    // A policy is in force a moment after it was made. What stands there already asks for nothing new: another value each time.
+    let refused = wait_until("another's name is refused", LIMIT, || async {
+        match annotate(&world, "eve", &format!("promote:abc:{}:ada", suffix())) {
+            answer if answer.code != 0 => Ok(answer),
+            answer => Err(format!("{answer:?}")),
+        }
+    })
+    .await;
+    assert!(refused.err.contains("the user must be who asks: eve"), "{refused:?}");
+    let removed = by(
+        &world,
+        "eve",
+        &["annotate", "deliveries.windlass.dev", "shop", &format!("{}-", names::ROLLOUT_REQUEST)],
+    );
+    assert_eq!(removed.code, 0, "what is asked for may be taken back: {removed:?}");
+    assert_eq!(asked(&world).await, Value::Null);
+
+    let account = format!("system:serviceaccount:{}:ci", world.space.name);
+    let own = format!("promote:abc:t:{account}");
+    let anothers = own.replace("abc", "abd");
+    let table: [(&str, &str, bool); 9] = [
+        ("ada", "promote:abc:20261121T100000Z:ada", true),
+        (&account, &own, true),
+        // Not what it is to look like.
+        ("ada", "promote", false),
+        ("ada", "promote:abc:ada", false),
+        ("ada", "promote:abc:t:", false),
+        ("ada", "promote:abc:t:Ada", false),
+        ("ada", "promote:abc:t:ada:and-more", false),
+        ("ci", &anothers, false),
+        (&account, "promote:abc:t:ci", false),
+    ];
+    for (who, value, passes) in table {
+        let before = asked(&world).await;
+        let answer = annotate(&world, who, value);
+        assert_eq!(answer.code == 0, passes, "{who}: {value}: {answer:?}");
+        assert_eq!(asked(&world).await, if passes { json!(value) } else { before }, "{who}: {value}");
+    }
+
+    // What others write into the same object has nothing to do with that, also where somebody has asked already.
+    let others: [&[&str]; 3] = [
+        &["label", "deliveries.windlass.dev", "shop", "team=shop"],
+        &["annotate", "deliveries.windlass.dev", "shop", "windlass.dev/reconcile=now"],
+        &["patch", "deliveries.windlass.dev", "shop", "--type=merge", "-p", "{\"spec\":{\"suspend\":true}}"],
+    ];
+    for arguments in others {
+        let answer = by(&world, "eve", arguments);
+        assert_eq!(answer.code, 0, "{arguments:?}: {answer:?}");
+    }
+    let status = json!({"status": {"phase": "Ready"}}).to_string();
+    let of_status = by(
+        &world,
+        "eve",
+        &["patch", "deliveries.windlass.dev", "shop", "--subresource=status", "--type=merge", "-p", &status],
+    );
+    assert_eq!(of_status.code, 0, "{of_status:?}");
+    assert_eq!(asked(&world).await, json!(own));
+
+    // One that is made with a request in it is looked at as well.
+    let made = json!({
+        "apiVersion": "windlass.dev/v1alpha1", "kind": "Delivery",
+        "metadata": {"name": "other", "annotations": {names::ROLLOUT_REQUEST: "abort:abc:t:ada"}},
+        "spec": {"source": {"repository": "config", "path": "other"}, "targetNamespace": world.space.name},
+    });
+    let file = world.file("made.json");
+    std::fs::write(&file, made.to_string()).unwrap();
+    for (who, passes) in [("eve", false), ("ada", true)] {
+        let answer = by(&world, who, &["create", "-f", &file.display().to_string()]);
+        assert_eq!(answer.code == 0, passes, "{who}: {answer:?}");
+    }
+}
