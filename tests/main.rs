@@ -78,5 +78,6 @@ mod the_model_controls_as_the_controllers_do;
 mod the_model_watches_as_the_server_does;
 mod traffic_follows_the_weights;
 mod watches_share_connections;
+mod what_is_doubtful_is_asked;
 mod what_is_left_to_others_stays;
 mod yaml_reads_as_kubectl;
