@@ -71,6 +71,7 @@ mod source_reverts_are_pushed_once;
 mod source_trees_without_checkout;
 mod the_api_server_is_away;
 mod the_daemon_dies_at_every_stage_of_a_rollout;
+mod the_daemon_dies_around_its_records;
 mod the_daemon_dies_at_every_step;
 mod the_daemon_dies_in_hooks_reverts_and_repairs;
 mod the_model_answers_as_the_server_does;
