@@ -10,6 +10,7 @@ pub mod cli;
 pub mod cluster;
 pub mod core;
 pub mod installation;
+mod lock;
 pub mod reconcile;
 pub mod render;
 pub mod report;

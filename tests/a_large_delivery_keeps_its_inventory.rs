@@ -7,7 +7,7 @@ use serde_json::json;
 use windlass::api::delivery::Phase;
 
 /// Old shards are removed after the status that does not name them any more is written.
-async fn shards_are(world: &World, wanted: &[String]) {
+pub async fn shards_are(world: &World, wanted: &[String]) {
     wait_until("the shards that the status names are there, and no others", LIMIT, || async {
         let there = world.names("windlass.dev/v1alpha1", "inventoryshards").await;
         if there == wanted { Ok(()) } else { Err(format!("{there:?}")) }

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 /// A module may use those of lower levels, and itself.
 const LEVELS: &[(&str, u8)] = &[
     ("api", 0),
+    ("lock", 0),
     ("core", 1),
     ("telemetry", 1),
     ("source", 2),

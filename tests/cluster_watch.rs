@@ -1,13 +1,15 @@
 //! What watches see, and that they see it whatever happens to the label, the rights, the kind and the server.
 
 use crate::support::cluster::{Cluster, SOON, Space, TEST_AGENT, wait_until};
+use crate::support::faults::{Fault, Faults, is_watch};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use windlass::api::names::{DELIVERY_LABEL, delivery_label};
 use windlass::cluster::watch::WatchError;
-use windlass::cluster::{Cause, Change, Event, Filter, PodWatch, PodWatches, ServiceAccount, Watches};
+use windlass::cluster::{Cause, Change, Connection, Discovery, Event, Filter};
+use windlass::cluster::{PodWatch, PodWatches, ServiceAccount, Watches};
 use windlass::core::manifest::Gvk;
 
 /// What these tests keep of an object: one value.
@@ -30,8 +32,14 @@ impl Seen {
     }
 
     fn of(space: Space) -> Self {
+        let (connection, discovery) = (space.connection.clone(), space.discovery.clone());
+        Seen::over(space, &connection, &discovery)
+    }
+
+    /// Watches over another connection.
+    fn over(space: Space, connection: &Connection, discovery: &Discovery) -> Self {
         let keep = |object: &Value| object["data"]["key"].as_str().unwrap_or_default().to_string();
-        let (watches, changes) = Watches::new(&space.connection, &space.discovery, keep);
+        let (watches, changes) = Watches::new(connection, discovery, keep);
         let label = delivery_label("test", &space.name, "shop");
         Seen { space, watches, changes, label }
     }
@@ -302,6 +310,51 @@ async fn everything_is_seen_where_the_label_does_not_matter() {
     let found = seen.watches.get(None, &maps(), Filter::Everything, &seen.space.name, "plain").unwrap();
     assert_eq!(found.kept, "1");
     assert!(seen.watches.get(None, &maps(), Filter::Labelled, &seen.space.name, "plain").is_none());
+}
+
+#[tokio::test]
+async fn a_watch_that_the_server_ends_goes_on_where_it_was() {
+    let space = Space::new("timeout").await;
+    let faults = Faults::before(space.cluster).await;
+    faults.set(|request| is_watch(request).then_some(Fault::EndAfter(1)));
+    let connection = faults.connect().await;
+    let discovery = Discovery::new(connection.client.clone());
+    let mut seen = Seen::over(space, &connection, &discovery);
+    let _interest = seen.watches.ensure(None, &maps(), Filter::Labelled, &seen.namespaces());
+    seen.synced(None).await.unwrap();
+    seen.make("it", "0").await;
+    seen.next_value("it").await;
+    let is = |kind: bool| {
+        move |_: &str, uri: &str| uri.contains("/configmaps?") && uri.contains("watch=true") == kind
+    };
+    // Each change arrives, also one that is made while no watch is open.
+    let mut round = 0;
+    while faults.count(is(true)) < 5 {
+        round += 1;
+        seen.patch("it", json!({"data": {"key": round.to_string()}})).await;
+        assert_eq!(seen.next_value("it").await.1, round.to_string());
+        let sight = seen.watches.sight(None, &maps(), Filter::Labelled, &seen.space.name);
+        assert_eq!(sight.failing, None, "an end in time is no failure");
+    }
+    let held = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let refusing = held.clone();
+    faults.set(move |request| {
+        is_watch(request).then(|| {
+            refusing.store(true, std::sync::atomic::Ordering::SeqCst);
+            Fault::Status(503, None)
+        })
+    });
+    wait_until("no watch is open", SOON, async || match held.load(std::sync::atomic::Ordering::SeqCst) {
+        true => Ok(()),
+        false => Err("it is".to_string()),
+    })
+    .await;
+    seen.patch("it", json!({"data": {"key": "while none was open"}})).await;
+    seen.delete("it").await;
+    faults.set(|_| None);
+    assert_eq!(seen.next_value("it").await.1, "while none was open");
+    seen.next_gone("it").await;
+    assert_eq!(faults.count(is(false)), 1, "listed once");
 }
 
 #[tokio::test]

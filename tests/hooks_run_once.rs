@@ -258,7 +258,7 @@ async fn what_they_would_do_is_told_before_and_that_they_ran_after() {
             ("shop/tell.yaml", &hook("tell", "on-failure, on-rollback", "", "ok")),
         ],
     );
-    world.deliver("shop", json!({})).await;
+    world.deliver("shop", json!({"substitute": {"values": {"REGION": "eu"}}})).await;
     world.wait_for("shop", Phase::Ready, &first).await;
     let answer = diff(&[]);
     assert_eq!(answer.code, 0, "{answer:?}");
@@ -273,6 +273,12 @@ async fn what_they_would_do_is_told_before_and_that_they_ran_after() {
     ] {
         assert!(answer.out.contains(&told), "{told}: {answer:?}");
     }
+
+    // Another value runs them again, whatever is made of it.
+    let answer = diff(&["--set", "REGION=us"]);
+    assert_eq!(answer.code, 1, "{answer:?}");
+    let told = format!("{} before-apply would run before anything is applied", job("migrate"));
+    assert!(answer.out.contains(&told), "{answer:?}");
 
     // Another commit runs them again, also one that changes nothing else.
     std::fs::write(dir.join("migrate.yaml"), hook("migrate", "before-apply", "", "two")).unwrap();

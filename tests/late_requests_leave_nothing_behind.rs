@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use windlass::api::delivery::Phase;
 use windlass::api::names;
 
-fn label(world: &World) -> String {
+pub fn label(world: &World) -> String {
     names::delivery_label(world.installation(), &world.space.name, "shop")
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::panic::AssertUnwindSafe;
 use windlass::api::delivery::{DeliveryStatus, EntryOrigin, Outcome, Phase};
+use windlass::api::drift_report::DriftReportSpec;
 
 /// Daemons that die and rise at once.
 const AT_ONCE: usize = 4;
@@ -193,6 +194,11 @@ async fn a_correction(mut world: World, place: String) {
     world.wait_object("v1", "configmaps", "settings", "mended", |o| o["data"]["key"] == "blue").await;
     let status = world.wait_for("shop", Phase::Ready, &good).await.status.unwrap();
     assert_eq!(outcomes(&status), [Outcome::Deployed], "{place}");
+    // How often a field comes back is known, and that it was mended: told once, whoever did it.
+    let mended = |r: &DriftReportSpec| r.count == 0 && !r.episodes.is_empty();
+    let report = world.wait_report(&format!("{place}: mended"), mended).await;
+    let times: Vec<_> = report.recurring.iter().map(|one| (one.path.as_str(), one.times)).collect();
+    assert_eq!((times, report.episodes.len()), (vec![("data.key", 1)], 1), "{place}");
 }
 
 #[tokio::test]

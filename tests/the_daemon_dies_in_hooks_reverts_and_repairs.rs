@@ -218,7 +218,7 @@ async fn while_a_broken_pod_is_evicted() {
 }
 
 /// Opens the gate of each pod that has none open yet.
-async fn open_gates(world: &World) {
+pub async fn open_gates(world: &World) {
     wait_until("a pod waits at its gate, and is let through", LIMIT, || async {
         let pods = world.space.send("GET", &world.space.path("v1", "pods"), &Value::Null).await;
         let shut = |pod: &&Value| {
@@ -238,14 +238,17 @@ async fn open_gates(world: &World) {
     .await;
 }
 
+/// A Deployment whose pod is ready when [`open_gates`] says so.
+pub fn gated(tag: &str) -> String {
+    deployment("web", tag, 1).replace("  selector:", "  strategy: {type: Recreate}\n  selector:").replace(
+        "spec: {containers",
+        "spec: {readinessGates: [{conditionType: example.com/open}], containers",
+    )
+}
+
 async fn a_rollback_that_waits(mut world: World, place: String) {
     // What goes back gets a new pod, which is ready when this test says so.
-    let web = |tag: &str| {
-        deployment("web", tag, 1).replace("  selector:", "  strategy: {type: Recreate}\n  selector:").replace(
-            "spec: {containers",
-            "spec: {readinessGates: [{conditionType: example.com/open}], containers",
-        )
-    };
+    let web = gated;
     world.start();
     let good = world.commit("Good", &[("shop/web.yaml", &web("ok"))]);
     world.deliver("shop", json!({})).await;

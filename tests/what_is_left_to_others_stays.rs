@@ -2,9 +2,10 @@
 //! of the same object nor a new revision overwrites it.
 
 use crate::support::daemon::{World, condition, config_map, deployment};
+use crate::the_daemon_dies_in_hooks_reverts_and_repairs::{gated, open_gates};
 use serde_json::{Value, json};
 use windlass::api::condition::kind;
-use windlass::api::delivery::Phase;
+use windlass::api::delivery::{Outcome, Phase};
 use windlass::api::drift_report::DriftReportSpec;
 
 /// The fields of an object that a report tells of, now or as mended.
@@ -253,4 +254,57 @@ async fn a_rule_that_cannot_be_used_is_told_and_nothing_is_overwritten_meanwhile
     set(json!([{"paths": ["/data/key"], "cel": "object.data.key == '2'"}])).await.unwrap();
     world.wait("shop", "ready", |d| condition(d, kind::READY).0 == "True").await;
     assert_eq!(world.get("v1", "configmaps", "it").await["data"]["key"], "2");
+}
+
+#[tokio::test]
+async fn a_rule_that_becomes_unusable_while_a_revision_is_under_way_is_waited_for() {
+    let world = World::new("rulemid").await;
+    let later = |data: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: later, annotations: {{windlass.dev/wave: \"5\"}}}}\n\
+             data: {data}\n"
+        )
+    };
+    let files = [("shop/web.yaml", &*gated("ok")), ("shop/later.yaml", &*later("{key: ours}"))];
+    let first = world.commit("It", &files);
+    world.repository(json!({})).await;
+    let rules = json!([{"target": {"kind": "ConfigMap"}, "paths": ["/data/key"]}]);
+    world.deliver_by_hand("shop", "shop", json!({"drift": {"ignore": rules}})).await;
+    open_gates(&world).await;
+    world.wait_for("shop", Phase::Ready, &first).await;
+    world.patch("v1", "configmaps", "later", json!({"data": {"key": "theirs"}})).await;
+    let set = |rules: Value| {
+        let patch = kube::api::Patch::Merge(json!({"spec": {"drift": {"ignore": rules}}}));
+        let api = world.deliveries();
+        async move { api.patch("shop", &kube::api::PatchParams::default(), &patch).await.unwrap() }
+    };
+
+    let files = [("shop/web.yaml", &*gated("two")), ("shop/later.yaml", &*later("{key: ours, more: new}"))];
+    let second = world.commit("Two", &files);
+    let image = |o: &Value| o["spec"]["template"]["spec"]["containers"][0]["image"].to_string();
+    world.wait_object("apps/v1", "deployments", "web", "new", |o| image(o).ends_with(":two\"")).await;
+    set(json!([{"paths": ["/data/key"], "cel": "object.data.key ="}])).await;
+    let waits = |d: &windlass::api::Delivery| {
+        let attempt = d.status.as_ref().and_then(|s| s.attempt.as_ref());
+        attempt.and_then(|a| a.problem.as_ref()).is_some_and(|p| p.reason == "InvalidIgnoreRule")
+    };
+    world.wait("shop", "the attempt waits for the rule", waits).await;
+    open_gates(&world).await;
+    let ready = |o: &Value| o["status"]["readyReplicas"] == 1;
+    world.wait_object("apps/v1", "deployments", "web", "ready", ready).await;
+    // Looked at, whatever it waited for.
+    world.annotate("shop", windlass::api::names::RECONCILE_REQUEST, "now").await;
+    let looked = |d: &windlass::api::Delivery| {
+        d.status.as_ref().is_some_and(|s| s.handled_request.as_deref() == Some("now"))
+    };
+    assert!(waits(&world.wait("shop", "looked at", looked).await));
+    let data = world.get("v1", "configmaps", "later").await["data"].clone();
+    assert_eq!(data, json!({"key": "theirs"}), "nothing is overwritten");
+
+    set(json!([{"paths": ["/data/key"], "cel": "object.data.key == 'theirs'"}])).await;
+    let status = world.wait_for("shop", Phase::Ready, &second).await.status.unwrap();
+    let data = world.get("v1", "configmaps", "later").await["data"].clone();
+    assert_eq!(data, json!({"key": "theirs", "more": "new"}));
+    let outcomes: Vec<_> = status.history.iter().map(|h| h.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Deployed, Outcome::Deployed], "no commit is to blame");
 }

@@ -1,6 +1,7 @@
 //! One request and its answer, within limits. No redirect is followed, no proxy is used, and an answer's text is told to nobody.
 
 use super::Credentials;
+use crate::lock::lock;
 use futures::future::BoxFuture;
 use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -116,7 +117,7 @@ impl Clients {
             return Ok(self.0.plain.clone());
         }
         let roots = credentials.and_then(|c| c.roots.clone());
-        let mut secure = self.0.secure.lock().unwrap_or_else(|e| e.into_inner());
+        let mut secure = lock(&self.0.secure);
         if let Some(known) = secure.get(&roots) {
             return Ok(known.clone());
         }

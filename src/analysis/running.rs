@@ -6,8 +6,9 @@
 use super::{Clients, Inputs, measure};
 use crate::api::analysis::{AnalysisPolicy, Metric, MetricRun};
 use crate::core::analysis::{AnalysisSeen, StepKind, due, judge, runs_of, settings, step, worth_showing};
+use crate::lock::lock;
 use jiff::{SignedDuration, Timestamp};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::AbortHandle;
 
@@ -81,7 +82,7 @@ impl Running {
                 && work.kind == order.kind
                 && work.since == order.since;
             if same && !current.task.is_finished() {
-                *locked(&work.inputs) = Arc::new(order.inputs);
+                *lock(&work.inputs) = Arc::new(order.inputs);
                 return;
             }
         }
@@ -106,12 +107,12 @@ impl Running {
     /// What was measured as far as it says something; it changes only then.
     pub fn seen(&self) -> Option<AnalysisSeen> {
         let work = &self.0.as_ref()?.work;
-        Some(AnalysisSeen { key: work.key.clone(), runs: locked(&work.measured).shown.clone() })
+        Some(AnalysisSeen { key: work.key.clone(), runs: lock(&work.measured).shown.clone() })
     }
 
     /// All that was measured up to now, for people who watch.
     pub fn live(&self) -> Vec<MetricRun> {
-        self.0.as_ref().map(|current| locked(&current.work.measured).runs.clone()).unwrap_or_default()
+        self.0.as_ref().map(|current| lock(&current.work.measured).runs.clone()).unwrap_or_default()
     }
 }
 
@@ -134,7 +135,7 @@ async fn follow(
     wake: &(impl Fn() + Sync),
 ) {
     let settings = settings(&work.policy, metric);
-    let before = locked(&work.measured).runs.iter().find(|run| run.name == metric.name).cloned();
+    let before = lock(&work.measured).runs.iter().find(|run| run.name == metric.name).cloned();
     let spread = settings.interval.as_secs_f64() * SPREAD * fastrand::f64();
     let spread = SignedDuration::try_from_secs_f64(spread).unwrap_or_default();
     let first = due(&settings, before.as_ref(), work.since).max(now());
@@ -146,11 +147,11 @@ async fn follow(
             tokio::time::sleep(wait.min(NAP)).await;
         }
         let begun = now();
-        let inputs = locked(&work.inputs).clone();
+        let inputs = lock(&work.inputs).clone();
         let judged = judge(metric, &measure(clients, metric, &settings, &inputs).await);
         tracing::debug!(metric = %metric.name, step = %work.key, outcome = ?judged.outcome, value = judged.value, "measured");
         let told = {
-            let mut measured = locked(&work.measured);
+            let mut measured = lock(&work.measured);
             let time = now();
             for run in measured.runs.iter_mut().filter(|run| run.name == metric.name) {
                 *run = step(&settings, run, &judged, time);
@@ -167,8 +168,4 @@ async fn follow(
         }
         at = begun.checked_add(settings.interval).unwrap_or(begun);
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
 }

@@ -570,6 +570,10 @@ pub struct InventoryEntry {
     /// Digest of the fields that we own, with their values, as the API server answered; keyed for Secrets.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub digest: String,
+    /// Version of the API server whose dry-run said that the object is as the manifest wants, though it reads otherwise. One
+    /// of another version is asked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_by: Option<String>,
     /// `windlass.dev/prune` of the manifest that was applied last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune: Option<String>,

@@ -220,7 +220,13 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
     let trees = render::inputs(directory.tree.as_ref(), &directory.path)?;
     let inputs = observe::inputs_digest(&spec.template, &trees);
     let status = delivery.as_ref().and_then(|d| d.status.as_ref());
-    report.hooks = outlook(bundle.hooks(), &inputs, status);
+    let values = options.substitute.as_ref().map(|s| &s.values);
+    let known = match &delivery {
+        Some(delivery) => Some(settings::Comparable::read(delivery, &access, values).await),
+        None => None,
+    };
+    let same_values = |digest: &str| known.as_ref().and_then(|known| known.is(digest));
+    report.hooks = outlook(bundle.hooks(), &inputs, status, &same_values);
     comparison.hooks(&bundle, &mut report).await;
     if let (Some(delivery), true) = (&delivery, report.does_something()) {
         let removes = report.objects.iter().filter(|o| o.act == Act::Delete).count();

@@ -8,6 +8,7 @@ use super::kubeconfig::{Environment, load};
 use super::lease::Contact;
 use super::limit::{Limit, Share};
 use super::multiplex;
+use crate::lock::lock;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use kube::client::{Body, ClientBuilder};
 use std::collections::{BTreeMap, HashMap};
@@ -152,7 +153,7 @@ impl Counters {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Counted> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
+        lock(&self.0)
     }
 }
 
@@ -262,7 +263,7 @@ impl Connection {
 
     /// A client that makes its requests as a service account, over the same connections. Made once per account.
     pub fn as_service_account(&self, account: &ServiceAccount) -> kube::Client {
-        let mut accounts = self.accounts.lock().unwrap_or_else(|e| e.into_inner());
+        let mut accounts = lock(&self.accounts);
         accounts.entry(account.clone()).or_insert_with(|| self.impersonating(account)).clone()
     }
 

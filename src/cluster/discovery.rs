@@ -6,8 +6,10 @@
 use super::access::unreachable;
 use super::error::Cause;
 use crate::core::manifest::{Gvk, ObjectId};
+use crate::lock::{read, write};
 use kube::core::ApiResource;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -110,7 +112,6 @@ struct Known {
     kinds: BTreeMap<Gvk, Resource>,
     // Versions of a kind in the server's order of preference.
     versions: BTreeMap<(String, String), Vec<String>>,
-    server_version: String,
 }
 
 /// The kinds of one cluster. Cheap to clone; clones share what is known.
@@ -120,16 +121,25 @@ pub struct Discovery {
     known: Arc<RwLock<Arc<Known>>>,
     asked: Arc<tokio::sync::Mutex<Option<Instant>>>,
     changes: Arc<tokio::sync::watch::Sender<()>>,
+    version: Arc<Version>,
+}
+
+/// The server's version, and whether it may be another by now.
+#[derive(Default)]
+struct Version {
+    known: tokio::sync::Mutex<Option<String>>,
+    suspected: AtomicBool,
 }
 
 impl Discovery {
     /// Knows nothing until [`Discovery::refresh`] or [`Discovery::find`].
     pub fn new(client: kube::Client) -> Self {
         let changes = Arc::new(tokio::sync::watch::Sender::new(()));
-        Discovery { client, known: Arc::default(), asked: Arc::default(), changes }
+        let version = Arc::default();
+        Discovery { client, known: Arc::default(), asked: Arc::default(), changes, version }
     }
 
-    /// Asks the cluster (two requests, a third for the version the first time).
+    /// Asks the cluster (two requests).
     pub async fn refresh(&self) -> Result<(), DiscoveryError> {
         let mut asked = self.asked.lock().await;
         self.ask().await?;
@@ -199,13 +209,25 @@ impl Discovery {
         preferred.collect()
     }
 
-    /// The server's version, such as `v1.36.3`; empty before the first answer.
-    pub fn server_version(&self) -> String {
-        self.snapshot().server_version.clone()
+    /// The server's version, such as `v1.36.3`: asked once, and again after contact was lost. `None` while it cannot be asked.
+    pub async fn server_version(&self) -> Option<String> {
+        let mut known = self.version.known.lock().await;
+        if self.version.suspected.swap(false, Ordering::AcqRel) {
+            *known = None;
+        }
+        if known.is_none() {
+            *known = self.client.apiserver_version().await.ok().map(|found| found.git_version);
+        }
+        known.clone()
+    }
+
+    /// Contact with the server was lost: what answers next may be of another version.
+    pub fn contact_was_lost(&self) {
+        self.version.suspected.store(true, Ordering::Release);
     }
 
     fn snapshot(&self) -> Arc<Known> {
-        self.known.read().unwrap_or_else(|e| e.into_inner()).clone()
+        read(&self.known).clone()
     }
 
     async fn ask(&self) -> Result<(), DiscoveryError> {
@@ -215,14 +237,10 @@ impl Discovery {
             self.client.list_api_groups_aggregated()
         )
         .map_err(failed)?;
-        let mut server_version = self.server_version();
-        if server_version.is_empty() {
-            server_version = self.client.apiserver_version().await.map_err(failed)?.git_version;
-        }
         if core.items.is_empty() {
             return Err(DiscoveryError::TooOld);
         }
-        let mut known = Known { server_version, ..Known::default() };
+        let mut known = Known::default();
         for group in core.items.into_iter().chain(groups.items) {
             let name = group.metadata.and_then(|m| m.name).unwrap_or_default();
             for version in group.versions {
@@ -250,7 +268,7 @@ impl Discovery {
         }
         let known = Arc::new(known);
         let old = {
-            let mut slot = self.known.write().unwrap_or_else(|e| e.into_inner());
+            let mut slot = write(&self.known);
             std::mem::replace(&mut *slot, known.clone())
         };
         if !known.kinds.keys().eq(old.kinds.keys()) {

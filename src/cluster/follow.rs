@@ -172,6 +172,9 @@ async fn run(
                 if expired {
                     continue;
                 }
+                if cause.is_transient() {
+                    source.discovery.contact_was_lost();
+                }
                 see(Seen::Failed(cause.clone()))?;
                 wait.after(&cause, &source.discovery).await;
                 if matches!(cause, Cause::KindUnknown { .. }) {

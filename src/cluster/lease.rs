@@ -12,9 +12,10 @@ use super::connect::Connection;
 use super::discovery::Resource;
 use super::error::{ApplyError, Cause};
 use crate::core::manifest::Gvk;
+use crate::lock::lock;
 use http::{Method, Request, header};
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -138,12 +139,12 @@ impl Contact {
     }
 
     fn renewed_at(&self, at: Instant) {
-        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        *lock(&self.renewed) = at;
     }
 
     /// How long ago.
     pub fn silent_for(&self) -> Duration {
-        self.renewed.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        lock(&self.renewed).elapsed()
     }
 
     /// Whether nobody else can have taken it since.

@@ -4,6 +4,7 @@
 //! are first come, first served, so a Delivery of a thousand objects stands in the common queue with no more than
 //! its share, and one with a single object waits for a few requests, not for a thousand.
 
+use crate::lock::lock;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -56,7 +57,7 @@ impl Limit {
     }
 
     fn pause(&self) -> Option<Instant> {
-        *self.not_before.lock().unwrap_or_else(|e| e.into_inner())
+        *lock(&self.not_before)
     }
 }
 
@@ -75,7 +76,7 @@ impl Share {
     /// The server answered 429: nobody asks again before that time is over. Never shortens a pause.
     pub fn hold_off(&self, retry_after: Duration) {
         let until = Instant::now() + retry_after.min(LONGEST_PAUSE);
-        let mut slot = self.limit.not_before.lock().unwrap_or_else(|e| e.into_inner());
+        let mut slot = lock(&self.limit.not_before);
         *slot = Some(slot.map_or(until, |old| old.max(until)));
     }
 }

@@ -5,6 +5,7 @@
 //! they end soon, their connections are used again, and a long list holds up nobody's events.
 
 use super::connect::is_watch;
+use crate::lock::lock;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -80,7 +81,7 @@ struct Lane {
 impl Lanes {
     /// The first connection that has room for one more. What is answered besides is held as long as the watch is open.
     fn take(&self) -> (Http, Arc<()>) {
-        let mut all = self.all.lock().unwrap_or_else(|e| e.into_inner());
+        let mut all = lock(&self.all);
         let free = all.iter().find(|lane| Arc::strong_count(&lane.open) <= STREAMS);
         if let Some(lane) = free {
             return (lane.client.clone(), lane.open.clone());

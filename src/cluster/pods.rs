@@ -16,13 +16,14 @@ use super::discovery::Discovery;
 use super::error::Cause;
 use super::follow::{Source, follow};
 use crate::core::manifest::Gvk;
+use crate::lock::lock;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
 use serde_json::Value;
 use state::State;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -225,10 +226,6 @@ impl Drop for PodWatch {
             });
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read_selector(selector: &Value) -> Result<Selector, PodWatchError> {

@@ -5,6 +5,7 @@ use super::connect::{Connection, ServiceAccount};
 use super::discovery::Discovery;
 use super::follow::{Seen, Source, follow};
 use crate::core::manifest::Gvk;
+use crate::lock::lock;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -99,9 +100,4 @@ impl<S: State> Singles<S> {
         }));
         Running { state, task: task.abort_handle() }
     }
-}
-
-/// A lock whose holder may have panicked: what is behind is never left half-changed.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
 }

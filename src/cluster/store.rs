@@ -4,6 +4,7 @@ use super::follow::Seen;
 use super::watch::{Change, Entry, Event, Keep, Key, Sight};
 use crate::api::names::DELIVERY_LABEL;
 use crate::core::manifest::{Gvk, ObjectId};
+use crate::lock::{lock, read, write};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, RwLock};
@@ -129,7 +130,7 @@ impl<K: Clone + PartialEq> Store<K> {
     }
 
     pub(super) fn objects(&self) -> std::sync::RwLockReadGuard<'_, Objects<K>> {
-        self.objects.read().unwrap_or_else(|e| e.into_inner())
+        read(&self.objects)
     }
 
     /// Another watch takes over; who waits for this one looks again.
@@ -149,7 +150,7 @@ impl<K: Clone + PartialEq> Store<K> {
         remember: fn(&K) -> bool,
         changes: &mpsc::UnboundedSender<Change<K>>,
     ) {
-        let mut listing = self.listing.lock().unwrap_or_else(|e| e.into_inner());
+        let mut listing = lock(&self.listing);
         match seen {
             // Said before the server is asked: it is no sign of life.
             Seen::Begin => {
@@ -217,7 +218,7 @@ impl<K: Clone + PartialEq> Store<K> {
         let label = metadata["labels"][DELIVERY_LABEL].as_str().unwrap_or_default();
         // The costly part, before the lock.
         let kept = keep(object);
-        let mut objects = self.objects.write().unwrap_or_else(|e| e.into_inner());
+        let mut objects = write(&self.objects);
         let (namespace, name) = place_of(object);
         let place = objects.place(namespace, name);
         let entry = Entry {
@@ -251,7 +252,7 @@ impl<K: Clone + PartialEq> Store<K> {
         last: Option<K>,
         changes: &mpsc::UnboundedSender<Change<K>>,
     ) {
-        let mut objects = self.objects.write().unwrap_or_else(|e| e.into_inner());
+        let mut objects = write(&self.objects);
         let old = objects.remove(place);
         // At once with its going: nobody must see the one without the other.
         if let (Some(old), Some(last)) = (&old, last) {

@@ -15,6 +15,7 @@ use super::limit::Share;
 use super::store::{Store, id};
 use crate::api::names::DELIVERY_LABEL;
 use crate::core::manifest::{Gvk, ObjectId};
+use crate::lock::lock;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -286,7 +287,7 @@ impl<K: Clone + PartialEq + Send + Sync + 'static> Watches<K> {
                     Sight { failing: Some(cause), .. } if !cause.is_transient() && !store.is_closed() => {
                         return Err(failing(cause));
                     }
-                    Sight { failing, .. } => *last.lock().unwrap_or_else(|e| e.into_inner()) = failing,
+                    Sight { failing, .. } => *lock(&last) = failing,
                 }
                 // An error means that the store was replaced: look again.
                 let _ = sight.changed().await;
@@ -410,7 +411,7 @@ fn release<K: Clone + PartialEq + Send + Sync + 'static>(
 
 impl<K> Inner<K> {
     fn groups(&self) -> MutexGuard<'_, HashMap<Key, Group<K>>> {
-        self.groups.lock().unwrap_or_else(|e| e.into_inner())
+        lock(&self.groups)
     }
 }
 

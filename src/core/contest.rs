@@ -4,7 +4,7 @@
 //! Another controller that keeps a field at its own value answers each correction with another write. After a few rounds the field
 //! is left to it until a newer revision or another spec, and people are told which rule would leave it for good.
 
-use crate::api::drift_report::{DriftEpisode, DriftedField, DriftedObject, RecurringField};
+use crate::api::drift_report::{DriftedField, DriftedObject, RecurringField};
 use crate::api::ignore::{IgnoreRule, IgnoreTarget};
 use crate::api::names::{DELIVERY_LABEL, DRIFT};
 use jiff::{SignedDuration, Timestamp};
@@ -21,15 +21,25 @@ const ITSELF: &str = "";
 /// Fields that are remembered.
 const REMEMBERED: usize = 50;
 
-/// Notes what was written back. `mended` is newest first.
-pub fn note(known: &mut Vec<RecurringField>, mended: &[DriftEpisode]) {
-    for episode in mended.iter().rev() {
-        for field in subjects(&episode.object) {
-            note_field(known, &episode.object, &field, &episode.mended_at);
-        }
+/// Notes what is about to be written back.
+pub fn note(known: &mut Vec<RecurringField>, object: &DriftedObject, at: &str) {
+    let mut object = object.clone();
+    leave_out(known, &mut object);
+    for field in subjects(&object) {
+        note_field(known, &object, &field, at);
     }
     known.sort_by(|a, b| (b.stopped_at.is_some(), &b.last_at).cmp(&(a.stopped_at.is_some(), &a.last_at)));
     known.truncate(REMEMBERED);
+}
+
+/// Whether it was noted of an object that differs since some time that it is about to be written back.
+pub fn is_noted(known: &[RecurringField], object: &DriftedObject) -> bool {
+    let noted = |field: &DriftedField| {
+        known
+            .iter()
+            .any(|one| is(one, object, field) && one.stopped_at.is_none() && one.last_at >= object.since)
+    };
+    subjects(object).iter().any(noted)
 }
 
 /// What is fought over: the fields of an object, or the object itself where it is not there.
@@ -237,10 +247,6 @@ mod tests {
         }
     }
 
-    fn mended(path: &str, at: &str) -> Vec<DriftEpisode> {
-        vec![DriftEpisode { mended_at: at.into(), object: object(path), ..DriftEpisode::default() }]
-    }
-
     #[test]
     fn a_fight_is_given_up_after_some_rounds_and_taken_up_for_something_newer() {
         let mut known = Vec::new();
@@ -248,7 +254,7 @@ mod tests {
         for round in 1..=ROUNDS {
             assert!(stop(&mut known, &it, &format!("2026-01-01T00:0{round}:00Z")).is_empty(), "{round}");
             assert!(is_correctable(&known, &it));
-            note(&mut known, &mended("spec.replicas", &format!("2026-01-01T00:0{round}:01Z")));
+            note(&mut known, &it, &format!("2026-01-01T00:0{round}:01Z"));
         }
         let stopped_now = stop(&mut known, &it, "2026-01-01T00:06:00Z");
         assert_eq!(stopped_now.len(), 1);
@@ -277,7 +283,7 @@ mod tests {
         let mut known = Vec::new();
         for hour in 0..10 {
             let time = format!("2026-01-01T0{hour}:00:00Z");
-            note(&mut known, &mended("spec.replicas", &time));
+            note(&mut known, &object("spec.replicas"), &time);
             assert!(stop(&mut known, &object("spec.replicas"), &time).is_empty());
         }
         assert_eq!((known[0].times, known[0].in_a_row), (10, 1));
@@ -297,9 +303,7 @@ mod tests {
             for _ in 1..=ROUNDS {
                 let at = "2026-01-01T00:00:00Z";
                 assert!(stop(&mut known, &it, at).is_empty() && is_correctable(&known, &it));
-                let episode =
-                    DriftEpisode { mended_at: at.into(), object: it.clone(), ..DriftEpisode::default() };
-                note(&mut known, &[episode]);
+                note(&mut known, &it, at);
             }
             let first = stop(&mut known, &it, "2026-01-01T00:00:01Z").remove(0);
             assert!(!is_correctable(&known, &it) && as_rule(&first).is_none());
@@ -314,10 +318,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_noted_of_a_drift_is_told_from_an_older_one() {
+        let mut it = DriftedObject { since: "2026-01-01T00:00:02Z".into(), ..object("spec.replicas") };
+        let mut known = Vec::new();
+        assert!(!is_noted(&known, &it));
+        note(&mut known, &it, "2026-01-01T00:00:01Z");
+        assert!(!is_noted(&known, &it), "that was before");
+        note(&mut known, &it, "2026-01-01T00:00:02Z");
+        assert!(is_noted(&known, &it));
+        it.fields = object("spec.paused").fields;
+        assert!(!is_noted(&known, &it));
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded() {
         let mut known = Vec::new();
         for n in 0..100 {
-            note(&mut known, &mended(&format!("data.{n}"), "2026-01-01T00:00:00Z"));
+            note(&mut known, &object(&format!("data.{n}")), "2026-01-01T00:00:00Z");
         }
         assert_eq!(known.len(), 50);
     }

@@ -72,7 +72,7 @@ pub fn grown(old: DriftReportSpec, found: Found<'_>) -> DriftReportSpec {
 }
 
 /// Whether two entries speak of one object.
-fn same_object(a: &DriftedObject, b: &DriftedObject) -> bool {
+pub fn same_object(a: &DriftedObject, b: &DriftedObject) -> bool {
     (&a.api_version, &a.kind, &a.namespace, &a.name) == (&b.api_version, &b.kind, &b.namespace, &b.name)
 }
 

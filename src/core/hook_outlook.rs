@@ -1,7 +1,7 @@
 //! What would become of the hooks of a bundle if it were delivered: told before anything is.
 
 use super::hook::Hook;
-use crate::api::delivery::DeliveryStatus;
+use crate::api::delivery::{DeliveryStatus, Revision};
 use crate::api::hook::{HookPoint, HookRun, HookStep};
 use serde::Serialize;
 
@@ -20,6 +20,8 @@ pub enum Fate {
     Held,
     /// It would run if something else happens.
     Waits,
+    /// It ran for the same files. Whether with the same values of `substitute` could not be found out.
+    Unknown,
 }
 
 /// A hook at one of its points.
@@ -57,35 +59,54 @@ impl Outlook {
             (Fate::Failed, _) => "ran for this revision, and failed",
             (Fate::Held, _) => "does not run: this revision is held",
             (Fate::Waits, _) => "would run",
+            (Fate::Unknown, _) => {
+                "ran for the same files: it would run again if a value of substitute is another by now, which could not be read"
+            }
         }
     }
 }
 
 /// What becomes of each hook, in the order in which they run. `inputs` tells the revision
-/// ([`Revision::inputs`](crate::api::delivery::Revision)); `status` is that of the Delivery, if there is one already.
-pub fn outlook(hooks: &[Hook], inputs: &str, status: Option<&DeliveryStatus>) -> Vec<Outlook> {
+/// ([`Revision::inputs`](crate::api::delivery::Revision)); `status` is that of the Delivery, if there is one already;
+/// `same_values` whether the values of `substitute` are those with this digest
+/// ([`Revision::settings`](crate::api::delivery::Revision)), where that is known.
+pub fn outlook(
+    hooks: &[Hook],
+    inputs: &str,
+    status: Option<&DeliveryStatus>,
+    same_values: &dyn Fn(&str) -> Option<bool>,
+) -> Vec<Outlook> {
     let all = hooks.iter().flat_map(|hook| hook.points.iter().map(move |point| (*point, hook.wave, hook)));
     let mut all: Vec<_> = all.collect();
     all.sort_by_key(|(point, wave, hook)| (*point, *wave, hook.manifest.id()));
-    let is = |wanted: Option<&crate::api::delivery::Revision>| wanted.is_some_and(|r| r.inputs == inputs);
+    let is = |r: &Revision| r.inputs == inputs && same_values(&r.settings) != Some(false);
+    let surely =
+        |r: &Revision, fate: Fate| if same_values(&r.settings).is_some() { fate } else { Fate::Unknown };
     let fate = |point: HookPoint, hook: &Hook| {
         let known = status.and_then(|s| {
             let of = |run: &&HookRun| {
                 run.point == point
                     && run.namespace == hook.manifest.namespace()
                     && run.name == hook.manifest.name()
-                    && run.revision.inputs == inputs
+                    && is(&run.revision)
             };
             s.hooks.iter().rev().find(of)
         });
         let goes_with_it = matches!(point, HookPoint::BeforeApply | HookPoint::AfterApply);
-        match known.map(|run| run.step) {
-            Some(HookStep::Running) => Fate::Running,
-            Some(HookStep::Succeeded) => Fate::Ran,
-            Some(HookStep::Failed) => Fate::Failed,
+        let ran = known.and_then(|run| match run.step {
+            HookStep::Running => Some(surely(&run.revision, Fate::Running)),
+            HookStep::Succeeded => Some(surely(&run.revision, Fate::Ran)),
+            HookStep::Failed => Some(surely(&run.revision, Fate::Failed)),
+            _ => None,
+        });
+        let effective = status.and_then(|s| s.effective.as_ref()).filter(|r| is(r));
+        // A hold is one of the files, whatever the values are.
+        let held = status.and_then(|s| s.held.as_ref()).is_some_and(|held| held.revision.inputs == inputs);
+        match (ran, effective) {
+            (Some(fate), _) => fate,
             _ if !goes_with_it => Fate::Waits,
-            _ if is(status.and_then(|s| s.effective.as_ref())) => Fate::Ran,
-            _ if is(status.and_then(|s| s.held.as_ref().map(|held| &held.revision))) => Fate::Held,
+            (None, Some(effective)) => surely(effective, Fate::Ran),
+            _ if held => Fate::Held,
             _ => Fate::Runs,
         }
     };
@@ -103,7 +124,7 @@ pub fn outlook(hooks: &[Hook], inputs: &str, status: Option<&DeliveryStatus>) ->
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::api::delivery::{Held, Problem, Revision};
+    use crate::api::delivery::{Held, Problem};
     use crate::api::hook::HookDelete;
     use crate::core::manifest::Manifest;
     use crate::core::tree::Origin;
@@ -133,7 +154,7 @@ mod tests {
             hook("first", &[BeforeApply], 0),
         ];
         let fates = |inputs: &str, status: Option<&DeliveryStatus>| -> Vec<(String, Fate)> {
-            let all = outlook(&hooks, inputs, status);
+            let all = outlook(&hooks, inputs, status, &|settings| Some(settings.is_empty()));
             all.into_iter().map(|o| (format!("{} {}", o.object, o.point), o.fate)).collect()
         };
         let of = |fates: [Fate; 4]| {
@@ -170,5 +191,32 @@ mod tests {
         status.held = Some(Held { revision: revision("b"), problem, since: String::new(), revert: None });
         assert_eq!(fates("b", Some(&status)), of([Fate::Ran, Fate::Failed, Fate::Held, Fate::Running]));
         assert_eq!(fates("c", Some(&status)), new);
+    }
+
+    #[test]
+    fn other_values_are_another_revision_and_unknown_ones_are_said_to_be() {
+        let hooks = [hook("test", &[HookPoint::AfterApply], 0)];
+        let effective = Revision { settings: "values".into(), ..revision("a") };
+        let mut status = DeliveryStatus { effective: Some(effective.clone()), ..DeliveryStatus::default() };
+        let fate =
+            |status: &DeliveryStatus, same| outlook(&hooks, "a", Some(status), &move |_| same).remove(0).fate;
+        let fates = |status: &DeliveryStatus| [Some(true), Some(false), None].map(|same| fate(status, same));
+        assert_eq!(fates(&status), [Fate::Ran, Fate::Runs, Fate::Unknown]);
+        status.hooks = vec![HookRun {
+            point: HookPoint::AfterApply,
+            namespace: "shop".into(),
+            name: "test".into(),
+            job: "test".into(),
+            wave: 0,
+            revision: effective,
+            since: String::new(),
+            step: HookStep::Failed,
+            state: crate::api::hook::HookJob::Kept,
+            uid: None,
+            delete: Vec::new(),
+            problem: None,
+        }];
+        status.effective = None;
+        assert_eq!(fates(&status), [Fate::Failed, Fate::Runs, Fate::Unknown]);
     }
 }

@@ -86,6 +86,7 @@ pub fn entry(gvk: &Gvk, object: &Value) -> InventoryEntry {
         prune: Some("disabled".into()),
         kept: false,
         stale: true,
+        settled_by: None,
         unfinished: false,
         candidate: false,
         config: None,

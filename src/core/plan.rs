@@ -75,6 +75,7 @@ impl InventoryEntry {
             prune: None,
             stale: false,
             kept: false,
+            settled_by: None,
             unfinished: false,
             candidate: false,
             config: None,

@@ -5,8 +5,9 @@
 //! prolongs none, within one life of the daemon; only stamps are off for a while.
 
 use super::fault;
+use crate::lock::lock;
 use jiff::{SignedDuration, Timestamp};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// Tells the time; by default the machine's, without its jumps.
@@ -29,7 +30,7 @@ impl Default for Clock {
     fn default() -> Self {
         let steady = Mutex::new((Steady { shown: fault::machine_clock() }, Instant::now()));
         Clock::new(move || {
-            let mut steady = steady.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut steady = lock(&steady);
             let (machine, at) = (fault::machine_clock(), Instant::now());
             let passed = SignedDuration::try_from(at - steady.1).unwrap_or_default();
             steady.1 = at;

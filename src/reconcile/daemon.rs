@@ -18,13 +18,14 @@ use crate::cluster::{
 };
 use crate::core::bundle::Bundle;
 use crate::core::manifest::ObjectId;
+use crate::lock::lock;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// What the installer chose.
@@ -371,11 +372,6 @@ fn note(kind: &str, about: &impl ResourceExt, warning: bool, reason: &str, text:
         action: "Reconcile".into(),
         text,
     }
-}
-
-/// A lock whose holder may have panicked: the maps behind are never left half-changed.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a bundle is rendered from: the Delivery's label, the generation of its spec, and the revision.

@@ -1,7 +1,7 @@
 //! Which Deliveries depend on what, and how what they depend on stands: who becomes ready wakes who waits for it.
 
-use super::daemon::lock;
 use crate::core::rollout::dependencies::{Key, Standing};
+use crate::lock::lock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 

@@ -5,7 +5,7 @@ use super::delivery::bundle::{ClusterScopes, options, render};
 use super::delivery::inventory;
 use super::delivery::observe::inputs_digest;
 use super::delivery::prepare::{Knows, Planner};
-use super::delivery::settings::read_from;
+use super::delivery::settings::{Comparable, read_from};
 use super::delivery::work::Act;
 use super::directories::wanted;
 use crate::api::delivery::{DeletionPolicy, DeliverySpec, EntryOrigin, Goal, InventoryEntry};
@@ -232,7 +232,14 @@ async fn directory(
     }
     if let Ok(trees) = crate::render::inputs(tree.as_ref(), &spec.source.path) {
         let inputs = inputs_digest(&spec.template, &trees);
-        answer.hooks = outlook(bundle.hooks(), &inputs, existing.and_then(|d| d.status.as_ref()));
+        let values = substitute.is_some().then_some(&settings.values);
+        let known = match existing {
+            Some(existing) => Some(Comparable::read(existing, &connection.access(None), values).await),
+            None => None,
+        };
+        let same_values = |digest: &str| known.as_ref().and_then(|known| known.is(digest));
+        let status = existing.and_then(|d| d.status.as_ref());
+        answer.hooks = outlook(bundle.hooks(), &inputs, status, &same_values);
     }
     let brings = plan::brings(bundle.objects());
     let spaces: Api<Namespace> = Api::all(connection.client.clone());

@@ -1,7 +1,7 @@
 //! The controller of Repositories: polls the remote, keeps the mirror, and makes a Delivery of each directory that
 //! matches.
 
-use super::daemon::{Daemon, lock};
+use super::daemon::Daemon;
 use super::sources::{Fetched, RepositoryKey, Store};
 use crate::api::condition::{self, kind};
 use crate::api::delivery::Problem;
@@ -10,6 +10,7 @@ use crate::api::{Repository, names};
 use crate::cluster::NamedObject;
 use crate::cluster::named::{Named, Version};
 use crate::core::manifest::Gvk;
+use crate::lock::lock;
 use crate::source::{
     Credentials, History, Limits, Mirror, Reference, RemoteUrl, SourceError, Watcher, backoff, jittered,
     watch_local,

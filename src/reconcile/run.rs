@@ -1,6 +1,6 @@
 //! The daemon's life: connect, watch, reconcile, and end in good order.
 
-use super::daemon::{BundleCache, Daemon, Options, SLOTS, lock};
+use super::daemon::{BundleCache, Daemon, Options, SLOTS};
 use super::delivery;
 use super::live::keep;
 use super::metrics::Metrics;
@@ -11,6 +11,7 @@ use crate::api::{Delivery, Repository};
 use crate::cluster::events::Recorder;
 use crate::cluster::watch::{Event, Watches};
 use crate::cluster::{Connection, Discovery, NamedWatches, ObjectWatches, PodWatches};
+use crate::lock::lock;
 use futures::{Stream, StreamExt, TryStreamExt};
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector::{self, ObjectRef, Store, reflector};

@@ -1,9 +1,10 @@
 //! The state of a daemon as numbers, read off what the controllers hold when somebody asks. Nothing is kept for it,
 //! so it cannot be out of step.
 
-use super::daemon::{Daemon, lock};
+use super::daemon::Daemon;
 use crate::api::condition::kind;
 use crate::api::{Delivery, DeliveryStatus, Phase, Repository};
+use crate::lock::lock;
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
 use std::collections::BTreeMap;

@@ -2,6 +2,7 @@
 
 use crate::api::delivery::Problem;
 use crate::core::tree::Tree;
+use crate::lock::lock;
 use crate::source::{
     CommitId, CommitInfo, Credentials, Limits, Mirror, RevertError, RevertOrder, RevertedAt, SourceError,
 };
@@ -185,6 +186,6 @@ impl Sources {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RepositoryKey, Known>> {
         // A panic elsewhere does not make the map wrong.
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock(&self.0)
     }
 }

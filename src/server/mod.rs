@@ -6,6 +6,7 @@ pub mod metrics;
 pub mod probe;
 
 use crate::cluster::Counters;
+use crate::lock::{read, write};
 use crate::reconcile::daemon::Daemon;
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
@@ -15,7 +16,7 @@ use axum::routing::get;
 use checks::{Stage, View};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Instant;
 use tokio::net::TcpListener;
 
@@ -82,12 +83,12 @@ impl Status {
     /// From now on it leads.
     pub fn lead(&self, daemon: Arc<Daemon>) {
         self.0.led.store(true, Ordering::Relaxed);
-        *self.0.daemon.write().unwrap_or_else(PoisonError::into_inner) = Some(daemon);
+        *write(&self.0.daemon) = Some(daemon);
     }
 
     /// It lost the Lease, and waits for it again or ends.
     pub fn rest(&self) {
-        *self.0.daemon.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *write(&self.0.daemon) = None;
     }
 
     /// Whether it ever led.
@@ -96,7 +97,7 @@ impl Status {
     }
 
     fn daemon(&self) -> Option<Arc<Daemon>> {
-        self.0.daemon.read().unwrap_or_else(PoisonError::into_inner).clone()
+        read(&self.0.daemon).clone()
     }
 
     /// What the checks look at.

@@ -1,6 +1,7 @@
 //! A directory on disk as a tree of files, for `windlass diff PATH` and `windlass render PATH`.
 
 use crate::core::tree::{Entry, EntryKind, Tree, TreeError, join};
+use crate::lock::lock;
 use git2::{ObjectType, Oid};
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -8,7 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// What Git calls a directory in which nothing is.
 const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
@@ -71,7 +72,7 @@ impl DirTree {
     }
 
     fn id(&self, path: &str, at: &Path, kind: EntryKind) -> Result<String, TreeError> {
-        let known = self.ids.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        let known = lock(&self.ids).get(path).cloned();
         if let Some(id) = known {
             return Ok(id);
         }
@@ -91,7 +92,7 @@ impl DirTree {
             }
         };
         let id = id.to_string();
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), id.clone());
+        lock(&self.ids).insert(path.to_owned(), id.clone());
         Ok(id)
     }
 }

@@ -13,10 +13,11 @@ use super::reference::{Advertised, Reference, Wanted};
 use super::store::{Descent, EVERYTHING, Found, Presence, Store, tip_name};
 use super::transport::{Depth, FetchFailure, Limits, Listed, Remote, refspec_of};
 use super::url::RemoteUrl;
+use crate::lock::lock;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How many commits a fetch asks for when the mirror followed the ref before: enough to see whether the new one
@@ -575,7 +576,7 @@ impl Mirror {
     }
 
     fn slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<Store>>> {
-        self.inner.store.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner.store)
     }
 
     fn opened(&self) -> Option<Arc<Store>> {

@@ -2,13 +2,14 @@
 
 use super::commit::{CommitId, CommitInfo};
 use super::git_tree::LargeTrees;
+use crate::lock::lock;
 use git2::{ObjectType, Oid, Repository, RepositoryInitOptions};
 use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 /// The repository in the directory of a mirror.
 const REPOSITORY: &str = "repo.git";
@@ -179,12 +180,12 @@ impl Store {
 
     /// The entries of large directories that were read lately.
     pub(super) fn large_trees(&self) -> MutexGuard<'_, LargeTrees> {
-        self.large.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.large)
     }
 
     fn lock(&self) -> MutexGuard<'_, Repository> {
         // A reader that panicked has changed nothing.
-        self.repository.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.repository)
     }
 
     /// Looks at every tree below a commit, and for every blob whether it is there.

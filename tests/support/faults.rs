@@ -19,16 +19,35 @@ pub enum Fault {
     Hang,
     /// Carried out, but the answer is lost: the connection ends.
     LoseAnswer,
+    /// A watch that the server ends by itself after so many seconds.
+    EndAfter(u32),
+    /// Answered well, with this JSON.
+    Answer(String),
+    /// Refused with this status and JSON.
+    Refuse(u16, String),
 }
 
 type Rule = Box<dyn FnMut(&Request) -> Option<Fault> + Send>;
+
+/// Method, path with query, and when.
+type Seen = Arc<Mutex<Vec<(String, String, std::time::Instant)>>>;
+
+/// Whether a request is a watch.
+pub fn is_watch(request: &Request) -> bool {
+    request.uri().query().is_some_and(|query| query.contains("watch=true"))
+}
+
+/// Whether a request only tries a write.
+pub fn is_dry_run(request: &Request) -> bool {
+    request.uri().query().is_some_and(|query| query.contains("dryRun=All"))
+}
 
 /// The proxy; it ends with the runtime of the test.
 pub struct Faults {
     /// A kubeconfig that leads through it.
     pub kubeconfig: PathBuf,
     rule: Arc<Mutex<Rule>>,
-    seen: Arc<Mutex<Vec<(String, std::time::Instant)>>>,
+    seen: Seen,
     _dir: tempfile::TempDir,
 }
 
@@ -36,7 +55,7 @@ pub struct Faults {
 struct Shared {
     client: kube::Client,
     rule: Arc<Mutex<Rule>>,
-    seen: Arc<Mutex<Vec<(String, std::time::Instant)>>>,
+    seen: Seen,
 }
 
 impl Faults {
@@ -83,12 +102,18 @@ impl Faults {
 
     /// When requests with this method came.
     pub fn times(&self, method: &str) -> Vec<std::time::Instant> {
-        self.seen.lock().unwrap().iter().filter(|(m, _)| m == method).map(|(_, at)| *at).collect()
+        self.seen.lock().unwrap().iter().filter(|(m, _, _)| m == method).map(|(_, _, at)| *at).collect()
+    }
+
+    /// How many requests came whose method, path and query are meant.
+    pub fn count(&self, is: impl Fn(&str, &str) -> bool) -> usize {
+        self.seen.lock().unwrap().iter().filter(|(method, uri, _)| is(method, uri)).count()
     }
 }
 
 async fn pass(State(shared): State<Shared>, request: Request) -> Response {
-    shared.seen.lock().unwrap().push((request.method().to_string(), std::time::Instant::now()));
+    let (method, uri) = (request.method().to_string(), request.uri().to_string());
+    shared.seen.lock().unwrap().push((method, uri, std::time::Instant::now()));
     let fault = (shared.rule.lock().unwrap())(&request);
     match fault {
         Some(Fault::Status(code, retry_after)) => {
@@ -99,11 +124,23 @@ async fn pass(State(shared): State<Shared>, request: Request) -> Response {
             return answer.body(Body::from("injected")).unwrap();
         }
         Some(Fault::Hang) => return std::future::pending().await,
-        Some(Fault::LoseAnswer) | None => {}
+        Some(Fault::Answer(json)) => return answer(200, json),
+        Some(Fault::Refuse(code, json)) => return answer(code, json),
+        Some(Fault::LoseAnswer | Fault::EndAfter(_)) | None => {}
     }
     let (mut parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 64 << 20).await.unwrap();
-    parts.uri = parts.uri.path_and_query().unwrap().as_str().parse().unwrap();
+    let mut uri = parts.uri.path_and_query().unwrap().as_str().to_owned();
+    if let Some(Fault::EndAfter(seconds)) = fault {
+        uri = match uri.split_once("timeoutSeconds=") {
+            Some((before, rest)) => {
+                let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+                format!("{before}timeoutSeconds={seconds}{rest}")
+            }
+            None => format!("{uri}&timeoutSeconds={seconds}"),
+        };
+    }
+    parts.uri = uri.parse().unwrap();
     parts.headers.remove("host");
     // Unpacked here, so passed on unpacked.
     parts.headers.remove("accept-encoding");
@@ -122,4 +159,9 @@ async fn pass(State(shared): State<Shared>, request: Request) -> Response {
         parts.headers.remove(header);
     }
     Response::from_parts(parts, Body::new(body))
+}
+
+fn answer(code: u16, json: String) -> Response {
+    let answer = Response::builder().status(code).header("content-type", "application/json");
+    answer.body(Body::from(json)).unwrap()
 }

@@ -79,7 +79,8 @@ impl Machine<'_> {
         true
     }
 
-    /// As long as Git was not read no time passes for an attempt: it cannot go on, and nothing could go back either.
+    /// As long as Git was not read no time passes for an attempt: it cannot go on, and nothing could go back either. So it is while
+    /// a rule cannot be used: going back would overwrite what it leaves to others.
     pub(super) fn put_off(&self, attempt: &mut Attempt) {
         let deadline = read_stamp(&attempt.deadline).max(self.now + self.grace());
         attempt.deadline = stamp(deadline);
@@ -102,13 +103,13 @@ impl Machine<'_> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::tests::{World, revision};
-    use super::super::{Prepared, Refusal, SOURCE_UNKNOWN, Staging, next};
+    use super::super::{INVALID_RULE, Prepared, Refusal, SOURCE_UNKNOWN, Staging, next};
     use super::*;
     use crate::api::delivery::{Phase, Step};
 
     #[test]
-    fn no_time_passes_before_git_is_read() {
-        for (reason, waits) in [(SOURCE_UNKNOWN, true), ("Refused", false)] {
+    fn no_time_passes_before_git_is_read_and_while_a_rule_cannot_be_used() {
+        for (reason, waits) in [(SOURCE_UNKNOWN, true), (INVALID_RULE, true), ("Refused", false)] {
             let mut world = waiting();
             world.now += SignedDuration::from_secs(100_000);
             if let Some(attempt) = &mut world.state.attempt {

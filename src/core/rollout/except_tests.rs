@@ -22,6 +22,7 @@ fn precious(name: &str) -> InventoryEntry {
             prune: None,
             kept: false,
             stale: true,
+            settled_by: None,
             unfinished: false,
             candidate: false,
             config: None,

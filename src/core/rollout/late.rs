@@ -98,6 +98,7 @@ impl RemovedEntry {
             prune: self.prune.clone(),
             stale: true,
             kept: false,
+            settled_by: None,
             unfinished: false,
             candidate: false,
             config: None,

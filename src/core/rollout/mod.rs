@@ -48,6 +48,9 @@ pub use progress::{Measuring, measuring, staging};
 /// The reason while a daemon that was just started has not read Git yet.
 pub const SOURCE_UNKNOWN: &str = "SourceUnknown";
 
+/// The reason while a rule of `spec.drift.ignore` cannot be used, so that it is not known what is left to others.
+pub const INVALID_RULE: &str = "InvalidIgnoreRule";
+
 use crate::api::delivery::{
     Attempt, Bake, DeletionPolicy, DeliverySpec, DeliveryStatus, DriftMode, Exception, Failure,
     FirstRevision, Goal, Held, HistoryEntry, InventoryEntry, Problem, RemovedEntry, Revision, RollbackMode,

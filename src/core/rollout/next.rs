@@ -465,7 +465,8 @@ impl Machine<'_> {
 
     /// The attempt cannot go on: it is tried again if that may help and there is time, and fails otherwise.
     fn refused(&mut self, mut attempt: Attempt, refusal: &Refusal) {
-        if refusal.problem.reason == super::SOURCE_UNKNOWN {
+        // No commit is to blame for it, and a wrong one would be if time went on.
+        if [super::SOURCE_UNKNOWN, super::INVALID_RULE].contains(&refusal.problem.reason.as_str()) {
             self.put_off(&mut attempt);
         }
         if !refusal.transient || self.due(&attempt) <= self.now {

@@ -32,6 +32,7 @@ fn entry(name: &str) -> InventoryEntry {
         prune: None,
         stale: false,
         kept: false,
+        settled_by: None,
         unfinished: false,
         candidate: false,
         config: None,

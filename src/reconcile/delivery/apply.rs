@@ -217,6 +217,7 @@ fn record(work: &mut Work, manifest: &Manifest, done: Done) {
             if let Some(entry) = work.entry_mut(&id) {
                 entry.uid = Some(uid);
                 entry.digest = leave::marked(digest, left);
+                entry.settled_by = None;
                 entry.applied = applied;
                 entry.replicas = replicas;
             }
@@ -235,6 +236,7 @@ fn record(work: &mut Work, manifest: &Manifest, done: Done) {
                 entry.uid = Some(text("uid"));
                 entry.unfinished = job_completed(&object) == Some(false);
                 entry.digest = leave::marked(digest, left);
+                entry.settled_by = None;
                 entry.applied = applied;
                 entry.replicas = replicas;
             }

@@ -6,19 +6,22 @@ use super::prepare::Planner;
 use super::work::{Act, Work};
 use super::{Scope, bundle_of, stage};
 use crate::api::delivery::{DriftMode, Goal, InventoryEntry, Revision};
-use crate::api::drift_report::{DriftEpisode, DriftReport, DriftedField, DriftedObject, RecurringField};
+use crate::api::drift_report::{
+    DriftEpisode, DriftReport, DriftReportSpec, DriftedField, DriftedObject, RecurringField,
+};
 use crate::api::names::DELIVERY_LABEL;
 use crate::cluster::Cause;
 use crate::cluster::apply::{Guard, dry_run, get};
+use crate::cluster::watch::Entry;
 use crate::core::autoscale::with_replicas;
 use crate::core::bundle::Bundle;
 use crate::core::contest;
 use crate::core::drift::{self, ObjectDrift, drift};
-use crate::core::drift_report::{FIELDS, Found, grown};
+use crate::core::drift_report::{FIELDS, Found, grown, same_object};
 use crate::core::ignore::{Left, Rules, pointer};
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::rollout::{ApplyEnd, Health, Refusal, back_off, stamp};
-use crate::reconcile::live::{digest, version};
+use crate::reconcile::live::{Kept, digest, version};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
@@ -66,6 +69,32 @@ struct Recurring {
     fields: Vec<RecurringField>,
     /// Whether the report has yet to tell.
     new: bool,
+    /// What an earlier life of the daemon told last to differ.
+    recalled: Vec<DriftedObject>,
+}
+
+impl Recurring {
+    /// Notes what is about to be written back, before it is: a crash in between must not lose how often a field comes back. What
+    /// an earlier life of the daemon noted and did not come to do is the same round.
+    fn note(&mut self, object: &DriftedObject, now: Timestamp) {
+        let known = &self.fields;
+        let same = |old: &DriftedObject| is_same_drift(old, object) && contest::is_noted(known, old);
+        if let Some(at) = self.recalled.iter().position(same) {
+            self.recalled.remove(at);
+            return;
+        }
+        contest::note(&mut self.fields, object, &stamp(now));
+        self.new = true;
+    }
+}
+
+/// Whether two entries tell of the same change of one object.
+fn is_same_drift(a: &DriftedObject, b: &DriftedObject) -> bool {
+    let written = |o: &DriftedObject| -> Vec<_> {
+        let of = |f: &DriftedField| (f.path.clone(), f.live.clone(), f.manager.clone(), f.at.clone());
+        o.fields.iter().map(of).collect()
+    };
+    same_object(a, b) && a.state == b.state && written(a) == written(b)
 }
 
 /// What was found out about one object.
@@ -78,6 +107,8 @@ struct Looked {
     correctable: bool,
     /// Another object that this rests on, or the object itself where it is out of sight.
     beside: Option<Beside>,
+    /// Version of the API server that was asked whether it differs.
+    settled_by: Option<String>,
 }
 
 impl Seen {
@@ -134,6 +165,11 @@ impl Seen {
 }
 
 impl Looked {
+    /// One that does not differ.
+    fn alike(mark: String, beside: Option<Beside>, settled_by: Option<String>) -> Self {
+        Looked { mark, drifted: None, correctable: false, beside, settled_by }
+    }
+
     fn is_correctable(&self) -> bool {
         self.drifted.is_some() && self.correctable
     }
@@ -151,6 +187,8 @@ pub async fn look(
     let mut complete = true;
     let mut awaited: BTreeSet<ObjectId> = BTreeSet::new();
     let mut silent_at: Option<Timestamp> = None;
+    let server = server_version(scope, memory, inventory).await;
+    let still_says = |by: &Option<String>| by.is_none() || *by == server;
     for entry in inventory.iter().filter(|e| !e.stale && e.uid.is_some()) {
         let id = entry.id();
         let live = scope.live(&entry.gvk(), &id);
@@ -173,9 +211,12 @@ pub async fn look(
             None if entry.group == "batch" && entry.kind == "Job" => continue,
             None => "missing".into(),
         };
-        let in_sync = live
-            .as_ref()
-            .is_some_and(|l| entry.uid.as_deref() == Some(&*l.uid) && *l.kept.digest == *entry.digest);
+        let as_left = |l: &Entry<Kept>| {
+            entry.uid.as_deref() == Some(&*l.uid)
+                && *l.kept.digest == *entry.digest
+                && still_says(&entry.settled_by)
+        };
+        let in_sync = live.as_ref().is_some_and(as_left);
         if !in_sync {
             let uid = live.map_or_else(String::new, |l| l.uid.into());
             // What is left to others, by the spec or by an autoscaler of the same revision, may be another now.
@@ -190,7 +231,7 @@ pub async fn look(
         memory.drift.drifted().map(|(id, object)| (id.clone(), object.since.clone())).collect();
     let stands = |id: &ObjectId, l: &Looked| {
         let as_it_was = !l.beside.as_ref().is_some_and(Beside::is_outdated);
-        as_it_was && differ.get(id).is_some_and(|(mark, _)| *mark == l.mark)
+        as_it_was && still_says(&l.settled_by) && differ.get(id).is_some_and(|(mark, _)| *mark == l.mark)
     };
     memory.drift.looked.retain(|id, l| awaited.contains(id) || stands(id, l));
     memory.drift.uncompared.clear();
@@ -208,21 +249,22 @@ pub async fn look(
     if !recall(scope, memory, effective).await {
         return false;
     }
+    // What is only told does not come back.
+    let corrects =
+        !scope.spec().suspend && scope.delivery.status.as_ref().is_none_or(|s| s.attempt.is_none());
     let mut all = true;
-    let mut settled: BTreeMap<ObjectId, String> = BTreeMap::new();
+    let mut settled: BTreeMap<ObjectId, (String, Option<String>)> = BTreeMap::new();
     for (id, (mark, entry)) in new {
         let Some(manifest) = bundle.get(&id) else { continue };
         let mode = scope.drift_mode(manifest);
         if mode == DriftMode::Ignore {
-            let looked = Looked { mark, drifted: None, correctable: false, beside: None };
-            memory.drift.looked.insert(id, looked);
+            memory.drift.looked.insert(id, Looked::alike(mark, None, None));
             continue;
         }
         match compare(scope, manifest, entry, &|text| memory.redact(text)).await {
-            Ok(Compared::Same(digest, beside)) => {
-                settled.extend(digest.map(|digest| (id.clone(), digest)));
-                let looked = Looked { mark, drifted: None, correctable: false, beside };
-                memory.drift.looked.insert(id, looked);
+            Ok(Compared::Same { digest, by, beside }) => {
+                settled.extend(digest.map(|digest| (id.clone(), (digest, by.clone()))));
+                memory.drift.looked.insert(id, Looked::alike(mark, beside, by));
             }
             Ok(Compared::Differs(object, correctable, beside)) => {
                 let mut drifted = Some(object);
@@ -238,8 +280,13 @@ pub async fn look(
                         scope.notify(true, "Contested", &id.to_string(), &contest::sentence(&one));
                     }
                     correctable = contest::is_correctable(&recurring.fields, object);
+                    if correctable && corrects {
+                        // Not before it was seen to differ.
+                        recurring.note(object, scope.daemon.now());
+                    }
                 }
-                memory.drift.looked.insert(id, Looked { mark, drifted, correctable, beside });
+                let looked = Looked { mark, drifted, correctable, beside, settled_by: None };
+                memory.drift.looked.insert(id, looked);
             }
             Err(why) => {
                 memory.drift.uncompared.insert(id, memory.redact(&why));
@@ -251,13 +298,25 @@ pub async fn look(
     if !settled.is_empty() && memory.drift.corrected.is_none() {
         let mut known = inventory.to_vec();
         for entry in &mut known {
-            if let Some(digest) = settled.remove(&entry.id()) {
+            if let Some((digest, by)) = settled.remove(&entry.id()) {
                 entry.digest = digest;
+                entry.settled_by = by;
             }
         }
         memory.drift.corrected = Some(known);
     }
     all
+}
+
+/// The API server's version, where an answer that it gave is remembered: one of another version may answer otherwise.
+async fn server_version(
+    scope: &Scope<'_>,
+    memory: &super::work::Memory,
+    inventory: &[InventoryEntry],
+) -> Option<String> {
+    let remembered = inventory.iter().any(|e| e.settled_by.is_some())
+        || memory.drift.looked.values().any(|l| l.settled_by.is_some());
+    if remembered { scope.daemon.discovery.server_version().await } else { None }
 }
 
 /// Reads from the report which fields were written back before, once; begins anew for another revision or spec.
@@ -269,7 +328,8 @@ async fn recall(scope: &Scope<'_>, memory: &mut super::work::Memory, effective: 
         let Ok(report) = api.get_opt(&scope.delivery.name_any()).await else { return false };
         let spec = report.map(|r| r.spec).unwrap_or_default();
         let of = (spec.revision, spec.generation);
-        memory.drift.recurring = Some(Recurring { of, fields: spec.recurring, new: false });
+        let (fields, recalled) = (spec.recurring, spec.objects);
+        memory.drift.recurring = Some(Recurring { of, fields, new: false, recalled });
     }
     if let Some(recurring) = memory.drift.recurring.as_mut().filter(|r| r.of != of) {
         recurring.new = recurring.fields.iter().any(|one| one.stopped_at.is_some());
@@ -281,8 +341,15 @@ async fn recall(scope: &Scope<'_>, memory: &mut super::work::Memory, effective: 
 
 /// What a comparison came to.
 enum Compared {
-    /// It is as wanted; the digest of what we own in it, where it is the object that we wrote; and what that rests on.
-    Same(Option<String>, Option<Beside>),
+    /// It is as wanted.
+    Same {
+        /// The digest of what we own in it, where it is the object that we wrote.
+        digest: Option<String>,
+        /// Version of the API server that had to be asked.
+        by: Option<String>,
+        /// What that rests on.
+        beside: Option<Beside>,
+    },
     /// It is not; whether it is to be written back; and what that rests on.
     Differs(DriftedObject, bool, Option<Beside>),
 }
@@ -322,9 +389,13 @@ async fn compare(
     };
     if let (true, Some(resource), Some(live)) = (found.has_doubt(), &resource, &live) {
         let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
+        let by = scope.daemon.discovery.server_version().await;
+        if by.is_none() {
+            return Err("the API server does not tell its version".into());
+        }
         match dry_run(&scope.access, resource, desired, Guard::Uid(uid)).await {
             Ok(answer) if found.is_doubtful() && drift::is_unchanged(desired, live, &answer.object) => {
-                return Ok(Compared::Same(settled(live), scaler));
+                return Ok(Compared::Same { digest: settled(live), by, beside: scaler });
             }
             Ok(answer) => found.settle(live, &answer.object),
             Err(e) if e.cause.is_transient() || e.cause == Cause::UidChanged => {
@@ -335,7 +406,9 @@ async fn compare(
         }
     }
     let state = match &found {
-        ObjectDrift::InSync => return Ok(Compared::Same(live.as_ref().and_then(settled), scaler)),
+        ObjectDrift::InSync => {
+            return Ok(Compared::Same { digest: live.as_ref().and_then(settled), by: None, beside: scaler });
+        }
         ObjectDrift::Missing => "Missing",
         ObjectDrift::Unlabelled(_) => "Unlabelled",
         ObjectDrift::Modified(_) => "Modified",
@@ -517,7 +590,7 @@ impl Corrected {
     }
 }
 
-/// Notes what was written back: the end of a drift, and how often its fields came back.
+/// Notes what was written back: the end of a drift.
 fn note_corrected(
     memory: &mut super::work::Memory,
     inventory: &[InventoryEntry],
@@ -527,7 +600,6 @@ fn note_corrected(
     let versions = written.iter().filter_map(|(id, (_, version))| Some((id.clone(), ((*version)?, now))));
     memory.awaited.extend(versions);
     let mended_at = stamp(now);
-    let before = memory.drift.mended.len();
     for id in written.keys() {
         let Some(Looked { drifted: Some(mut object), mark, .. }) = memory.drift.looked.remove(id) else {
             continue;
@@ -540,7 +612,7 @@ fn note_corrected(
                 let mut left = whole;
                 left.fields.retain(|field| !object.fields.contains(field));
                 let drifted = Some(left);
-                let looked = Looked { mark, drifted, correctable: false, beside: None };
+                let looked = Looked { mark, drifted, correctable: false, beside: None, settled_by: None };
                 memory.drift.looked.insert(id.clone(), looked);
             }
         }
@@ -548,15 +620,27 @@ fn note_corrected(
         let episode = DriftEpisode { started_at, mended_at: mended_at.clone(), object };
         memory.drift.mended.insert(0, episode);
     }
-    let fresh = memory.drift.mended.len() - before;
-    if let Some(recurring) = &mut memory.drift.recurring {
-        contest::note(&mut recurring.fields, &memory.drift.mended[..fresh]);
-    }
     let brought_up_to_date = |old: &InventoryEntry| match written.remove(&old.id()) {
         Some((entry, _)) => InventoryEntry { origin: old.origin, ..entry },
         None => old.clone(),
     };
     memory.drift.corrected = Some(inventory.iter().map(brought_up_to_date).collect());
+}
+
+/// What an earlier life of the daemon was about to write back, did not come to tell, and differs no more.
+fn written_back_before(
+    old: &DriftReportSpec,
+    differing: &[DriftedObject],
+    now: Timestamp,
+) -> Vec<DriftEpisode> {
+    let ended = old.objects.iter().filter(|o| !differing.iter().any(|d| same_object(o, d)));
+    let written = ended.filter(|o| contest::is_noted(&old.recurring, o)).cloned();
+    let episode = |object: DriftedObject| DriftEpisode {
+        started_at: object.since.clone(),
+        mended_at: stamp(now),
+        object,
+    };
+    written.map(episode).collect()
 }
 
 /// Writes the DriftReport when there is something new to tell. Answers whether it stands.
@@ -578,6 +662,10 @@ pub async fn report(scope: &Scope<'_>, memory: &mut super::work::Memory, effecti
         Ok(old) => old.map(|r| r.spec).unwrap_or_default(),
         Err(_) => return false,
     };
+    if memory.drift.reported.is_none() && memory.drift.complete && scope.spec().drift != DriftMode::Ignore {
+        let ended = written_back_before(&old, &objects, scope.daemon.now());
+        memory.drift.mended.extend(ended);
+    }
     let revision = effective.to_string();
     let found = Found {
         revision: &revision,

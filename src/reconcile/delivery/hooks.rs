@@ -269,6 +269,7 @@ pub(super) async fn remove(scope: &Scope<'_>, memory: &mut Memory, runs: &[HookR
             prune: None,
             kept: false,
             stale: true,
+            settled_by: None,
             unfinished: false,
             candidate: false,
             config: None,

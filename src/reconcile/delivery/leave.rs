@@ -6,6 +6,7 @@ use crate::cluster::apply::{Applied, Guard, apply, get, list};
 use crate::cluster::{Access, ApplyError, Cause, Discovery, Resource};
 use crate::core::ignore::{Left, RuleError, Rules, leave};
 use crate::core::manifest::{Gvk, ObjectId};
+use crate::core::rollout::{INVALID_RULE, Refusal};
 use crate::core::{autoscale, rightful};
 use serde_json::Value;
 
@@ -14,7 +15,12 @@ const TRIES: usize = 5;
 
 /// A rule that cannot be used, as status tells it.
 pub fn problem(error: &RuleError) -> Problem {
-    Problem { reason: "InvalidIgnoreRule".into(), object: String::new(), message: error.to_string() }
+    Problem { reason: INVALID_RULE.into(), object: String::new(), message: error.to_string() }
+}
+
+/// The same while a revision is under way: it waits for a rule that can be used.
+pub fn refusal(error: &RuleError) -> Refusal {
+    Refusal { problem: problem(error), transient: true }
 }
 
 /// The digest as the inventory keeps it. Where something is left to others we own less than Git names: an equal digest would

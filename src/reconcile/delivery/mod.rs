@@ -30,7 +30,7 @@ mod stage;
 mod words;
 pub mod work;
 
-use super::daemon::{Daemon, lock};
+use super::daemon::Daemon;
 use super::fault;
 use super::live::Kept;
 use crate::api::delivery::{Attempt, DriftMode, EntryOrigin, Goal, InventoryEntry, Revision, Step};
@@ -47,6 +47,7 @@ use crate::core::rollout::late as late_requests;
 use crate::core::rollout::{
     Action, ApplyEnd, Pruned, Refusal, SOURCE_UNKNOWN, Spec, Staging, State, dependencies, next, status,
 };
+use crate::lock::lock;
 use bundle::refusal;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -283,8 +284,10 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
         return Ok(None);
     }
     if !ours {
+        fault::place(|| "before finalizer".into());
         delivery =
             finish::add_finalizer(&daemon, &delivery).await.map_err(|e| Error::Finalizer(Box::new(e)))?;
+        fault::place(|| "after finalizer".into());
     }
     if delivery.status.as_ref().is_some_and(|s| !s.inventory_shards.is_empty()) {
         let mut whole = (*delivery).clone();
@@ -639,6 +642,12 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             let Some(mut work) = memory.work.take().filter(as_asked) else {
                 return Next::Again;
             };
+            // It was planned by rules that could be used. What they left to others is not overwritten now.
+            if let (Err(error), true) = (&scope.rules, work.goal != Goal::Rollback) {
+                work.end = Some((ApplyEnd::Failed(leave::refusal(error)), scope.daemon.now()));
+                memory.work = Some(work);
+                return Next::Again;
+            }
             let live = scope.live_fn();
             let previous = previous(scope, memory, status).await;
             let before = match scope.spec().prune {

@@ -469,7 +469,7 @@ impl Planner<'_> {
         match &self.rules {
             Ok(rules) => Ok(rules.clone()),
             Err(_) if goal == Goal::Rollback => Ok(Arc::default()),
-            Err(error) => Err(Refusal { problem: leave::problem(error), transient: false }),
+            Err(error) => Err(leave::refusal(error)),
         }
     }
 

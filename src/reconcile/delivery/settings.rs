@@ -287,6 +287,40 @@ pub async fn kept(
     Some(Settings { digest: revision.settings.clone(), values, hidden, at: now })
 }
 
+/// Values that are looked at, to be compared with those that earlier revisions were deployed with. The digests of those are keyed:
+/// only values can be compared.
+pub struct Comparable<'v> {
+    values: Option<&'v BTreeMap<String, String>>,
+    kept: BTreeMap<String, String>,
+}
+
+impl<'v> Comparable<'v> {
+    /// `values` is `None` where nothing is substituted. What may not be read is not known.
+    pub async fn read(
+        delivery: &Delivery,
+        access: &Access,
+        values: Option<&'v BTreeMap<String, String>>,
+    ) -> Self {
+        let namespace = delivery.namespace().unwrap_or_default();
+        let api: Api<Secret> = Api::namespaced(access.client().clone(), &namespace);
+        let kept = match values {
+            Some(_) => api.get_opt(&secret_name(delivery)).await.ok().flatten(),
+            None => None,
+        };
+        Comparable { values, kept: kept.map(|secret| text_of(&secret)).unwrap_or_default() }
+    }
+
+    /// Whether they are those with this digest, where that is known.
+    pub fn is(&self, digest: &str) -> Option<bool> {
+        let Some(values) = self.values else { return Some(digest.is_empty()) };
+        if digest.is_empty() {
+            return Some(false);
+        }
+        let kept: Kept = serde_json::from_str(self.kept.get(&entry(digest))?).ok()?;
+        Some(kept.values == *values)
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -11,6 +11,7 @@ use crate::core::health::Verdict;
 use crate::core::ignore::{RuleError, Rules};
 use crate::core::manifest::{Gvk, ObjectId};
 use crate::core::rollout::{ApplyEnd, Begin, Pruned, Refusal, Staging, Target};
+use crate::lock::lock;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -53,6 +54,8 @@ pub struct Memory {
     pub seen_since: Option<Timestamp>,
     /// The shards of a large inventory.
     pub shards: super::inventory::Shards,
+    /// Shards that an earlier life of the daemon left were looked for.
+    pub shards_tidied: bool,
     /// What pruning came to; shown once.
     pub pruned: Option<Pruned>,
     /// The settings that were read, by their digest.
@@ -265,7 +268,7 @@ impl Work {
 impl Memory {
     /// The text without what came from a Secret.
     pub fn redact(&self, text: &str) -> String {
-        let kept = self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let kept = lock(&self.kept);
         let known = self.settings.iter().chain(kept.as_ref());
         known.fold(text.to_owned(), |text, settings| settings.redact(&text))
     }
