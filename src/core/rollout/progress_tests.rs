@@ -154,6 +154,24 @@ fn a_newer_revision_takes_traffic_back_first() {
 }
 
 #[test]
+fn a_newer_revision_takes_no_traffic_from_a_healthy_candidate_while_stable_is_ill() {
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(10);
+    world.ill.insert("web=a".into());
+    world.pass(100);
+    world.push("c", &["web"]);
+    world.settle();
+    assert_eq!(world.weight, 10, "its pods are those that are healthy");
+    world.ill.clear();
+    world.settle();
+    world.pass(30);
+    assert_eq!(world.runs(), ["old=a", "web=a", "web-canary=c"]);
+    assert!(world.weights.contains(&0), "traffic was back before the next candidate got any");
+}
+
+#[test]
 fn a_commit_that_returns_to_stable_ends_the_rollout() {
     let mut world = canary();
     world.push("b", &["web"]);
