@@ -142,6 +142,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
         clock: crate::reconcile::clock::Clock::default(),
         inventory_shard: args.inventory_shard_size.max(1),
         renderer: Renderer { kustomize: find_kustomize(args.kustomize.as_deref()) },
+        measures: None,
     };
     let wanted = args.repo.as_deref().map(|repo| repository(&args, repo)).transpose()?;
     if let Some(wanted) = &wanted {

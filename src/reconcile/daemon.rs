@@ -47,6 +47,8 @@ pub struct Options {
     pub renderer: Renderer,
     /// What tells the time.
     pub clock: Clock,
+    /// What metrics are asked with, instead of the network.
+    pub measures: Option<crate::analysis::Clients>,
 }
 
 /// Deliveries that put a revision in place at a time: enough to keep the API server busy with bundles of one object each. Each

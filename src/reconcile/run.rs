@@ -63,7 +63,7 @@ pub async fn prepare(
     let pods = PodWatches::new(&connection, &discovery);
     let objects = ObjectWatches::new(&connection, &discovery);
     let daemon = Arc::new(Daemon {
-        measures: crate::analysis::Clients::new(reach()),
+        measures: options.measures.clone().unwrap_or_else(|| crate::analysis::Clients::new(reach())),
         connection,
         discovery,
         watches,

@@ -41,11 +41,14 @@ pub fn http_routes() -> Value {
     })
 }
 
-/// The backends of rules that get traffic, with their weights.
-pub fn backends(rules: &Value) -> impl Iterator<Item = (&str, u64)> {
+/// The backends of rules, with their weights.
+pub fn named(rules: &Value) -> impl Iterator<Item = (&str, u64)> {
     let all = rules.as_array().into_iter().flatten().flat_map(|rule| rule["backendRefs"].as_array());
-    all.flatten().filter_map(|backend| {
-        let weight = backend["weight"].as_u64().unwrap_or(1);
-        Some((backend["name"].as_str()?, weight)).filter(|_| weight > 0)
-    })
+    let weight = |backend: &Value| backend["weight"].as_u64().unwrap_or(1);
+    all.flatten().filter_map(move |backend| Some((backend["name"].as_str()?, weight(backend))))
+}
+
+/// Those that get traffic.
+pub fn backends(rules: &Value) -> impl Iterator<Item = (&str, u64)> {
+    named(rules).filter(|(_, weight)| *weight > 0)
 }

@@ -11,7 +11,7 @@ mod canonical;
 mod controllers;
 mod defaults;
 mod discovery;
-mod gateway;
+pub mod gateway;
 mod kinds;
 mod managed;
 mod patch;
@@ -25,7 +25,6 @@ mod typed;
 mod verbs;
 mod watch;
 
-pub use gateway::{backends, http_routes};
 pub use kinds::Kind;
 pub use watch::Watch;
 

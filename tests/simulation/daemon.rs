@@ -5,6 +5,7 @@ use super::gate::Gate;
 use super::git::Git;
 use super::mirror::Mirror;
 use super::planted::Planted;
+use super::rollouts::provider::Provider;
 use super::world::{HOME, INSTALLATION, Life, TEAM, World, delivery_path};
 use futures::stream::{FuturesUnordered, StreamExt};
 use kube::runtime::reflector::store::Writer;
@@ -60,6 +61,7 @@ async fn live(world: World, life: Arc<Life>) {
         inventory_shard: 1000,
         renderer: Renderer { kustomize: "/nonexistent/kustomize".into() },
         clock,
+        measures: Some(Provider { world: world.clone() }.clients()),
     };
     let (daemon, inboxes) = loop {
         match prepare(connection.clone(), discovery.clone(), options.clone(), HOME).await {

@@ -165,11 +165,19 @@ impl Gate {
         }
         match answered {
             Answer::Object { status, body } => {
-                self.world.lock().oracle.shown(&self.life, &body);
+                self.shown(&body);
                 Ok(answer(status, &body))
             }
             Answer::Watch(watch) => Ok(self.watch(watch)),
         }
+    }
+
+    /// The daemon was shown an object or a list.
+    fn shown(&self, object: &Value) {
+        let at = self.world.millis();
+        let mut state = self.world.lock();
+        state.oracle.rollouts.now = at;
+        state.oracle.shown(&self.life, object);
     }
 
     /// Carries a request out.
@@ -208,6 +216,7 @@ impl Gate {
             }
             let git = state.git.clone();
             let super::world::State { oracle, cluster, .. } = &mut *state;
+            oracle.rollouts.now = world.millis();
             violation = oracle
                 .written(&self.life, call, &git.lock(), before.as_ref(), after.as_ref(), *status, body)
                 .or_else(|| oracle.moment(cluster));
@@ -279,10 +288,10 @@ impl Gate {
                 if planted.is_some_and(|p| p.hides(&event)) {
                     continue;
                 }
+                self.shown(&event["object"]);
                 if let Some(planted) = planted {
                     planted.shows(&mut event["object"]);
                 }
-                self.world.lock().oracle.shown(&self.life, &event["object"]);
                 let ends = event["type"] == "ERROR";
                 let mut line = serde_json::to_vec(&event).unwrap_or_default();
                 line.push(b'\n');

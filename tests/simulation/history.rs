@@ -66,6 +66,10 @@ pub enum What {
     Ask(usize, String),
     /// A person changes `spec.rollout`, or takes it out.
     Policy(usize, Option<Value>),
+    /// The pods of a Deployment are not well, or well again.
+    Sick(String, bool),
+    /// What is asked for metrics answers so from now on.
+    Provider(super::rollouts::provider::Says),
     /// A daemon is killed, and started again.
     Killed(usize),
     /// A second daemon is started by mistake, or stopped.

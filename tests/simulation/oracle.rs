@@ -5,7 +5,8 @@ use super::gate::Call;
 use super::git::Remote;
 use super::history::{History, Setup};
 use super::model::Cluster;
-use super::rollouts::oracle::Rollouts;
+use super::rollouts::FRONT;
+use super::rollouts::oracle::{self as rollouts, Rollouts, Standing};
 use super::things::{Directory, Key, Kind, Settings, Tag, Thing, max_unavailable};
 use super::world::{INSTALLATION, Life, TEAM, World};
 use serde_json::Value;
@@ -62,6 +63,12 @@ pub enum Promise {
     CandidateShare,
     /// No route is left pointing at nothing.
     RouteToNothing,
+    /// Stable is not touched before promotion.
+    StableUntouched,
+    /// No traffic is sent to a variant that is known not to be well while the other one is.
+    TrafficHealthy,
+    /// Once quiet, one variant is there and has all traffic.
+    OneVariant,
 }
 
 impl std::fmt::Display for Promise {
@@ -105,6 +112,8 @@ pub struct Oracle {
     deleting: BTreeSet<usize>,
     /// How many pods must serve.
     guaranteed: BTreeMap<Key, i64>,
+    /// Deployments whose pods people make not well.
+    sick: BTreeSet<Key>,
     /// What each life of a daemon was shown.
     seen: BTreeMap<(usize, u32), HashSet<String>>,
     /// The commit that each daemon saw last.
@@ -134,6 +143,7 @@ impl Oracle {
             status: BTreeMap::new(),
             deleting: BTreeSet::new(),
             guaranteed: BTreeMap::new(),
+            sick: BTreeSet::new(),
             seen: BTreeMap::new(),
             views: BTreeMap::new(),
             two: false,
@@ -152,6 +162,12 @@ impl Oracle {
         if relabelled {
             self.relabelled.insert(key.clone());
         }
+    }
+
+    /// The pods of a Deployment are not well, which is nobody's fault.
+    pub fn made_sick(&mut self, key: &Key) {
+        self.guaranteed.remove(key);
+        self.sick.insert(key.clone());
     }
 
     /// A person deletes an object, as it stands there now. A Job that has completed is not run again.
@@ -200,6 +216,11 @@ impl Oracle {
         for item in object["items"].as_array().into_iter().flatten() {
             take(item);
         }
+        let list = object["kind"] == "DeploymentList";
+        let items = object["items"].as_array().into_iter().flatten().filter(|_| list);
+        for one in items.chain(Some(object).filter(|o| o["kind"] == "Deployment")) {
+            self.rollouts.shown(life, one);
+        }
     }
 
     /// A daemon polled the repository.
@@ -213,6 +234,7 @@ impl Oracle {
 
     /// Something kept a daemon from acting.
     pub fn hindered(&mut self, at: u64) {
+        self.rollouts.hindered();
         self.attempts.hindered(at);
         if let Some((_, since)) = &mut self.newest {
             *since = at;
@@ -252,7 +274,7 @@ impl Oracle {
             let is_named =
                 named.iter().filter_map(|r| r["commit"].as_str()).any(|c| remote.at(c, d) == wanted);
             let cannot = !status["failure"].is_null() && status["failure"]["revision"].is_null();
-            if !is_named && !cannot && !super::rollouts::oracle::is_leaving(status) {
+            if !is_named && !cannot && !rollouts::is_leaving(status) {
                 let text = format!("d{d}: {commit} is known for {} ms and not acted on", at - since);
                 return violated(Promise::NewerGoesFirst, text);
             }
@@ -275,9 +297,7 @@ impl Oracle {
         if call.place().contains("/deliveries/") {
             return after.and_then(|after| self.status_written(life, remote, before, after));
         }
-        let seen = after.or(before).and_then(|o| self.owner(o));
-        let told = seen.and_then(|d| self.status.get(&d));
-        let violation = self.rollouts.written(life, call, told, after);
+        let violation = self.rollout_written(life, call, remote, before, after);
         if violation.is_some() {
             return violation;
         }
@@ -305,6 +325,33 @@ impl Oracle {
             self.made.insert(uid(after), (key, self.owner(after)));
         }
         None
+    }
+
+    /// A daemon wrote an object that may be part of a rollout.
+    fn rollout_written(
+        &mut self,
+        life: &Life,
+        call: &Call,
+        remote: &Remote,
+        before: Option<&Value>,
+        after: Option<&Value>,
+    ) -> Option<Violation> {
+        let object = after.or(before)?;
+        let key = Key::of(object)?;
+        // Routes of others carry no label.
+        let d = self.owner(object).unwrap_or(0);
+        let status = self.status.get(&d);
+        let directory = |r: &Value| remote.at(r["commit"].as_str()?, d);
+        let good = status.map(|s| &s["effective"]).and_then(|r| Some((directory(r)?, self.attempts.of(r))));
+        let wanted = good
+            .filter(|_| status.is_some_and(rollouts::stable_stands))
+            .and_then(|(good, settings)| Some(good.things.get(&key)?.manifest(&key, settings)));
+        let next = status.and_then(|s| directory(&s["attempt"]["revision"]));
+        let front = Key(Kind::Deployment, FRONT.into());
+        let pods = |directory: &Directory| directory.things.get(&front).map(|t| u64::from(t.replicas));
+        let pods = [good.map(|(good, _)| good), next].into_iter().flatten().filter_map(pods).max();
+        let standing = Standing { status, effective: wanted.as_ref(), pods: pods.unwrap_or(0) };
+        self.rollouts.written(life, call, &standing, before, after)
     }
 
     fn owner(&self, object: &Value) -> Option<usize> {
@@ -381,7 +428,8 @@ impl Oracle {
             let settings = self.attempts.of(&new["effective"]);
             let never = |(key, thing): &(&Key, &Thing)| match key.0 {
                 Kind::Deployment => {
-                    matches!(thing.tag(settings), Tag::Unready | Tag::Missing) && thing.replicas > 0
+                    matches!(thing.tag(settings), Tag::Unready | Tag::Missing | Tag::Alone)
+                        && thing.replicas > 0
                 }
                 Kind::Job => !thing.tag.is_good() && !self.relabelled.contains(key),
                 _ => false,
@@ -393,7 +441,7 @@ impl Oracle {
             self.good.extend(directory.things.keys().map(|key| (d, key.clone())));
         }
         let asked = |field: &str| old[field] != new[field];
-        if asked("handledRelease") || asked("handledRollback") {
+        if asked("handledRelease") || asked("handledRollback") || asked("handledRollout") {
             self.held.remove(&d);
         }
         let attempt = &new["attempt"];
@@ -432,6 +480,10 @@ impl Oracle {
             self.held.insert(d, held);
         }
         let violation = self.attempts.status_written(d, remote, old, after, &self.status, self.two);
+        let directory = new["effective"]["commit"].as_str().and_then(|c| remote.at(c, d));
+        let violation = violation
+            .or_else(|| self.rollouts.decided(life, old, new))
+            .or_else(|| self.rollouts.promoted(old, new, &after["spec"]["rollout"], directory));
         self.status.insert(d, new.clone());
         violation
     }
@@ -442,7 +494,7 @@ impl Oracle {
             self.guaranteed.clear();
             return None;
         }
-        let violation = self.rollouts.moment(cluster);
+        let violation = self.rollouts.moment(cluster, !self.deleting.is_empty());
         if violation.is_some() {
             return violation;
         }
@@ -458,7 +510,7 @@ impl Oracle {
             match object["kind"].as_str() {
                 Some("Deployment") => {
                     if let Some(key) = Key::of(object) {
-                        if fails(&object["spec"]["template"]["spec"]) {
+                        if fails(&object["spec"]["template"]["spec"]) || self.sick.contains(&key) {
                             self.guaranteed.remove(&key);
                             continue;
                         }
@@ -550,7 +602,10 @@ impl Oracle {
             let waits = self.attempts.waits(&deliveries, d);
             // What it was rendered with is gone, and cannot be had again.
             let unknown = self.attempts.kept_lost.contains(&d);
-            let asks = super::rollouts::oracle::waits_for_people(status);
+            let asks = rollouts::waits_for_people(status) || self.rollouts.waits_for_data(status);
+            // Pods that are not well for good cannot be brought back.
+            let ill = !self.sick.is_empty() && phase == "RollbackFailed";
+            let asks = asks || ill;
             if asks || waits || unknown || suspended || step == Some("Failed") || first_fails || crashes {
                 undecided.insert(d);
                 continue;
@@ -638,6 +693,11 @@ impl Oracle {
                 }
             }
         }
+        if undecided.is_empty()
+            && let Some(violation) = self.rollouts.quiet(world)
+        {
+            return Some(violation);
+        }
         for (uid_, (key, owner)) in &self.made {
             let Some(live) = world.get(&key.path()).filter(|l| uid(l) == *uid_) else { continue };
             if wanted.contains(key) || self.relabelled.contains(key) || self.replaced.contains(key) {
@@ -686,7 +746,7 @@ fn controller(object: &Value) -> String {
 }
 
 /// The first field that a manifest names and that has another value.
-fn differs(wanted: &Value, live: &Value, path: &str) -> Option<String> {
+pub fn differs(wanted: &Value, live: &Value, path: &str) -> Option<String> {
     match (wanted, live) {
         (Value::Object(wanted), Value::Object(live)) => wanted.iter().find_map(|(field, value)| {
             let path = format!("{path}/{field}");

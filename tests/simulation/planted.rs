@@ -61,6 +61,14 @@ pub enum Planted {
     TooMuchWeight,
     /// Traffic is not taken back from a candidate.
     RouteLeft,
+    /// A candidate's configuration is written to stable's.
+    CopyMissed,
+    /// A candidate that is not well is taken for a healthy one.
+    CandidateTrusted,
+    /// A candidate that has ended is not removed.
+    CandidateKept,
+    /// Measurements succeed, whatever they come to.
+    MeasuresPass,
 }
 
 impl Planted {
@@ -97,6 +105,9 @@ impl Planted {
 
     /// What is sent instead of a request.
     pub fn change(self, call: &Call, _: &Life) -> Option<Call> {
+        if let Some(other) = rollouts::redirect(self, call) {
+            return Some(other);
+        }
         let mut body = call.json();
         let old = body.clone();
         match self {
@@ -190,6 +201,7 @@ impl Planted {
 
     /// What a daemon is shown instead of an object.
     pub fn shows(self, object: &mut Value) {
+        rollouts::shows(self, object);
         if self == Planted::HooksSucceed && super::attempts::is_hook(object) {
             object["status"] =
                 json!({"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]});

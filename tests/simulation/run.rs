@@ -185,6 +185,11 @@ impl Manager {
         let git = self.world.lock().git.clone();
         let violation = self.world.lock().oracle.time(&git.lock(), &specs, at);
         self.world.fail(violation);
+        // It reads the cluster through the world, so it is taken out for that while.
+        let mut rollouts = std::mem::take(&mut self.world.lock().oracle.rollouts);
+        let violation = rollouts.time(&self.world, &specs, at);
+        self.world.lock().oracle.rollouts = rollouts;
+        self.world.fail(violation);
     }
 
     async fn until_quiet(&mut self) {
@@ -349,6 +354,16 @@ impl Manager {
                 let at = world.millis();
                 world.lock().oracle.hindered(at);
             }
+            What::Sick(name, sick) => {
+                let key = Key(super::things::Kind::Deployment, name.clone());
+                world.lock().oracle.made_sick(&key);
+                super::rollouts::make_sick(&world, name, *sick);
+            }
+            What::Provider(says) => {
+                let mut state = world.lock();
+                state.provider = *says;
+                state.oracle.rollouts.provider_says(*says);
+            }
             What::Ask(d, verb) => {
                 let status = world.delivery(*d).map(|d| d["status"].clone()).unwrap_or_default();
                 let commit = match verb.as_str() {
@@ -356,9 +371,13 @@ impl Manager {
                     _ => &status["attempt"]["revision"]["commit"],
                 };
                 let commit = commit.as_str().unwrap_or("0000000");
+                if verb.starts_with("promote") {
+                    world.lock().oracle.rollouts.person_pushed();
+                }
                 annotate(*d, names::ROLLOUT_REQUEST, format!("{verb}:{commit}:{n}:ada"));
             }
             What::Policy(d, policy) => {
+                world.lock().oracle.rollouts.person_changed();
                 world.person("PATCH", &delivery_path(*d), MERGE, &json!({"spec": {"rollout": null}}));
                 if policy.is_some() {
                     world.person("PATCH", &delivery_path(*d), MERGE, &json!({"spec": {"rollout": policy}}));

@@ -83,12 +83,18 @@ pub enum Tag {
     Missing,
     /// Healthy for four seconds.
     Flaky,
+    /// Healthy, with wrong answers.
+    Wrong,
+    /// Healthy as a candidate only.
+    Alone,
 }
 
 impl Tag {
     pub fn text(self) -> &'static str {
         match self {
             Tag::Flaky => "flaky",
+            Tag::Wrong => "wrong",
+            Tag::Alone => "alone",
             Tag::Ok => "ok",
             Tag::Slow => "slow",
             Tag::Unready => "unready",
@@ -99,7 +105,7 @@ impl Tag {
 
     /// Whether such pods get healthy.
     pub fn is_good(self) -> bool {
-        matches!(self, Tag::Ok | Tag::Slow)
+        matches!(self, Tag::Ok | Tag::Slow | Tag::Wrong)
     }
 }
 

@@ -5,6 +5,7 @@ use super::history::{Fault, History, Lag};
 use super::model::{Answer, Cluster, Request};
 use super::oracle::{Oracle, Violation};
 use super::planted::Planted;
+use super::rollouts::provider::Says;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,6 +61,8 @@ pub struct State {
     pub digest: u64,
     /// How many times the watches were cut.
     pub cuts: u64,
+    /// What is answered to who asks for metrics.
+    pub provider: Says,
 }
 
 /// One life of a daemon.
@@ -107,6 +110,7 @@ impl World {
             trace: traced.then(Vec::new),
             digest: 0xcbf2_9ce4_8422_2325,
             cuts: 0,
+            provider: Says::default(),
             history,
         };
         let inner = Inner {
@@ -289,7 +293,7 @@ fn installed() -> Cluster {
         for definition in windlass::api::crds() {
             cluster.install(&definition);
         }
-        cluster.install(&super::model::http_routes());
+        cluster.install(&super::model::gateway::http_routes());
         cluster
     };
     CLUSTER.get_or_init(make).clone()

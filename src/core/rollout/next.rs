@@ -738,7 +738,7 @@ impl Machine<'_> {
         }
         self.start_rollback(good);
         if let Some(rollout) = rollout {
-            self.take_traffic_back(rollout);
+            self.take_traffic_back(rollout, false);
         }
         self.prepare_attempt();
     }

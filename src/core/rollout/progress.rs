@@ -137,16 +137,18 @@ impl Machine<'_> {
         else {
             return false;
         };
+        // Stable may be ill by itself: what stands beside it did not fail, and has the healthy pods.
+        let ill = matches!(self.seen.variants.named, Health::Broken(_) | Health::Degraded(_));
         self.start_rollback(good);
-        self.take_traffic_back(rollout);
+        self.take_traffic_back(rollout, ill);
         self.prepare_attempt();
         true
     }
 
-    /// The rollback that has just begun ends a rollout: where stable was touched, traffic stays with the candidate until it is
-    /// back, unless that is not healthy either.
-    pub(super) fn take_traffic_back(&mut self, mut rollout: RolloutStatus) {
-        let touched = rollout.layout.base == Base::Target;
+    /// The rollback that has just begun ends a rollout: where stable was touched (or is `ill`, and the candidate did not fail),
+    /// traffic stays with the candidate until it is back, unless that is not healthy either.
+    pub(super) fn take_traffic_back(&mut self, mut rollout: RolloutStatus, ill: bool) {
+        let touched = rollout.layout.base == Base::Target || ill;
         let well = !matches!(self.seen.variants.candidate, Health::Broken(_) | Health::Degraded(_));
         rollout.stage = match touched && well && rollout.layout.has_traffic() {
             true => Stage::Restoring,

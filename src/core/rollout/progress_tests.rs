@@ -210,6 +210,23 @@ fn a_daemon_that_has_not_read_git_yet_takes_traffic_back_all_the_same_before_a_n
 }
 
 #[test]
+fn a_newer_revision_takes_no_traffic_from_a_healthy_candidate_while_stable_is_ill() {
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    world.pass(10);
+    world.ill.insert("web=a".into());
+    world.pass(100);
+    world.push("c", &["web"]);
+    world.settle();
+    assert_eq!(world.weight, 10, "its pods are those that are healthy");
+    world.ill.clear();
+    world.settle();
+    world.pass(30);
+    assert_eq!(world.runs(), ["web=c"], "stable was broken beyond doubt: the newer one may be what heals it");
+}
+
+#[test]
 fn a_commit_that_returns_to_stable_ends_the_rollout() {
     let mut world = canary();
     world.push("b", &["web"]);

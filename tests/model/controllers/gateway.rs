@@ -63,7 +63,7 @@ pub fn run(cluster: &mut Cluster, now: Timestamp) {
 }
 
 fn tell(cluster: &mut Cluster, key: &Key, route: &Value, memory: &Route, now: Timestamp) {
-    let missing = super::super::backends(&memory.rules)
+    let missing = super::super::gateway::named(&memory.rules)
         .find(|(name, _)| cluster.store.get(at::SERVICE, &key.1, name).is_none())
         .map(|(name, _)| format!("service {:?} not found", format!("{}/{name}", key.1)));
     let parents = route["spec"]["parentRefs"].as_array().into_iter().flatten().map(|parent| {

@@ -29,11 +29,16 @@ pub struct Container {
 enum State {
     New,
     Running,
+    /// Running, and not well by itself.
+    Sick,
     Crashed,
     PullError,
     PullBackOff,
     Ended(i64),
 }
+
+/// The annotation of a Pod that is not well by itself.
+const SICK: &str = "example.com/sick";
 
 /// How many crashes follow each other quickly.
 const QUICK_RESTARTS: i64 = 5;
@@ -89,6 +94,16 @@ fn tag(container: &Value) -> &str {
     image.rsplit('/').next().unwrap_or_default().rsplit_once(':').map_or("", |(_, tag)| tag)
 }
 
+/// The tag that a Pod acts out: one that is `alone` is well beside another variant only.
+fn acted<'a>(pod: &Value, tag: &'a str) -> &'a str {
+    let app = pod["metadata"]["labels"]["app"].as_str().unwrap_or_default();
+    match tag {
+        "alone" if app.ends_with("-canary") || app.ends_with("-preview") => "ok",
+        "alone" => "unready",
+        tag => tag,
+    }
+}
+
 /// Moves containers on; the time of the next move.
 fn advance(pod: &Value, memory: &mut BTreeMap<String, Container>, now: Timestamp) -> Option<Timestamp> {
     let policy = pod["spec"]["restartPolicy"].as_str().unwrap_or("Always");
@@ -104,8 +119,16 @@ fn advance(pod: &Value, memory: &mut BTreeMap<String, Container>, now: Timestamp
                 ("initContainers", _) if policy == "Always" => "OnFailure",
                 _ => policy,
             };
+            let sick = pod["metadata"]["annotations"][SICK] == "yes";
+            match entry.state {
+                State::Running if sick => {
+                    *entry = Container { state: State::Sick, since: now, ready: false, ..*entry }
+                }
+                State::Sick if !sick => *entry = Container { state: State::New, since: now, ..*entry },
+                _ => {}
+            }
             // Whatever is overdue happens at once, so that a jump of the clock loses nothing.
-            while let Some((after, next)) = next(*entry, tag(container), policy) {
+            while let Some((after, next)) = next(*entry, acted(pod, tag(container)), policy) {
                 let time = entry.since + after;
                 if time > now {
                     due = Some(due.map_or(time, |due| due.min(time)));
@@ -228,7 +251,7 @@ fn container_status(container: &Value, memory: Option<&Container>) -> Value {
     let why = if tag(container) == "denied" { "403 Forbidden" } else { "not found" };
     let state = match known.state {
         State::New => json!({"waiting": {"reason": "ContainerCreating"}}),
-        State::Running => json!({"running": {"startedAt": since}}),
+        State::Running | State::Sick => json!({"running": {"startedAt": since}}),
         State::Crashed => wait(
             "CrashLoopBackOff",
             format!(
@@ -243,7 +266,7 @@ fn container_status(container: &Value, memory: Option<&Container>) -> Value {
     let last = if known.restarts > 0 { json!({"terminated": terminated(1)}) } else { json!({}) };
     json!({
         "name": container["name"], "image": image, "imageID": "", "ready": known.ready,
-        "restartCount": known.restarts, "started": known.state == State::Running, "state": state,
+        "restartCount": known.restarts, "started": matches!(known.state, State::Running | State::Sick), "state": state,
         "lastState": last,
     })
 }

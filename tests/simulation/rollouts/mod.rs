@@ -3,15 +3,21 @@
 
 pub mod oracle;
 pub mod planted;
+pub mod provider;
 pub mod search;
 
 use super::history::{Edit, Fault, History, Lag, Setup, Step, What};
-use super::things::{Directory, Key, Kind, Tag, Thing};
+use super::things::{Directory, Key, Kind, SPACE, Tag, Thing};
+use super::world::World;
+use provider::Says;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// The workload that is rolled out, its Service and its route.
 pub const FRONT: &str = "front";
+
+/// A Service that reaches the pods of both variants.
+const SHARED: &str = "shared";
 
 /// The ConfigMap that it reads.
 const READ: &str = "words";
@@ -33,7 +39,8 @@ pub fn is_candidate(name: &str) -> bool {
 pub fn manifest(key: &Key, thing: &Thing, object: &mut Value) {
     object["metadata"]["labels"] = json!({"value": thing.value.to_string()});
     if key.0 == Kind::Service {
-        object["spec"] = json!({"selector": labels(FRONT), "ports": [{"port": 80, "targetPort": 8080}]});
+        let selector = if key.1 == SHARED { json!({"app": FRONT}) } else { labels(FRONT) };
+        object["spec"] = json!({"selector": selector, "ports": [{"port": 80, "targetPort": 8080}]});
         return;
     }
     let backend = json!({"name": FRONT, "port": 80});
@@ -53,12 +60,69 @@ pub fn edited() -> Value {
     }})
 }
 
+/// Makes the pods of a workload not well, or well again.
+pub fn make_sick(world: &World, name: &str, sick: bool) {
+    let all = format!("/api/v1/namespaces/{SPACE}/pods");
+    let pods = world.get(&format!("{all}?labelSelector=app%3D{name}")).unwrap_or_default();
+    let patch = json!({"metadata": {"annotations": {"example.com/sick": if sick { "yes" } else { "no" }}}});
+    for pod in pods["items"].as_array().into_iter().flatten() {
+        let pod = format!("{all}/{}", pod["metadata"]["name"].as_str().unwrap_or_default());
+        world.person("PATCH", &pod, "application/merge-patch+json", &patch);
+    }
+}
+
+/// What moves traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Router {
+    /// A route in the directory.
+    Route,
+    /// A route of somebody else.
+    Theirs,
+    Service,
+    Replicas,
+}
+
 /// The history of a seed.
 pub fn history(seed: u64) -> History {
-    Maker { random: fastrand::Rng::with_seed(seed ^ 0x726f_6c6c), value: 0 }.history(seed)
+    let mut random = fastrand::Rng::with_seed(seed ^ 0x726f_6c6c);
+    let router = match random.u32(0..8) {
+        0..=3 => Router::Route,
+        4 => Router::Theirs,
+        5 | 6 => Router::Service,
+        _ => Router::Replicas,
+    };
+    Maker { random, value: 0, router }.history(seed)
+}
+
+/// A canary that is healthy beside stable, and not in its place: it goes through every stage, and back.
+pub fn promotion_fails() -> History {
+    let mut maker = Maker { random: fastrand::Rng::with_seed(1), value: 0, router: Router::Route };
+    let mut first = maker.directory();
+    let front = Key(Kind::Deployment, FRONT.into());
+    let next = Thing { reads: Some(READ.into()), ..maker.thing(Tag::Alone) };
+    first.things.insert(front.clone(), Thing { reads: Some(READ.into()), ..maker.thing(Tag::Ok) });
+    let edits =
+        vec![Edit::Put(0, front, next), maker.other(Kind::ConfigMap, READ), maker.other(Kind::Route, FRONT)];
+    let rollout = json!({
+        "strategy": "Canary", "workload": {"name": FRONT}, "router": {"gatewayAPI": {"route": FRONT}},
+        "steps": [{"weight": 30}], "settle": "1s", "candidate": {"size": "Share"},
+    });
+    History {
+        seed: 1,
+        jitter: true,
+        by_id: true,
+        both: false,
+        protected: false,
+        deliveries: vec![Setup { prune: true, first, rollout: Some(rollout), ..Setup::default() }],
+        before: Vec::new(),
+        steps: vec![Step { at: 6_000, what: What::Commit(edits) }],
+        faults: BTreeMap::new(),
+        lags: BTreeMap::new(),
+    }
 }
 
 struct Maker {
+    router: Router,
     random: fastrand::Rng,
     value: u32,
 }
@@ -90,9 +154,10 @@ impl Maker {
     }
 
     fn front(&mut self, good: bool) -> Edit {
-        let tag = match good {
+        const BAD: [Tag; 6] = [Tag::Crash, Tag::Missing, Tag::Unready, Tag::Flaky, Tag::Wrong, Tag::Alone];
+        let tag = match good || self.random.bool() {
             true => self.pick(&[Tag::Ok, Tag::Ok, Tag::Slow]),
-            false => self.pick(&[Tag::Ok, Tag::Slow, Tag::Crash, Tag::Missing, Tag::Unready, Tag::Flaky]),
+            false => self.pick(&BAD),
         };
         let mut thing = self.thing(tag);
         thing.reads = self.random.bool().then(|| READ.to_owned());
@@ -101,6 +166,15 @@ impl Maker {
 
     fn other(&mut self, kind: Kind, name: &str) -> Edit {
         Edit::Put(0, Key(kind, name.into()), self.thing(Tag::Ok))
+    }
+
+    /// What moves traffic, and stands in the directory besides the workload.
+    fn traffic(&self) -> Vec<(Kind, &'static str)> {
+        match self.router {
+            Router::Route => vec![(Kind::Service, FRONT), (Kind::Route, FRONT)],
+            Router::Theirs | Router::Service => vec![(Kind::Service, FRONT)],
+            Router::Replicas => vec![(Kind::Service, SHARED)],
+        }
     }
 
     /// A commit: mostly one that changes pods.
@@ -112,8 +186,9 @@ impl Maker {
             _ => vec![self.front(false)],
         };
         if self.one_in(4) {
-            let kind = self.pick(&[Kind::Service, Kind::Route]);
-            edits.push(self.other(kind, FRONT));
+            let traffic = self.traffic();
+            let (kind, name) = self.pick(&traffic);
+            edits.push(self.other(kind, name));
         }
         if self.one_in(4) {
             edits.push(self.other(Kind::ConfigMap, READ));
@@ -122,48 +197,104 @@ impl Maker {
     }
 
     fn directory(&mut self) -> Directory {
-        let mut things = BTreeMap::new();
-        let edits = [self.front(true), self.other(Kind::Service, FRONT), self.other(Kind::ConfigMap, READ)];
-        let route = self.other(Kind::Route, FRONT);
-        for edit in edits.into_iter().chain([route]) {
-            if let Edit::Put(_, key, thing) = edit {
-                things.insert(key, thing);
-            }
+        let mut edits = vec![self.front(true), self.other(Kind::ConfigMap, READ)];
+        for (kind, name) in self.traffic() {
+            edits.push(self.other(kind, name));
         }
-        Directory { things, ..Directory::default() }
+        let put = |edit| match edit {
+            Edit::Put(_, key, thing) => Some((key, thing)),
+            _ => None,
+        };
+        Directory { things: edits.into_iter().filter_map(put).collect(), ..Directory::default() }
+    }
+
+    fn pause(&mut self) -> Value {
+        match self.one_in(12) {
+            true => json!({"pause": {}}),
+            false => json!({"pause": format!("{}s", self.random.u32(1..20))}),
+        }
     }
 
     /// `spec.rollout`.
     fn policy(&mut self) -> Value {
+        let routed = matches!(self.router, Router::Route | Router::Theirs);
+        let canary = self.router == Router::Replicas || routed && !self.one_in(3);
         let mut steps = Vec::new();
-        let mut weight = 0;
-        for _ in 0..self.random.usize(1..4) {
-            weight = (weight + self.random.u32(1..50)).min(100);
-            steps.push(json!({"weight": weight}));
-            if self.random.bool() {
-                steps.push(json!({"pause": format!("{}s", self.random.u32(1..20))}));
+        if canary {
+            let mut weight = 0;
+            for _ in 0..self.random.usize(1..4) {
+                if routed && self.one_in(8) {
+                    let marked = [json!({"header": {"name": "x-test", "value": "1"}}), json!({"mirror": {}})];
+                    steps.push(self.pick(&marked));
+                } else {
+                    weight = (weight + self.random.u32(1..50)).min(100);
+                    steps.push(json!({"weight": weight}));
+                }
+                if self.random.bool() {
+                    steps.push(self.pause());
+                }
             }
+        } else if self.random.bool() {
+            steps.push(self.pause());
         }
+        let router = match self.router {
+            Router::Route | Router::Theirs => json!({"gatewayAPI": {"route": FRONT}}),
+            Router::Service => json!({"service": {"name": FRONT}}),
+            Router::Replicas => json!({"replicas": {}}),
+        };
         let mut policy = json!({
-            "strategy": "Canary", "workload": {"name": FRONT}, "router": {"gatewayAPI": {"route": FRONT}},
-            "steps": steps, "candidate": {"size": self.pick(&["Full", "Share"])},
+            "strategy": if canary { "Canary" } else { "BlueGreen" }, "workload": {"name": FRONT},
+            "router": router, "steps": steps,
         });
+        if canary {
+            policy["candidate"] = json!({"size": self.pick(&["Full", "Share"])});
+        } else {
+            policy["scaleDownDelay"] = format!("{}s", self.random.u32(1..20)).into();
+        }
         if self.random.bool() {
             policy["settle"] = format!("{}s", self.random.u32(1..8)).into();
+        }
+        if self.one_in(3) {
+            policy["analysis"] = json!({
+                "interval": format!("{}s", self.random.u32(2..10)), "failureLimit": self.random.u32(0..3),
+                "consecutiveErrorLimit": self.random.u32(1..3), "onNoData": self.pick(&["Pause", "Fail", "Pass"]),
+                "metrics": [{
+                    "name": "rate", "success": "result >= 0.99",
+                    "prometheus": {"address": "http://prometheus:9090", "query": r#"rate{workload="{{ candidate }}"}"#},
+                }],
+            });
         }
         policy
     }
 
+    /// The object that moves traffic.
+    fn routing(&mut self) -> Key {
+        match self.router {
+            Router::Route | Router::Theirs => Key(Kind::Route, FRONT.into()),
+            Router::Service => Key(Kind::Service, FRONT.into()),
+            Router::Replicas => Key(Kind::Service, SHARED.into()),
+        }
+    }
+
     fn what(&mut self) -> What {
-        match self.random.u32(0..30) {
+        const VERBS: [&str; 6] = ["promote", "promote-full", "abort", "retry", "pause", "resume"];
+        const SAID: [Says; 7] =
+            [Says::True, Says::True, Says::Nothing, Says::NaN, Says::Error, Says::Down, Says::Late];
+        match self.random.u32(0..40) {
             0..=19 => What::Commit(self.edits()),
-            20 | 21 => What::Revert,
-            22 => What::Suspend(0, !self.one_in(3)),
-            23 => What::DeliveryDeleted(0),
-            24 | 25 => What::Killed(0),
-            26 => What::Compacted,
-            27 => What::Cut,
-            28 => What::Ask(0, self.pick(&["promote", "promote-full", "abort", "retry"]).into()),
+            20..=22 => What::Revert,
+            23 | 24 => What::Suspend(0, !self.one_in(3)),
+            25 => What::DeliveryDeleted(0),
+            26 | 27 => What::Killed(0),
+            28 => What::Compacted,
+            29 => What::Cut,
+            30..=32 => What::Ask(0, self.pick(&VERBS).into()),
+            33 => What::Policy(0, None),
+            34 => What::Policy(0, Some(self.policy())),
+            35 => What::Sick(FRONT.into(), !self.one_in(3)),
+            36 => What::Provider(self.pick(&SAID)),
+            37 => What::Edited(self.routing()),
+            38 => What::Deleted(self.routing()),
             _ => What::CacheLost,
         }
     }
@@ -197,7 +328,11 @@ impl Maker {
                 }
             }
         }
-        let (both, protected, before) = (false, false, Vec::new());
+        let mut before = Vec::new();
+        if self.router == Router::Theirs {
+            before.push((Key(Kind::Route, FRONT.into()), self.thing(Tag::Ok)));
+        }
+        let (both, protected) = (false, false);
         let by_id = !self.one_in(3);
         History {
             seed,

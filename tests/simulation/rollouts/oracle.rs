@@ -1,13 +1,22 @@
 //! What must hold of rollouts.
 
 use super::super::gate::Call;
-use super::super::model::{Cluster, backends};
-use super::super::oracle::{Promise, Violation, violated};
-use super::super::things::{Key, Kind, SPACE};
-use super::super::world::Life;
-use super::is_candidate;
+use super::super::model::Cluster;
+use super::super::model::gateway::{backends, named};
+use super::super::oracle::{Promise, Violation, differs, uid, violated};
+use super::super::things::{Directory, Key, Kind, SPACE, Tag};
+use super::super::world::{Life, World};
+use super::provider::Says;
+use super::{FRONT, is_candidate};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A daemon that was shown for so long that a variant is not well knows it, in milliseconds: what it decided before is
+/// done by then.
+const KNOWN: u64 = 5_000;
+
+/// So long traffic may stay with a candidate that is not well: `spec.timeout`, and what a daemon needs, in milliseconds.
+const LEFT: u64 = 100_000;
 
 /// What was seen of rollouts.
 #[derive(Default)]
@@ -16,6 +25,26 @@ pub struct Rollouts {
     touched: BTreeSet<Key>,
     /// Services that traffic could reach.
     served: BTreeSet<String>,
+    /// What each life of a daemon was shown of workloads.
+    shown: BTreeMap<(usize, u32, String), Shown>,
+    /// Since when a candidate has traffic and is not well, while stable is.
+    suffers: Option<u64>,
+    /// The provider did not tell the truth.
+    lied: bool,
+    /// A person let a rollout go on.
+    pushed: bool,
+    /// A person changed the policy: what is under way is no more what its steps say.
+    changed: bool,
+    /// The time, in milliseconds.
+    pub now: u64,
+}
+
+/// What a life of a daemon was shown of a workload.
+#[derive(Clone, Copy, Default)]
+struct Shown {
+    version: u64,
+    /// Since when it has no pod that is ready, in milliseconds.
+    ill: Option<u64>,
 }
 
 /// The largest share of a rule's requests, in percent, that goes to a candidate.
@@ -29,16 +58,64 @@ fn share(rules: &Value) -> u64 {
         }
         (100 * candidate).checked_div(all).unwrap_or(0)
     };
-    rules.as_array().into_iter().flatten().map(of_rule).max().unwrap_or(0)
+    let all = rules.as_array().into_iter().flatten();
+    all.filter(|rule| !is_marked(rule)).map(of_rule).max().unwrap_or(0)
+}
+
+/// Whether a rule is for marked requests.
+fn is_marked(rule: &Value) -> bool {
+    let mut matches = rule["matches"].as_array().into_iter().flatten();
+    matches.any(|one| one["headers"].is_array())
+}
+
+/// Whether marked requests or copies of any go to a candidate.
+fn marks(rules: &Value) -> bool {
+    rules.as_array().into_iter().flatten().any(|rule| {
+        let one = Value::Array(vec![rule.clone()]);
+        let mut filters = rule["filters"].as_array().into_iter().flatten();
+        is_marked(rule) && backends(&one).any(|(name, _)| is_candidate(name))
+            || filters.any(|f| f["requestMirror"]["backendRef"]["name"].as_str().is_some_and(is_candidate))
+    })
+}
+
+/// The same of any object that moves traffic.
+fn share_of(key: &Key, object: &Value) -> Option<u64> {
+    match key.0 {
+        Kind::Route => Some(share(&object["spec"]["rules"])),
+        Kind::Service if !is_candidate(&key.1) => {
+            let mut selector = object["spec"]["selector"].as_object().into_iter().flatten();
+            let candidate = selector.any(|(_, value)| value.as_str().is_some_and(is_candidate));
+            Some(if candidate { 100 } else { 0 })
+        }
+        _ => None,
+    }
 }
 
 /// The share that a rollout's step allows, by the status of its Delivery.
 fn allowed(status: &Value) -> u64 {
     let rollout = &status["attempt"]["rollout"];
     match rollout["stage"].as_str() {
-        None | Some("Returning") => 0,
+        None | Some("Draining" | "Returning") => 0,
         Some(_) => rollout["layout"]["weight"].as_u64().unwrap_or(0),
     }
+}
+
+/// How many pods a candidate may have, beside so many of stable's.
+fn allowed_size(status: &Value, pods: u64) -> Option<u64> {
+    let size = &status["attempt"]["rollout"]["layout"]["size"];
+    match (size["percent"].as_u64(), size["replicas"].as_u64()) {
+        (Some(percent), _) => Some((pods * percent).div_ceil(100).max(1)),
+        (None, replicas) => replicas,
+    }
+}
+
+/// Whether stable is to be left alone.
+pub fn stable_stands(status: &Value) -> bool {
+    let attempt = &status["attempt"];
+    let rollout = &attempt["rollout"];
+    attempt["goal"] == "Deploy"
+        && rollout["layout"]["base"] == "Stable"
+        && !matches!(rollout["stage"].as_str(), Some("Draining" | "Returning"))
 }
 
 /// Whether traffic is being taken back from a candidate: a newer revision waits for that.
@@ -53,10 +130,71 @@ pub fn waits_for_people(status: &Value) -> bool {
     matches!(paused, Some("PausedByHand" | "AwaitsPromotion" | "StableUnhealthy"))
 }
 
+fn has_ready_pod(workload: &Value) -> bool {
+    workload["status"]["readyReplicas"].as_u64().unwrap_or(0) > 0
+}
+
+/// The candidate's workload.
+fn candidate(cluster: &Cluster) -> Option<&Value> {
+    let of_space = |w: &&Value| w["metadata"]["namespace"] == SPACE;
+    let name = |w: &Value| w["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    cluster.of_kind("Deployment").filter(of_space).find(|w| is_candidate(&name(w)))
+}
+
+/// What a write of a daemon is judged by.
+pub struct Standing<'a> {
+    /// The status of the Delivery.
+    pub status: Option<&'a Value>,
+    /// What the effective revision has, as it is with its settings.
+    pub effective: Option<&'a Value>,
+    /// How many pods the workload has in the effective revision or the one under way.
+    pub pods: u64,
+}
+
 impl Rollouts {
     /// A person did something with an object.
     pub fn person_touched(&mut self, key: &Key) {
         self.touched.insert(key.clone());
+    }
+
+    /// A person let a rollout go on.
+    pub fn person_pushed(&mut self) {
+        self.pushed = true;
+    }
+
+    /// A person changed the policy, or took it out.
+    pub fn person_changed(&mut self) {
+        self.changed = true;
+    }
+
+    /// The provider answers so from now on.
+    pub fn provider_says(&mut self, says: Says) {
+        self.lied |= says != Says::True;
+    }
+
+    /// A life of a daemon was shown a Deployment.
+    pub fn shown(&mut self, life: &Life, object: &Value) {
+        if object["metadata"]["namespace"] != SPACE {
+            return;
+        }
+        let at = self.now;
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let version = object["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok());
+        let version = version.unwrap_or(0);
+        let shown = self.shown.entry((life.slot, life.number, name)).or_default();
+        if version > shown.version {
+            let ill = (!has_ready_pod(object)).then(|| shown.ill.unwrap_or(at));
+            *shown = Shown { version, ill };
+        }
+    }
+
+    fn knows_ill(&self, life: &Life, name: &str, at: u64) -> bool {
+        let shown = self.shown.get(&(life.slot, life.number, name.to_owned()));
+        shown.and_then(|s| s.ill).is_some_and(|since| at >= since + KNOWN)
+    }
+
+    fn knows_well(&self, life: &Life, name: &str) -> bool {
+        self.shown.get(&(life.slot, life.number, name.to_owned())).is_some_and(|s| s.ill.is_none())
     }
 
     /// A daemon wrote something.
@@ -64,48 +202,212 @@ impl Rollouts {
         &mut self,
         life: &Life,
         call: &Call,
-        status: Option<&Value>,
+        standing: &Standing<'_>,
+        before: Option<&Value>,
         after: Option<&Value>,
     ) -> Option<Violation> {
-        let after = after?;
-        let key = Key::of(after)?;
+        let key = Key::of(after.or(before)?)?;
         if !life.is_alive() {
             // What a daemon that died had sent. The next one looks at it.
             self.touched.insert(key);
             return None;
         }
-        if key.0 == Kind::Route && call.method != "DELETE" {
-            let (share, allowed) = (share(&after["spec"]["rules"]), status.map_or(0, allowed));
-            if share > allowed {
-                let what =
-                    format!("{life} gives the candidate {share}% in {key}, and {allowed}% is its step's");
-                return violated(Promise::CandidateShare, what);
+        if self.changed {
+            return None;
+        }
+        if let Some(wanted) = standing.effective
+            && standing.status.is_some_and(stable_stands)
+            && matches!(key.0, Kind::Deployment | Kind::ConfigMap)
+        {
+            let stable = |what: String| violated(Promise::StableUntouched, format!("{life} {what}"));
+            let Some(after) = after.filter(|_| call.method != "DELETE") else {
+                return stable(format!("deleted {key} while a candidate stands beside it"));
+            };
+            if let Some(path) = differs(wanted, after, "") {
+                return stable(format!("changed {path} of {key} while a candidate stands beside it"));
             }
+            if before.is_some_and(|before| uid(before) != uid(after)) {
+                return stable(format!("made {key} anew while a candidate stands beside it"));
+            }
+        }
+        let after = after.filter(|_| call.method != "DELETE")?;
+        let status = standing.status.unwrap_or(&Value::Null);
+        if let Some(share) = share_of(&key, after)
+            && share > allowed(status)
+        {
+            let (what, allowed) = (format!("{share}% of {key}"), allowed(status));
+            let what = format!("{life} gives the candidate {what}, and {allowed}% is its step's");
+            return violated(Promise::CandidateShare, what);
+        }
+        let layout = &status["attempt"]["rollout"]["layout"];
+        if key.0 == Kind::Route
+            && marks(&after["spec"]["rules"])
+            && layout["header"].is_null()
+            && layout["mirror"].is_null()
+        {
+            let what = format!("{life} has marked requests or copies go to the candidate in {key}");
+            return violated(Promise::CandidateShare, what);
+        }
+        if key.0 == Kind::Deployment
+            && is_candidate(&key.1)
+            && let Some(allowed) = allowed_size(status, standing.pods)
+            && after["spec"]["replicas"].as_u64().unwrap_or(1) > allowed
+        {
+            let what =
+                format!("{life} gives {key} {} pods, and {allowed} is its step's", after["spec"]["replicas"]);
+            return violated(Promise::CandidateShare, what);
+        }
+        None
+    }
+
+    /// A status was written: what it decides about traffic.
+    pub fn decided(&self, life: &Life, old: &Value, new: &Value) -> Option<Violation> {
+        if !life.is_alive() {
+            return None;
+        }
+        let rollout = &new["attempt"]["rollout"];
+        let (was, is) = (&old["attempt"]["rollout"], rollout);
+        if was["stage"].is_null()
+            || is["stage"].is_null()
+            || was["stage"] == is["stage"] && was["layout"] == is["layout"]
+        {
+            return None;
+        }
+        let names = ["canary", "preview"].map(|suffix| format!("{FRONT}-{suffix}"));
+        let candidate =
+            names.iter().find(|n| self.shown.contains_key(&(life.slot, life.number, (*n).clone())))?;
+        let sends = |to: &str, from: &str| {
+            let what =
+                format!("{life} sends traffic to {to}, of which it knows that it is not well, and {from} is");
+            violated(Promise::TrafficHealthy, what)
+        };
+        let (before, after, at) = (allowed(old), allowed(new), self.now);
+        if after > before && self.knows_ill(life, candidate, at) && self.knows_well(life, FRONT) {
+            return sends(candidate, FRONT);
+        }
+        // What failed is not better than stable, however that is.
+        let failed = new["held"]["revision"] != old["held"]["revision"];
+        if after < before && !failed && self.knows_ill(life, FRONT, at) && self.knows_well(life, candidate) {
+            return sends(FRONT, candidate);
+        }
+        None
+    }
+
+    /// A rollout ended well.
+    pub fn promoted(
+        &self,
+        old: &Value,
+        new: &Value,
+        policy: &Value,
+        directory: Option<&Directory>,
+    ) -> Option<Violation> {
+        let rolled = !old["attempt"]["rollout"].is_null()
+            && old["attempt"]["goal"] == "Deploy"
+            && new["attempt"].is_null()
+            && new["effective"] == old["attempt"]["revision"];
+        let measured = policy["analysis"].is_object() && !self.lied && !self.pushed;
+        let front = Key(Kind::Deployment, FRONT.into());
+        let wrong = directory.and_then(|d| d.things.get(&front)).is_some_and(|t| t.tag == Tag::Wrong);
+        if rolled && measured && wrong {
+            let what =
+                format!("{} is promoted, and half of its answers are wrong", new["effective"]["commit"]);
+            return violated(Promise::OnlyGoodIsGood, what);
         }
         None
     }
 
     /// What must hold at every moment: requests arrive somewhere.
-    pub fn moment(&mut self, cluster: &Cluster) -> Option<Violation> {
+    pub fn moment(&mut self, cluster: &Cluster, deleting: bool) -> Option<Violation> {
         for route in cluster.of_kind("HTTPRoute") {
             let Some(key) = Key::of(route) else { continue };
             let tables =
                 [("", Some(&route["spec"]["rules"])), (" as it is in effect", cluster.programmed(route))];
             for (how, rules) in tables {
-                for (name, _) in rules.into_iter().flat_map(backends) {
-                    let ends = serves(cluster, name);
-                    if ends.is_none() {
-                        self.served.insert(name.to_owned());
+                for (name, _) in rules.into_iter().flat_map(named) {
+                    if !is_candidate(name) && deleting {
+                        continue;
                     }
-                    let theirs =
-                        [(Kind::Route, key.1.as_str()), (Kind::Service, name), (Kind::Deployment, name)]
-                            .into_iter()
-                            .any(|(kind, name)| self.touched.contains(&Key(kind, name.to_owned())));
-                    if let Some(why) = ends.filter(|_| !theirs && self.served.contains(name)) {
+                    if let Some(why) = self.ends(cluster, &key, name) {
                         let what = format!("{key}{how} sends traffic to {name}: {why}");
                         return violated(Promise::RouteToNothing, what);
                     }
                 }
+            }
+        }
+        for service in cluster.of_kind("Service").filter(|_| !deleting) {
+            let Some(key) = Key::of(service).filter(|key| !is_candidate(&key.1)) else { continue };
+            if let Some(why) = self.ends(cluster, &key, &key.1) {
+                return violated(Promise::RouteToNothing, format!("{key} sends traffic nowhere: {why}"));
+            }
+        }
+        None
+    }
+
+    /// Why requests to a Service arrive nowhere, unless people are to blame.
+    fn ends(&mut self, cluster: &Cluster, router: &Key, name: &str) -> Option<&'static str> {
+        let why = serves(cluster, name);
+        if why.is_none() {
+            self.served.insert(name.to_owned());
+        }
+        let workload = if is_candidate(name) { name } else { FRONT };
+        let theirs =
+            [router.clone(), Key(Kind::Service, name.into()), Key(Kind::Deployment, workload.into())];
+        why.filter(|_| self.served.contains(name) && !theirs.iter().any(|key| self.touched.contains(key)))
+    }
+
+    /// Whether traffic stays with a candidate that is not well.
+    pub fn time(&mut self, world: &World, statuses: &[Option<Value>], at: u64) -> Option<Violation> {
+        let state = world.lock();
+        let stays = statuses.iter().flatten().any(|d| {
+            let status = &d["status"];
+            d["spec"]["suspend"] == true || waits_for_people(status) || status["phase"] == "RollbackFailed"
+        });
+        let cluster = &state.cluster;
+        let routes = cluster.of_kind("HTTPRoute").filter_map(|r| Some((Key::of(r)?, cluster.programmed(r)?)));
+        let by_route =
+            routes.filter(|(key, _)| !self.touched.contains(key)).any(|(_, rules)| share(rules) > 0);
+        let services = cluster.of_kind("Service").filter_map(|s| Some((Key::of(s)?, s)));
+        let by_service = services
+            .filter(|(key, _)| !self.touched.contains(key))
+            .any(|(key, service)| share_of(&key, service).is_some_and(|share| share > 0));
+        let stable = cluster.get("Deployment", SPACE, FRONT).is_some_and(has_ready_pod);
+        let ill = candidate(cluster).is_some_and(|c| !has_ready_pod(c));
+        if !(by_route || by_service) || !stable || !ill || stays {
+            self.suffers = None;
+            return None;
+        }
+        let since = *self.suffers.get_or_insert(at);
+        if at < since + LEFT {
+            return None;
+        }
+        let what = format!("the candidate has traffic and no healthy pod for {} ms", at - since);
+        violated(Promise::TrafficHealthy, what)
+    }
+
+    /// Whether a rollout waits for what is measured, which is not told.
+    pub fn waits_for_data(&self, status: &Value) -> bool {
+        self.lied && !status["attempt"]["rollout"]["analysis"].is_null()
+    }
+
+    /// Something kept daemons from acting.
+    pub fn hindered(&mut self) {
+        self.suffers = None;
+    }
+
+    /// What must hold of a Delivery when nothing happens any more: one variant is there, and has all traffic.
+    pub fn quiet(&self, world: &World) -> Option<Violation> {
+        let state = world.lock();
+        for object in state.cluster.objects() {
+            let Some(key) = Key::of(object) else { continue };
+            if is_candidate(&key.1) && object["metadata"]["deletionTimestamp"].is_null() {
+                return violated(Promise::OneVariant, format!("{key} is still there"));
+            }
+            let rules = if key.0 == Kind::Route { state.cluster.programmed(object) } else { None };
+            if share_of(&key, object).unwrap_or(0) > 0 || rules.is_some_and(|rules| share(rules) > 0) {
+                return violated(Promise::OneVariant, format!("{key} still sends traffic to a candidate"));
+            }
+            if !object["metadata"]["annotations"]["windlass.dev/split"].is_null() {
+                return violated(Promise::OneVariant, format!("{key} still tells of a split"));
             }
         }
         None

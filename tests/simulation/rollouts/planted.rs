@@ -7,11 +7,17 @@ use super::super::planted::{Planted, is_apply};
 use super::super::world::State;
 use super::is_candidate;
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// All of them, and the promises that each may break.
-pub const ALL: [(Planted, &[Promise]); 2] =
-    [(Planted::TooMuchWeight, &[Promise::CandidateShare]), (Planted::RouteLeft, &[Promise::RouteToNothing])];
+pub const ALL: [(Planted, &[Promise]); 6] = [
+    (Planted::TooMuchWeight, &[Promise::CandidateShare]),
+    (Planted::RouteLeft, &[Promise::RouteToNothing]),
+    (Planted::CopyMissed, &[Promise::StableUntouched]),
+    (Planted::CandidateTrusted, &[Promise::TrafficHealthy]),
+    (Planted::CandidateKept, &[Promise::OneVariant]),
+    (Planted::MeasuresPass, &[Promise::OnlyGoodIsGood]),
+];
 
 fn is_route(call: &Call) -> bool {
     call.place().contains("/httproutes/")
@@ -28,6 +34,37 @@ pub fn change(planted: Planted, call: &Call, body: &mut Value) {
     }
 }
 
+/// What is sent instead of a request to another place.
+pub fn redirect(planted: Planted, call: &Call) -> Option<Call> {
+    let copy = call.place().ends_with("/configmaps/words-canary");
+    if planted != Planted::CopyMissed || !is_apply(call) || !call.writes() || !copy {
+        return None;
+    }
+    let mut body = call.json();
+    body["metadata"]["name"] = "words".into();
+    let path = call.path.replace("/words-canary", "/words");
+    Some(Call { path, body: serde_json::to_vec(&body).unwrap_or_default(), ..call.clone() })
+}
+
+/// What a daemon is shown instead of an object.
+pub fn shows(planted: Planted, object: &mut Value) {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let candidate = is_candidate(name) || name.contains("-canary-") || name.contains("-preview-");
+    if planted != Planted::CandidateTrusted || !candidate {
+        return;
+    }
+    match object["kind"].as_str() {
+        Some("Deployment") => Planted::ProgressIsHealth.shows(object),
+        Some("Pod") => {
+            for status in object["status"]["containerStatuses"].as_array_mut().into_iter().flatten() {
+                status["restartCount"] = 0.into();
+                status["state"] = json!({"running": {}});
+            }
+        }
+        _ => {}
+    }
+}
+
 fn backends(route: &mut Value) -> impl Iterator<Item = &mut Value> {
     let rules = route.pointer_mut("/spec/rules").and_then(Value::as_array_mut);
     rules.into_iter().flatten().filter_map(|rule| rule["backendRefs"].as_array_mut()).flatten()
@@ -39,6 +76,13 @@ pub fn swallow(planted: Planted, call: &Call, state: &mut State, now: Timestamp)
         let mut body = call.json();
         !backends(&mut body).any(|b| b["name"].as_str().is_some_and(is_candidate))
     };
+    if planted == Planted::CandidateKept
+        && call.method == "DELETE"
+        && call.place().rsplit('/').next().is_some_and(is_candidate)
+    {
+        let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
+        return Some(Answer::Object { status: 200, body });
+    }
     if planted == Planted::RouteLeft && is_apply(call) && call.writes() && is_route(call) && leaves() {
         return Some(Answer::Object { status: 200, body: state.get(now, call.place())? });
     }

@@ -1,8 +1,10 @@
 //! Looking for rollouts that break a promise.
 
+use super::super::history::{Fault, History};
 use super::super::run::run;
 use super::super::search::{Arguments, each, kept};
-use super::{history, planted};
+use super::{history, planted, promotion_fails};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds that a plain run tries.
@@ -23,6 +25,27 @@ pub fn seeds(arguments: &Arguments) -> Result<String, String> {
     });
     match failed {
         None => Ok(format!("{count} seeds, {} requests", requests.into_inner())),
+        Some((history, violation)) => Err(kept(history, &violation, arguments)),
+    }
+}
+
+/// Every write of a rollout that goes through all stages, cut short before or after.
+pub fn every_write(arguments: &Arguments) -> Result<String, String> {
+    let base = promotion_fails();
+    let ended = run(&base, None, false);
+    if let Some(violation) = ended.violation {
+        return Err(kept(base, &violation, arguments));
+    }
+    // In turn: before the one and after the other is the same but for the answer.
+    let faults = [Fault::CrashBefore, Fault::CrashAfter].into_iter().cycle();
+    let cases: Vec<(u32, Fault)> = ended.writes.into_iter().zip(faults).collect();
+    let count = cases.len();
+    let failed = each(arguments, 0..count as u64, |n| {
+        let history = History { faults: BTreeMap::from([cases[n as usize]]), ..base.clone() };
+        run(&history, None, false).violation.map(|violation| (history, violation))
+    });
+    match failed {
+        None => Ok(format!("{count} crashes")),
         Some((history, violation)) => Err(kept(history, &violation, arguments)),
     }
 }
