@@ -210,6 +210,7 @@ mod tests {
             wave: 0,
             revision: effective,
             since: String::new(),
+            at: None,
             step: HookStep::Failed,
             state: crate::api::hook::HookJob::Kept,
             uid: None,
