@@ -660,7 +660,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             let end = match before.refusal {
                 Some(refusal) => ApplyEnd::Failed(refusal),
                 None => {
-                    let pods = &memory.pods;
+                    let known: &Memory = memory;
                     // A candidate that is not healthy must not keep traffic from leaving it.
                     let counts = |e: &&InventoryEntry| goal != Goal::Rollback || !e.candidate;
                     let healthy = |work: &work::Work, ids: &[ObjectId]| {
@@ -671,7 +671,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                             .filter(|e| ids.contains(&e.id()))
                             .cloned()
                             .collect();
-                        observe::health(scope, &some, Some(work), pods)
+                        observe::health(scope, &some, Some(work), known)
                     };
                     let superseded = || scope.daemon.commit_moved(scope.delivery, memory);
                     apply::run(&planner, &mut work, healthy, superseded, || !scope.daemon.may_write()).await

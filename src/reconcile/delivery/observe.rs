@@ -1,6 +1,5 @@
 //! What is seen of a Delivery: what Git wants, and how its objects are.
 
-use super::pods::Pods;
 use super::work::{Memory, Settings, TargetKey, Work};
 use super::{Scope, settings};
 use crate::api::delivery::{DeliveryStatus, DeliveryTemplate, InventoryEntry, Problem, Revision};
@@ -34,9 +33,9 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
     let attempted = status.attempt.as_ref().map(|a| &a.revision);
     let under_way = work.filter(|w| Some(&w.revision) == attempted);
     let health = if under_way.is_some() || work.is_none() {
-        health(scope, inventory, under_way, &memory.pods)
+        health(scope, inventory, under_way, memory)
     } else {
-        self::health(scope, &status.inventory, None, &memory.pods)
+        self::health(scope, &status.inventory, None, memory)
     };
     let health = super::sight::through(memory, with_route(without_secrets(health, memory), memory));
     let variants = variants(scope, memory, status);
@@ -82,7 +81,7 @@ fn variants(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> Vari
     let of = |candidate: bool| {
         let some: Vec<InventoryEntry> =
             inventory.iter().filter(|e| e.candidate == candidate).cloned().collect();
-        without_secrets(health(scope, &some, under_way, &memory.pods), memory)
+        without_secrets(health(scope, &some, under_way, memory), memory)
     };
     Variants { named: with_route(of(false), memory), candidate: of(true) }
 }
@@ -103,7 +102,7 @@ fn pods_unseen(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> b
         && status.inventory.iter().any(|entry| {
             !entry.stale
                 && memory.pods.is_unseen(&entry.id())
-                && !matches!(health_of(scope, entry, None, &memory.pods), Health::Healthy)
+                && !matches!(health_of(scope, entry, None, memory), Health::Healthy)
         })
 }
 
@@ -115,7 +114,7 @@ fn disturbed(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> Opt
     }
     let (mut found, mut unexplained) = (None, false);
     for entry in status.inventory.iter().filter(|e| !e.stale) {
-        if matches!(health_of(scope, entry, None, &memory.pods), Health::Healthy | Health::Unknown) {
+        if matches!(health_of(scope, entry, None, memory), Health::Healthy | Health::Unknown) {
             continue;
         }
         let id = entry.id();
@@ -259,6 +258,11 @@ const LAG: SignedDuration = SignedDuration::from_secs(10);
 /// Notes what the watch has shown of what was written: an object that it shows no more is gone then, and a Job that it
 /// has shown to be complete may go.
 fn note_shown(scope: &Scope<'_>, memory: &mut Memory) {
+    let inventory = scope.delivery.status.as_ref().map_or(&[][..], |s| &s.inventory);
+    memory.before.retain(|id, written| {
+        let entry = inventory.iter().find(|e| e.is(id));
+        entry.and_then(|e| scope.live(&e.gvk(), id)).is_some_and(|l| version(&l) < written.resource_version)
+    });
     let Some(work) = &mut memory.work else { return };
     for entry in &mut work.inventory {
         let id = entry.id();
@@ -320,10 +324,15 @@ async fn revision(
 
 /// The health of the objects in an inventory together, the worst first. `work` tells what was written in this life of
 /// the daemon: what the watch shows from before does not count.
-pub fn health(scope: &Scope<'_>, inventory: &[InventoryEntry], work: Option<&Work>, pods: &Pods) -> Health {
+pub fn health(
+    scope: &Scope<'_>,
+    inventory: &[InventoryEntry],
+    work: Option<&Work>,
+    memory: &Memory,
+) -> Health {
     let mut worst = Health::Healthy;
     for entry in inventory.iter().filter(|e| !e.stale) {
-        let one = health_of(scope, entry, work, pods);
+        let one = health_of(scope, entry, work, memory);
         if rank(&one) > rank(&worst) {
             worst = one;
         }
@@ -341,7 +350,12 @@ fn rank(health: &Health) -> u8 {
     }
 }
 
-fn health_of(scope: &Scope<'_>, entry: &InventoryEntry, work: Option<&Work>, pods: &Pods) -> Health {
+fn health_of(
+    scope: &Scope<'_>,
+    entry: &InventoryEntry,
+    work: Option<&Work>,
+    Memory { pods, before, .. }: &Memory,
+) -> Health {
     let id = entry.id();
     let problem = |reason: &str, message: &str| Problem {
         reason: reason.into(),
@@ -357,6 +371,7 @@ fn health_of(scope: &Scope<'_>, entry: &InventoryEntry, work: Option<&Work>, pod
     let live = scope.live(&entry.gvk(), &id);
     let written =
         work.and_then(|w| w.written.get(&id)).filter(|_| live.is_some() || !work.is_some_and(silent));
+    let written = written.or_else(|| before.get(&id).filter(|_| live.is_some()));
     let verdict = match (&live, written) {
         (Some(live), Some(written)) if version(live) < written.resource_version => written.verdict.clone(),
         (None, Some(written)) => written.verdict.clone(),

@@ -42,6 +42,8 @@ pub struct Memory {
     pub refused: Option<(Revision, Refusal, Timestamp)>,
     /// What was written for a revision whose plan met something unexpected and is made anew.
     pub carried: Option<(Revision, BTreeMap<ObjectId, Written>)>,
+    /// What was written for work that was forgotten, and the watch may not show yet.
+    pub before: BTreeMap<ObjectId, Written>,
     /// What was written and the watch may not show yet: the version, and when.
     pub awaited: BTreeMap<ObjectId, (u64, Timestamp)>,
     /// What is left to others, and the uid and generation of the Delivery that say so.
@@ -291,7 +293,8 @@ impl Memory {
 
     /// Drops what was prepared, written and found out: it is looked at anew.
     pub fn forget_work(&mut self) {
-        self.work = None;
+        // What was written stays written: a watch that is behind says nothing about it.
+        self.before.extend(self.work.take().into_iter().flat_map(|work| work.written));
         self.carried = None;
         self.refused = None;
         self.pruned = None;
