@@ -194,11 +194,12 @@ async fn a_correction(mut world: World, place: String) {
     world.wait_object("v1", "configmaps", "settings", "mended", |o| o["data"]["key"] == "blue").await;
     let status = world.wait_for("shop", Phase::Ready, &good).await.status.unwrap();
     assert_eq!(outcomes(&status), [Outcome::Deployed], "{place}");
-    // How often a field comes back is known, and that it was mended: told once, whoever did it.
+    // How often a field comes back is known, and that it was mended, whoever did it: never lost, and counted once more at most.
     let mended = |r: &DriftReportSpec| r.count == 0 && !r.episodes.is_empty();
     let report = world.wait_report(&format!("{place}: mended"), mended).await;
-    let times: Vec<_> = report.recurring.iter().map(|one| (one.path.as_str(), one.times)).collect();
-    assert_eq!((times, report.episodes.len()), (vec![("data.key", 1)], 1), "{place}");
+    let [of] = report.recurring.as_slice() else { panic!("{place}: {:?}", report.recurring) };
+    assert!(of.path == "data.key" && (1..=2).contains(&of.times), "{place}: {of:?}");
+    assert!((1..=2).contains(&report.episodes.len()), "{place}: {:?}", report.episodes);
 }
 
 #[tokio::test]
