@@ -10,7 +10,7 @@ use std::time::Duration;
 use windlass::api::Delivery;
 use windlass::api::condition::kind;
 use windlass::api::delivery::Phase;
-use windlass::api::drift_report::DriftReportSpec;
+use windlass::api::drift_report::{DriftEpisode, DriftReportSpec};
 
 const MAP: &str =
     "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {key: ours, other: ours}\n";
@@ -78,7 +78,11 @@ async fn other_field_is_mended(world: &World) {
 async fn told(world: &World, times: i64) -> DriftReportSpec {
     wait_until("the report tells of it", LIMIT, || async {
         let report = world.reports().get("shop").await.map_err(|e| e.to_string())?.spec;
-        let is = report.recurring.iter().any(|r| r.path == "data.other" && r.times == times);
+        // What is about to be mended is counted before, and stands among the mended ones after.
+        let other = |e: &DriftEpisode| e.object.fields.iter().any(|f| f.path == "data.other");
+        let mended = report.episodes.iter().filter(|e| other(e)).count();
+        let is = report.recurring.iter().any(|r| r.path == "data.other" && r.times >= times)
+            && mended >= usize::try_from(times).unwrap();
         if is && report.objects.len() == 1 { Ok(report) } else { Err(format!("{report:?}")) }
     })
     .await
