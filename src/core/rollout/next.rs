@@ -14,8 +14,8 @@ use crate::api::hook::HookPoint;
 use crate::api::rollout::RolloutStatus;
 use jiff::{SignedDuration, Timestamp};
 
-/// How soon what a finalizer holds is looked at again at first.
-const SOON: SignedDuration = SignedDuration::from_secs(1);
+/// How soon what a finalizer holds, and what is deleted again and again, is looked at again at first.
+pub(super) const SOON: SignedDuration = SignedDuration::from_secs(1);
 
 /// Retries after which something that should pass by itself is told to people.
 const PATIENCE: u32 = 3;

@@ -1,14 +1,10 @@
 //! Objects that somebody deletes while a revision is put in place: they are put back at once. Until then nothing else is waited for
 //! in vain, and a revision does not fail for it.
 
-use super::next::Machine;
+use super::next::{Machine, SOON};
 use super::{Action, Health, MISSING, back_off, stamp};
 use crate::api::delivery::{Attempt, Problem, Step};
 use crate::api::rollout::RolloutStatus;
-use jiff::SignedDuration;
-
-/// Who deletes again and again is not answered as often.
-const SOON: SignedDuration = SignedDuration::from_secs(1);
 
 /// Kinds without which requests that are sent to a variant get no answer.
 const ANSWER: [&str; 3] = ["Deployment", "StatefulSet", "Service"];
@@ -29,6 +25,7 @@ pub(super) fn answers_nothing(rollout: &RolloutStatus, gone: &Problem) -> bool {
 impl Machine<'_> {
     /// Everything that the attempt wants is ensured again; what is there as it should be costs nothing. Its time goes on.
     pub(super) fn put_back(&mut self, mut attempt: Attempt, gone: &Problem) {
+        // Who deletes again and again is not answered as often.
         let at = match attempt.retries {
             0 => self.now,
             more => self.now + back_off(SOON, more),
