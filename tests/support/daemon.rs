@@ -18,7 +18,7 @@ use windlass::cluster::crds;
 const OWN: [&str; 5] = ["deliveries", "repositories", "driftreports", "events", "leases"];
 
 /// Longer than anything that is waited for takes on a busy machine.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(180);
 
 /// A daemon, what it watches and what it delivers from.
 pub struct World {
@@ -197,7 +197,7 @@ impl World {
 
     /// Has the directories that match delivered into this namespace. `template` adds to the template.
     pub async fn deliver(&self, path: &str, template: Value) {
-        let mut all = json!({"targetNamespace": self.space.name, "timeout": "60s", "retryInterval": "2s"});
+        let mut all = json!({"targetNamespace": self.space.name, "timeout": "3m", "retryInterval": "2s"});
         for (field, value) in template.as_object().unwrap() {
             all[field] = value.clone();
         }
@@ -368,7 +368,7 @@ impl World {
     pub async fn deliver_by_hand(&self, name: &str, path: &str, more: Value) {
         let mut spec = json!({
             "source": {"repository": "config", "path": path},
-            "targetNamespace": self.space.name, "timeout": "60s", "retryInterval": "2s",
+            "targetNamespace": self.space.name, "timeout": "3m", "retryInterval": "2s",
         });
         for (field, value) in more.as_object().unwrap() {
             spec[field] = value.clone();
