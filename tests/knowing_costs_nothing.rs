@@ -49,7 +49,7 @@ async fn without_a_change_nothing_is_asked() {
     let (world, _) = deployed("quiet", json!({"interval": "1s"})).await;
     world
         .repository(json!({"interval": "1s", "deliveries": [{"path": "shop", "template": {
-        "targetNamespace": world.space.name, "timeout": "60s", "retryInterval": "2s", "interval": "1s"}}]}))
+        "targetNamespace": world.space.name, "timeout": "3m", "retryInterval": "2s", "interval": "1s"}}]}))
         .await;
     quiet(&world).await;
     let audit = world.space.cluster.audit();
@@ -80,6 +80,20 @@ async fn what_is_depended_on_and_hooks_that_ran_cost_nothing_at_rest() {
     ]);
     world.deliver_by_hand("shop", "shop", json!({"interval": "1s", "dependsOn": on})).await;
     settled(&world, &commit).await;
+    let audit = world.space.cluster.audit();
+    // The point is that time passes and nothing happens.
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    let requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
+    assert!(requests.is_empty(), "{requests:#?}");
+}
+
+#[tokio::test]
+async fn what_differs_and_is_only_told_costs_nothing_at_rest() {
+    let template = json!({"interval": "1s", "drift": {"mode": "Report"}});
+    let (world, _) = deployed("differs", template).await;
+    world.patch("v1", "configmaps", "settings", json!({"data": {"key": "2"}})).await;
+    world.wait_report("one differs", |r| r.count == 1).await;
+    quiet(&world).await;
     let audit = world.space.cluster.audit();
     // The point is that time passes and nothing happens.
     tokio::time::sleep(Duration::from_millis(3500)).await;

@@ -142,17 +142,21 @@ impl<'a> Scope<'a> {
 
     /// What the watch knows of an object.
     pub fn live(&self, gvk: &Gvk, id: &ObjectId) -> Option<Entry<Kept>> {
-        self.daemon.watches.get(self.account().as_ref(), gvk, Filter::Labelled, &id.namespace, &id.name)
+        self.daemon.watches.get(self.account().as_ref(), gvk, Filter::Labelled, id)
+    }
+
+    /// The Delivery is woken by whatever changes of an object that was read, while the answer is held.
+    pub fn closely(&self, gvk: &Gvk, live: &serde_json::Value) -> Option<crate::cluster::Closely> {
+        self.daemon.watches.closely(self.account().as_ref(), gvk, Filter::Labelled, live)
     }
 
     /// Whether a Job of the inventory has completed, by what was seen last of it; `None` where it was not seen.
     pub fn completed(&self, entry: &InventoryEntry) -> Option<bool> {
-        let (account, gvk) = (self.account(), entry.gvk());
-        let (namespace, name) = (&entry.namespace, &entry.name);
+        let (account, gvk, id) = (self.account(), entry.gvk(), entry.id());
         let watches = &self.daemon.watches;
-        let last = match self.live(&gvk, &entry.id()) {
+        let last = match self.live(&gvk, &id) {
             Some(live) => Some((live.uid, live.kept)),
-            None => watches.departed(account.as_ref(), &gvk, Filter::Labelled, namespace, name),
+            None => watches.departed(account.as_ref(), &gvk, Filter::Labelled, &id),
         };
         last.filter(|(uid, _)| entry.uid.as_deref() == Some(&**uid))?.1.completed
     }
@@ -606,11 +610,11 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             return Next::Done;
         }
         Action::RemoveFinalizer => {
+            // While there is still somebody who would do it once more: a crash after the finalizer went would leave it for ever.
+            finish::keep_nothing(scope).await;
+            fault::place(|| "amid RemoveFinalizer".into());
             return match finish::remove_finalizer(scope.daemon, scope.delivery).await {
-                Ok(()) => {
-                    finish::keep_nothing(scope).await;
-                    Next::Gone
-                }
+                Ok(()) => Next::Gone,
                 Err(error) => {
                     tracing::warn!(%error, "the finalizer could not be removed");
                     Next::Wake(scope.daemon.now() + jiff::SignedDuration::from_secs(2))
