@@ -118,7 +118,7 @@ async fn a_commit_is_told_from_the_repository_and_from_a_checkout_by_dry_runs_al
     }
     // For people.
     let text = preview(&world, &["--revision", &proposal]);
-    assert!(text.out.contains("would be deleted") && text.out.contains("rollout: has 1m"), "{}", text.out);
+    assert!(text.out.contains("would be deleted") && text.out.contains("rollout: has 3m"), "{}", text.out);
     let unknown = preview(&world, &["--revision", "no-such-thing"]);
     assert!(unknown.code == 2 && unknown.err.contains("no commit id"), "{unknown:?}");
 

@@ -113,7 +113,7 @@ struct Looked {
     beside: Option<Beside>,
     /// Version of the API server that was asked whether it differs.
     settled_by: Option<String>,
-    /// Tells of later changes to what differs and stays so, and when it was read.
+    /// Tells of later changes to what differs and stays so, or is left to some others and not to all, and when it was read.
     closely: Option<(Closely, Timestamp)>,
 }
 
@@ -271,9 +271,11 @@ pub async fn look(
             continue;
         }
         match compare(scope, manifest, entry, &|text| memory.redact(text)).await {
-            Ok(Compared::Same { digest, by, beside }) => {
+            Ok(Compared::Same { digest, by, beside, live }) => {
                 settled.extend(digest.map(|digest| (id.clone(), (digest, by.clone()))));
-                memory.drift.looked.insert(id, Looked::alike(mark, beside, by));
+                let closely = live.and_then(|live| Some((scope.closely(&entry.gvk(), &live)?, now)));
+                let looked = Looked { closely, ..Looked::alike(mark, beside, by) };
+                memory.drift.looked.insert(id, looked);
             }
             Ok(Compared::Differs { object, correctable, beside, live }) => {
                 let mut drifted = Some(object);
@@ -371,6 +373,8 @@ enum Compared {
         by: Option<String>,
         /// What that rests on.
         beside: Option<Beside>,
+        /// What was read, where that rests on whose its fields are.
+        live: Option<Value>,
     },
     /// It is not.
     Differs {
@@ -418,6 +422,7 @@ async fn compare(
         let ours = !left.changed && live["metadata"]["uid"].as_str() == entry.uid.as_deref();
         ours.then(|| digest(live, &scope.daemon.secret_key))
     };
+    let rests_on_live = || live.clone().filter(|_| left.changed && rules.depend_on_live(desired));
     if let (true, Some(resource), Some(live)) = (found.has_doubt(), &resource, &live) {
         let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
         let by = scope.daemon.discovery.server_version().await;
@@ -426,7 +431,8 @@ async fn compare(
         }
         match dry_run(&scope.access, resource, desired, Guard::Uid(uid)).await {
             Ok(answer) if found.is_doubtful() && drift::is_unchanged(desired, live, &answer.object) => {
-                return Ok(Compared::Same { digest: settled(live), by, beside: scaler });
+                let digest = settled(live);
+                return Ok(Compared::Same { digest, by, beside: scaler, live: rests_on_live() });
             }
             Ok(answer) => found.settle(live, &answer.object),
             Err(e) if e.cause.is_transient() || e.cause == Cause::UidChanged => {
@@ -438,7 +444,8 @@ async fn compare(
     }
     let state = match &found {
         ObjectDrift::InSync => {
-            return Ok(Compared::Same { digest: live.as_ref().and_then(settled), by: None, beside: scaler });
+            let digest = live.as_ref().and_then(settled);
+            return Ok(Compared::Same { digest, by: None, beside: scaler, live: rests_on_live() });
         }
         ObjectDrift::Missing => "Missing",
         ObjectDrift::Unlabelled(_) => "Unlabelled",
