@@ -1,11 +1,11 @@
 //! `windlass diff` tells what a commit would change before it is merged: everything, prunes and the rollout included; it
 //! writes nothing, and needs no more than the right to read.
 
+use crate::knowing_costs_nothing::settled;
 use crate::support::cli::{Answer, windlass, windlass_with};
 use crate::support::daemon::{World, config_map, deployment};
 use serde_json::{Value, json};
 use std::fs;
-use windlass::api::delivery::Phase;
 
 const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: it}\nstringData: {password: VALUE}\n";
 
@@ -22,9 +22,10 @@ async fn proposed(test: &str) -> (World, String) {
         ],
     );
     world.deliver("shop", json!({"rollback": {"bake": "1m"}})).await;
-    world.wait_for("shop", Phase::Ready, &first).await;
-    // Nobody but the command asks for anything from here on.
-    world.kill();
+    settled(&world, &first).await;
+    // Nobody but the command asks for anything from here on, and nothing is on its way.
+    world.signal("TERM");
+    world.wait_ended("the daemon ends").await;
     world.repo.git(&["checkout", "--quiet", "-b", "proposal"]);
     let late = config_map("comes", "1")
         .replace("{name: comes}", "{name: comes, annotations: {windlass.dev/wave: \"1\"}}");
