@@ -74,6 +74,9 @@ const LEASE_RETRY: Duration = Duration::from_secs(1);
 /// How soon a Delivery that is deleted looks again whether those that depend on it are gone.
 const DEPENDENT: jiff::SignedDuration = jiff::SignedDuration::from_millis(500);
 
+/// How long a Delivery waits to go for a mirror that is about to be opened.
+const MIRROR_LIMIT: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
+
 /// How soon settings that could not be read are read again.
 const SETTINGS_RETRY: Duration = Duration::from_secs(15);
 
@@ -611,7 +614,11 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
         }
         Action::RemoveFinalizer => {
             // While there is still somebody who would do it once more: a crash after the finalizer went would leave it for ever.
-            finish::keep_nothing(scope).await;
+            let now = scope.daemon.now();
+            let since = *memory.leaving_since.get_or_insert(now);
+            if !finish::keep_nothing(scope).await && now < since + MIRROR_LIMIT {
+                return Next::Wake(now + DEPENDENT);
+            }
             fault::place(|| "amid RemoveFinalizer".into());
             return match finish::remove_finalizer(scope.daemon, scope.delivery).await {
                 Ok(()) => Next::Gone,
