@@ -319,7 +319,9 @@ async fn another_installation_on_the_same_deliveries_takes_and_deletes_nothing()
 
 #[tokio::test]
 async fn a_daemon_that_slept_through_its_lease_breaks_nothing_when_it_wakes() {
-    let mut world = World::new("sleeper").await;
+    let mut world = World::stopped("sleeper").await;
+    world.patient = false;
+    world.start();
     deployed(&world).await;
     // Many objects, so that it falls asleep between two of them.
     let many = |value: &str| -> Vec<(String, String)> {

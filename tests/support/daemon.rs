@@ -32,6 +32,9 @@ pub struct World {
     pub environment: Vec<(&'static str, String)>,
     /// Whether it acts on all namespaces; only in a cluster of one's own.
     pub everywhere: bool,
+    /// Whether it waits for what is away, and for the Lease, as in a pod: an API server that a busy machine keeps from
+    /// answering does not end it.
+    pub patient: bool,
     /// The name of its installation.
     pub installation: String,
     /// How long anything is waited for.
@@ -67,6 +70,7 @@ impl World {
             arguments: Vec::new(),
             environment: Vec::new(),
             everywhere: false,
+            patient: true,
             installation: suffix(),
             limit: LIMIT,
             scratch: tempfile::tempdir().unwrap(),
@@ -84,8 +88,8 @@ impl World {
     /// Starts the daemon.
     pub fn start(&mut self) {
         assert!(self.daemon.is_none(), "the daemon runs already");
-        // As in a pod: an API server that a busy machine keeps from answering does not end it.
-        self.daemon = Some(self.spawn_with(&["--standby"], &self.installation, "cache"));
+        let more = if self.patient { &["--standby"][..] } else { &[] };
+        self.daemon = Some(self.spawn_with(more, &self.installation, "cache"));
     }
 
     /// Another daemon with the same log, for whoever starts it to end.
