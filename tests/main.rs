@@ -14,6 +14,7 @@ mod a_failed_commit_is_reverted_in_git;
 mod a_fight_over_a_field_is_given_up;
 mod a_large_delivery_keeps_its_inventory;
 mod a_lost_status_touches_nothing;
+mod a_mesh_is_steered_by_its_hosts;
 mod a_preview_tells_and_writes_nothing;
 mod a_real_node_leaves_no_trace;
 mod a_real_node_rolls_back;
