@@ -23,6 +23,7 @@ mod a_revision_is_watched_on;
 mod a_rollback_deletes_no_data;
 mod a_rollback_is_complete;
 mod a_rollout_goes_step_by_step;
+mod a_rollout_takes_all_that_it_names;
 mod a_rollout_that_cannot_be_meant_is_not_taken;
 mod a_rollout_that_goes_wrong_ends_where_promised;
 mod a_step_costs_its_writes;
