@@ -53,7 +53,10 @@ async fn it_runs_once_and_the_step_waits_for_it() {
         let of = |run: &HookRun| run.at == Some(1) && run.step == HookStep::Running;
         d.status.as_ref().is_some_and(|s| s.phase == Phase::RollingOut && s.hooks.iter().any(of))
     };
-    world.wait("shop", "runs the Job", runs).await;
+    let running = world.wait("shop", "runs the Job", runs).await;
+    let (_, _, message) = condition(&running, kind::READY);
+    let waits = format!("(step 1 of 2): waits for Job {}/smoke-", world.space.name);
+    assert!(message.contains(&waits), "{message}");
     ends_well(&world).await;
     world.wait_for("shop", Phase::Paused, &next).await;
     let found = jobs(&world).await;

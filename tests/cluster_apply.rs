@@ -147,6 +147,25 @@ async fn a_patch_holds_for_the_version_that_was_looked_at() {
 
 /// What is wrong, to which manifest, and how the error reads.
 #[tokio::test]
+async fn an_apply_to_a_version_holds_for_that_version() {
+    let space = Space::new("apply-version").await;
+    let maps = space.resource("v1", "ConfigMap");
+    let made = apply(&space.access, &maps, &config_map(&space, "it", "1"), Guard::Absent).await.unwrap();
+    let id = uid(&made.object);
+    let mut late = config_map(&space, "it", "late");
+    late["metadata"]["resourceVersion"] = made.object["metadata"]["resourceVersion"].clone();
+    let newer = apply(&space.access, &maps, &config_map(&space, "it", "2"), Guard::Uid(&id)).await.unwrap();
+    let refused = apply(&space.access, &maps, &late, Guard::Uid(&id)).await.unwrap_err();
+    assert_eq!(refused.cause, Cause::Conflict);
+    late["metadata"]["resourceVersion"] = newer.object["metadata"]["resourceVersion"].clone();
+    apply(&space.access, &maps, &late, Guard::Uid(&id)).await.unwrap();
+    // What is gone is not made anew.
+    delete(&space.access, &maps, &space.name, "it", &id, None, Propagation::Background).await.unwrap();
+    let gone = apply(&space.access, &maps, &late, Guard::Uid(&id)).await.unwrap_err();
+    assert_eq!(gone.cause, Cause::UidChanged);
+}
+
+#[tokio::test]
 async fn refusals_say_which_field_and_what_to_do() {
     let space = Space::new("refuse").await;
     let name = &space.name;

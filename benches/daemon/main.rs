@@ -12,7 +12,8 @@
 //! - `neighbours`: the daemon's answer to a push, with and without Deliveries beside it that fail for ever.
 //! - `drift`: how soon an edit is told of, and a deletion mended.
 //! - `fleet`: a thousand Deliveries: memory, processor time at rest, a restart against a bare list.
-//! - `rollouts`: how soon an abort has brought a router back; what two hundred canaries at once cost while they are measured.
+//! - `rollouts`: how soon an abort has brought a router back; what two hundred canaries at once cost while they are measured; on
+//!   a real node, where this machine can have one, how soon requests follow.
 //! - `tenants`: two hundred accounts of eight kinds each: memory and connections.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -23,6 +24,7 @@ mod drift;
 mod fleet;
 mod neighbours;
 mod process;
+mod proxy;
 mod report;
 mod rollouts;
 
@@ -31,6 +33,8 @@ mod cluster;
 #[path = "../../tests/support/git.rs"]
 #[allow(dead_code)]
 mod git;
+#[path = "../../tests/support/plane.rs"]
+mod plane;
 
 use bare::Bare;
 use cluster::{Cluster, send, wait_until};
@@ -106,6 +110,10 @@ fn main() {
         let (aborts, canaries, watched) = if quick { (5, 10, 20) } else { (30, 200, 60) };
         let watched = Duration::from_secs(watched);
         report::print_rollouts(&runtime.block_on(rollouts::run(aborts, canaries, watched)));
+        eprintln!("rollouts on a real node, load average {}", load());
+        if let Some(proxy) = runtime.block_on(proxy::run(aborts.min(20))) {
+            report::print_proxy(&proxy);
+        }
     }
     if is_wanted("tenants") {
         eprintln!("tenants, load average {}", load());

@@ -6,6 +6,7 @@ use super::detection::Delays;
 use super::drift;
 use super::fleet::{Fleet, Tenants};
 use super::neighbours::Push;
+use super::proxy::Proxy;
 use super::rollouts::{INTERVAL, Rollouts};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -300,6 +301,16 @@ pub fn print_rollouts(rollouts: &Rollouts) {
     );
     println!("  resident memory: {:.0} MiB", rollouts.memory);
     rollouts.requests.print("Requests meanwhile");
+}
+
+/// Prints how soon requests follow an abort.
+pub fn print_proxy(proxy: &Proxy) {
+    println!("\nAborts behind Envoy, in milliseconds");
+    print_milliseconds(&[
+        ("the route leads to stable, from the answer", &proxy.written),
+        ("the last answer of the candidate, from then", &proxy.followed),
+    ]);
+    println!("  requests around these aborts: {}, without a good answer: {}", proxy.sent, proxy.failed);
 }
 
 /// Prints what many accounts cost.

@@ -5,6 +5,15 @@ use serde_json::{Value, json};
 /// The definition of HTTPRoutes, as far as the daemon can tell it from the one that is installed: shapes, atomic lists,
 /// defaults.
 pub fn http_routes() -> Value {
+    definition("HTTPRoute", json!([{"path": {"type": "PathPrefix", "value": "/"}}]))
+}
+
+/// The same of GRPCRoutes, in which a rule without matches has none.
+pub fn grpc_routes() -> Value {
+    definition("GRPCRoute", Value::Null)
+}
+
+fn definition(kind: &str, all: Value) -> Value {
     let text = json!({"type": "string"});
     let or = |default: &str| json!({"type": "string", "default": default});
     let backend = json!({"type": "object", "properties": {
@@ -14,7 +23,9 @@ pub fn http_routes() -> Value {
     let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     let list = |items: &Value| json!({"type": "array", "x-kubernetes-list-type": "atomic", "items": items});
     let mut matches = list(&open);
-    matches["default"] = json!([{"path": {"type": "PathPrefix", "value": "/"}}]);
+    if !all.is_null() {
+        matches["default"] = all;
+    }
     let rule = json!({"type": "object", "properties": {
         "matches": matches, "filters": list(&open), "backendRefs": list(&backend),
     }});
@@ -27,12 +38,17 @@ pub fn http_routes() -> Value {
         }},
         "status": open,
     }});
+    custom("gateway.networking.k8s.io", kind, &schema)
+}
+
+/// The definition of a namespaced kind of one version.
+pub(super) fn custom(group: &str, kind: &str, schema: &Value) -> Value {
+    let plural = format!("{}s", kind.to_lowercase());
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "httproutes.gateway.networking.k8s.io"},
+        "metadata": {"name": format!("{plural}.{group}")},
         "spec": {
-            "group": "gateway.networking.k8s.io", "scope": "Namespaced",
-            "names": {"kind": "HTTPRoute", "plural": "httproutes"},
+            "group": group, "scope": "Namespaced", "names": {"kind": kind, "plural": plural},
             "versions": [{
                 "name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
                 "schema": {"openAPIV3Schema": schema},

@@ -14,6 +14,7 @@ mod discovery;
 pub mod gateway;
 mod kinds;
 mod managed;
+pub mod mesh;
 mod patch;
 mod refuse;
 mod rules;
@@ -42,8 +43,8 @@ pub struct Cluster {
     kinds: Vec<Arc<Kind>>,
     store: Store,
     controllers: controllers::Controllers,
-    /// Where HTTPRoutes stand among the kinds, if they are installed.
-    routes: Option<usize>,
+    /// Where routes of the Gateway API stand among the kinds, as far as they are installed.
+    routes: Vec<usize>,
 }
 
 /// One request.
@@ -124,7 +125,7 @@ impl Cluster {
             kinds,
             store: Store::default(),
             controllers: controllers::Controllers::default(),
-            routes: None,
+            routes: Vec::new(),
         };
         cluster.make(
             Timestamp::UNIX_EPOCH,
@@ -135,8 +136,11 @@ impl Cluster {
 
     /// Serves a custom kind, as its CustomResourceDefinition says (of its first version).
     pub fn install(&mut self, definition: &Value) {
-        self.kinds.push(Arc::new(Kind::of_definition(definition)));
-        self.routes = self.kinds.iter().position(|kind| kind.kind == "HTTPRoute");
+        let kind = Kind::of_definition(definition);
+        if ["HTTPRoute", "GRPCRoute"].contains(&kind.kind.as_str()) {
+            self.routes.push(self.kinds.len());
+        }
+        self.kinds.push(Arc::new(kind));
     }
 
     /// The rules that traffic goes by at this moment, of a route that was accepted.

@@ -367,8 +367,8 @@ impl Maker {
         let replicas = if key.1.starts_with("api") { self.random.u32(2..4) } else { self.random.u32(1..3) };
         let more = self.one_in(3);
         let ttl = (key.0 == Kind::Job && self.one_in(2)).then(|| self.random.u32(0..20));
-        let (value, setting, reads) = (self.value, false, None);
-        Thing { value, tag, replicas, prune, wave, recreate, more, invalid, ttl, setting, reads }
+        let (value, setting, reads, scaled) = (self.value, false, None, false);
+        Thing { value, tag, replicas, prune, wave, recreate, more, invalid, ttl, setting, reads, scaled }
     }
 
     fn directory(&mut self, d: usize) -> Directory {

@@ -29,7 +29,7 @@ use std::time::Instant;
 /// A test: its name, and what it found wrong.
 type Test = (&'static str, fn(&Arguments) -> Result<String, String>);
 
-const TESTS: [Test; 8] = [
+const TESTS: [Test; 10] = [
     ("histories_that_went_wrong_once_do_not_again", search::regressions),
     ("a_seed_is_one_history", search::determinism),
     ("every_bug_put_in_on_purpose_is_found", search::planted_bugs),
@@ -38,6 +38,8 @@ const TESTS: [Test; 8] = [
     ("every_bug_put_into_rollouts_is_found", rollouts::search::planted_bugs),
     ("a_crash_before_or_after_any_write_of_a_rollout_breaks_nothing", rollouts::search::every_write),
     ("no_rollout_breaks_a_promise", rollouts::search::seeds),
+    ("every_bug_put_into_wider_rollouts_is_found", rollouts::wide::planted_bugs),
+    ("no_wider_rollout_breaks_a_promise", rollouts::wide::seeds),
 ];
 
 fn main() -> ExitCode {

@@ -5,8 +5,8 @@ use super::gate::Call;
 use super::git::Remote;
 use super::history::{History, Setup};
 use super::model::Cluster;
-use super::rollouts::FRONT;
 use super::rollouts::oracle::{self as rollouts, Rollouts, Standing};
+use super::rollouts::stable_of;
 use super::things::{Directory, Key, Kind, Settings, Tag, Thing, max_unavailable};
 use super::world::{INSTALLATION, Life, TEAM, World};
 use serde_json::Value;
@@ -69,6 +69,10 @@ pub enum Promise {
     TrafficHealthy,
     /// Once quiet, one variant is there and has all traffic.
     OneVariant,
+    /// No late request turns traffic that a newer daemon has turned.
+    NewestSteers,
+    /// While a candidate stands beside it, stable keeps the pods that it had.
+    CapacityKept,
 }
 
 impl std::fmt::Display for Promise {
@@ -344,14 +348,14 @@ impl Oracle {
         let directory = |r: &Value| remote.at(r["commit"].as_str()?, d);
         let good = status.map(|s| &s["effective"]).and_then(|r| Some((directory(r)?, self.attempts.of(r))));
         let wanted = good
-            .filter(|_| status.is_some_and(rollouts::stable_stands))
+            .filter(|_| status.is_some_and(rollouts::stable_stands) && !self.deleting.contains(&d))
             .and_then(|(good, settings)| Some(good.things.get(&key)?.manifest(&key, settings)));
         let next = status.and_then(|s| directory(&s["attempt"]["revision"]));
-        let front = Key(Kind::Deployment, FRONT.into());
-        let pods = |directory: &Directory| directory.things.get(&front).map(|t| u64::from(t.replicas));
+        let workload = Key(Kind::Deployment, stable_of(&key.1).to_owned());
+        let pods = |directory: &Directory| directory.things.get(&workload).map(|t| u64::from(t.replicas));
         let pods = [good.map(|(good, _)| good), next].into_iter().flatten().filter_map(pods).max();
         let standing = Standing { status, effective: wanted.as_ref(), pods: pods.unwrap_or(0) };
-        self.rollouts.written(life, call, &standing, before, after)
+        self.rollouts.written(life, call, &standing, before, after, self.two)
     }
 
     fn owner(&self, object: &Value) -> Option<usize> {
@@ -693,7 +697,10 @@ impl Oracle {
                 }
             }
         }
+        // What is let go stays as it is.
+        let orphaned = self.deleting.iter().any(|d| self.setups[*d].orphan);
         if undecided.is_empty()
+            && !orphaned
             && let Some(violation) = self.rollouts.quiet(world)
         {
             return Some(violation);

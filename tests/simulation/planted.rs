@@ -69,6 +69,10 @@ pub enum Planted {
     CandidateKept,
     /// Measurements succeed, whatever they come to.
     MeasuresPass,
+    /// What steers traffic is written whatever was written to it meanwhile.
+    LateSteers,
+    /// An autoscaler may take stable's pods away while a candidate stands beside it.
+    CapacityLost,
 }
 
 impl Planted {
@@ -100,7 +104,12 @@ impl Planted {
 
     /// All of them, those of rollouts too.
     pub fn every() -> impl Iterator<Item = Planted> {
-        Planted::ALL.into_iter().chain(rollouts::ALL).map(|(planted, _)| planted)
+        Planted::ALL
+            .into_iter()
+            .chain(rollouts::ALL)
+            .chain(rollouts::WIDE)
+            .chain([rollouts::LATE])
+            .map(|(planted, _)| planted)
     }
 
     /// What is sent instead of a request.

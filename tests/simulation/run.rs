@@ -288,7 +288,10 @@ impl Manager {
                     super::things::Kind::Deployment => {
                         json!({"spec": {"template": {"metadata": {"annotations": {"example.com/value": "edited"}}}}})
                     }
-                    super::things::Kind::Route => super::rollouts::edited(),
+                    kind @ (super::things::Kind::Route
+                    | super::things::Kind::Grpc
+                    | super::things::Kind::Mesh
+                    | super::things::Kind::Scaler) => super::rollouts::routes::edited(kind),
                     _ => json!({"metadata": {"labels": {"edited": "yes"}}}),
                 };
                 world.person("PATCH", &key.path(), MERGE, &patch);

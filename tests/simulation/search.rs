@@ -41,6 +41,7 @@ pub struct Arguments {
     json: bool,
     two: bool,
     rollouts: bool,
+    wide: bool,
     /// Tell in a line each what all seeds came to.
     pub survey: bool,
     filters: Vec<String>,
@@ -49,7 +50,7 @@ pub struct Arguments {
 impl Arguments {
     /// `--seeds N`: that many seeds. `--from N`: beginning with this one. `--seed N`: this one, told in full.
     /// `--history FILE`: the same for a history that was written down. `--planted BUG`: with a bug. `--jobs N`: threads.
-    /// `--json`: the one history as it is written down. `--two`: with a second daemon that is started by mistake. `--rollouts`: with rollouts in all of it. `--survey`: a line for each seed that fails. `--as-is`: what fails is not made shorter. Others are those of every test program: names are filters.
+    /// `--json`: the one history as it is written down. `--two`: with a second daemon that is started by mistake. `--rollouts`: with rollouts in all of it; `--wide`: with more in them. `--survey`: a line for each seed that fails. `--as-is`: what fails is not made shorter. Others are those of every test program: names are filters.
     pub fn read(words: impl Iterator<Item = String>) -> Self {
         let mut arguments = Arguments { from: 1, ..Arguments::default() };
         let mut words = words.peekable();
@@ -69,6 +70,7 @@ impl Arguments {
                 }
                 "--two" => arguments.two = true,
                 "--rollouts" => arguments.rollouts = true,
+                "--wide" => arguments.wide = true,
                 "--json" => arguments.json = true,
                 "--survey" => arguments.survey = true,
                 "--as-is" => arguments.quick = true,
@@ -99,6 +101,7 @@ impl Arguments {
     /// The history of a seed.
     fn history(&self, seed: u64) -> History {
         match self.two {
+            _ if self.wide => super::rollouts::wide::history(seed),
             _ if self.rollouts => super::rollouts::history(seed),
             true => History::with_two(seed),
             false => History::new(seed),
@@ -318,6 +321,7 @@ fn overtaken(number: u64) -> History {
         ttl: None,
         setting: false,
         reads: None,
+        scaled: false,
     };
     let things = BTreeMap::from([(key.clone(), thing(1))]);
     let first = Directory { things, ..Directory::default() };

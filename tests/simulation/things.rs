@@ -18,12 +18,31 @@ pub enum Kind {
     Job,
     Service,
     Route,
+    /// A route for gRPC.
+    Grpc,
+    /// A VirtualService.
+    Mesh,
+    /// A DestinationRule.
+    Rule,
+    /// An autoscaler.
+    Scaler,
 }
 
 impl Kind {
     /// All of them.
-    const ALL: [Kind; 7] =
-        [Kind::ConfigMap, Kind::Secret, Kind::Claim, Kind::Deployment, Kind::Job, Kind::Service, Kind::Route];
+    const ALL: [Kind; 11] = [
+        Kind::ConfigMap,
+        Kind::Secret,
+        Kind::Claim,
+        Kind::Deployment,
+        Kind::Job,
+        Kind::Service,
+        Kind::Route,
+        Kind::Grpc,
+        Kind::Mesh,
+        Kind::Rule,
+        Kind::Scaler,
+    ];
 
     /// Group, kind and plural.
     pub fn names(self) -> (&'static str, &'static str, &'static str) {
@@ -35,6 +54,19 @@ impl Kind {
             Kind::Job => ("batch", "Job", "jobs"),
             Kind::Service => ("", "Service", "services"),
             Kind::Route => ("gateway.networking.k8s.io", "HTTPRoute", "httproutes"),
+            Kind::Grpc => ("gateway.networking.k8s.io", "GRPCRoute", "grpcroutes"),
+            Kind::Mesh => ("networking.istio.io", "VirtualService", "virtualservices"),
+            Kind::Rule => ("networking.istio.io", "DestinationRule", "destinationrules"),
+            Kind::Scaler => ("autoscaling", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+        }
+    }
+
+    /// `apiVersion`.
+    pub fn api_version(self) -> String {
+        match self.names().0 {
+            "" => "v1".to_owned(),
+            "autoscaling" => "autoscaling/v2".to_owned(),
+            group => format!("{group}/v1"),
         }
     }
 }
@@ -47,10 +79,8 @@ impl Key {
     /// Its path at the API server.
     pub fn path(&self) -> String {
         let (group, _, plural) = self.0.names();
-        let root = match group {
-            "" => "/api/v1".to_owned(),
-            group => format!("/apis/{group}/v1"),
-        };
+        let root =
+            if group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{}", self.0.api_version()) };
         format!("{root}/namespaces/{SPACE}/{plural}/{}", self.1)
     }
 
@@ -134,9 +164,12 @@ pub struct Thing {
     /// It takes a value from the settings of its Delivery.
     #[serde(default)]
     pub setting: bool,
-    /// The ConfigMap that the pods of a Deployment read.
+    /// The ConfigMap that the pods of a Deployment read; the Service that a route leads to besides.
     #[serde(default)]
     pub reads: Option<String>,
+    /// An autoscaler decides how many pods a Deployment has, not Git.
+    #[serde(default)]
+    pub scaled: bool,
 }
 
 /// What the settings of a Delivery say.
@@ -211,9 +244,9 @@ impl Thing {
             None => "${tag}",
             Some(settings) => settings.tag.text(),
         };
-        let (group, kind, _) = key.0.names();
-        let api = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
-        let mut object = json!({"apiVersion": api, "kind": kind, "metadata": {"name": key.1}});
+        let kind = key.0.names().1;
+        let mut object =
+            json!({"apiVersion": key.0.api_version(), "kind": kind, "metadata": {"name": key.1}});
         let mut notes = serde_json::Map::new();
         if let Some(prune) = &self.prune {
             notes.insert(names::PRUNE.into(), prune.as_str().into());
@@ -283,6 +316,11 @@ impl Thing {
                     },
                     "template": template("Always"),
                 });
+                if self.scaled
+                    && let Some(spec) = object["spec"].as_object_mut()
+                {
+                    spec.remove("replicas");
+                }
                 if self.recreate {
                     // What cannot be changed: the way to another value leads over a deletion.
                     object["spec"]["selector"]["matchLabels"]["version"] = self.value.to_string().into();
@@ -296,7 +334,9 @@ impl Thing {
                     object["spec"]["ttlSecondsAfterFinished"] = ttl.into();
                 }
             }
-            Kind::Service | Kind::Route => super::rollouts::manifest(key, self, &mut object),
+            Kind::Service | Kind::Route | Kind::Grpc | Kind::Mesh | Kind::Rule | Kind::Scaler => {
+                super::rollouts::routes::manifest(key, self, &mut object);
+            }
         }
         object
     }

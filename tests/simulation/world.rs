@@ -294,6 +294,10 @@ fn installed() -> Cluster {
             cluster.install(&definition);
         }
         cluster.install(&super::model::gateway::http_routes());
+        cluster.install(&super::model::gateway::grpc_routes());
+        for definition in super::model::mesh::definitions() {
+            cluster.install(&definition);
+        }
         cluster
     };
     CLUSTER.get_or_init(make).clone()

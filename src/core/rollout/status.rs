@@ -244,7 +244,7 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
             }
         },
         Phase::RollingOut | Phase::Paused if let Some(attempt) = &state.attempt => {
-            ("False", format!("{phase:?}"), format!("{}{}", rolling_out(attempt, seen), untold(state)))
+            ("False", format!("{phase:?}"), format!("{}{}", rolling_out(state, attempt, seen), untold(state)))
         }
         Phase::Applying | Phase::Waiting | Phase::RollingBack | Phase::RollingOut | Phase::Paused => {
             let attempt = state.attempt.as_ref();
@@ -284,7 +284,7 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
 }
 
 /// How far a rollout is, and what it waits for.
-fn rolling_out(attempt: &Attempt, seen: &Observation) -> String {
+fn rolling_out(state: &State, attempt: &Attempt, seen: &Observation) -> String {
     let Some(rollout) = &attempt.rollout else { return String::new() };
     let what = &attempt.revision;
     let doing = match rollout.stage {
@@ -304,7 +304,8 @@ fn rolling_out(attempt: &Attempt, seen: &Observation) -> String {
     let waits = match (&rollout.paused, &seen.health) {
         (Some(paused), _) => format!(": {}", told(paused)),
         (None, Health::Progressing(p) | Health::Degraded(p) | Health::Broken(p)) => format!(": {}", told(p)),
-        _ => String::new(),
+        _ => hooks::running(&state.hooks, attempt)
+            .map_or_else(String::new, |hook| format!(": waits for {}", hook.object())),
     };
     format!("{doing}{waits}")
 }

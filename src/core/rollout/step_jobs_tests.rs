@@ -45,6 +45,8 @@ fn each_step_runs_its_job_once_and_waits_for_it() {
     let mut world = smoked();
     world.pass(60);
     assert_eq!((world.weight, world.started.len()), (10, 1), "it is not done: {:?}", world.started);
+    let (_, _, message) = world.condition("Ready");
+    assert!(message.contains("(step 2 of 4): waits for Job shop/smoke-"), "{message}");
     end(&mut world, false);
     world.pass(10);
     assert_eq!(world.weight, 50);

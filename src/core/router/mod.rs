@@ -241,6 +241,17 @@ pub fn target(router: &Router, namespace: &str) -> Option<ObjectId> {
     router.service.as_ref().map(|service| of("", "Service", &service.name))
 }
 
+/// Whether objects of a kind steer traffic. They are applied to the version that was looked at and to no other: a late request of
+/// a daemon that died must not send traffic back to where it has left.
+pub fn steers(gvk: &Gvk) -> bool {
+    match gvk.group.as_str() {
+        "" => gvk.kind == "Service",
+        gateway::GROUP => gvk.kind.ends_with("Route"),
+        istio::GROUP => gvk.kind == "VirtualService",
+        _ => false,
+    }
+}
+
 /// Writes a split into the objects of a bundle. Without one the route is as Git has it.
 ///
 /// A split that sends nothing to the candidate names it all the same, with weight 0: a proxy learns of a backend and of the

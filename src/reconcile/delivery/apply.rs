@@ -4,6 +4,7 @@ use super::leave;
 use super::prepare::{Planner, refused};
 use super::work::{Act, Planned, Work, Written};
 use crate::api::delivery::{EntryOrigin, Problem};
+use crate::api::names::FIELD_MANAGER;
 use crate::cluster::apply::{Guard, Propagation, apply, delete, get, patch_json};
 use crate::cluster::{ApplyError, Cause, Deletion};
 use crate::core::autoscale::with_replicas;
@@ -148,6 +149,7 @@ async fn write(planner: &Planner<'_>, manifest: &Manifest, planned: &Planned) ->
         Some(value) => (**value).clone(),
         None => with_replicas(manifest.to_value(), planned.replicas),
     };
+    let mut version = planned.version.clone();
     let guard = match &planned.act {
         Act::Unchanged | Act::Later => Guard::Any,
         Act::Record { uid, digest } => {
@@ -160,13 +162,15 @@ async fn write(planner: &Planner<'_>, manifest: &Manifest, planned: &Planned) ->
                     .await
                     .map_err(refuse)?
                     .ok_or_else(|| refuse(ApplyError::new(manifest.id(), Cause::UidChanged)))?;
-                let version = there["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+                let mut there = there;
                 let patch = removal_patch(&there, release);
                 if !patch.is_empty() {
-                    patch_json(planner.access, &resource, namespace, name, &version, &patch)
+                    let read = resource_version(&there).to_owned();
+                    there = patch_json(planner.access, &resource, namespace, name, &read, &patch)
                         .await
                         .map_err(refuse)?;
                 }
+                version = version.map(|_| resource_version(&there).to_owned());
             }
             Guard::Uid(uid)
         }
@@ -182,6 +186,9 @@ async fn write(planner: &Planner<'_>, manifest: &Manifest, planned: &Planned) ->
     };
     let (applied, left) = match (guard, planned.reads) {
         (Guard::Uid(uid), true) => planner.apply_leaving(&resource, &value, uid).await.map_err(refuse)?,
+        (Guard::Uid(uid), false) if let Some(version) = version => {
+            (planner.apply_to(&resource, value, uid, version).await.map_err(refuse)?, false)
+        }
         _ => (apply(planner.access, &resource, &value, guard).await.map_err(refuse)?, false),
     };
     fault::place(|| "amid writes".into());
@@ -190,6 +197,17 @@ async fn write(planner: &Planner<'_>, manifest: &Manifest, planned: &Planned) ->
     }
     let digest = digest(&applied.object, planner.key);
     Ok(Done::Written { created: applied.created, digest, object: Box::new(applied.object), left })
+}
+
+/// Whether somebody else has written an object, its status apart. One that only we have written was made by us: by a request whose
+/// answer was lost, or by another daemon of ours at the same time. Where nobody was recorded, the API server notes that.
+fn others_wrote(object: &Value) -> bool {
+    let managers = object["metadata"]["managedFields"].as_array();
+    managers.into_iter().flatten().any(|m| m["manager"] != FIELD_MANAGER && m["subresource"].is_null())
+}
+
+fn resource_version(object: &Value) -> &str {
+    object["metadata"]["resourceVersion"].as_str().unwrap_or_default()
 }
 
 /// An object that is being deleted takes an apply and is gone afterwards all the same.
@@ -230,7 +248,7 @@ fn record(work: &mut Work, manifest: &Manifest, done: Done) {
             };
             if let Some(entry) = work.entry_mut(&id) {
                 // The server knows better than the plan whether something stood there.
-                if expected_nothing && !created {
+                if expected_nothing && !created && others_wrote(&object) {
                     entry.origin = EntryOrigin::Adopted;
                 }
                 entry.uid = Some(text("uid"));

@@ -7,10 +7,10 @@ use crate::cluster::{Access, ApplyError, Cause, Discovery, Resource};
 use crate::core::ignore::{Left, RuleError, Rules, leave};
 use crate::core::manifest::{Gvk, ObjectId};
 use crate::core::rollout::{INVALID_RULE, Refusal};
-use crate::core::{autoscale, rightful};
+use crate::core::{autoscale, rightful, router};
 use serde_json::Value;
 
-/// How often an apply that quotes the live object is tried against an object that others write at the same time.
+/// How often an apply to one version of an object is tried while others write it at the same time.
 const TRIES: usize = 5;
 
 /// A rule that cannot be used, as status tells it.
@@ -111,13 +111,37 @@ impl Planner<'_> {
             };
             let left = without_others(self.access, self.discovery, &rules, value, &there).await?;
             let mut desired = left.desired;
-            if left.quotes {
+            if left.quotes || router::steers(&resource.gvk) {
                 desired["metadata"]["resourceVersion"] = there["metadata"]["resourceVersion"].clone();
             }
             match apply(self.access, resource, &desired, Guard::Uid(uid)).await {
                 Err(error) if error.cause == Cause::Conflict && tries < TRIES => tries += 1,
                 answer => return answer.map(|applied| (applied, left.changed)),
             }
+        }
+    }
+
+    /// Applies a manifest to the object with this uid as it was at this version: where somebody has written it since, which may
+    /// be another daemon that knows better, whoever is still alive looks again.
+    pub async fn apply_to(
+        &self,
+        resource: &Resource,
+        mut value: Value,
+        uid: &str,
+        mut version: String,
+    ) -> Result<Applied, ApplyError> {
+        let id = id_of(&value);
+        let mut tries = 1;
+        loop {
+            value["metadata"]["resourceVersion"] = version.as_str().into();
+            match apply(self.access, resource, &value, Guard::Uid(uid)).await {
+                Err(error) if error.cause == Cause::Conflict && tries < TRIES => tries += 1,
+                answer => return answer,
+            }
+            let Some(there) = get(self.access, resource, &id.namespace, &id.name).await? else {
+                return Err(ApplyError::new(id, Cause::UidChanged));
+            };
+            version = there["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
         }
     }
 }

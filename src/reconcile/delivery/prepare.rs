@@ -16,6 +16,7 @@ use crate::core::plan::{self, Brings, Known, Live};
 use crate::core::removal::removals;
 use crate::core::rightful;
 use crate::core::rollout::{Refusal, Staging};
+use crate::core::router;
 use crate::reconcile::live::digest;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
@@ -386,6 +387,7 @@ impl Planner<'_> {
             lost,
             reads,
             left: changed,
+            version: router::steers(&gvk).then_some(tried_on),
             ..Planned::by_manifest(act, digest_, origin, replicas)
         })
     }

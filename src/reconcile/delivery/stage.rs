@@ -250,7 +250,13 @@ fn shaped(
         stable.objects().iter().chain(target.objects()).map(Manifest::id).collect();
     let router = policy.router.clone().unwrap_or_default();
     let namespace = scope.delivery.spec.template.target_namespace.clone().unwrap_or_default();
-    let shaped = router::shape(&router, &namespace, staged.objects, split.as_ref())?;
+    let mut shaped = router::shape(&router, &namespace, staged.objects, split.as_ref())?;
+    if let Place::Made(id) = &shaped.place
+        && let Some(made) = shaped.objects.iter_mut().find(|object| object.id() == *id)
+    {
+        // Without it nobody would know it for the Delivery's again.
+        made.set_label(names::DELIVERY_LABEL, &scope.label);
+    }
     if let Place::External(id) = &shaped.place
         && namespace.is_empty()
     {

@@ -196,6 +196,8 @@ pub struct Planned {
     pub reads: bool,
     /// Something of it is left to others, so that what we own is not all that Git names.
     pub left: bool,
+    /// Of what steers traffic: the version that was looked at.
+    pub version: Option<String>,
 }
 
 impl Planned {
@@ -212,6 +214,7 @@ impl Planned {
             found: None,
             reads: false,
             left: false,
+            version: None,
         }
     }
 }

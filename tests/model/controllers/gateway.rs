@@ -35,8 +35,7 @@ fn delay(route: &Value) -> SignedDuration {
 
 /// One step for each route.
 pub fn run(cluster: &mut Cluster, now: Timestamp) {
-    let Some(at) = cluster.routes else { return };
-    let routes = snapshot(cluster, at);
+    let routes: Vec<_> = cluster.routes.iter().flat_map(|at| snapshot(cluster, *at)).collect();
     cluster.controllers.routes.retain(|uid, _| routes.iter().any(|(_, route)| text(route, "uid") == uid));
     for (key, route) in routes {
         let generation = number(&route["metadata"], "generation");

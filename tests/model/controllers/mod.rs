@@ -27,7 +27,7 @@ pub(super) mod at {
     pub const REPLICA_SET: usize = 8;
     pub const JOB: usize = 9;
     pub const AUTOSCALER: usize = 10;
-    /// HTTPRoutes, wherever they stand.
+    /// Routes of the Gateway API, wherever they stand.
     pub const ROUTE: usize = usize::MAX;
 }
 
@@ -88,8 +88,9 @@ pub fn run(cluster: &mut Cluster, now: Timestamp) -> bool {
     for (i, (work, kinds)) in CONTROLLERS.iter().enumerate() {
         let turn = cluster.controllers.turns[i];
         let store = &cluster.store;
-        let stands = |at: usize| if at == at::ROUTE { cluster.routes } else { Some(at) };
-        let changed = kinds.iter().filter_map(|at| stands(*at)).map(|at| store.changed(at)).max();
+        let routes: &[usize] = if kinds.contains(&at::ROUTE) { &cluster.routes } else { &[] };
+        let all = kinds.iter().filter(|at| **at != at::ROUTE).chain(routes);
+        let changed = all.map(|at| store.changed(*at)).max();
         let news = changed.unwrap_or(0).max(store.endings());
         if news > turn.looked || turn.due.is_some_and(|due| due <= now) {
             // What it changes itself it looks at again.
@@ -106,7 +107,7 @@ pub fn may_be_missing(deployment: &Value) -> i64 {
     deployment::limits(&deployment["spec"]).1
 }
 
-/// An autoscaler without metrics still keeps its limits.
+/// An autoscaler without metrics still keeps its limits. What it would measure, an annotation says.
 fn autoscale(cluster: &mut Cluster, now: Timestamp) {
     for (key, scaler) in snapshot(cluster, at::AUTOSCALER) {
         let target = &scaler["spec"]["scaleTargetRef"];
@@ -118,7 +119,9 @@ fn autoscale(cluster: &mut Cluster, now: Timestamp) {
         };
         let replicas = number(&workload["spec"], "replicas");
         let least = scaler["spec"]["minReplicas"].as_i64().unwrap_or(1);
-        let wanted = replicas.clamp(least, number(&scaler["spec"], "maxReplicas").max(least));
+        let load = scaler["metadata"]["annotations"]["example.com/load"].as_str();
+        let load = load.and_then(|load| load.parse().ok()).unwrap_or(replicas);
+        let wanted = load.clamp(least, number(&scaler["spec"], "maxReplicas").max(least));
         if replicas > 0 && wanted != replicas {
             let path = format!(
                 "/apis/apps/v1/namespaces/{}/deployments/{name}/scale?fieldManager=kube-controller-manager",

@@ -4,17 +4,23 @@
 pub mod oracle;
 pub mod planted;
 pub mod provider;
+pub mod routes;
 pub mod search;
+pub mod wide;
 
 use super::history::{Edit, Fault, History, Lag, Setup, Step, What};
-use super::things::{Directory, Key, Kind, SPACE, Tag, Thing};
+use super::things::{Directory, Hook, Key, Kind, SPACE, Tag, Thing};
 use super::world::World;
 use provider::Says;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use wide::Wide;
 
 /// The workload that is rolled out, its Service and its route.
 pub const FRONT: &str = "front";
+
+/// A second workload that may be rolled out with it, and its Service.
+pub const BACK: &str = "back";
 
 /// A Service that reaches the pods of both variants.
 const SHARED: &str = "shared";
@@ -32,32 +38,13 @@ pub fn labels(workload: &str) -> Value {
 
 /// Whether a name is one of a candidate's objects.
 pub fn is_candidate(name: &str) -> bool {
-    name.ends_with("-canary") || name.ends_with("-preview")
+    stable_of(name) != name
 }
 
-/// What of a manifest is peculiar to Services and routes.
-pub fn manifest(key: &Key, thing: &Thing, object: &mut Value) {
-    object["metadata"]["labels"] = json!({"value": thing.value.to_string()});
-    if key.0 == Kind::Service {
-        let selector = if key.1 == SHARED { json!({"app": FRONT}) } else { labels(FRONT) };
-        object["spec"] = json!({"selector": selector, "ports": [{"port": 80, "targetPort": 8080}]});
-        return;
-    }
-    let backend = json!({"name": FRONT, "port": 80});
-    let mut rules = vec![json!({"backendRefs": [backend]})];
-    if thing.more {
-        let matches = json!([{"path": {"type": "PathPrefix", "value": "/more"}}]);
-        rules.push(json!({"matches": matches, "backendRefs": [backend]}));
-    }
-    object["spec"] = json!({"parentRefs": [{"name": "gateway"}], "rules": rules});
-}
-
-/// What a person makes of a route: all traffic for stable, under a name of his own.
-pub fn edited() -> Value {
-    json!({"spec": {
-        "hostnames": ["edited.example.com"],
-        "rules": [{"backendRefs": [{"name": FRONT, "port": 80, "weight": 7}]}],
-    }})
+/// The name in Git of what a candidate's object stands beside.
+pub fn stable_of(name: &str) -> &str {
+    let cut = name.strip_suffix("-canary").or_else(|| name.strip_suffix("-preview"));
+    cut.unwrap_or(name)
 }
 
 /// Makes the pods of a workload not well, or well again.
@@ -80,6 +67,24 @@ enum Router {
     Theirs,
     Service,
     Replicas,
+    /// A route for gRPC in the directory.
+    Grpc,
+    /// A VirtualService in the directory.
+    Mesh,
+    /// One that is made.
+    Made,
+}
+
+impl Router {
+    /// The kind of route that it is.
+    fn kind(self) -> Option<Kind> {
+        match self {
+            Router::Route | Router::Theirs => Some(Kind::Route),
+            Router::Grpc => Some(Kind::Grpc),
+            Router::Mesh | Router::Made => Some(Kind::Mesh),
+            Router::Service | Router::Replicas => None,
+        }
+    }
 }
 
 /// The history of a seed.
@@ -91,12 +96,13 @@ pub fn history(seed: u64) -> History {
         5 | 6 => Router::Service,
         _ => Router::Replicas,
     };
-    Maker { random, value: 0, router }.history(seed)
+    Maker { random, value: 0, router, wide: Wide::default() }.history(seed)
 }
 
 /// A canary that is healthy beside stable, and not in its place: it goes through every stage, and back.
 pub fn promotion_fails() -> History {
-    let mut maker = Maker { random: fastrand::Rng::with_seed(1), value: 0, router: Router::Route };
+    let random = fastrand::Rng::with_seed(1);
+    let mut maker = Maker { random, value: 0, router: Router::Route, wide: Wide::default() };
     let mut first = maker.directory();
     let front = Key(Kind::Deployment, FRONT.into());
     let next = Thing { reads: Some(READ.into()), ..maker.thing(Tag::Alone) };
@@ -125,6 +131,8 @@ struct Maker {
     router: Router,
     random: fastrand::Rng,
     value: u32,
+    /// What there is besides.
+    wide: Wide,
 }
 
 impl Maker {
@@ -150,10 +158,15 @@ impl Maker {
             ttl: None,
             setting: false,
             reads: None,
+            scaled: false,
         }
     }
 
     fn front(&mut self, good: bool) -> Edit {
+        self.workload(FRONT, good)
+    }
+
+    fn workload(&mut self, name: &str, good: bool) -> Edit {
         const BAD: [Tag; 6] = [Tag::Crash, Tag::Missing, Tag::Unready, Tag::Flaky, Tag::Wrong, Tag::Alone];
         let tag = match good || self.random.bool() {
             true => self.pick(&[Tag::Ok, Tag::Ok, Tag::Slow]),
@@ -161,20 +174,28 @@ impl Maker {
         };
         let mut thing = self.thing(tag);
         thing.reads = self.random.bool().then(|| READ.to_owned());
-        Edit::Put(0, Key(Kind::Deployment, FRONT.into()), thing)
+        thing.scaled = self.wide.scaler && name == FRONT;
+        Edit::Put(0, Key(Kind::Deployment, name.into()), thing)
     }
 
     fn other(&mut self, kind: Kind, name: &str) -> Edit {
-        Edit::Put(0, Key(kind, name.into()), self.thing(Tag::Ok))
+        let mut thing = self.thing(Tag::Ok);
+        thing.reads = (self.wide.back && self.router.kind() == Some(kind)).then(|| BACK.to_owned());
+        Edit::Put(0, Key(kind, name.into()), thing)
     }
 
     /// What moves traffic, and stands in the directory besides the workload.
     fn traffic(&self) -> Vec<(Kind, &'static str)> {
-        match self.router {
+        let mut all = match self.router {
             Router::Route => vec![(Kind::Service, FRONT), (Kind::Route, FRONT)],
+            Router::Grpc => vec![(Kind::Service, FRONT), (Kind::Grpc, FRONT)],
+            Router::Mesh => vec![(Kind::Service, FRONT), (Kind::Mesh, FRONT), (Kind::Rule, FRONT)],
+            Router::Made => vec![(Kind::Service, FRONT), (Kind::Rule, FRONT)],
             Router::Theirs | Router::Service => vec![(Kind::Service, FRONT)],
             Router::Replicas => vec![(Kind::Service, SHARED)],
-        }
+        };
+        all.extend(self.wide.traffic());
+        all
     }
 
     /// A commit: mostly one that changes pods.
@@ -183,8 +204,15 @@ impl Maker {
             0 => vec![self.other(Kind::ConfigMap, READ)],
             1 => vec![self.other(Kind::ConfigMap, "more")],
             2 => vec![Edit::Remove(0, Key(Kind::ConfigMap, "more".into()))],
+            _ if self.wide.back && self.one_in(2) => vec![self.workload(BACK, false)],
             _ => vec![self.front(false)],
         };
+        if self.wide.back && self.one_in(3) {
+            edits.push(self.workload(BACK, false));
+        }
+        if self.wide.job && self.one_in(3) {
+            edits.push(self.smoke(false));
+        }
         if self.one_in(4) {
             let traffic = self.traffic();
             let (kind, name) = self.pick(&traffic);
@@ -198,6 +226,9 @@ impl Maker {
 
     fn directory(&mut self) -> Directory {
         let mut edits = vec![self.front(true), self.other(Kind::ConfigMap, READ)];
+        if self.wide.back {
+            edits.push(self.workload(BACK, true));
+        }
         for (kind, name) in self.traffic() {
             edits.push(self.other(kind, name));
         }
@@ -205,7 +236,14 @@ impl Maker {
             Edit::Put(_, key, thing) => Some((key, thing)),
             _ => None,
         };
-        Directory { things: edits.into_iter().filter_map(put).collect(), ..Directory::default() }
+        let things = edits.into_iter().filter_map(put).collect();
+        let mut directory = Directory { things, ..Directory::default() };
+        if self.wide.job
+            && let Edit::Hook(_, name, Some(hook)) = self.smoke(true)
+        {
+            directory.hooks.insert(name, hook);
+        }
+        directory
     }
 
     fn pause(&mut self) -> Value {
@@ -217,14 +255,17 @@ impl Maker {
 
     /// `spec.rollout`.
     fn policy(&mut self) -> Value {
-        let routed = matches!(self.router, Router::Route | Router::Theirs);
+        let routed = self.router.kind().is_some();
+        let mesh = self.router.kind() == Some(Kind::Mesh);
         let canary = self.router == Router::Replicas || routed && !self.one_in(3);
         let mut steps = Vec::new();
         if canary {
             let mut weight = 0;
             for _ in 0..self.random.usize(1..4) {
                 if routed && self.one_in(8) {
-                    let marked = [json!({"header": {"name": "x-test", "value": "1"}}), json!({"mirror": {}})];
+                    let cookie = json!({"cookie": {"name": "tester", "value": "1"}});
+                    let header = json!({"header": {"name": "x-test", "value": "1"}});
+                    let marked = [if mesh { cookie } else { header }, json!({"mirror": {}})];
                     steps.push(self.pick(&marked));
                 } else {
                     weight = (weight + self.random.u32(1..50)).min(100);
@@ -233,12 +274,19 @@ impl Maker {
                 if self.random.bool() {
                     steps.push(self.pause());
                 }
+                if self.wide.job && self.one_in(2) {
+                    steps.push(json!({"job": {"name": wide::SMOKE, "timeout": "20s"}}));
+                }
             }
+        } else if self.wide.job && self.one_in(2) {
+            steps.push(json!({"job": {"name": wide::SMOKE, "timeout": "20s"}}));
         } else if self.random.bool() {
             steps.push(self.pause());
         }
         let router = match self.router {
             Router::Route | Router::Theirs => json!({"gatewayAPI": {"route": FRONT}}),
+            Router::Grpc => json!({"gatewayAPI": {"route": FRONT, "kind": "GRPCRoute"}}),
+            Router::Mesh | Router::Made => json!({"istio": {"virtualService": FRONT}}),
             Router::Service => json!({"service": {"name": FRONT}}),
             Router::Replicas => json!({"replicas": {}}),
         };
@@ -254,7 +302,14 @@ impl Maker {
         if self.random.bool() {
             policy["settle"] = format!("{}s", self.random.u32(1..8)).into();
         }
-        if self.one_in(3) {
+        if self.wide.back {
+            policy["workload"] = Value::Null;
+            policy["workloads"] = json!([{"name": FRONT}, {"name": BACK}]);
+        }
+        if self.wide.ab && routed && self.one_in(2) {
+            self.marked(&mut policy, mesh);
+        }
+        if !self.wide.back && self.one_in(3) {
             policy["analysis"] = json!({
                 "interval": format!("{}s", self.random.u32(2..10)), "failureLimit": self.random.u32(0..3),
                 "consecutiveErrorLimit": self.random.u32(1..3), "onNoData": self.pick(&["Pause", "Fail", "Pass"]),
@@ -271,6 +326,8 @@ impl Maker {
     fn routing(&mut self) -> Key {
         match self.router {
             Router::Route | Router::Theirs => Key(Kind::Route, FRONT.into()),
+            Router::Grpc => Key(Kind::Grpc, FRONT.into()),
+            Router::Mesh | Router::Made => Key(Kind::Mesh, FRONT.into()),
             Router::Service => Key(Kind::Service, FRONT.into()),
             Router::Replicas => Key(Kind::Service, SHARED.into()),
         }
@@ -293,6 +350,7 @@ impl Maker {
             34 => What::Policy(0, Some(self.policy())),
             35 => What::Sick(FRONT.into(), !self.one_in(3)),
             36 => What::Provider(self.pick(&SAID)),
+            37 if self.wide.scaler => What::Edited(Key(Kind::Scaler, FRONT.into())),
             37 => What::Edited(self.routing()),
             38 => What::Deleted(self.routing()),
             _ => What::CacheLost,
@@ -303,7 +361,7 @@ impl Maker {
         let (first, rollout) = (self.directory(), Some(self.policy()));
         let prune = !self.one_in(8);
         let setup = Setup { prune, first, rollout, orphan: self.one_in(4), ..Setup::default() };
-        let mut steps = Vec::new();
+        let mut steps: Vec<Step> = Vec::new();
         let mut at = self.random.u64(8_000..15_000);
         for _ in 0..self.random.usize(1..6) {
             steps.push(Step { at, what: self.what() });
@@ -332,7 +390,7 @@ impl Maker {
         if self.router == Router::Theirs {
             before.push((Key(Kind::Route, FRONT.into()), self.thing(Tag::Ok)));
         }
-        let (both, protected) = (false, false);
+        let (both, protected) = (self.more(&mut steps), false);
         let by_id = !self.one_in(3);
         History {
             seed,

@@ -7,7 +7,8 @@ use super::super::oracle::{Promise, Violation, differs, uid, violated};
 use super::super::things::{Directory, Key, Kind, SPACE, Tag};
 use super::super::world::{Life, World};
 use super::provider::Says;
-use super::{FRONT, is_candidate};
+use super::routes::{ROUTES, rules, steers};
+use super::{BACK, FRONT, is_candidate, stable_of};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,6 +36,8 @@ pub struct Rollouts {
     pushed: bool,
     /// A person changed the policy: what is under way is no more what its steps say.
     changed: bool,
+    /// The life of a daemon that wrote what steers traffic last.
+    wrote: BTreeMap<Key, u32>,
     /// The time, in milliseconds.
     pub now: u64,
 }
@@ -81,7 +84,7 @@ fn marks(rules: &Value) -> bool {
 /// The same of any object that moves traffic.
 fn share_of(key: &Key, object: &Value) -> Option<u64> {
     match key.0 {
-        Kind::Route => Some(share(&object["spec"]["rules"])),
+        kind if ROUTES.contains(&kind) => Some(share(&rules(kind, object))),
         Kind::Service if !is_candidate(&key.1) => {
             let mut selector = object["spec"]["selector"].as_object().into_iter().flatten();
             let candidate = selector.any(|(_, value)| value.as_str().is_some_and(is_candidate));
@@ -98,6 +101,12 @@ fn allowed(status: &Value) -> u64 {
         None | Some("Draining" | "Returning") => 0,
         Some(_) => rollout["layout"]["weight"].as_u64().unwrap_or(0),
     }
+}
+
+/// How many pods a workload had before a rollout in which something else than Git decides that.
+fn size_before(status: &Value, workload: &str) -> Option<u64> {
+    let sizes = status["attempt"]["rollout"]["sizes"].as_array();
+    sizes.into_iter().flatten().find(|s| s["workload"]["name"] == workload)?["replicas"].as_u64()
 }
 
 /// How many pods a candidate may have, beside so many of stable's.
@@ -134,11 +143,10 @@ fn has_ready_pod(workload: &Value) -> bool {
     workload["status"]["readyReplicas"].as_u64().unwrap_or(0) > 0
 }
 
-/// The candidate's workload.
-fn candidate(cluster: &Cluster) -> Option<&Value> {
-    let of_space = |w: &&Value| w["metadata"]["namespace"] == SPACE;
-    let name = |w: &Value| w["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    cluster.of_kind("Deployment").filter(of_space).find(|w| is_candidate(&name(w)))
+/// The candidates' workloads.
+fn candidates(cluster: &Cluster) -> impl Iterator<Item = &Value> {
+    let all = cluster.of_kind("Deployment").filter(|w| w["metadata"]["namespace"] == SPACE);
+    all.filter(|w| w["metadata"]["name"].as_str().is_some_and(is_candidate))
 }
 
 /// What a write of a daemon is judged by.
@@ -205,10 +213,25 @@ impl Rollouts {
         standing: &Standing<'_>,
         before: Option<&Value>,
         after: Option<&Value>,
+        two: bool,
     ) -> Option<Violation> {
         let key = Key::of(after.or(before)?)?;
         if !life.is_alive() {
+            let changed = before.zip(after).is_some_and(|(before, after)| before["spec"] != after["spec"]);
+            if changed && self.wrote.get(&key).is_some_and(|last| *last > life.number) {
+                let what =
+                    format!("a late request of {life} changes {key}, which a newer daemon has written");
+                return violated(Promise::NewestSteers, what);
+            }
             // What a daemon that died had sent. The next one looks at it.
+            self.touched.insert(key);
+            return None;
+        }
+        if steers(key.0) && !two {
+            self.wrote.insert(key.clone(), life.number);
+        }
+        // What one has not seen yet of the other's it takes back.
+        if two {
             self.touched.insert(key);
             return None;
         }
@@ -240,22 +263,33 @@ impl Rollouts {
             return violated(Promise::CandidateShare, what);
         }
         let layout = &status["attempt"]["rollout"]["layout"];
-        if key.0 == Kind::Route
-            && marks(&after["spec"]["rules"])
-            && layout["header"].is_null()
-            && layout["mirror"].is_null()
-        {
+        let marked = ["header", "cookie", "mirror"].iter().any(|how| !layout[*how].is_null());
+        if ROUTES.contains(&key.0) && marks(&rules(key.0, after)) && !marked {
             let what = format!("{life} has marked requests or copies go to the candidate in {key}");
             return violated(Promise::CandidateShare, what);
         }
         if key.0 == Kind::Deployment
             && is_candidate(&key.1)
-            && let Some(allowed) = allowed_size(status, standing.pods)
+            && let Some(allowed) =
+                allowed_size(status, size_before(status, stable_of(&key.1)).unwrap_or(standing.pods))
             && after["spec"]["replicas"].as_u64().unwrap_or(1) > allowed
         {
             let what =
                 format!("{life} gives {key} {} pods, and {allowed} is its step's", after["spec"]["replicas"]);
             return violated(Promise::CandidateShare, what);
+        }
+        // Going back has to find the capacity.
+        if key.0 == Kind::Scaler
+            && !is_candidate(&key.1)
+            && stable_stands(status)
+            && let Some(before) = size_before(status, &key.1)
+        {
+            let of = |field: &str| after["spec"][field].as_u64().unwrap_or(1);
+            let (least, floor) = (of("minReplicas"), before.min(of("maxReplicas")));
+            if least < floor {
+                let what = format!("{life} lets {key} go down to {least} pods, and stable had {before}");
+                return violated(Promise::CapacityKept, what);
+            }
         }
         None
     }
@@ -273,22 +307,36 @@ impl Rollouts {
         {
             return None;
         }
-        let names = ["canary", "preview"].map(|suffix| format!("{FRONT}-{suffix}"));
-        let candidate =
-            names.iter().find(|n| self.shown.contains_key(&(life.slot, life.number, (*n).clone())))?;
+        let inventory = new["inventory"].as_array().into_iter().flatten();
+        let mine = inventory.filter(|e| e["kind"] == "Deployment" && e["candidate"] == true);
+        let known = |name: &&str| self.shown.contains_key(&(life.slot, life.number, (*name).to_owned()));
+        let candidates: Vec<&str> = mine.filter_map(|e| e["name"].as_str()).filter(known).collect();
+        let ill = candidates.iter().find(|name| self.knows_ill(life, name, self.now));
+        let stable_ill =
+            candidates.iter().map(|c| stable_of(c)).find(|name| self.knows_ill(life, name, self.now));
+        let all_well = |mut names: Box<dyn Iterator<Item = &str> + '_>| {
+            !candidates.is_empty() && names.all(|name| self.knows_well(life, name))
+        };
         let sends = |to: &str, from: &str| {
             let what =
                 format!("{life} sends traffic to {to}, of which it knows that it is not well, and {from} is");
             violated(Promise::TrafficHealthy, what)
         };
-        let (before, after, at) = (allowed(old), allowed(new), self.now);
-        if after > before && self.knows_ill(life, candidate, at) && self.knows_well(life, FRONT) {
-            return sends(candidate, FRONT);
+        let (before, after) = (allowed(old), allowed(new));
+        if after > before
+            && let Some(ill) = ill
+            && all_well(Box::new(candidates.iter().map(|c| stable_of(c))))
+        {
+            return sends(ill, "stable");
         }
         // What failed is not better than stable, however that is.
         let failed = new["held"]["revision"] != old["held"]["revision"];
-        if after < before && !failed && self.knows_ill(life, FRONT, at) && self.knows_well(life, candidate) {
-            return sends(FRONT, candidate);
+        if after < before
+            && !failed
+            && let Some(ill) = stable_ill
+            && all_well(Box::new(candidates.iter().copied()))
+        {
+            return sends(ill, "the candidate");
         }
         None
     }
@@ -306,6 +354,23 @@ impl Rollouts {
             && new["attempt"].is_null()
             && new["effective"] == old["attempt"]["revision"];
         let measured = policy["analysis"].is_object() && !self.lied && !self.pushed;
+        let named = |hook: &str| {
+            let mut steps = policy["steps"].as_array().into_iter().flatten();
+            steps.any(|step| step["job"]["name"] == hook)
+        };
+        let fails =
+            directory.and_then(|d| d.hooks.iter().find(|(name, hook)| named(name) && !hook.tag.is_good()));
+        if rolled
+            && !self.pushed
+            && !self.changed
+            && let Some((name, _)) = fails
+        {
+            let what = format!(
+                "{} is promoted, and the Job {name} of a step never passes",
+                new["effective"]["commit"]
+            );
+            return violated(Promise::OnlyGoodIsGood, what);
+        }
         let front = Key(Kind::Deployment, FRONT.into());
         let wrong = directory.and_then(|d| d.things.get(&front)).is_some_and(|t| t.tag == Tag::Wrong);
         if rolled && measured && wrong {
@@ -318,10 +383,10 @@ impl Rollouts {
 
     /// What must hold at every moment: requests arrive somewhere.
     pub fn moment(&mut self, cluster: &Cluster, deleting: bool) -> Option<Violation> {
-        for route in cluster.of_kind("HTTPRoute") {
+        for route in routes(cluster) {
             let Some(key) = Key::of(route) else { continue };
-            let tables =
-                [("", Some(&route["spec"]["rules"])), (" as it is in effect", cluster.programmed(route))];
+            let written = rules(key.0, route);
+            let tables = [("", Some(&*written)), (" as it is in effect", cluster.programmed(route))];
             for (how, rules) in tables {
                 for (name, _) in rules.into_iter().flat_map(named) {
                     if !is_candidate(name) && deleting {
@@ -349,7 +414,7 @@ impl Rollouts {
         if why.is_none() {
             self.served.insert(name.to_owned());
         }
-        let workload = if is_candidate(name) { name } else { FRONT };
+        let workload = if is_candidate(name) || name == BACK { name } else { FRONT };
         let theirs =
             [router.clone(), Key(Kind::Service, name.into()), Key(Kind::Deployment, workload.into())];
         why.filter(|_| self.served.contains(name) && !theirs.iter().any(|key| self.touched.contains(key)))
@@ -363,15 +428,24 @@ impl Rollouts {
             d["spec"]["suspend"] == true || waits_for_people(status) || status["phase"] == "RollbackFailed"
         });
         let cluster = &state.cluster;
-        let routes = cluster.of_kind("HTTPRoute").filter_map(|r| Some((Key::of(r)?, cluster.programmed(r)?)));
-        let by_route =
-            routes.filter(|(key, _)| !self.touched.contains(key)).any(|(_, rules)| share(rules) > 0);
+        let in_effect = |route: &Value, kind: Kind| match cluster.programmed(route) {
+            Some(rules) => share(rules),
+            None if kind == Kind::Mesh => share(&rules(kind, route)),
+            None => 0,
+        };
+        let by_route = routes(cluster)
+            .filter_map(|route| Some((Key::of(route)?, route)))
+            .any(|(key, route)| !self.touched.contains(&key) && in_effect(route, key.0) > 0);
         let services = cluster.of_kind("Service").filter_map(|s| Some((Key::of(s)?, s)));
         let by_service = services
             .filter(|(key, _)| !self.touched.contains(key))
             .any(|(key, service)| share_of(&key, service).is_some_and(|share| share > 0));
-        let stable = cluster.get("Deployment", SPACE, FRONT).is_some_and(has_ready_pod);
-        let ill = candidate(cluster).is_some_and(|c| !has_ready_pod(c));
+        let well = |c: &Value| {
+            let name = stable_of(c["metadata"]["name"].as_str().unwrap_or_default());
+            cluster.get("Deployment", SPACE, name).is_some_and(has_ready_pod)
+        };
+        let stable = candidates(cluster).all(well);
+        let ill = candidates(cluster).any(|c| !has_ready_pod(c));
         if !(by_route || by_service) || !stable || !ill || stays {
             self.suffers = None;
             return None;
@@ -402,7 +476,7 @@ impl Rollouts {
             if is_candidate(&key.1) && object["metadata"]["deletionTimestamp"].is_null() {
                 return violated(Promise::OneVariant, format!("{key} is still there"));
             }
-            let rules = if key.0 == Kind::Route { state.cluster.programmed(object) } else { None };
+            let rules = ROUTES.contains(&key.0).then(|| state.cluster.programmed(object)).flatten();
             if share_of(&key, object).unwrap_or(0) > 0 || rules.is_some_and(|rules| share(rules) > 0) {
                 return violated(Promise::OneVariant, format!("{key} still sends traffic to a candidate"));
             }
@@ -412,6 +486,11 @@ impl Rollouts {
         }
         None
     }
+}
+
+/// What sends traffic to Services by their names.
+fn routes(cluster: &Cluster) -> impl Iterator<Item = &Value> {
+    ROUTES.into_iter().flat_map(|kind| cluster.of_kind(kind.names().1))
 }
 
 /// Why requests to a Service arrive nowhere; `None` if they do, once pods are ready.

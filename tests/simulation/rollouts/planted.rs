@@ -19,18 +19,47 @@ pub const ALL: [(Planted, &[Promise]); 6] = [
     (Planted::MeasuresPass, &[Promise::OnlyGoodIsGood]),
 ];
 
+/// Those that are found where there is more in rollouts.
+pub const WIDE: [(Planted, &[Promise]); 2] =
+    [(Planted::CapacityLost, &[Promise::CapacityKept]), (Planted::HooksSucceed, &[Promise::OnlyGoodIsGood])];
+
+/// One that is found by a request that comes late.
+pub const LATE: (Planted, &[Promise]) = (Planted::LateSteers, &[Promise::NewestSteers]);
+
 fn is_route(call: &Call) -> bool {
     call.place().contains("/httproutes/")
 }
 
 /// Changes the body of a request.
 pub fn change(planted: Planted, call: &Call, body: &mut Value) {
+    change_wide(planted, call, body);
     if planted == Planted::TooMuchWeight && is_apply(call) && is_route(call) {
         for backend in backends(body) {
             if backend["name"].as_str().is_some_and(is_candidate) {
                 backend["weight"] = (backend["weight"].as_u64().unwrap_or(1) * 2).into();
             }
         }
+    }
+}
+
+/// Changes what there is more of.
+fn change_wide(planted: Planted, call: &Call, body: &mut Value) {
+    let places = ["/httproutes/", "/grpcroutes/", "/virtualservices/", "/services/"];
+    if planted == Planted::LateSteers
+        && is_apply(call)
+        && places.iter().any(|place| call.place().contains(place))
+        && let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut)
+    {
+        metadata.remove("resourceVersion");
+    }
+    let scaler = call.place().ends_with("/horizontalpodautoscalers/front");
+    // No directory asks for more.
+    if planted == Planted::CapacityLost
+        && is_apply(call)
+        && scaler
+        && body["spec"]["minReplicas"].as_u64() > Some(3)
+    {
+        body["spec"]["minReplicas"] = 3.into();
     }
 }
 

@@ -1,6 +1,8 @@
 //! Looking for rollouts that break a promise.
 
 use super::super::history::{Fault, History};
+use super::super::oracle::Promise;
+use super::super::planted::Planted;
 use super::super::run::run;
 use super::super::search::{Arguments, each, kept};
 use super::{history, planted, promotion_fails};
@@ -36,8 +38,8 @@ pub fn every_write(arguments: &Arguments) -> Result<String, String> {
     if let Some(violation) = ended.violation {
         return Err(kept(base, &violation, arguments));
     }
-    // In turn: before the one and after the other is the same but for the answer.
-    let faults = [Fault::CrashBefore, Fault::CrashAfter].into_iter().cycle();
+    // In turn: before the one and after the other is the same but for the answer; the third is carried out long after.
+    let faults = [Fault::CrashBefore, Fault::CrashAfter, Fault::CrashLate(15_000)].into_iter().cycle();
     let cases: Vec<(u32, Fault)> = ended.writes.into_iter().zip(faults).collect();
     let count = cases.len();
     let failed = each(arguments, 0..count as u64, |n| {
@@ -48,6 +50,18 @@ pub fn every_write(arguments: &Arguments) -> Result<String, String> {
         None => Ok(format!("{count} crashes")),
         Some((history, violation)) => Err(kept(history, &violation, arguments)),
     }
+}
+
+/// The same, each write carried out long after its daemon died, with a bug: the number of the first by which it is found.
+pub fn late(arguments: &Arguments, bug: Planted, promises: &[Promise]) -> Option<u64> {
+    let base = promotion_fails();
+    let writes = run(&base, Some(bug), false).writes;
+    each(arguments, 0..writes.len() as u64, |n| {
+        let faults = BTreeMap::from([(writes[n as usize], Fault::CrashLate(20_000))]);
+        let history = History { faults, ..base.clone() };
+        let violation = run(&history, Some(bug), false).violation?;
+        promises.contains(&violation.promise).then_some(n)
+    })
 }
 
 /// Each bug is found, and by a promise that it breaks.

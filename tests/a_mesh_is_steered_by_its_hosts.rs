@@ -1,0 +1,162 @@
+//! With Istio a rollout divides traffic between hosts: by the VirtualService of the directory, or by one that is made for as long as
+//! there is a candidate; never by one of that name that is somebody else's.
+
+use crate::a_rollout_goes_step_by_step::{service, web};
+use crate::support::cli::windlass;
+use crate::support::cluster::{SOON, try_send, wait_until};
+use crate::support::daemon::{World, config_map};
+use serde_json::{Value, json};
+use windlass::api::delivery::Phase;
+use windlass::api::rollout::Strategy;
+
+const API: &str = "networking.istio.io/v1";
+const ROUTES: &str = "virtualservices";
+
+/// A cluster that knows the two kinds of the mesh; what they say is up to who writes them.
+async fn meshed(test: &str) -> World {
+    let mut world = World::stopped(test).await;
+    for (kind, plural) in [("VirtualService", ROUTES), ("DestinationRule", "destinationrules")] {
+        let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        let schema = json!({"type": "object", "properties": {"spec": open, "status": open}});
+        let definition = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("{plural}.networking.istio.io")},
+            "spec": {
+                "group": "networking.istio.io", "scope": "Namespaced", "names": {"kind": kind, "plural": plural},
+                "versions": [{
+                    "name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+                    "schema": {"openAPIV3Schema": schema},
+                }],
+            },
+        });
+        let all = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        world.space.make_cluster_object(all, &definition).await;
+        let path = world.space.path(API, plural);
+        wait_until(&format!("{plural} are served"), SOON, || async {
+            let found = try_send(&world.space.connection.client, "GET", &path, &Value::Null).await;
+            found.map_err(|e| e.to_string())
+        })
+        .await;
+    }
+    world.start();
+    world
+}
+
+/// To whom a VirtualService sends requests, rule by rule, and with which weights.
+fn hosts(route: &Value) -> Vec<Vec<(String, Option<u64>)>> {
+    let to = |entry: &Value| {
+        let host = entry["destination"]["host"].as_str().unwrap_or_default();
+        (host.to_owned(), entry["weight"].as_u64())
+    };
+    let of = |rule: &Value| rule["route"].as_array().into_iter().flatten().map(to).collect();
+    route["spec"]["http"].as_array().into_iter().flatten().map(of).collect()
+}
+
+fn shares(stable: u64, candidate: u64) -> Vec<Vec<(String, Option<u64>)>> {
+    vec![vec![("web".into(), Some(stable)), ("web-canary".into(), Some(candidate))]]
+}
+
+fn promote(world: &World) {
+    let answer = windlass(&world.space, &["promote", "shop", "-n", &world.space.name]);
+    assert_eq!(answer.code, 0, "{answer:?}");
+}
+
+async fn alone(world: &World) {
+    assert_eq!(world.names("apps/v1", "deployments").await, ["web"]);
+    assert_eq!(world.names("v1", "services").await, ["web"]);
+}
+
+#[tokio::test]
+async fn one_is_made_and_goes_anothers_is_refused_and_ones_own_is_given_back() {
+    let world = meshed("mesh").await;
+    let route = |host: &str| {
+        json!({
+            "apiVersion": API, "kind": "VirtualService", "metadata": {"name": "web"},
+            "spec": {"hosts": [host], "http": [{"route": [{"destination": {"host": "web"}}]}]},
+        })
+    };
+    let good = world.commit(
+        "First version",
+        &[
+            ("shop/web.yaml", &web("ok", 1)),
+            ("shop/service.yaml", &service("app: web")),
+            ("shop/settings.yaml", &config_map("settings", "blue")),
+        ],
+    );
+    let canary = json!({
+        "strategy": "Canary", "workload": {"name": "web"}, "router": {"istio": {"virtualService": "web"}},
+        "steps": [{"weight": 20}, {"pause": {}}], "settle": "300ms",
+    });
+    world.deliver("shop", json!({"retryInterval": "2s", "rollout": canary})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+
+    // Somebody else's.
+    world.space.send("POST", &world.space.path(API, ROUTES), &route("theirs.example.com")).await;
+    let before = world.get(API, ROUTES, "web").await;
+    let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 1))]);
+    let refused = world.wait_refused("shop", "RouteConflict").await.status.unwrap();
+    let problem = refused.failure.unwrap().problem;
+    let named = format!("{}/web is in the cluster and somebody else's", world.space.name);
+    assert!(problem.message.contains(&named), "{problem:?}");
+    assert_eq!(refused.effective.unwrap().commit, good);
+    alone(&world).await;
+    let after = world.get(API, ROUTES, "web").await;
+    assert_eq!(after["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"]);
+
+    // When it is gone, one is made for as long as there is a candidate.
+    world.delete(API, ROUTES, "web").await;
+    world.wait_for("shop", Phase::Paused, &next).await;
+    let made = world.get(API, ROUTES, "web").await;
+    assert_eq!((hosts(&made), &made["spec"]["hosts"]), (shares(80, 20), &json!(["web"])), "{made}");
+    promote(&world);
+    world.wait_for("shop", Phase::Ready, &next).await;
+    assert!(world.names(API, ROUTES).await.is_empty());
+    alone(&world).await;
+
+    // That of the directory is divided, with a copy of what holds for the host, and is as Git has it afterwards.
+    let rule = json!({
+        "apiVersion": API, "kind": "DestinationRule", "metadata": {"name": "web"},
+        "spec": {"host": "web", "trafficPolicy": {"loadBalancer": {"simple": "LEAST_REQUEST"}}},
+    });
+    let mesh = [route("shop.example.com"), rule].map(|object| object.to_string()).join("\n---\n");
+    let routed = world.commit("With a route of its own", &[("shop/mesh.yaml", &mesh)]);
+    world.wait_for("shop", Phase::Ready, &routed).await;
+    let own = world.get(API, ROUTES, "web").await;
+    let third = world.commit("Third", &[("shop/web.yaml", &web("ok3", 1))]);
+    world.wait_for("shop", Phase::Paused, &third).await;
+    assert_eq!(hosts(&world.get(API, ROUTES, "web").await), shares(80, 20));
+    let copy = world.get(API, "destinationrules", "web-canary").await;
+    assert_eq!(copy["spec"]["host"], "web-canary", "{copy}");
+    assert_eq!(copy["spec"]["trafficPolicy"]["loadBalancer"]["simple"], "LEAST_REQUEST");
+    promote(&world);
+    world.wait_for("shop", Phase::Ready, &third).await;
+    assert_eq!(world.get(API, ROUTES, "web").await["spec"], own["spec"]);
+    assert_eq!(world.names(API, "destinationrules").await, ["web"]);
+    alone(&world).await;
+
+    // Requests with a cookie, which only the mesh can tell.
+    let test = json!({
+        "strategy": "AB", "workload": {"name": "web"}, "router": {"istio": {"virtualService": "web"}},
+        "ab": {"cookie": {"name": "beta", "value": "1"}}, "settle": "300ms",
+    });
+    world.deliver("shop", json!({"retryInterval": "2s", "rollout": test})).await;
+    world
+        .wait("shop", "the other rollout", |d| {
+            d.spec.template.rollout.as_ref().is_some_and(|r| r.strategy == Strategy::AB)
+        })
+        .await;
+    let fourth = world.commit("Fourth", &[("shop/web.yaml", &web("ok4", 1))]);
+    world.wait_for("shop", Phase::Paused, &fourth).await;
+    let marked = world.get(API, ROUTES, "web").await;
+    let rules = &marked["spec"]["http"];
+    assert!(
+        rules[0]["match"][0]["headers"]["cookie"]["regex"].as_str().unwrap().contains("beta"),
+        "{marked}"
+    );
+    assert_eq!(hosts(&marked)[0], [("web-canary".to_owned(), None)], "{marked}");
+    assert_eq!(hosts(&marked)[1], shares(100, 0)[0], "{marked}");
+    promote(&world);
+    world.wait_for("shop", Phase::Ready, &fourth).await;
+    assert_eq!(world.get(API, ROUTES, "web").await["spec"], own["spec"]);
+    alone(&world).await;
+}

@@ -1,0 +1,152 @@
+//! A rollout takes along what it names and what belongs to it: several workloads as one, a StatefulSet, the configuration alone, a
+//! disruption budget; and gives the candidate the size that a step asks for.
+
+use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployment, image, service, web};
+use crate::support::cli::windlass;
+use crate::support::daemon::{World, config_map};
+use serde_json::{Value, json};
+use windlass::api::delivery::Phase;
+use windlass::api::names;
+
+const APPS: &str = "apps/v1";
+
+/// What the test of another application is, under the name `api`.
+fn api(text: &str) -> String {
+    text.replace("web", "api")
+}
+
+fn ask(world: &World, verb: &str) {
+    let answer = windlass(&world.space, &[verb, "shop", "-n", &world.space.name]);
+    assert_eq!(answer.code, 0, "{verb}: {answer:?}");
+}
+
+async fn deployed(test: &str, rollout: Value, files: &[(&str, &str)]) -> (World, String) {
+    let world = World::new(test).await;
+    let settings = config_map("settings", "blue");
+    let all: Vec<(&str, &str)> =
+        files.iter().copied().chain([("shop/settings.yaml", settings.as_str())]).collect();
+    let good = world.commit("First version", &all);
+    world.deliver("shop", json!({"rollout": rollout})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    (world, good)
+}
+
+#[tokio::test]
+async fn several_workloads_are_promoted_and_taken_back_as_one() {
+    let mut policy = canary(json!([{"weight": 50}, {"pause": {}}]));
+    policy["workload"] = Value::Null;
+    policy["workloads"] = json!([{"name": "web"}, {"name": "api"}]);
+    let files = [
+        ("shop/web.yaml", web("ok", 2)),
+        ("shop/api.yaml", api(&web("ok", 1))),
+        ("shop/web-service.yaml", service("app: web")),
+        ("shop/api-service.yaml", api(&service("app: web"))),
+    ];
+    let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
+    let (world, good) = deployed("rollout-several", policy, &files).await;
+    let both = ["api", "web"];
+    let next = world.commit(
+        "Both are new",
+        &[("shop/web.yaml", &web("ok2", 2)), ("shop/api.yaml", &api(&web("ok2", 1)))],
+    );
+    world.wait_for("shop", Phase::Paused, &next).await;
+    assert_eq!(world.names(APPS, "deployments").await, ["api", "api-canary", "web", "web-canary"]);
+    for name in both {
+        let tagged = |tag: &str| format!("registry.example.com/{name}:{tag}");
+        assert_eq!(image(&deployment(&world, name).await), tagged("ok"), "{name} is untouched");
+        assert_eq!(image(&deployment(&world, &format!("{name}-canary")).await), tagged("ok2"));
+    }
+    ask(&world, "promote");
+    world.wait_for("shop", Phase::Ready, &next).await;
+    assert_eq!(world.names(APPS, "deployments").await, both);
+    for name in both {
+        let wanted = format!("registry.example.com/{name}:ok2");
+        assert_eq!(image(&deployment(&world, name).await), wanted);
+    }
+
+    // One of them is broken: the other does not stay either.
+    let before = deployment(&world, "web").await;
+    let bad = world.commit(
+        "One is broken",
+        &[("shop/web.yaml", &web("ok3", 2)), ("shop/api.yaml", &api(&web("crash", 1)))],
+    );
+    let held = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
+    assert_eq!(held.effective.unwrap().commit, next);
+    assert_ne!(good, next);
+    let problem = held.held.unwrap().problem;
+    assert!(problem.object.ends_with("/api-canary"), "{problem:?}");
+    assert_eq!(world.names(APPS, "deployments").await, both);
+    let after = deployment(&world, "web").await;
+    assert_eq!(after["metadata"]["generation"], before["metadata"]["generation"]);
+}
+
+#[tokio::test]
+async fn a_stateful_set_is_switched() {
+    let set = |tag: &str| {
+        let text = web(tag, 2).replace("kind: Deployment", "kind: StatefulSet");
+        text.replace("  replicas: 2\n", "  replicas: 2\n  serviceName: web\n")
+    };
+    let mut policy = blue_green();
+    policy["workload"] = json!({"kind": "StatefulSet", "name": "web"});
+    let selector = "app: web, tier: front";
+    let files = [("shop/web.yaml", set("ok")), ("shop/service.yaml", service(selector))];
+    let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
+    let (world, _) = deployed("rollout-set", policy, &files).await;
+    let next = world.commit("Second", &[("shop/web.yaml", &set("ok2"))]);
+    world.wait_for("shop", Phase::Paused, &next).await;
+    let get = async |name: &str| world.get(APPS, "statefulsets", name).await;
+    assert_eq!(image(&get("web").await), "registry.example.com/web:ok", "stable is untouched");
+    let preview = get("web-preview").await;
+    assert_eq!(image(&preview), "registry.example.com/web:ok2");
+    assert_eq!(preview["status"]["readyReplicas"], 2);
+    ask(&world, "promote");
+    world.wait_for("shop", Phase::Ready, &next).await;
+    assert_eq!(image(&get("web").await), "registry.example.com/web:ok2");
+    assert_eq!(world.names(APPS, "statefulsets").await, ["web"]);
+    let back = world.get("v1", "services", "web").await;
+    assert_eq!(back["spec"]["selector"], json!({"app": "web", "tier": "front"}));
+}
+
+#[tokio::test]
+async fn configuration_alone_is_one_with_a_budget_and_the_size_that_a_step_asks_for() {
+    let budget = "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: web}\nspec:\n  minAvailable: 1\n  \
+                  selector: {matchLabels: {app: web, tier: front}}\n";
+    let mut policy = blue_green();
+    policy["steps"] = json!([{"scale": {"replicas": 3}}, {"pause": {}}]);
+    let files = [
+        ("shop/web.yaml", web("ok", 2)),
+        ("shop/service.yaml", service("app: web, tier: front")),
+        ("shop/budget.yaml", budget.to_owned()),
+    ];
+    let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
+    let (world, _) = deployed("rollout-settings", policy, &files).await;
+    let before = deployment(&world, "web").await;
+    let red = world.commit("Red", &[("shop/settings.yaml", &config_map("settings", "red"))]);
+    world.wait_for("shop", Phase::Paused, &red).await;
+    let preview = deployment(&world, "web-preview").await;
+    assert_eq!((&preview["spec"]["replicas"], &preview["status"]["readyReplicas"]), (&json!(3), &json!(3)));
+    let reads = &preview["spec"]["template"]["spec"]["containers"][0]["envFrom"][0]["configMapRef"]["name"];
+    assert_eq!(reads, "settings-preview");
+    assert_eq!(world.get("v1", "configmaps", "settings-preview").await["data"]["key"], "red");
+    assert_eq!(world.get("v1", "configmaps", "settings").await["data"]["key"], "blue");
+    assert_eq!(deployment(&world, "web").await["spec"], before["spec"], "stable is untouched");
+    assert_eq!(world.names("policy/v1", "poddisruptionbudgets").await, ["web", "web-preview"]);
+
+    // A person stops it, and it goes on only when that is taken back.
+    ask(&world, "pause");
+    let reason = |d: &windlass::api::Delivery| {
+        let rollout = d.status.as_ref().and_then(|s| s.attempt.as_ref()).and_then(|a| a.rollout.clone());
+        rollout.and_then(|r| r.paused).map(|paused| paused.reason).unwrap_or_default()
+    };
+    world.wait("shop", "is paused by hand", |d| reason(d) == "PausedByHand").await;
+    ask(&world, "resume");
+    world.wait("shop", "waits in its step again", |d| reason(d) == "AwaitsPromotion").await;
+    ask(&world, "promote");
+    world.wait_for("shop", Phase::Ready, &red).await;
+    let after = deployment(&world, "web").await;
+    assert!(after["spec"]["template"]["metadata"]["annotations"][names::CONFIG].is_string(), "{after}");
+    assert_eq!(after["spec"]["replicas"], 2);
+    assert_eq!(world.names(APPS, "deployments").await, ["web"]);
+    assert_eq!(world.names("v1", "configmaps").await, ["settings"]);
+    assert_eq!(world.names("policy/v1", "poddisruptionbudgets").await, ["web"]);
+}

@@ -1,0 +1,155 @@
+//! Rollouts with more in them: routes for gRPC, a mesh, several workloads at once, an autoscaler, Jobs of steps, A/B tests, and a
+//! second daemon that is started by mistake.
+
+use super::super::history::{Edit, History, Step, What};
+use super::super::planted::Planted;
+use super::super::run::run;
+use super::super::search::{Arguments, each, kept};
+use super::super::things::Tag;
+use super::{BACK, FRONT, Hook, Key, Kind, Maker, Router, planted, search};
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The Job that steps run.
+pub const SMOKE: &str = "smoke";
+
+/// Seeds that a plain run tries.
+const SEEDS: u64 = 60;
+
+/// Seeds that are tried to find one bug that was put in on purpose.
+const PLANTED_SEEDS: u64 = 1000;
+
+/// What there is besides.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wide {
+    /// A second workload.
+    pub back: bool,
+    /// An autoscaler of the first.
+    pub scaler: bool,
+    /// Steps that run a Job.
+    pub job: bool,
+    /// A/B tests.
+    pub ab: bool,
+    /// A second daemon.
+    pub two: bool,
+}
+
+impl Wide {
+    /// What stands in the directory for it, besides workloads.
+    pub fn traffic(&self) -> impl Iterator<Item = (Kind, &'static str)> {
+        let service = self.back.then_some((Kind::Service, BACK));
+        service.into_iter().chain(self.scaler.then_some((Kind::Scaler, FRONT)))
+    }
+}
+
+/// The history of a seed.
+pub fn history(seed: u64) -> History {
+    let mut random = fastrand::Rng::with_seed(seed ^ 0x7769_6465);
+    let router = match random.u32(0..8) {
+        0 | 1 => Router::Mesh,
+        2 => Router::Made,
+        3 | 4 => Router::Grpc,
+        5 => Router::Service,
+        6 => Router::Replicas,
+        _ => Router::Route,
+    };
+    let wide = Wide {
+        back: matches!(router, Router::Route | Router::Grpc | Router::Mesh) && random.bool(),
+        scaler: random.u32(0..3) == 0,
+        job: random.u32(0..3) == 0,
+        ab: random.bool(),
+        two: random.u32(0..4) == 0,
+    };
+    Maker { random, value: 0, router, wide }.history(seed)
+}
+
+impl Maker {
+    /// The Job that steps run.
+    pub(super) fn smoke(&mut self, good: bool) -> Edit {
+        self.value += 1;
+        let tag = match good || self.random.bool() {
+            true => self.pick(&[Tag::Ok, Tag::Slow]),
+            false => self.pick(&[Tag::Crash, Tag::Unready, Tag::Missing]),
+        };
+        let (value, point, delete) = (self.value, "rollout-step".into(), None);
+        Edit::Hook(0, SMOKE.into(), Some(Hook { value, tag, point, delete }))
+    }
+
+    /// Makes a policy one of an A/B test.
+    pub(super) fn marked(&mut self, policy: &mut Value, mesh: bool) {
+        let mark = json!({"name": "tester", "value": "1"});
+        policy["strategy"] = "AB".into();
+        policy["ab"] = json!({"duration": format!("{}s", self.random.u32(1..20))});
+        policy["ab"][if mesh && self.random.bool() { "cookie" } else { "header" }] = mark;
+        for field in ["steps", "scaleDownDelay"] {
+            if let Some(fields) = policy.as_object_mut() {
+                fields.remove(field);
+            }
+        }
+    }
+
+    /// Adds to what happens: load that comes early, and a second daemon that starts and stops now and then. Whether that stays to
+    /// the end.
+    pub(super) fn more(&mut self, steps: &mut Vec<Step>) -> bool {
+        if self.wide.scaler && self.random.bool() {
+            let at = self.random.u64(5_000..9_000);
+            steps.insert(0, Step { at, what: What::Edited(Key(Kind::Scaler, FRONT.into())) });
+            steps.sort_by_key(|step| step.at);
+        }
+        if !self.wide.two {
+            return false;
+        }
+        for on in [true, false, true] {
+            let at = self.random.u64(5_000..120_000);
+            steps.push(Step { at, what: What::Second(on) });
+        }
+        steps.sort_by_key(|step| step.at);
+        self.random.bool()
+    }
+}
+
+/// Seeds, as many as there is time for.
+pub fn seeds(arguments: &Arguments) -> Result<String, String> {
+    let count = arguments.seeds.unwrap_or(SEEDS);
+    let requests = AtomicU64::new(0);
+    let failed = each(arguments, arguments.from..arguments.from + count, |seed| {
+        let history = history(seed);
+        let ended = run(&history, arguments.planted, false);
+        requests.fetch_add(ended.requests.into(), Ordering::Relaxed);
+        ended.violation.map(|violation| (history, violation))
+    });
+    match failed {
+        None => Ok(format!("{count} seeds, {} requests", requests.into_inner())),
+        Some((history, violation)) => Err(kept(history, &violation, arguments)),
+    }
+}
+
+/// Each bug is found, and by a promise that it breaks.
+pub fn planted_bugs(arguments: &Arguments) -> Result<String, String> {
+    let mut said = Vec::new();
+    let (bug, promises) = planted::LATE;
+    match search::late(arguments, bug, promises) {
+        Some(write) => said.push(format!("{bug:?} by write {write}")),
+        None => return Err(format!("{bug:?} was put in, and no write that came late found it")),
+    }
+    for (bug, promises) in planted::WIDE {
+        let found = each(arguments, 1..1 + PLANTED_SEEDS, |seed| {
+            let history = history(seed);
+            let first = &history.deliveries[0].first;
+            let concerned = match bug {
+                Planted::CapacityLost => first.things.keys().any(|key| key.0 == Kind::Scaler),
+                _ => !first.hooks.is_empty(),
+            };
+            if !concerned {
+                return None;
+            }
+            let violation = run(&history, Some(bug), false).violation?;
+            promises.contains(&violation.promise).then_some(seed)
+        });
+        match found {
+            Some(seed) => said.push(format!("{bug:?} by seed {seed}")),
+            None => return Err(format!("{bug:?} was put in, and {PLANTED_SEEDS} seeds did not find it")),
+        }
+    }
+    Ok(said.join(", "))
+}
