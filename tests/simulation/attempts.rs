@@ -9,6 +9,7 @@ use super::things::{Directory, Kind, Settings, Tag};
 use super::world::Life;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use windlass::api::names;
 use windlass::core::digest;
 
@@ -54,8 +55,8 @@ fn depends(delivery: &Value) -> Option<usize> {
 }
 
 /// Whether a Delivery depends on itself over another.
-fn in_cycle(all: &[Option<Value>], d: usize) -> bool {
-    let on = |d: usize| all.get(d).and_then(Option::as_ref).and_then(depends);
+fn in_cycle(all: &[Option<Arc<Value>>], d: usize) -> bool {
+    let on = |d: usize| all.get(d).and_then(Option::as_ref).and_then(|delivery| depends(delivery));
     on(d).is_some_and(|other| other == d || on(other) == Some(d))
 }
 
@@ -218,7 +219,7 @@ impl Attempts {
     pub fn time(
         &mut self,
         remote: &Remote,
-        all: &[Option<Value>],
+        all: &[Option<Arc<Value>>],
         newest: &str,
         at: u64,
         limit: u64,
@@ -254,7 +255,7 @@ impl Attempts {
     }
 
     /// What waits for something that is not ready, or for itself.
-    pub fn waits(&self, all: &[Option<Value>], d: usize) -> bool {
+    pub fn waits(&self, all: &[Option<Arc<Value>>], d: usize) -> bool {
         let Some(delivery) = all.get(d).and_then(Option::as_ref) else { return false };
         !delivery["status"]["waiting"].is_null()
             && (in_cycle(all, d) || depends(delivery).is_some_and(|on| !self.ready_since.contains_key(&on)))

@@ -11,6 +11,7 @@ use super::things::{Directory, Key, Kind, Settings, Tag, Thing, max_unavailable}
 use super::world::{INSTALLATION, Life, TEAM, World};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use windlass::api::names;
 
 /// Something that must hold and did not.
@@ -276,7 +277,7 @@ impl Oracle {
     }
 
     /// Whether the newest commit was acted on, if there was time.
-    pub fn time(&mut self, remote: &Remote, specs: &[Option<Value>], at: u64) -> Option<Violation> {
+    pub fn time(&mut self, remote: &Remote, specs: &[Option<Arc<Value>>], at: u64) -> Option<Violation> {
         let (commit, since) = self.newest.as_ref()?;
         let waits = self.attempts.time(remote, specs, commit, at, AT_ONCE);
         if waits.is_some() {
@@ -633,7 +634,7 @@ impl Oracle {
 
     /// What must hold when nothing happens any more.
     pub fn quiet(&self, world: &World) -> Option<Violation> {
-        let deliveries: Vec<Option<Value>> = (0..self.setups.len()).map(|d| world.delivery(d)).collect();
+        let deliveries: Vec<Option<Arc<Value>>> = (0..self.setups.len()).map(|d| world.delivery(d)).collect();
         let git = world.lock().git.clone();
         let remote = git.lock();
         // What is named by both is settled between people.

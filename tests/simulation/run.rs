@@ -186,7 +186,7 @@ impl Manager {
             return;
         }
         let count = self.world.lock().history.deliveries.len();
-        let specs: Vec<Option<Value>> = (0..count).map(|d| self.world.delivery(d)).collect();
+        let specs: Vec<Option<Arc<Value>>> = (0..count).map(|d| self.world.delivery(d)).collect();
         let git = self.world.lock().git.clone();
         let violation = self.world.lock().oracle.time(&git.lock(), &specs, at);
         self.world.fail(violation);

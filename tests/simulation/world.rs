@@ -331,8 +331,8 @@ impl World {
     }
 
     /// The Delivery's object, if it is there.
-    pub fn delivery(&self, d: usize) -> Option<Value> {
-        self.get(&delivery_path(d))
+    pub fn delivery(&self, d: usize) -> Option<Arc<Value>> {
+        self.lock().cluster.at_path(&delivery_path(d)).cloned()
     }
 }
 

@@ -10,6 +10,7 @@ use super::provider::Says;
 use super::{FRONT, is_candidate};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A daemon that was shown for so long that a variant is not well knows it, in milliseconds: what it decided before is
 /// done by then.
@@ -356,7 +357,7 @@ impl Rollouts {
     }
 
     /// Whether traffic stays with a candidate that is not well.
-    pub fn time(&mut self, world: &World, statuses: &[Option<Value>], at: u64) -> Option<Violation> {
+    pub fn time(&mut self, world: &World, statuses: &[Option<Arc<Value>>], at: u64) -> Option<Violation> {
         let state = world.lock();
         let stays = statuses.iter().flatten().any(|d| {
             let status = &d["status"];
