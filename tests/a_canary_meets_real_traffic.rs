@@ -221,7 +221,6 @@ async fn blue_green_switches_to_what_is_well_and_never_to_what_crashes() {
 async fn a_route_of_others_is_divided_and_given_back_as_it_was() {
     let Some(plane) = plane::shared("a_canary_meets_real_traffic::route_of_others") else { return };
     let mut world = World::stopped_in(plane.cluster, "others-route").await;
-    world.limit = std::time::Duration::from_secs(120);
     let _told = plane.told(&world.space);
     world.start();
     let host = format!("{}.test", world.space.name);

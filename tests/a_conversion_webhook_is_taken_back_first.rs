@@ -44,7 +44,7 @@ async fn and_its_objects_are_back_with_the_values_that_they_had() {
             ("shop/settings.yaml", &config_map("settings", "good")),
         ],
     );
-    world.deliver("shop", json!({"timeout": "20s", "retryInterval": "1s"})).await;
+    world.deliver("shop", json!({"retryInterval": "1s"})).await;
     world.wait_for("shop", Phase::Ready, &good).await;
 
     // The object is written while that still works, then comes the webhook, and then what breaks: as with a webhook whose

@@ -2,16 +2,17 @@
 
 use crate::support::cluster::wait_until;
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
+use crate::the_daemon_dies_in_hooks_reverts_and_repairs::{gated, open_gates};
 use serde_json::{Value, json};
 use std::time::Duration;
 use windlass::api::delivery::{DeliveryStatus, Goal, Outcome, Phase, Step};
 
-async fn deployed(test: &str, tag: &str) -> (World, String) {
+async fn deployed(test: &str) -> (World, String) {
     let world = World::new(test).await;
     let good = world.commit(
         "Good",
         &[
-            ("shop/web.yaml", &deployment("web", tag, 1)),
+            ("shop/web.yaml", &deployment("web", "ok", 1)),
             ("shop/settings.yaml", &config_map("settings", "blue")),
             ("shop/old.yaml", &config_map("old", "1")),
         ],
@@ -21,13 +22,13 @@ async fn deployed(test: &str, tag: &str) -> (World, String) {
     (world, good)
 }
 
-fn bad_commit(world: &World, tag: &str) -> String {
+fn bad_commit(world: &World, new: &str) -> String {
     world.commit(
         "Bad",
         &[
-            ("shop/web.yaml", &deployment("web", tag, 1)),
+            ("shop/web.yaml", &deployment("web", "missing", 1)),
             ("shop/settings.yaml", &config_map("settings", "red")),
-            ("shop/new.yaml", &config_map("new", "1")),
+            ("shop/new.yaml", new),
             ("shop/old.yaml", ""),
         ],
     )
@@ -38,7 +39,7 @@ async fn wait_status(world: &World, what: &str, is: impl Fn(&DeliveryStatus) -> 
 }
 
 /// Held, with the good revision back in full.
-async fn taken_back(world: &World, good: &str, bad: &str, tag: &str) {
+async fn taken_back(world: &World, good: &str, bad: &str) {
     let delivery = world.wait_for("shop", Phase::Held, bad).await;
     let status = delivery.status.unwrap();
     assert_eq!(status.effective.unwrap().commit, good);
@@ -49,7 +50,7 @@ async fn taken_back(world: &World, good: &str, bad: &str, tag: &str) {
     assert_eq!(world.get("v1", "configmaps", "settings").await["data"]["key"], "blue");
     let web = world.get("apps/v1", "deployments", "web").await;
     let image = &web["spec"]["template"]["spec"]["containers"][0]["image"];
-    assert_eq!(*image, format!("registry.example.com/web:{tag}"));
+    assert_eq!(*image, "registry.example.com/web:ok");
 }
 
 #[tokio::test]
@@ -76,28 +77,29 @@ async fn while_a_first_revision_is_applied() {
 
 #[tokio::test]
 async fn while_it_waits_for_health() {
-    let (mut world, _) = deployed("crash-wait", "ok").await;
-    let slow = world.commit("Slow", &[("shop/web.yaml", &deployment("web", "slow", 1))]);
+    let (mut world, _) = deployed("crash-wait").await;
+    // Its pod is ready when this test says so.
+    let slow = world.commit("Slow", &[("shop/web.yaml", &gated("slow"))]);
     world.wait_for("shop", Phase::Waiting, &slow).await;
     world.restart().await;
+    open_gates(&world).await;
     world.wait_for("shop", Phase::Ready, &slow).await;
 }
 
 #[tokio::test]
 async fn while_it_waits_for_what_is_broken() {
-    let (mut world, good) = deployed("crash-broken", "ok").await;
-    let bad = bad_commit(&world, "missing");
-    wait_status(&world, "the bad one is begun", |s| {
-        s.attempt.as_ref().is_some_and(|a| a.revision.commit == bad)
-    })
-    .await;
+    let (mut world, good) = deployed("crash-broken").await;
+    let bad = bad_commit(&world, &config_map("new", "1"));
+    // Told of it also when it has been taken back already, as when this test is late.
+    wait_status(&world, "the bad one is begun", |s| s.revision.as_ref().is_some_and(|r| r.ends_with(&bad)))
+        .await;
     world.restart().await;
-    taken_back(&world, &good, &bad, "ok").await;
+    taken_back(&world, &good, &bad).await;
 }
 
 #[tokio::test]
 async fn while_it_removes() {
-    let (mut world, _) = deployed("crash-prune", "ok").await;
+    let (mut world, _) = deployed("crash-prune").await;
     let hold = json!({"metadata": {"finalizers": ["example.com/hold"]}});
     world.patch("v1", "configmaps", "old", hold).await;
     let next = world.commit("Without old", &[("shop/old.yaml", "")]);
@@ -110,17 +112,20 @@ async fn while_it_removes() {
 
 #[tokio::test]
 async fn while_it_rolls_back() {
-    let (mut world, good) = deployed("crash-back", "slow").await;
-    let bad = bad_commit(&world, "missing");
+    let (mut world, good) = deployed("crash-back").await;
+    // A finalizer keeps the rollback from ending.
+    let held = config_map("new", "1").replace("{name: new}", "{name: new, finalizers: [example.com/hold]}");
+    let bad = bad_commit(&world, &held);
     wait_status(&world, "rolling back", |s| s.attempt.as_ref().is_some_and(|a| a.goal == Goal::Rollback))
         .await;
     world.restart().await;
-    taken_back(&world, &good, &bad, "slow").await;
+    world.patch("v1", "configmaps", "new", json!({"metadata": {"finalizers": null}})).await;
+    taken_back(&world, &good, &bad).await;
 }
 
 #[tokio::test]
 async fn while_it_deletes() {
-    let (mut world, _) = deployed("crash-delete", "ok").await;
+    let (mut world, _) = deployed("crash-delete").await;
     let hold = json!({"metadata": {"finalizers": ["example.com/hold"]}});
     world.patch("v1", "configmaps", "old", hold).await;
     world.commit(
@@ -147,14 +152,14 @@ async fn while_it_deletes() {
 
 #[tokio::test]
 async fn at_any_instant_of_a_bad_deploy_and_its_rollback() {
-    let (mut world, good) = deployed("crash-any", "ok").await;
-    let bad = bad_commit(&world, "missing");
+    let (mut world, good) = deployed("crash-any").await;
+    let bad = bad_commit(&world, &config_map("new", "1"));
     // From the moment in which the commit is made to well after it is held, in steps that hit another instant each time.
     for step in 0..10_u64 {
         tokio::time::sleep(Duration::from_millis(150 + 37 * step)).await;
         world.restart().await;
     }
-    taken_back(&world, &good, &bad, "ok").await;
+    taken_back(&world, &good, &bad).await;
     // And on to the next commit in the same way.
     let fixed = world.commit(
         "Fixed",

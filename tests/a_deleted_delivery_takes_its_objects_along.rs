@@ -1,6 +1,7 @@
 //! A Delivery that is deleted removes its objects in reverse, or leaves them where it says so, and never hangs.
 
-use crate::support::daemon::{World, config_map, deployment};
+use crate::support::cluster::wait_until;
+use crate::support::daemon::{LIMIT, World, config_map, deployment};
 use serde_json::json;
 use windlass::api::delivery::Phase;
 use windlass::api::names;
@@ -72,6 +73,17 @@ async fn with_an_account_that_may_do_nothing_any_more() {
     world.delete("v1", "serviceaccounts", "deployer").await;
     let bindings = world.space.path("rbac.authorization.k8s.io/v1", "rolebindings");
     world.space.send("DELETE", &bindings, &serde_json::Value::Null).await;
+    // The server decides by what it has heard of bindings itself.
+    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {
+        "user": format!("system:serviceaccount:{}:deployer", world.space.name),
+        "resourceAttributes": {"namespace": world.space.name, "verb": "delete", "resource": "configmaps"},
+    }});
+    wait_until("its rights are gone", LIMIT, || async {
+        let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+        let answer = world.space.send("POST", path, &review).await;
+        if answer["status"]["allowed"] == false { Ok(()) } else { Err(answer.to_string()) }
+    })
+    .await;
     remove(&world).await;
     assert_eq!(world.names("v1", "configmaps").await, ["it"], "it stays, since nobody may remove it");
     let text = world.wait_event("shop", "Orphaned").await;

@@ -29,10 +29,13 @@ impl Fighter {
         let task = tokio::spawn(async move {
             loop {
                 let found = try_send(&client, "GET", &path, &Value::Null).await.unwrap_or_default();
-                if found["data"]["key"] == "ours"
-                    && try_send(&client, "PATCH", &path, &json!({"data": {"key": "theirs"}})).await.is_ok()
-                {
+                if found["data"]["key"] == "ours" {
+                    // Counted before: the daemon may have answered it before it is answered here.
                     count.fetch_add(1, Ordering::Relaxed);
+                    let write = json!({"data": {"key": "theirs"}});
+                    if try_send(&client, "PATCH", &path, &write).await.is_err() {
+                        count.fetch_sub(1, Ordering::Relaxed);
+                    }
                 }
                 tokio::time::sleep(Duration::from_millis(30)).await;
             }
@@ -166,10 +169,11 @@ fn undoing(
     let task = tokio::spawn(async move {
         loop {
             let found = try_send(&client, "GET", &path, &Value::Null).await.unwrap_or_default();
-            if let Some((method, body)) = undo(&found)
-                && try_send(&client, method, &path, &body).await.is_ok()
-            {
+            if let Some((method, body)) = undo(&found) {
                 count.fetch_add(1, Ordering::Relaxed);
+                if try_send(&client, method, &path, &body).await.is_err() {
+                    count.fetch_sub(1, Ordering::Relaxed);
+                }
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
         }

@@ -28,10 +28,9 @@ async fn deployed(test: &str) -> World {
 
 /// Empties the status, as a restore without it does.
 async fn lose_status(world: &World) {
-    let mut delivery = world.get(DELIVERY.0, DELIVERY.1, "shop").await;
-    delivery["status"] = json!({});
-    let path = format!("{}/shop/status", world.space.path(DELIVERY.0, DELIVERY.1));
-    world.space.send("PUT", &path, &delivery).await;
+    // Whatever a daemon writes at the same time.
+    let empty = json!([{"op": "replace", "path": "/status", "value": {}}]);
+    world.patch(DELIVERY.0, DELIVERY.1, "shop/status", empty).await;
 }
 
 async fn told(world: &World) -> String {
@@ -49,7 +48,7 @@ async fn adopt(world: &World) -> (i32, String) {
     tokio::task::spawn_blocking(move || {
         let answer = windlass_with(
             &kubeconfig,
-            &["adopt", "shop", "--namespace", &namespace, "--wait", "--timeout", "50s"],
+            &["adopt", "shop", "--namespace", &namespace, "--wait", "--timeout", "3m"],
         );
         (answer.code, answer.out + &answer.err)
     })

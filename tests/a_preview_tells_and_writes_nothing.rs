@@ -1,11 +1,11 @@
 //! `windlass diff` tells what a commit would change before it is merged: everything, prunes and the rollout included; it
 //! writes nothing, and needs no more than the right to read.
 
+use crate::knowing_costs_nothing::settled;
 use crate::support::cli::{Answer, windlass, windlass_with};
 use crate::support::daemon::{World, config_map, deployment};
 use serde_json::{Value, json};
 use std::fs;
-use windlass::api::delivery::Phase;
 
 const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: it}\nstringData: {password: VALUE}\n";
 
@@ -22,9 +22,10 @@ async fn proposed(test: &str) -> (World, String) {
         ],
     );
     world.deliver("shop", json!({"rollback": {"bake": "1m"}})).await;
-    world.wait_for("shop", Phase::Ready, &first).await;
-    // Nobody but the command asks for anything from here on.
-    world.kill();
+    settled(&world, &first).await;
+    // Nobody but the command asks for anything from here on, and nothing is on its way.
+    world.signal("TERM");
+    world.wait_ended("the daemon ends").await;
     world.repo.git(&["checkout", "--quiet", "-b", "proposal"]);
     let late = config_map("comes", "1")
         .replace("{name: comes}", "{name: comes, annotations: {windlass.dev/wave: \"1\"}}");
@@ -85,7 +86,7 @@ async fn a_commit_is_told_from_the_repository_and_from_a_checkout_by_dry_runs_al
         assert_eq!((&object("/web")["wave"], &object("/comes")["wave"]), (&json!(0), &json!(1)));
         let rollout = report["rollout"].to_string();
         for part in [
-            "has 1m to become healthy",
+            "has 3m to become healthy",
             "is brought back and this one is held",
             "1 object is removed",
             "rollback.bake",
@@ -111,7 +112,7 @@ async fn a_commit_is_told_from_the_repository_and_from_a_checkout_by_dry_runs_al
     }
     // For people.
     let text = preview(&world, &["--revision", &proposal]);
-    assert!(text.out.contains("would be deleted") && text.out.contains("rollout: has 1m"), "{}", text.out);
+    assert!(text.out.contains("would be deleted") && text.out.contains("rollout: has 3m"), "{}", text.out);
     let unknown = preview(&world, &["--revision", "no-such-thing"]);
     assert!(unknown.code == 2 && unknown.err.contains("no commit id"), "{unknown:?}");
 

@@ -1,7 +1,8 @@
 //! The tests' own promise to whoever runs them as root: a cluster with a real node changes nothing of the machine while it
 //! runs beside another, and leaves nothing behind, also when the test or what cleans up after it is killed.
 
-use crate::support::cluster::{SOON, wait_until};
+use crate::support::cluster::wait_until;
+use crate::support::daemon::LIMIT;
 use crate::support::plane::{self, Plane};
 use serde_json::Value;
 use std::fs::{self, File, TryLockError};
@@ -86,7 +87,7 @@ impl Another {
     }
 
     async fn gone(&self, how: &str) {
-        wait_until(&format!("nothing is left after {how}"), SOON, || async {
+        wait_until(&format!("nothing is left after {how}"), LIMIT, || async {
             let left = self.left();
             if left.is_empty() { Ok(()) } else { Err(left.join(", ")) }
         })
@@ -137,7 +138,7 @@ async fn nothing_is_changed_and_nothing_is_left_however_it_ends() {
     // The last resort: all that can be killed of it. The groups then go with the next cluster that starts or stops.
     kill(&second.keep);
     let init = Path::new("/proc").join(&second.init);
-    wait_until("everything in it has ended", SOON, || async {
+    wait_until("everything in it has ended", LIMIT, || async {
         if init.exists() { Err("not yet".into()) } else { Ok(()) }
     })
     .await;
@@ -151,5 +152,9 @@ async fn nothing_is_changed_and_nothing_is_left_however_it_ends() {
 
     assert_eq!(settings(), before);
     // The one beside them has not noticed.
-    assert!(plane.value("sum(up)").await.unwrap() >= 1.0);
+    wait_until("it is still watched", LIMIT, || async {
+        let up = plane.value("sum(up)").await?;
+        if up >= 1.0 { Ok(()) } else { Err(up.to_string()) }
+    })
+    .await;
 }

@@ -1,6 +1,7 @@
 //! A plain Deployment on a real node: what a kubelet reports of a bad image is understood as it is of simulated pods, and
 //! while a bad commit comes and goes, no request is lost.
 
+use crate::a_bad_commit_is_rolled_back_and_held::restarts;
 use crate::support::cluster::wait_until;
 use crate::support::daemon::{World, condition, config_map};
 use crate::support::load::Load;
@@ -57,18 +58,19 @@ async fn an_image_that_is_missing_and_one_that_crashes_are_rolled_back_and_lose_
     assert_eq!(version(plane, &host).await, "v1");
 
     let load = Load::start(plane, &host, 50, &[]);
-    for (tag, said) in [("missing", "not found"), ("crash", "restarted 3 times")] {
+    for (tag, said) in [("missing", "not found"), ("crash", " times")] {
         let bad = commit(tag, "red");
         let delivery = world.wait_for("shop", Phase::Held, &bad).await;
         let (status, reason, message) = condition(&delivery, kind::HELD);
         assert_eq!((status.as_str(), reason.as_str()), ("True", "RevisionHeld"));
         assert!(message.contains(said), "{tag}: {message}");
+        assert!(tag != "crash" || restarts(&message) >= 3, "{message}");
         let status = delivery.status.unwrap();
         assert_eq!(status.held.unwrap().problem.object, format!("Deployment {}/web", world.space.name));
         assert_eq!(status.effective.unwrap().commit, good);
         assert_eq!(status.history[0].outcome, Outcome::Restored);
         assert_eq!(world.get("v1", "configmaps", "settings").await["data"]["key"], "blue");
-        assert_eq!(running(&world).await, ["registry.example.com/web:v1"; 2], "{tag}");
+        runs(&world, &["registry.example.com/web:v1"; 2]).await;
     }
     let better = commit("v2", "green");
     world.wait_for("shop", Phase::Ready, &better).await;
@@ -100,7 +102,16 @@ async fn a_release_that_leaks_is_taken_back_once_the_kernel_has_killed_it() {
     let (_, _, message) = condition(&delivery, kind::HELD);
     assert!(message.contains("OOMKilled"), "{message}");
     assert_eq!(delivery.status.unwrap().effective.unwrap().commit, good);
-    assert_eq!(running(&world).await, ["registry.example.com/web:v1"]);
+    runs(&world, &["registry.example.com/web:v1"]).await;
+}
+
+/// Waits until these images run: on a busy machine a probe that comes too late calls a pod unready for a while.
+async fn runs(world: &World, images: &[&str]) {
+    wait_until(&format!("{images:?} run"), crate::support::daemon::LIMIT, || async {
+        let now = running(world).await;
+        if now == images { Ok(()) } else { Err(format!("{now:?}")) }
+    })
+    .await;
 }
 
 /// The images of the pods that are ready and there to stay.

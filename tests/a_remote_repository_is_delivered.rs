@@ -8,7 +8,7 @@ use crate::support::git_https::{Access, GitServer, Mood};
 use crate::support::sshd::Sshd;
 use serde_json::json;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use windlass::api::delivery::{Outcome, Phase};
 
 async fn is_ready(world: &World, name: &str) -> bool {
@@ -47,9 +47,12 @@ async fn a_wrong_password_loses_nothing_and_the_right_one_is_noticed_at_once() {
     let second = world.commit("Second", &[("shop/settings.yaml", &config_map("settings", "green"))]);
     world.texts("Secret", "login", login("right+horse")).await;
     world.wait_for("shop", Phase::Ready, &second).await;
-    let list = world.space.send("GET", &world.space.path("events.k8s.io/v1", "events"), &json!(null)).await;
-    let events = list.to_string();
-    assert!(events.contains("\"Unauthorized\""), "{events}");
+    let events = wait_until("an Event tells of it", LIMIT, || async {
+        let path = world.space.path("events.k8s.io/v1", "events");
+        let events = world.space.send("GET", &path, &json!(null)).await.to_string();
+        if events.contains("\"Unauthorized\"") { Ok(events) } else { Err(events) }
+    })
+    .await;
     for text in [events, world.log()] {
         assert!(!text.contains("wrong+horse") && !text.contains("right+horse"), "{text}");
     }
@@ -154,14 +157,15 @@ async fn a_deleted_branch_changes_nothing_and_rewritten_history_is_deployed() {
 
     // The branch comes back with another history, and a commit that is broken.
     world.repo.git(&["reset", "--quiet", "--hard", "HEAD^"]);
-    world.repo.git(&["checkout", "--quiet", "-b", "live"]);
     let bad = commit("Rewritten and broken", "crash", "red");
+    world.repo.git(&["branch", "--quiet", "live"]);
     let held = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
     assert_eq!(held.effective.unwrap().commit, first);
     assert_eq!(held.history[0].outcome, Outcome::Restored);
     assert_eq!(world.value("settings").await, "blue");
     world.repo.git(&["reset", "--quiet", "--hard", "HEAD^"]);
     let good = commit("Rewritten and well", "fixed", "green");
+    world.repo.git(&["branch", "--quiet", "--force", "live"]);
     world.wait_for("shop", Phase::Ready, &good).await;
     assert_eq!(world.value("settings").await, "green");
 }
@@ -311,7 +315,7 @@ async fn run_with_a_token_shows_asks_and_delivers() {
     let (code, text) = run(yes);
     assert_eq!(code, 2, "{text}");
     assert!(text.contains("--installation") && text.contains(&daemon.0.id().to_string()), "{text}");
-    assert!(begin.elapsed() < Duration::from_secs(60), "it does not wait for the other one to end");
+    assert!(begin.elapsed() < LIMIT, "it does not wait for the other one to end");
 }
 
 #[tokio::test]

@@ -93,7 +93,7 @@ async fn a_lost_node_and_an_eviction_are_no_reason() {
         )
     };
     let first = world.commit("First", &[("shop/web.yaml", &web(1))]);
-    world.deliver("shop", json!({"timeout": "3s", "rollback": {"bake": "20s"}})).await;
+    world.deliver("shop", json!({"rollback": {"bake": "60s"}})).await;
     world.wait_for("shop", Phase::Ready, &first).await;
     let second = world.commit(
         "Second",
@@ -103,6 +103,13 @@ async fn a_lost_node_and_an_eviction_are_no_reason() {
         )],
     );
     world.wait_for("shop", Phase::Ready, &second).await;
+    // What is only not healthy would be given no more than this from now on.
+    world.deliver("shop", json!({"timeout": "3s", "rollback": {"bake": "60s"}})).await;
+    world
+        .wait("shop", "has its new time-out", |d| {
+            d.spec.template.timeout.as_ref().is_some_and(|t| t.0.as_secs() == 3)
+        })
+        .await;
 
     world.space.send("DELETE", &format!("/api/v1/nodes/{node}"), &Value::Null).await;
     let pods = world.space.send("GET", &world.space.path("v1", "pods"), &Value::Null).await;
@@ -153,7 +160,7 @@ async fn a_node_that_is_not_ready_is_no_reason_for_a_daemon_that_was_just_starte
     let mut world = World::stopped_in(cluster, "notready").await;
     world.start();
     let first = world.commit("First", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
-    world.deliver("shop", json!({"timeout": "30s", "rollback": {"bake": "10m"}})).await;
+    world.deliver("shop", json!({"rollback": {"bake": "10m"}})).await;
     world.wait_for("shop", Phase::Ready, &first).await;
     let second = world.commit("Second", &[("shop/web.yaml", &deployment("web", "two", 1))]);
     let delivery = world.wait_for("shop", Phase::Ready, &second).await;

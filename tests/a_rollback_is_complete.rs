@@ -1,9 +1,9 @@
 //! After a rollback nothing of the bad commit is left but what Kubernetes cannot undo and what was never its own; and a
 //! rollback needs neither the remote nor luck.
 
-use crate::support::cluster::wait_until;
+use crate::support::cluster::{try_send, wait_until};
 use crate::support::daemon::{LIMIT, World, condition, config_map, deployment};
-use serde_json::json;
+use serde_json::{Value, json};
 use windlass::api::condition::kind;
 use windlass::api::delivery::{Outcome, Phase, Step};
 use windlass::api::names;
@@ -28,6 +28,44 @@ async fn deployed(test: &str) -> (World, String) {
     world.deliver("shop", json!({})).await;
     world.wait_for("shop", Phase::Ready, &good).await;
     (world, good)
+}
+
+/// A quota that lets so many ConfigMaps in and no Secret, as soon as the API server goes by it.
+async fn quota(world: &World, maps: &str) {
+    let hard = json!({"count/configmaps": maps, "count/secrets": "0"});
+    let quota = json!({"metadata": {"name": "full"}, "spec": {"hard": hard}});
+    world.space.send("POST", &world.space.path("v1", "resourcequotas"), &quota).await;
+    // What Kubernetes itself makes in each namespace is counted too, and may come late.
+    world.wait_object("v1", "configmaps", "kube-root-ca.crt", "is there", Value::is_object).await;
+    let there = (world.names("v1", "configmaps").await.len() + 1).to_string();
+    world
+        .wait_object("v1", "resourcequotas", "full", "counts", |q| {
+            q["status"]["used"]["count/configmaps"] == there.as_str()
+        })
+        .await;
+    let probe = json!({"metadata": {"name": "probe"}});
+    let path = format!("{}?dryRun=All", world.space.path("v1", "secrets"));
+    wait_until("the quota is in force", LIMIT, || async {
+        match try_send(&world.space.connection.client, "POST", &path, &probe).await {
+            Err(kube::Error::Api(e)) if e.code == 403 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
+/// Gives each revision from now on so many seconds.
+async fn give_time(world: &World, seconds: u64) {
+    world.deliver("shop", json!({"retryInterval": "1s", "timeout": format!("{seconds}s")})).await;
+    let timeout = Some(windlass::api::Duration::from_secs(seconds));
+    world.wait("shop", "has its time", |d| d.spec.template.timeout == timeout).await;
+}
+
+/// The image is not to be had any more: broken beyond doubt, whatever the time.
+async fn break_by_hand(world: &World) {
+    let container = json!({"name": "app", "image": "registry.example.com/web:missing"});
+    let patch = json!({"spec": {"template": {"spec": {"containers": [container]}}}});
+    world.patch("apps/v1", "deployments", "web", patch).await;
 }
 
 #[tokio::test]
@@ -69,11 +107,7 @@ async fn what_it_adopted_is_released_and_its_data_stays() {
 #[tokio::test]
 async fn what_cannot_be_kept_of_an_adopted_object_is_told_and_it_is_released_as_it_is() {
     let (world, _) = deployed("notkept").await;
-    let quota = json!({"metadata": {"name": "full"}, "spec": {"hard": {"count/secrets": "0"}}});
-    world.space.send("POST", &world.space.path("v1", "resourcequotas"), &quota).await;
-    world
-        .wait_object("v1", "resourcequotas", "full", "is in force", |q| q["status"]["hard"].is_object())
-        .await;
+    quota(&world, "9").await;
     let theirs = json!({"metadata": {"name": "theirs"}, "data": {"key": "theirs", "other": "theirs"}});
     world.space.send("POST", &world.space.path("v1", "configmaps"), &theirs).await;
     let bad = world.commit(
@@ -127,7 +161,7 @@ async fn a_job_that_fails_is_a_broken_commit() {
     let held = delivery.status.as_ref().unwrap().held.clone().unwrap();
     assert_eq!(held.problem.object, format!("Job {}/migrate", world.space.name));
     assert_eq!(delivery.status.unwrap().effective.unwrap().commit, good);
-    world.wait_object("batch/v1", "jobs", "migrate", "gone", serde_json::Value::is_null).await;
+    world.wait_object("batch/v1", "jobs", "migrate", "gone", Value::is_null).await;
 }
 
 /// A StatefulSet that replaces its pods in order waits for a broken one to become ready before it touches it again, also
@@ -224,10 +258,7 @@ async fn a_first_revision_that_fails_stays_and_counts_once_it_is_healthy() {
 
 #[tokio::test]
 async fn one_that_fails_says_so_and_goes_on_trying() {
-    let (world, good) = deployed("stuck").await;
-    world.deliver("shop", json!({"timeout": "3s", "retryInterval": "1s"})).await;
-    // What was good is refused from now on.
-    let quota = json!({"metadata": {"name": "full"}, "spec": {"hard": {"count/configmaps": "1"}}});
+    let (mut world, good) = deployed("stuck").await;
     let with = world.commit("With a map", &[("shop/map.yaml", &config_map("map", "1"))]);
     world.wait_for("shop", Phase::Ready, &with).await;
     let bad = world.commit(
@@ -235,8 +266,12 @@ async fn one_that_fails_says_so_and_goes_on_trying() {
         &[("shop/web.yaml", &deployment("web", "unready", 1)), ("shop/map.yaml", "")],
     );
     world.wait_for("shop", Phase::Waiting, &bad).await;
+    // Nobody is at work until what was good is refused.
+    world.kill();
     world.delete("v1", "configmaps", "map").await;
-    world.space.send("POST", &world.space.path("v1", "resourcequotas"), &quota).await;
+    quota(&world, "1").await;
+    break_by_hand(&world).await;
+    world.restart().await;
     let delivery = world
         .wait("shop", "RollbackFailed", |d| {
             d.status.as_ref().is_some_and(|s| s.phase == Phase::RollbackFailed)
@@ -265,7 +300,7 @@ async fn it_needs_no_remote() {
     let aside = world.repo.root().join("gone");
     std::fs::rename(world.repo.path(), &aside).unwrap();
     // Broken beyond doubt, noticed by a daemon that has never seen the remote.
-    world.patch("apps/v1", "deployments", "web", json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "image": "registry.example.com/web:missing"}]}}}})).await;
+    break_by_hand(&world).await;
     world.restart().await;
     let delivery = world.wait_for("shop", Phase::Held, &bad).await;
     assert_eq!(delivery.status.unwrap().effective.unwrap().commit, good);
@@ -292,13 +327,7 @@ async fn a_person_can_ask_for_one() {
 async fn what_was_refused_while_applying_is_no_success_with_rollback_off() {
     let (world, _) = deployed("off").await;
     world.deliver("shop", json!({"rollback": {"mode": "Off"}, "retryInterval": "1s"})).await;
-    let quota = json!({"metadata": {"name": "full"}, "spec": {"hard": {"count/configmaps": "2"}}});
-    world.space.send("POST", &world.space.path("v1", "resourcequotas"), &quota).await;
-    wait_until("the quota counts", LIMIT, || async {
-        let quota = world.get("v1", "resourcequotas", "full").await;
-        if quota["status"]["used"].is_object() { Ok(()) } else { Err(quota.to_string()) }
-    })
-    .await;
+    quota(&world, "2").await;
     // Each fits into the quota, not both: that shows only while they are applied.
     let bad = world.commit(
         "Too many",
@@ -309,6 +338,28 @@ async fn what_was_refused_while_applying_is_no_success_with_rollback_off() {
     world.delete("v1", "resourcequotas", "full").await;
     world.wait_for("shop", Phase::Ready, &bad).await;
     assert_eq!(world.names("v1", "configmaps").await, ["one", "two"]);
+}
+
+/// Has the containers with this image crash over and over, as a kubelet says it.
+async fn crash(world: &World, image: &str) {
+    let pods = world.space.send("GET", &world.space.path("v1", "pods"), &Value::Null).await;
+    let with = |pod: &&Value| pod["spec"]["containers"][0]["image"] == image;
+    for pod in pods["items"].as_array().unwrap().iter().filter(with) {
+        let mut conditions = pod["status"]["conditions"].clone();
+        for condition in conditions.as_array_mut().unwrap() {
+            if condition["type"] == "Ready" || condition["type"] == "ContainersReady" {
+                condition["status"] = json!("False");
+            }
+        }
+        let mut container = pod["status"]["containerStatuses"][0].clone();
+        (container["ready"], container["started"]) = (json!(false), json!(false));
+        container["restartCount"] = json!(3);
+        container["lastState"] = json!({"terminated": {"exitCode": 1, "reason": "Error"}});
+        container["state"] = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        let status = json!({"conditions": conditions, "containerStatuses": [container]});
+        let name = format!("{}/status", pod["metadata"]["name"].as_str().unwrap());
+        world.patch("v1", "pods", &name, json!({"status": status})).await;
+    }
 }
 
 #[tokio::test]
@@ -336,16 +387,17 @@ async fn a_webhook_of_the_bad_commit_does_not_keep_it_from_going_back() {
     world.space.forget_later(&old);
     let path = format!("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{name}");
     world.space.forget_later(&path);
-    // Ready long enough for the webhook to come, which waits for what is before it.
+    // Ready until the webhook has come, which waits for what is before it.
     let bad = world.commit(
         "Breaks, and lets nobody mend it",
         &[
-            ("shop/web.yaml", &deployment("web", "flaky", 1)),
+            ("shop/web.yaml", &deployment("web", "two", 1)),
             ("shop/webhook.yaml", &webhook),
             ("shop/old.yaml", &changed),
         ],
     );
     world.wait_for("shop", Phase::Ready, &bad).await;
+    crash(&world, "registry.example.com/web:two").await;
     let delivery = world.wait_for("shop", Phase::Held, &bad).await;
     assert!(
         !delivery
@@ -388,14 +440,16 @@ async fn the_good_commit_is_fetched_by_its_id_or_said_to_be_missing() {
     for server_has_it in [true, false] {
         let mut world = World::new("lost").await;
         let good = world.commit("Good", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
-        world.deliver("shop", json!({"retryInterval": "1s", "timeout": "15s"})).await;
+        world.deliver("shop", json!({"retryInterval": "1s"})).await;
         world.wait_for("shop", Phase::Ready, &good).await;
         let bad = world.commit("Never ready", &[("shop/web.yaml", &deployment("web", "unready", 1))]);
         world.wait_for("shop", Phase::Waiting, &bad).await;
+        if !server_has_it {
+            give_time(&world, 15).await;
+        }
         world.kill();
         world.lose_cache();
-        // Broken beyond doubt.
-        world.patch("apps/v1", "deployments", "web", json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "image": "registry.example.com/web:missing"}]}}}})).await;
+        break_by_hand(&world).await;
         // History is rewritten: one commit with the bad files, and nothing before it.
         world.repo.git(&["checkout", "--quiet", "--orphan", "other"]);
         world.repo.git(&["commit", "--quiet", "--message", "Rewritten"]);
@@ -427,6 +481,7 @@ async fn the_good_commit_is_fetched_by_its_id_or_said_to_be_missing() {
             "registry.example.com/web:missing"
         );
         // A newer commit gets through.
+        give_time(&world, 180).await;
         let fixed = world.commit("Fixed", &[("shop/web.yaml", &deployment("web", "fixed", 1))]);
         world.wait_for("shop", Phase::Ready, &fixed).await;
     }

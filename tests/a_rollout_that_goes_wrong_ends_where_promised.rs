@@ -156,9 +156,12 @@ async fn a_provider_that_is_down_pauses_it_or_fails_it_and_is_never_a_success() 
     let address = provider(up.clone()).await;
     let (world, _) = deployed("provider-down", "app: web", measured(&address, "Pause")).await;
     let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
-    let waits = world.wait_for("shop", Phase::Paused, &next).await;
-    let problem = rollout(&waits).unwrap().paused.clone().unwrap();
-    assert!(problem.message.contains("503"), "{problem:?}");
+    let told = |d: &Delivery| {
+        let problem = rollout(d).and_then(|r| r.paused.as_ref());
+        problem.is_some_and(|p| p.message.contains("503"))
+    };
+    let waits = world.wait("shop", "is paused, for it answers 503", told).await;
+    assert_eq!(waits.status.as_ref().unwrap().phase, Phase::Paused);
     assert!(rollout(&waits).unwrap().analysis.iter().all(|run| run.succeeded == 0));
     up.store(true, Ordering::SeqCst);
     world.wait_for("shop", Phase::Ready, &next).await;

@@ -6,6 +6,7 @@ use crate::support::cli::windlass;
 use crate::support::cluster::Audited;
 use crate::support::daemon::World;
 use serde_json::{Value, json};
+use std::time::Instant;
 use windlass::api::Delivery;
 use windlass::api::delivery::Phase;
 
@@ -36,6 +37,11 @@ fn sent(world: &World, requests: &[Audited]) -> Sent {
     }
 }
 
+/// Statuses that only say anew what is waited for, which takes long on a busy machine: one in ten seconds at most.
+fn words(since: Instant) -> usize {
+    since.elapsed().as_secs() as usize / 10
+}
+
 fn ask(world: &World, verb: &str) {
     let answer = windlass(&world.space, &[verb, "shop", "-n", &world.space.name]);
     assert_eq!(answer.code, 0, "{answer:?}");
@@ -56,7 +62,7 @@ async fn a_weight_costs_one_write_and_so_does_going_back() {
     let (world, _) = deployed("step-costs", "app: web", canary(steps)).await;
     let bad = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
     world.wait("shop", "waits in step 2", waits_in(2)).await;
-    let audit = world.space.cluster.audit();
+    let (audit, begin) = (world.space.cluster.audit(), Instant::now());
     ask(&world, "promote");
     world.wait("shop", "waits in step 4", waits_in(4)).await;
     let next = sent(&world, &audit.in_namespace(&world.space.name));
@@ -64,15 +70,15 @@ async fn a_weight_costs_one_write_and_so_does_going_back() {
     assert_eq!(next.writes, ["patch deployments web-canary"], "{next:?}");
     assert!(next.tries <= 1, "{next:?}");
     // Two layouts, though the second is the first one again, and the word of the person.
-    assert!(next.statuses <= 2 * STATUSES + 1, "{next:?}");
+    assert!(next.statuses <= 2 * STATUSES + 1 + words(begin), "{next:?}");
 
-    let audit = world.space.cluster.audit();
+    let (audit, begin) = (world.space.cluster.audit(), Instant::now());
     ask(&world, "abort");
     world.wait_for("shop", Phase::Held, &bad).await;
     let back = sent(&world, &audit.in_namespace(&world.space.name));
     println!("going back: {back:?}");
     assert_eq!(back.writes, ["delete deployments web-canary"], "nothing but what goes: {back:?}");
-    assert!(back.statuses <= STATUSES + 2, "{back:?}");
+    assert!(back.statuses <= STATUSES + 2 + words(begin), "{back:?}");
 }
 
 #[tokio::test]
@@ -82,7 +88,7 @@ async fn a_switch_costs_one_write_each_way() {
     let (world, _) = deployed("switch-costs", "app: web, tier: front", policy).await;
     let bad = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
     world.wait_for("shop", Phase::Paused, &bad).await;
-    let audit = world.space.cluster.audit();
+    let (audit, begin) = (world.space.cluster.audit(), Instant::now());
     ask(&world, "promote");
     let switched = |d: &Delivery| {
         let rollout = d.status.as_ref().and_then(|s| s.attempt.as_ref()).and_then(|a| a.rollout.as_ref());
@@ -92,14 +98,14 @@ async fn a_switch_costs_one_write_each_way() {
     let there = sent(&world, &audit.in_namespace(&world.space.name));
     println!("a switch: {there:?}");
     assert_eq!(there.writes, ["patch services web"], "{there:?}");
-    assert!(there.tries <= 1 && there.statuses <= STATUSES + 1, "{there:?}");
+    assert!(there.tries <= 1 && there.statuses <= STATUSES + 1 + words(begin), "{there:?}");
 
-    let audit = world.space.cluster.audit();
+    let (audit, begin) = (world.space.cluster.audit(), Instant::now());
     ask(&world, "abort");
     world.wait_for("shop", Phase::Held, &bad).await;
     let back = sent(&world, &audit.in_namespace(&world.space.name));
     println!("back: {back:?}");
     let expected = ["delete deployments web-preview", "delete services web-preview", "patch services web"];
     assert_eq!(back.writes, expected, "{back:?}");
-    assert!(back.tries <= 1 && back.statuses <= STATUSES + 2, "{back:?}");
+    assert!(back.tries <= 1 && back.statuses <= STATUSES + 2 + words(begin), "{back:?}");
 }

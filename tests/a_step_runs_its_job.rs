@@ -7,7 +7,7 @@ use crate::support::cli::windlass;
 use crate::support::cluster::wait_until;
 use crate::support::daemon::{LIMIT, World, condition, config_map};
 use crate::the_daemon_dies_at_every_step::{arm, around, at_each, dies_and_rises};
-use serde_json::json;
+use serde_json::{Value, json};
 use windlass::api::Delivery;
 use windlass::api::condition::kind;
 use windlass::api::delivery::Phase;
@@ -17,10 +17,24 @@ fn smoke(tag: &str) -> String {
     hook("smoke", "rollout-step", "", tag)
 }
 
-fn with_job() -> serde_json::Value {
+fn with_job() -> Value {
     let mut policy = blue_green();
     policy["steps"] = json!([{"job": {"name": "smoke"}}, {"pause": {}}]);
     policy
+}
+
+/// Has the pod of a Job that would go on for ever end well.
+async fn ends_well(world: &World) {
+    let name = wait_until("the Job's pod runs", LIMIT, || async {
+        let path = format!("{}?labelSelector=job-name", world.space.path("v1", "pods"));
+        let pods = world.space.send("GET", &path, &Value::Null).await;
+        let runs = |pod: &&Value| pod["status"]["phase"] == "Running";
+        let pod = pods["items"].as_array().unwrap().iter().find(runs);
+        pod.and_then(|p| p["metadata"]["name"].as_str()).map(str::to_owned).ok_or_else(|| pods.to_string())
+    })
+    .await;
+    let ended = json!({"status": {"phase": "Succeeded"}});
+    world.patch("v1", "pods", &format!("{name}/status"), ended).await;
 }
 
 async fn alone(world: &World) {
@@ -34,12 +48,13 @@ async fn it_runs_once_and_the_step_waits_for_it() {
     assert!(jobs(&world).await.is_empty());
     let audit = world.space.cluster.audit();
     let next =
-        world.commit("Second", &[("shop/web.yaml", &web("ok2", 2)), ("shop/smoke.yaml", &smoke("slow"))]);
+        world.commit("Second", &[("shop/web.yaml", &web("ok2", 2)), ("shop/smoke.yaml", &smoke("hang"))]);
     let runs = |d: &Delivery| {
         let of = |run: &HookRun| run.at == Some(1) && run.step == HookStep::Running;
         d.status.as_ref().is_some_and(|s| s.phase == Phase::RollingOut && s.hooks.iter().any(of))
     };
     world.wait("shop", "runs the Job", runs).await;
+    ends_well(&world).await;
     world.wait_for("shop", Phase::Paused, &next).await;
     let found = jobs(&world).await;
     assert!(

@@ -2,6 +2,7 @@
 //! not there, is no number, comes too late or comes from somebody else is never a success.
 
 use crate::support::cluster::wait_until;
+use crate::support::daemon::LIMIT;
 use crate::support::git::Repo;
 use crate::support::git_https::{Access, GitServer};
 use crate::support::prometheus::Prometheus;
@@ -14,16 +15,12 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::net::TcpListener;
 use windlass::analysis::{Clients, Credentials, Inputs, Reach, measure};
 use windlass::api::analysis::{AnalysisPolicy, Metric, Outcome};
 use windlass::core::analysis::{
     Judged, Measurement, Pair, StepKind, Variables, Variant, judge, problems, settings,
 };
-
-/// How long a value may take to be there on a busy machine.
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// The app: what it counts, and what it was sent.
 #[derive(Clone, Default)]
@@ -58,8 +55,11 @@ async fn metrics(State(app): State<App>) -> impl IntoResponse {
         *scrapes += 1;
         *scrapes
     };
-    let mut text =
-        String::from("rate{app=\"web\"} 0.999\nrate{app=\"web-canary\"} 0.9\nbelow 0\ninfinite +Inf\n");
+    // With the time they stay for a while, also when a busy machine misses a scrape.
+    let now = jiff::Timestamp::now().as_millisecond();
+    let mut text = format!(
+        "rate{{app=\"web\"}} 0.999 {now}\nrate{{app=\"web-canary\"}} 0.9 {now}\nbelow 0 {now}\ninfinite +Inf {now}\n"
+    );
     for (service, failed, slow) in [("web", 0, 0), ("web-canary", n, 10 * n)] {
         let (good, all) = (10 * n - failed, 10 * n);
         let of = format!("namespace=\"shop\",service=\"{service}\"");
@@ -146,7 +146,7 @@ async fn a_real_prometheus_is_asked() {
     let mut prometheus = Prometheus::start(target).await;
     let address = prometheus.address();
     let canary = inputs("web-canary", &[]);
-    let query = |query: &str, rule: (&str, &str)| json!({"name": "m", "timeout": "1s", rule.0: rule.1, "prometheus": {"address": address, "query": query}});
+    let query = |query: &str, rule: (&str, &str)| json!({"name": "m", "timeout": "1m", rule.0: rule.1, "prometheus": {"address": address, "query": query}});
     let least = ("success", "result >= 0.99");
 
     let good = query("rate{app=\"{{ stable }}\"}", least);
@@ -188,7 +188,9 @@ async fn a_real_prometheus_is_asked() {
     // Slow: it takes the connection and says nothing.
     prometheus.signal("STOP");
     let said = format!("Prometheus at {address}: no answer within 1s");
-    assert_eq!(outcome(&good, &canary).await, (Outcome::Error, said));
+    let mut hasty = good.clone();
+    hasty["timeout"] = json!("1s");
+    assert_eq!(outcome(&hasty, &canary).await, (Outcome::Error, said));
     prometheus.signal("CONT");
     until("it answers again", &good, &canary, Outcome::Success).await;
 
@@ -205,7 +207,7 @@ async fn ready_made_queries_say_what_the_app_counted() {
     let address = prometheus.address();
     let metric = |builtin: &str, provider: &str| {
         json!({"name": "m", "prometheus":
-            {"address": address, "builtin": builtin, "provider": provider, "window": "10s"}})
+            {"address": address, "builtin": builtin, "provider": provider, "window": "10s"}, "timeout": "1m"})
     };
     for provider in ["envoy", "http"] {
         let rate = metric("request-success-rate", provider);
@@ -224,7 +226,7 @@ async fn ready_made_queries_say_what_the_app_counted() {
 
         let mut relative = metric("request-duration", provider);
         relative["success"] = json!("candidate <= stable * 1.2");
-        let (_, judged) = measured(&relative, &inputs("web-canary", &[])).await;
+        let judged = until("both times", &relative, &inputs("web-canary", &[]), Outcome::Failure).await;
         assert_eq!(judged.value.as_deref(), Some("0.991 (stable 0.099)"), "{provider}");
 
         for nobody in [rate, duration] {
@@ -235,8 +237,12 @@ async fn ready_made_queries_say_what_the_app_counted() {
     }
     // No traffic is no success, and nothing but failures is no lack of data.
     let rate = metric("request-success-rate", "http");
-    let idle = until("counters that stand still", &rate, &inputs("idle", &[]), Outcome::NoData).await;
-    assert_eq!(idle.message, "no requests were counted in the window (the value is NaN)");
+    let said = "no requests were counted in the window (the value is NaN)";
+    wait_until("counters that stand still", LIMIT, || async {
+        let idle = outcome(&rate, &inputs("idle", &[])).await;
+        if idle == (Outcome::NoData, said.to_owned()) { Ok(()) } else { Err(format!("{idle:?}")) }
+    })
+    .await;
     let judged = until("only failures", &rate, &inputs("bad", &[]), Outcome::Failure).await;
     assert_eq!(judged.value.as_deref(), Some("0"));
 }
@@ -251,7 +257,8 @@ async fn the_app_is_checked_at_each_endpoint() {
     };
     let both = inputs("web-canary", &[one, other]);
     let check = |path: &str, rule: Option<&str>| {
-        let mut metric = json!({"name": "m", "timeout": "1s", "http": {"path": path}});
+        let timeout = if path == "/never" { "1s" } else { "1m" };
+        let mut metric = json!({"name": "m", "timeout": timeout, "http": {"path": path}});
         if let Some(rule) = rule {
             metric["success"] = json!(rule);
         }
@@ -287,7 +294,7 @@ async fn the_app_is_checked_at_each_endpoint() {
     assert_eq!(outcome(&check("/health", None), &nobody).await, (Outcome::NoData, said));
 
     // An address of its own: whoever does not let us connect is no failure of the app.
-    let url = |url: String| json!({"name": "m", "timeout": "1s", "http": {"url": url, "status": [302]}});
+    let url = |url: String| json!({"name": "m", "timeout": "1m", "http": {"url": url, "status": [302]}});
     assert_eq!(
         outcome(&url(format!("http://{one}/login?to={{{{ revision }}}}")), &both).await.0,
         Outcome::Success
@@ -303,7 +310,7 @@ async fn somebody_else_may_decide() {
     let app = App::default();
     let at = serve(&app, "127.0.0.1:0").await;
     let hook = |code: u16, rule: Option<&str>| {
-        let mut metric = json!({"name": "gate", "webhook": {"url": format!("http://{at}/gate/{code}"),
+        let mut metric = json!({"name": "gate", "timeout": "1m", "webhook": {"url": format!("http://{at}/gate/{code}"),
             "metadata": {"team": "shop"}, "secretRef": {"name": "auth"}}});
         if let Some(rule) = rule {
             metric["success"] = json!(rule);
@@ -350,7 +357,7 @@ async fn certificates_are_looked_at_and_credentials_are_not_told() {
     let repo = Repo::new();
     let server = GitServer::start(repo.root(), Access::Basic("ada", "s3cret+/="));
     let url = format!("{}/info/refs?service=git-upload-pack", server.url(Repo::NAME));
-    let metric = json!({"name": "m", "http": {"url": url, "secretRef": {"name": "auth"}}});
+    let metric = json!({"name": "m", "timeout": "1m", "http": {"url": url, "secretRef": {"name": "auth"}}});
     let with = |pairs: &[(&str, &str)]| {
         let mut with = inputs("web-canary", &[]);
         let data = pairs.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect();

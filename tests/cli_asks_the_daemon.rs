@@ -45,7 +45,7 @@ async fn sync_release_and_rollback_do_what_they_say_and_tell_how_it_ended() {
             ("shop/settings.yaml", &config_map("settings", "red")),
         ],
     );
-    let sync = ask(&world, &["sync", "shop", "--wait", "--timeout", "60s"]);
+    let sync = ask(&world, &["sync", "shop", "--wait", "--timeout", "5m"]);
     assert_eq!(sync.code, 1, "{sync:?}");
     for word in
         [&bad[..7], "Held", "Ada", "Red, and broken", "Deployment", "CrashLoopBackOff", "which is not drift"]
@@ -61,7 +61,7 @@ async fn sync_release_and_rollback_do_what_they_say_and_tell_how_it_ended() {
     assert_eq!(rollback.code, 2);
     assert!(rollback.err.contains("is held already"), "{rollback:?}");
 
-    let release = ask(&world, &["release", "shop", "--wait", "--timeout", "60s"]);
+    let release = ask(&world, &["release", "shop", "--wait", "--timeout", "5m"]);
     assert_eq!(release.code, 1, "it fails again: {release:?}");
     assert!(release.err.contains("is tried again"), "{release:?}");
     let history = ask(&world, &["history", "shop", "-o", "json"]);
@@ -77,12 +77,12 @@ async fn sync_release_and_rollback_do_what_they_say_and_tell_how_it_ended() {
             ("shop/settings.yaml", &config_map("settings", "green")),
         ],
     );
-    let sync = ask(&world, &["sync", "shop", "--wait", "--timeout", "60s"]);
+    let sync = ask(&world, &["sync", "shop", "--wait", "--timeout", "5m"]);
     assert_eq!(sync.code, 0, "{sync:?}");
     assert!(sync.out.contains(&mended[..7]), "{sync:?}");
     assert_eq!(colour(&world).await, "green");
 
-    let back = ask(&world, &["rollback", "shop", "--wait", "--timeout", "60s"]);
+    let back = ask(&world, &["rollback", "shop", "--wait", "--timeout", "5m"]);
     assert_eq!(back.code, 0, "{back:?}");
     assert_eq!(colour(&world).await, "blue");
     assert!(back.out.contains("a person asked to go back"), "{back:?}");

@@ -2,9 +2,9 @@
 //! never shows what a Secret holds.
 
 use crate::support::cli::{kubectl, windlass};
-use crate::support::cluster::Space;
-use crate::support::daemon::{World, config_map};
-use serde_json::json;
+use crate::support::cluster::{Space, wait_until};
+use crate::support::daemon::{LIMIT, World, config_map};
+use serde_json::{Value, json};
 use std::fs;
 use windlass::api::delivery::Phase;
 
@@ -59,6 +59,20 @@ const TABLE: [(&str, &str, &str, i32); 14] = [
     ("another Secret", SECRET, "hunter2 => hunter3", 1),
 ];
 
+/// Waits until the controllers have written what they write into a new Deployment: in the middle of a comparison it would be a
+/// difference.
+async fn settled(space: &Space, name: &str) {
+    let path = format!("{}/{name}", space.path("apps/v1", "deployments"));
+    wait_until(&format!("the controllers are done with {name}"), LIMIT, || async {
+        let found = space.send("GET", &path, &Value::Null).await;
+        let conditions = found["status"]["conditions"].as_array();
+        let done = conditions.into_iter().flatten().any(|c| c["reason"] == "NewReplicaSetAvailable");
+        let numbered = found["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "1";
+        if done && numbered { Ok(()) } else { Err(found.to_string()) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_verdict_is_that_of_kubectl() {
     let space = Space::new("clidiff").await;
@@ -80,6 +94,9 @@ async fn the_verdict_is_that_of_kubectl() {
         let file_name = file.to_str().unwrap();
         let applied = kubectl(&space, &["apply", "-n", &space.name, "-f", file_name]);
         assert_eq!(applied.code, 0, "{what}: {applied:?}");
+        if *before == DEPLOYMENT {
+            settled(&space, &format!("web{number}")).await;
+        }
         fs::write(&file, named(&after)).unwrap();
         let theirs = kubectl(&space, &["diff", "-n", &space.name, "-f", file_name]);
         let ours = windlass(&space, &["diff", dir.to_str().unwrap(), "--namespace", &space.name]);
@@ -88,7 +105,7 @@ async fn the_verdict_is_that_of_kubectl() {
         assert!(!format!("{ours:?}").contains("hunter"), "{what}: {ours:?}");
         assert!(!format!("{ours:?}").contains("aHVudGVy"), "{what}: {ours:?}");
         let json = windlass(&space, &["diff", dir.to_str().unwrap(), "-n", &space.name, "-o", "json"]);
-        let report: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+        let report: Value = serde_json::from_str(&json.out).unwrap();
         assert_eq!(
             report["objects"].as_array().unwrap().len(),
             usize::from(*expected == 1),

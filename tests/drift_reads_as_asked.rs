@@ -31,6 +31,7 @@ async fn as_a_table_a_summary_json_junit_and_whole_objects() {
     world.patch("v1", "secrets", "login", json!({"data": {"password": "aHVudGVyLXR3bw=="}})).await;
     world.delete("v1", "configmaps", "more").await;
     world.wait("shop", "drift", |d| d.status.as_ref().is_some_and(|s| s.drift == Some(3))).await;
+    world.wait_report("three differ", |r| r.count == 3).await;
 
     let json = ask(&world, &["-o", "json"]);
     let list: Value = serde_json::from_str(&json.out).unwrap();

@@ -120,7 +120,8 @@ async fn what_lost_the_label_and_is_not_written_back_is_still_seen() {
     let all = |state: &'static str| [("a", "Unlabelled"), ("b", state)];
     world.wait_report("two without the label", |r| states(r) == all("Unlabelled")).await;
     world.patch("v1", "configmaps", "a", json!({"data": {"key": "2"}})).await;
-    world.wait_report("the edit is told", |r| of(r, "a").fields.iter().any(|f| f.path == "data.key")).await;
+    let edited = |o: &DriftedObject| o.name == "a" && o.fields.iter().any(|f| f.path == "data.key");
+    world.wait_report("the edit is told", |r| r.objects.iter().any(edited)).await;
     world.delete("v1", "configmaps", "b").await;
     world.wait_report("one is gone", |r| states(r) == all("Missing")).await;
 }

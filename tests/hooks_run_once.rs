@@ -52,6 +52,18 @@ async fn one_left(world: &World) -> Vec<(String, String, bool)> {
     .await
 }
 
+/// Has the Job that hangs end well, as a kubelet says it.
+async fn end_well(world: &World) {
+    let name = wait_until("its pod runs", LIMIT, || async {
+        let pods = world.space.send("GET", &world.space.path("v1", "pods"), &Value::Null).await;
+        let mut pods = pods["items"].as_array().unwrap().iter();
+        let running = pods.find(|pod| pod["status"]["phase"] == "Running");
+        running.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).ok_or_else(|| "no".to_owned())
+    })
+    .await;
+    world.patch("v1", "pods", &format!("{name}/status"), json!({"status": {"phase": "Succeeded"}})).await;
+}
+
 pub fn created(world: &World, audit: &crate::support::cluster::Audit) -> usize {
     world.writes(audit).iter().filter(|r| r.resource == "jobs" && r.verb == "patch" && r.code == 201).count()
 }
@@ -63,7 +75,7 @@ async fn hooks_run_before_and_after_the_apply_and_the_old_jobs_make_room() {
     let first = world.commit(
         "With hooks",
         &[
-            ("shop/migrate.yaml", &hook("migrate", "before-apply", "", "slow")),
+            ("shop/migrate.yaml", &hook("migrate", "before-apply", "", "hang")),
             ("shop/test.yaml", &hook("test", "after-apply", "hook-succeeded", "ok")),
             ("shop/it.yaml", &config_map("it", "1")),
         ],
@@ -74,6 +86,7 @@ async fn hooks_run_before_and_after_the_apply_and_the_old_jobs_make_room() {
         .await;
     assert_eq!(running.status.unwrap().phase, Phase::Applying);
     assert!(world.get("v1", "configmaps", "it").await.is_null(), "not before the hook is done");
+    end_well(&world).await;
     let delivery = world.wait_for("shop", Phase::Ready, &first).await;
     // Hooks are no objects of the bundle.
     let status = delivery.status.unwrap();
@@ -107,7 +120,9 @@ async fn hooks_run_before_and_after_the_apply_and_the_old_jobs_make_room() {
     assert_eq!((created(&world, &audit), jobs(&world).await), (0, left.clone()));
 
     // The next revision runs them again, and the old Job makes room.
-    let second = world.commit("Another", &[("shop/it.yaml", &config_map("it", "2"))]);
+    let migrate = hook("migrate", "before-apply", "", "slow");
+    let second =
+        world.commit("Another", &[("shop/it.yaml", &config_map("it", "2")), ("shop/migrate.yaml", &migrate)]);
     world.wait_for("shop", Phase::Ready, &second).await;
     let after = one_left(&world).await;
     assert_eq!(created(&world, &audit), 2);
@@ -210,8 +225,8 @@ async fn a_hook_runs_once_though_the_daemon_is_killed_over_and_over() {
     for point in ["before-apply", "after-apply"] {
         wait_until("the hook runs", LIMIT, || async {
             let all = jobs(&world).await;
-            let runs = all.iter().any(|(_, p, complete)| p == point && !complete);
-            if runs { Ok(()) } else { Err(format!("{all:?}")) }
+            // Or has run already, when this test is late.
+            if all.iter().any(|(_, p, _)| p == point) { Ok(()) } else { Err(format!("{all:?}")) }
         })
         .await;
         world.restart().await;

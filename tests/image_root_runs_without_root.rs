@@ -307,7 +307,8 @@ async fn a_commit_is_delivered_from_the_image_without_root() {
     });
     world.apply("Repository", "config", json!({"spec": spec})).await;
     wait_until("the Delivery is ready", LIMIT, || async {
-        let there = world.deliveries().get_opt("shop").await.unwrap().and_then(|d| d.status);
+        let there = world.deliveries().get_opt("shop").await.map_err(|e| e.to_string())?;
+        let there = there.and_then(|d| d.status);
         match there {
             Some(s)
                 if s.phase == Phase::Ready && s.revision.as_ref().is_some_and(|r| r.ends_with(&commit)) =>
@@ -315,7 +316,8 @@ async fn a_commit_is_delivered_from_the_image_without_root() {
                 Ok(())
             }
             other => {
-                let repository = world.repositories().get_opt("config").await.unwrap().and_then(|r| r.status);
+                let repository = world.repositories().get_opt("config").await.map_err(|e| e.to_string())?;
+                let repository = repository.and_then(|r| r.status);
                 Err(format!("{other:?} {repository:?}\n{}", said()))
             }
         }
@@ -328,9 +330,12 @@ async fn a_commit_is_delivered_from_the_image_without_root() {
     let lines = lines.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok());
     let address = lines.filter_map(|l| l["address"].as_str().map(str::to_owned)).next().unwrap();
     let check: Vec<String> = image.health.iter().map(|a| a.replace("127.0.0.1:8080", &address)).collect();
-    let healthy = command(&root, &image, &check[0]).args(&check[1..]).output().unwrap();
-    assert!(healthy.status.success(), "{}", String::from_utf8_lossy(&healthy.stderr));
-    assert_eq!(String::from_utf8_lossy(&healthy.stdout).trim(), "ok");
+    wait_until("it is healthy", LIMIT, || async {
+        let healthy = command(&root, &image, &check[0]).args(&check[1..]).output().unwrap();
+        let well = healthy.status.success() && healthy.stdout.trim_ascii() == b"ok";
+        if well { Ok(()) } else { Err(format!("{healthy:?}")) }
+    })
+    .await;
     // One that is not well is told from one that is.
     let sick =
         command(&root, &image, &check[0]).args([&check[1], "http://127.0.0.1:1/livez"]).output().unwrap();

@@ -1,8 +1,7 @@
 //! Kustomizations, and values that come from elsewhere than Git: what they are made of is what is watched, a rollback
 //! takes both back, and no value of a Secret shows anywhere.
 
-use crate::support::cluster::wait_until;
-use crate::support::daemon::{LIMIT, World, condition, config_map, deployment};
+use crate::support::daemon::{World, condition, config_map, deployment};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use windlass::api::delivery::{Outcome, Phase};
@@ -233,19 +232,17 @@ async fn no_value_of_a_secret_is_in_status_events_reports_or_the_log() {
     world.wait_for("shop", Phase::Ready, &good).await;
     // A drift report shows values of both sides.
     world.patch("v1", "configmaps", "shown", json!({"data": {"key": "by hand"}})).await;
-    let report = wait_until("the drift is reported", LIMIT, || async {
-        let found = world.reports().get_opt("shop").await.unwrap();
-        found.filter(|r| r.spec.count == 1).ok_or_else(|| "not yet".to_owned())
-    })
-    .await;
-    let field = &report.spec.objects[0].fields[0];
+    let report = world.wait_report("one differs", |r| r.count == 1).await;
+    let field = &report.objects[0].fields[0];
     assert_eq!(field.live.as_deref(), Some("\"by hand\""));
     assert_eq!(field.desired.as_deref(), Some("\"(value of password)\""));
     // The API server quotes what it does not take.
     let wrong = deployment("web", "ok", 1).replace("replicas: 1", "replicas: \"${password}\"");
     world.commit("Quoted by the server", &[("shop/web.yaml", &wrong)]);
-    let delivery =
-        world.wait("shop", "refused", |d| d.status.as_ref().is_some_and(|s| s.failure.is_some())).await;
+    let refused = |d: &windlass::api::Delivery| {
+        d.status.as_ref().and_then(|s| s.failure.as_ref()).is_some_and(|f| !f.transient)
+    };
+    let delivery = world.wait("shop", "refused", refused).await;
     let (_, _, message) = condition(&delivery, "Ready");
     assert!(message.contains("Deployment") && message.contains("replicas"), "{message}");
     let long =
@@ -265,6 +262,14 @@ async fn no_value_of_a_secret_is_in_status_events_reports_or_the_log() {
     }
 }
 
+/// Has the Delivery made with settings, and waits until its revisions have so many seconds to become healthy.
+async fn give(world: &World, seconds: u64) {
+    let time = windlass::api::Duration::from_secs(seconds);
+    let from = json!({"from": [{"configMap": "vars"}]});
+    world.deliver("shop", json!({"timeout": time, "retryInterval": "1s", "substitute": from})).await;
+    world.wait("shop", "it has its time", |d| d.spec.template.timeout == Some(time)).await;
+}
+
 #[tokio::test]
 async fn settings_that_could_not_be_kept_are_told_and_without_them_a_rollback_touches_nothing() {
     let mut world = World::stopped("notkept").await;
@@ -282,14 +287,13 @@ async fn settings_that_could_not_be_kept_are_told_and_without_them_a_rollback_to
         world.commit(subject, &[("shop/web.yaml", &web), ("shop/paint.yaml", &paint)])
     };
     let good = commit(&world, "Good", "ok");
-    let template =
-        json!({"timeout": "4s", "retryInterval": "1s", "substitute": {"from": [{"configMap": "vars"}]}});
-    world.deliver("shop", template).await;
+    give(&world, 180).await;
     world.wait_for("shop", Phase::Ready, &good).await;
     let told = world.wait_event("shop", "SettingsNotKept").await;
     assert!(told.contains("403") && told.contains("Secrets"), "{told}");
 
-    // Nobody remembers them when they would be needed.
+    // Nobody remembers them when they would be needed, and soon going back has taken too long.
+    give(&world, 4).await;
     world.kill();
     world.texts("ConfigMap", "vars", json!({"color": "red"})).await;
     commit(&world, "Bad", "missing");
@@ -302,6 +306,7 @@ async fn settings_that_could_not_be_kept_are_told_and_without_them_a_rollback_to
     };
     world.wait("shop", "cannot go back without them", failed).await;
     assert_eq!(world.get("v1", "configmaps", "paint").await["data"]["key"], "red", "nothing was touched");
+    give(&world, 180).await;
     let fixed = commit(&world, "Fixed", "ok");
     world.wait_for("shop", Phase::Ready, &fixed).await;
 }

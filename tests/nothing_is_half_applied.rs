@@ -111,7 +111,9 @@ async fn each_mistake_is_told_with_its_place_and_nothing_is_written() {
         let delivery = world
             .wait("shop", name, |d| {
                 let failure = d.status.as_ref().and_then(|s| s.failure.as_ref());
-                failure.and_then(|f| f.revision.as_ref()).is_some_and(|r| r.commit == bad)
+                let of = failure.and_then(|f| f.revision.as_ref()).is_some_and(|r| r.commit == bad);
+                // What only keeps it from being looked at, such as an API server that is slow, passes.
+                of && failure.is_some_and(|f| f.problem.reason == reason)
             })
             .await;
         let (status, why, message) = condition(&delivery, kind::READY);

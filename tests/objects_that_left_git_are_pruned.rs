@@ -2,6 +2,7 @@
 
 use crate::support::cluster::{suffix, wait_until};
 use crate::support::daemon::{LIMIT, World, condition, config_map, deployment};
+use crate::the_daemon_dies_in_hooks_reverts_and_repairs::{gated, open_gates};
 use serde_json::{Value, json};
 use windlass::api::condition::kind;
 use windlass::api::delivery::Phase;
@@ -33,7 +34,7 @@ async fn in_reverse_order_once_the_new_ones_are_healthy() {
         "First",
         &[
             ("shop/settings.yaml", &config_map("settings", "1")),
-            ("shop/web.yaml", &deployment("web", "ok", 1)),
+            ("shop/web.yaml", &gated("ok")),
             (
                 "shop/public.yaml",
                 &ingress("public")
@@ -41,7 +42,8 @@ async fn in_reverse_order_once_the_new_ones_are_healthy() {
             ),
         ],
     );
-    world.deliver("shop", json!({"timeout": "60s"})).await;
+    world.deliver("shop", json!({})).await;
+    open_gates(&world).await;
     world.wait_for("shop", Phase::Ready, &first).await;
     let audit = world.space.cluster.audit();
     let second = world.commit(
@@ -50,7 +52,7 @@ async fn in_reverse_order_once_the_new_ones_are_healthy() {
             ("shop/settings.yaml", ""),
             ("shop/web.yaml", ""),
             ("shop/public.yaml", ""),
-            ("shop/next.yaml", &deployment("next", "slow", 1)),
+            ("shop/next.yaml", &gated("ok").replace("web", "next")),
         ],
     );
     world.wait_for("shop", Phase::Waiting, &second).await;
@@ -60,6 +62,7 @@ async fn in_reverse_order_once_the_new_ones_are_healthy() {
         "nothing goes before the new one is healthy"
     );
     assert_eq!(world.names("apps/v1", "deployments").await, ["next", "web"]);
+    open_gates(&world).await;
     let delivery = world.wait_for("shop", Phase::Ready, &second).await;
     assert_eq!(delivery.status.unwrap().inventory.len(), 1);
     assert!(world.names("v1", "configmaps").await.is_empty());
@@ -237,7 +240,7 @@ async fn a_branch_without_the_directories_removes_nothing() {
     world.repo.git(&["rm", "-r", "--quiet", "--force", "."]);
     world.commit("Something else", &[("read.me", "Hello")]);
     world.repo.git(&["checkout", "--quiet", "main"]);
-    let set = json!([{"path": "apps/*", "template": {"targetNamespace": world.space.name, "timeout": "60s", "retryInterval": "2s"}}]);
+    let set = json!([{"path": "apps/*", "template": {"targetNamespace": world.space.name, "timeout": "3m", "retryInterval": "2s"}}]);
     world.repository(json!({"ref": {"branch": "other"}, "deliveries": set})).await;
     world.wait_repository("MassRemoval").await;
     assert_eq!(world.names("v1", "configmaps").await, ["one", "three", "two"]);
@@ -255,13 +258,13 @@ async fn a_directory_sets_what_it_may_and_nothing_that_decides_what_a_tenant_may
         "First",
         &[
             ("shop/it.yaml", &config_map("it", "1")),
-            ("shop/windlass.yaml", "timeout: 7s\ndrift: {mode: Report}\n"),
+            ("shop/windlass.yaml", "timeout: 7m\ndrift: {mode: Report}\n"),
         ],
     );
     world.deliver("shop", json!({})).await;
     let delivery = world.wait_for("shop", Phase::Ready, &first).await;
     let template = delivery.spec.template;
-    assert_eq!(template.timeout.unwrap().to_string(), "7s");
+    assert_eq!(template.timeout.unwrap().to_string(), "7m");
     assert_eq!(template.drift.unwrap().mode, windlass::api::delivery::DriftMode::Report);
     for (text, word) in [
         ("serviceAccountName: admin\n", "serviceAccountName"),

@@ -5,6 +5,7 @@ use crate::support::cluster::{Cluster, suffix, wait_until};
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
 use crate::support::git::Repo;
 use crate::support::git_https::{Access, GitServer, Mood};
+use crate::the_daemon_dies_in_hooks_reverts_and_repairs::{gated, open_gates};
 use serde_json::{Value, json};
 use std::fs;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use windlass::api::delivery::{Outcome, Phase};
 use windlass::api::{Delivery, names};
 
 /// Longer than a Lease lives, and than the timeout of what waits meanwhile.
-const PAUSE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_secs(25);
 
 fn outcomes(delivery: &Delivery) -> Vec<Outcome> {
     delivery.status.iter().flat_map(|s| &s.history).map(|h| h.outcome).collect()
@@ -22,10 +23,17 @@ fn web(tag: &str) -> String {
     deployment("web", tag, 1)
 }
 
-async fn deployed(world: &World, template: Value) -> String {
+/// Gives each revision from now on so many seconds; those before had all the time that they need.
+async fn hurry(world: &World, seconds: u64) {
+    world.deliver("shop", json!({"timeout": format!("{seconds}s")})).await;
+    let timeout = Some(windlass::api::Duration::from_secs(seconds));
+    world.wait("shop", "has less time", |d| d.spec.template.timeout == timeout).await;
+}
+
+async fn deployed(world: &World) -> String {
     let files = [("shop/web.yaml", &*web("ok")), ("shop/settings.yaml", &*config_map("settings", "blue"))];
     let good = world.commit("Good", &files);
-    world.deliver("shop", template).await;
+    world.deliver("shop", json!({})).await;
     world.wait_for("shop", Phase::Ready, &good).await;
     good
 }
@@ -35,9 +43,11 @@ async fn storage_that_hangs_costs_only_time() {
     let cluster = Cluster::own();
     let mut world = World::stopped_in(cluster, "etcd").await;
     world.start();
-    deployed(&world, json!({"timeout": "12s"})).await;
+    deployed(&world).await;
+    hurry(&world, 20).await;
+    // Its pod is ready when this test says so.
     let slow =
-        world.commit("Slow", &[("shop/web.yaml", &web("slow")), ("shop/new.yaml", &config_map("new", "1"))]);
+        world.commit("Slow", &[("shop/web.yaml", &gated("ok")), ("shop/new.yaml", &config_map("new", "1"))]);
     world.wait_for("shop", Phase::Waiting, &slow).await;
     cluster.signal("etcd", "STOP");
     let pods = cluster.kill_pod_player();
@@ -45,6 +55,8 @@ async fn storage_that_hangs_costs_only_time() {
     tokio::time::sleep(PAUSE).await;
     cluster.signal("etcd", "CONT");
     let pods = pods.start();
+    world.wait_object("v1", "configmaps", "new", "is read again", Value::is_object).await;
+    open_gates(&world).await;
     let delivery = world.wait_for("shop", Phase::Ready, &slow).await;
     assert_eq!(outcomes(&delivery), [Outcome::Deployed, Outcome::Deployed]);
     assert_eq!(world.names("v1", "configmaps").await, ["new", "settings"]);
@@ -104,14 +116,15 @@ async fn a_clock_that_jumps_ends_no_wait_and_prolongs_none() {
     world.environment.push(("WINDLASS_CLOCK_OFFSET", world.file("clock").display().to_string()));
     world.start();
     let mut expected = vec![Outcome::Deployed];
-    deployed(&world, json!({"timeout": "8s"})).await;
+    deployed(&world).await;
     // While it runs, and between two lives; forward and back.
     for (number, (hours, restart)) in [(5, false), (-5, false), (5, true), (-5, true)].into_iter().enumerate()
     {
         let slow = world.commit(
             &format!("Slow {number}"),
             &[
-                ("shop/web.yaml", &web("slow")),
+                // Its pod is ready when this test says so.
+                ("shop/web.yaml", &gated("ok")),
                 ("shop/number.yaml", &config_map("number", &number.to_string())),
             ],
         );
@@ -120,6 +133,12 @@ async fn a_clock_that_jumps_ends_no_wait_and_prolongs_none() {
         if restart {
             world.restart().await;
         }
+        let look = format!("look {number}");
+        world.annotate("shop", names::RECONCILE_REQUEST, &look).await;
+        let looked =
+            |d: &Delivery| d.status.as_ref().is_some_and(|s| s.handled_request == Some(look.clone()));
+        world.wait("shop", "is looked at by that clock", looked).await;
+        open_gates(&world).await;
         let delivery = world.wait_for("shop", Phase::Ready, &slow).await;
         expected.insert(0, Outcome::Deployed);
         assert_eq!(outcomes(&delivery), expected, "{hours} h, restarted: {restart}");
@@ -128,6 +147,7 @@ async fn a_clock_that_jumps_ends_no_wait_and_prolongs_none() {
         expected.insert(0, Outcome::Deployed);
     }
     // What never becomes ready is taken back in its time all the same.
+    hurry(&world, 8).await;
     for (number, (hours, restart)) in [(0, false), (-5, true)].into_iter().enumerate() {
         let never = world.commit(
             "Never",
@@ -136,7 +156,14 @@ async fn a_clock_that_jumps_ends_no_wait_and_prolongs_none() {
                 ("shop/number.yaml", &config_map("number", &format!("never {number}"))),
             ],
         );
-        world.wait_for("shop", Phase::Waiting, &never).await;
+        // Its time may be up already when this test is late.
+        let tried = |d: &Delivery| {
+            let status = d.status.as_ref();
+            status.is_some_and(|s| {
+                s.revision.as_ref().is_some_and(|r| r.ends_with(&never)) && s.phase != Phase::Applying
+            })
+        };
+        world.wait("shop", "waits", tried).await;
         set_clock(&world, hours);
         if restart {
             world.restart().await;
@@ -163,7 +190,7 @@ async fn write_status(world: &World, change: impl Fn(&mut Value)) {
 #[tokio::test]
 async fn a_status_that_somebody_else_wrote_deletes_nothing_and_is_put_right() {
     let world = World::new("status").await;
-    deployed(&world, json!({})).await;
+    deployed(&world).await;
     let old = world.get("windlass.dev/v1alpha1", "deliveries", "shop").await["status"].clone();
     let files = [
         ("shop/settings.yaml", &*config_map("settings", "green")),
@@ -214,7 +241,8 @@ async fn a_status_that_somebody_else_wrote_deletes_nothing_and_is_put_right() {
         let slow = world.commit(
             &format!("Slow, {deadline}"),
             &[
-                ("shop/web.yaml", &web("slow")),
+                // Its pod is ready when this test says so.
+                ("shop/web.yaml", &gated("ok")),
                 ("shop/settings.yaml", &config_map("settings", &format!("until {deadline}"))),
             ],
         );
@@ -225,6 +253,7 @@ async fn a_status_that_somebody_else_wrote_deletes_nothing_and_is_put_right() {
             }
         })
         .await;
+        open_gates(&world).await;
         let delivery = world
             .wait("shop", "settled", |d| {
                 d.status.as_ref().is_some_and(|s| {
@@ -247,7 +276,7 @@ async fn a_status_that_somebody_else_wrote_deletes_nothing_and_is_put_right() {
 #[tokio::test]
 async fn a_second_daemon_started_by_mistake_says_who_works_and_ends() {
     let world = World::new("twice").await;
-    let good = deployed(&world, json!({})).await;
+    let good = deployed(&world).await;
     let mut second = world.spawn(&world.installation, "cache-of-another");
     let ended = wait_until("the second one ends", LIMIT, || {
         let ended = second.try_wait().unwrap().ok_or_else(|| "it runs".to_owned());
@@ -265,7 +294,7 @@ async fn a_second_daemon_started_by_mistake_says_who_works_and_ends() {
 #[tokio::test]
 async fn another_installation_on_the_same_deliveries_takes_and_deletes_nothing() {
     let world = World::new("strangers").await;
-    deployed(&world, json!({})).await;
+    deployed(&world).await;
     let uid = |o: &Value| o["metadata"]["uid"].clone();
     let before = (
         uid(&world.get("v1", "configmaps", "settings").await),
@@ -290,8 +319,10 @@ async fn another_installation_on_the_same_deliveries_takes_and_deletes_nothing()
 
 #[tokio::test]
 async fn a_daemon_that_slept_through_its_lease_breaks_nothing_when_it_wakes() {
-    let mut world = World::new("sleeper").await;
-    deployed(&world, json!({})).await;
+    let mut world = World::stopped("sleeper").await;
+    world.patient = false;
+    world.start();
+    deployed(&world).await;
     // Many objects, so that it falls asleep between two of them.
     let many = |value: &str| -> Vec<(String, String)> {
         let it = |n: usize| (format!("shop/it-{n}.yaml"), config_map(&format!("it-{n}"), value));
@@ -325,8 +356,12 @@ async fn a_daemon_that_slept_through_its_lease_breaks_nothing_when_it_wakes() {
         all.filter(|(name, _)| name.starts_with("it-")).collect()
     };
     let path = world.space.path("v1", "configmaps");
-    let before = uids(world.space.send("GET", &path, &Value::Null).await);
-    assert_eq!(before.len(), 60);
+    // What the sleeper had sent may come late, and is removed then.
+    let before = wait_until("those that Git names are left", LIMIT, || async {
+        let before = uids(world.space.send("GET", &path, &Value::Null).await);
+        if before.len() == 60 { Ok(before) } else { Err(before.len().to_string()) }
+    })
+    .await;
 
     let pid = sleeper.id().to_string();
     assert!(std::process::Command::new("kill").args(["-s", "CONT", &pid]).status().unwrap().success());

@@ -91,10 +91,8 @@ async fn a_ca_bundle_that_git_leaves_empty_is_the_injectors() {
         .commit("It", &[("shop/hook.yaml", &hook("one")), ("shop/marker.yaml", &config_map("marker", "1"))]);
     world.deliver("shop", json!({})).await;
     world.wait_for("shop", Phase::Ready, &first).await;
-    let root = world.get("v1", "configmaps", "kube-root-ca.crt").await["data"]["ca.crt"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let root = world.wait_object("v1", "configmaps", "kube-root-ca.crt", "is there", Value::is_object).await;
+    let root = root["data"]["ca.crt"].as_str().unwrap();
     let bundle = base64::engine::general_purpose::STANDARD.encode(root.as_bytes());
     let inject = json!([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}]);
     world.space.send("PATCH", &format!("{path}?fieldManager=cert-manager-cainjector"), &inject).await;

@@ -5,6 +5,7 @@
 //! them. The tables are those of the unit tests.
 
 use crate::support::cluster::{Space, TEST_AGENT, suffix, try_send, wait_until};
+use crate::support::daemon::LIMIT;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -113,7 +114,7 @@ impl Served {
                 .make_cluster_object("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition)
                 .await;
             let path = space.path(&format!("{group}/v1"), &plural);
-            wait_until(&format!("{name} is served"), crate::support::cluster::SOON, || async {
+            wait_until(&format!("{name} is served"), LIMIT, || async {
                 try_send(&space.connection.client, "GET", &path, &Value::Null)
                     .await
                     .map_err(|e| e.to_string())

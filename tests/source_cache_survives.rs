@@ -1,6 +1,7 @@
 //! The mirror outlives restarts, mends itself when it is damaged, keeps what is needed and drops the rest.
 
-use crate::support::cluster::{SOON, wait_until};
+use crate::support::cluster::wait_until;
+use crate::support::daemon::LIMIT;
 use crate::support::git::Repo;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +15,8 @@ fn open(cache: &Path, repo: &Repo) -> Mirror {
 }
 
 async fn poll(mirror: &Mirror, old: Option<&CommitId>) -> Result<Poll, SourceError> {
-    mirror.poll(&Reference::Branch("main".to_owned()), old, &Credentials::default(), &Limits::default()).await
+    let limits = Limits { listing: LIMIT, ..Limits::default() };
+    mirror.poll(&Reference::Branch("main".to_owned()), old, &Credentials::default(), &limits).await
 }
 
 /// The repository of the only mirror in a cache.
@@ -263,7 +265,7 @@ async fn mirrors_that_nobody_uses_are_removed_and_nothing_else_is() {
     let commit = poll(&mirror, None).await.unwrap().commit;
     poll(&open(cache.path(), &unused), None).await.unwrap();
     // A process that another test is just starting holds our lock on it, too, for a moment.
-    let removed = wait_until("the other one is removed", SOON, async || {
+    let removed = wait_until("the other one is removed", LIMIT, async || {
         match Mirror::remove_unused(cache.path(), &[mirror.url().clone()]).unwrap() {
             0 => Err("it is locked".into()),
             removed => Ok(removed),
@@ -316,8 +318,7 @@ async fn a_flipped_bit_anywhere_is_noticed_or_harmless_and_never_hangs() {
                     }
                 }
             };
-            let limit = std::time::Duration::from_secs(20);
-            assert!(tokio::time::timeout(limit, work).await.is_ok(), "hangs: {} at {at}", path.display());
+            assert!(tokio::time::timeout(LIMIT, work).await.is_ok(), "hangs: {} at {at}", path.display());
             // A mended mirror has a pack of its own; the next round begins with the first one again.
             let objects = path.parent().unwrap();
             fs::remove_dir_all(objects).unwrap();

@@ -1,10 +1,16 @@
 //! A branch, a tag, a range of versions or a commit is followed, and what happens to history is noticed.
 
+use crate::support::daemon::LIMIT;
 use crate::support::git::Repo;
 use crate::support::git_https::{Access, GitServer};
 use windlass::source::{
     CommitId, Credentials, History, Limits, Mirror, Poll, Reference, RemoteUrl, SourceError,
 };
+
+/// A listing may take as long as anything else on a busy machine.
+fn limits() -> Limits {
+    Limits { listing: LIMIT, ..Limits::default() }
+}
 
 struct Followed {
     repo: Repo,
@@ -20,7 +26,7 @@ impl Followed {
     }
 
     async fn poll(&self, reference: Reference, old: Option<&CommitId>) -> Result<Poll, SourceError> {
-        self.mirror.poll(&reference, old, &Credentials::default(), &Limits::default()).await
+        self.mirror.poll(&reference, old, &Credentials::default(), &limits()).await
     }
 
     async fn branch(&self, name: &str) -> Result<Poll, SourceError> {
@@ -197,7 +203,7 @@ async fn a_first_fetch_costs_one_commit_and_an_unchanged_poll_one_listing() {
     let credentials = Credentials { ca_certificate: Some(server.ca()), ..Credentials::default() };
     let mirror =
         Mirror::open(cache.path(), RemoteUrl::parse(&server.url(Repo::NAME), false).unwrap()).unwrap();
-    let limits = Limits::default();
+    let limits = limits();
     let first = mirror.poll(&Reference::Default, None, &credentials, &limits).await.unwrap();
     let parent = repo.git(&["rev-parse", "HEAD^"]).parse().unwrap();
     assert!(matches!(mirror.commit(&parent), Err(SourceError::NotMirrored { .. })));

@@ -1,5 +1,6 @@
 //! A revert is pushed once, on top of what the branch has become, and aside where that does not fit.
 
+use crate::support::daemon::LIMIT;
 use crate::support::git::{Repo, git};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,7 +47,9 @@ fn order(good: &str, bad: &str, time: i64) -> RevertOrder {
 }
 
 async fn revert(mirror: &Mirror, order: &RevertOrder) -> Result<(String, String), RevertError> {
-    let done = mirror.revert(order, &Credentials::default(), &Limits::default()).await?;
+    // Longer than anything takes on a busy machine.
+    let limits = Limits { listing: LIMIT, ..Limits::default() };
+    let done = mirror.revert(order, &Credentials::default(), &limits).await?;
     Ok((done.branch, done.commit.to_string()))
 }
 

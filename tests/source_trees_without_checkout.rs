@@ -1,5 +1,6 @@
 //! A commit is read from Git's object store as it is: links, submodules, odd names and large files included.
 
+use crate::support::daemon::LIMIT;
 use crate::support::git::{Repo, git};
 use std::fs;
 use std::io::Write;
@@ -13,8 +14,8 @@ async fn tree_of(repo: &Repo) -> (GitTree, tempfile::TempDir) {
     let cache = tempfile::tempdir().unwrap();
     let url = RemoteUrl::parse(&repo.path().to_string_lossy(), true).unwrap();
     let mirror = Mirror::open(cache.path(), url).unwrap();
-    let poll =
-        mirror.poll(&Reference::Default, None, &Credentials::default(), &Limits::default()).await.unwrap();
+    let limits = Limits { listing: LIMIT, ..Limits::default() };
+    let poll = mirror.poll(&Reference::Default, None, &Credentials::default(), &limits).await.unwrap();
     (mirror.tree(&poll.commit).unwrap(), cache)
 }
 

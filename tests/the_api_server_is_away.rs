@@ -1,21 +1,23 @@
 //! The API server is killed and comes back: whatever a Delivery was doing ends where it should. Nothing is lost, no
 //! commit is blamed for it, and what happened meanwhile is noticed.
 
+use crate::a_bad_commit_is_rolled_back_and_held::hurry;
 use crate::support::cluster::{Cluster, try_send, wait_until};
 use crate::support::daemon::{World, config_map, deployment};
+use crate::the_daemon_dies_in_hooks_reverts_and_repairs::{gated, open_gates};
 use serde_json::{Value, json};
 use std::time::Duration;
 use windlass::api::Delivery;
 use windlass::api::delivery::{Goal, Outcome, Phase, Step};
 
-/// Longer than the timeout of the Deliveries by a whole minute.
+/// Longer than the timeout of the Deliveries that wait.
 const AWAY: Duration = Duration::from_secs(70);
 
 /// Longer than anything here takes: Kubernetes' controllers, too, may begin two minutes after the API server is back.
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(420);
 
-/// Of the Deliveries that wait: long enough to be seen waiting on a busy machine.
-const TIMEOUT: &str = "10s";
+/// Of the Deliveries that wait: long enough for all of them to be seen waiting on a busy machine.
+const TIMEOUT: &str = "1m";
 
 async fn started(cluster: &'static Cluster, test: &str) -> World {
     let mut world = World::stopped_in(cluster, test).await;
@@ -25,15 +27,10 @@ async fn started(cluster: &'static Cluster, test: &str) -> World {
 }
 
 /// A Delivery `shop` that runs a good commit.
-async fn deployed(
-    cluster: &'static Cluster,
-    test: &str,
-    files: &[(&str, &str)],
-    more: Value,
-) -> (World, String) {
+async fn deployed(cluster: &'static Cluster, test: &str, files: &[(&str, &str)]) -> (World, String) {
     let world = started(cluster, test).await;
     let good = world.commit("Good", files);
-    world.deliver("shop", more).await;
+    world.deliver("shop", json!({})).await;
     world.wait_for("shop", Phase::Ready, &good).await;
     (world, good)
 }
@@ -67,7 +64,7 @@ async fn for_a_minute_in_the_middle_of_everything() {
 
     // At rest.
     let files = [("shop/a.yaml", &*config_map("a", "1")), ("shop/b.yaml", &*config_map("b", "1"))];
-    let (resting, at_rest) = deployed(cluster, "rest", &files, json!({})).await;
+    let (resting, at_rest) = deployed(cluster, "rest", &files).await;
 
     // At rest, seconds only: the daemon goes on with the watches that it has.
     let uid = resting.get("v1", "configmaps", "a").await["metadata"]["uid"].clone();
@@ -82,24 +79,30 @@ async fn for_a_minute_in_the_middle_of_everything() {
         let annotated = "{name: later, annotations: {windlass.dev/wave: \"5\"}}";
         config_map("later", value).replace("{name: later}", annotated)
     };
-    let timeout = json!({"timeout": TIMEOUT});
     let files = [("shop/web.yaml", &*web("ok")), ("shop/later.yaml", &*later("1"))];
-    let (deploying, _) = deployed(cluster, "deploying", &files, timeout.clone()).await;
+    let (deploying, _) = deployed(cluster, "deploying", &files).await;
+    hurry(&deploying, TIMEOUT).await;
     // In the middle of a wait.
     let files = [("shop/web.yaml", &*web("ok"))];
-    let (waiting, _) = deployed(cluster, "waiting", &files, timeout.clone()).await;
-    // In the middle of a rollback.
-    let recreated = |tag: &str| web(tag).replace("  replicas", "  strategy: {type: Recreate}\n  replicas");
-    let files = [("shop/web.yaml", &*recreated("slow")), ("shop/old.yaml", &*config_map("old", "1"))];
-    let (returning, good) = deployed(cluster, "returning", &files, timeout.clone()).await;
+    let (waiting, _) = deployed(cluster, "waiting", &files).await;
+    hurry(&waiting, TIMEOUT).await;
+    // In the middle of a rollback, which goes on when this test says so.
+    let returning = started(cluster, "returning").await;
+    let files = [("shop/web.yaml", &*gated("ok")), ("shop/old.yaml", &*config_map("old", "1"))];
+    let good = returning.commit("Good", &files);
+    returning.deliver("shop", json!({})).await;
+    open_gates(&returning).await;
+    returning.wait_for("shop", Phase::Ready, &good).await;
+    hurry(&returning, TIMEOUT).await;
     // Nothing would ever become of this one: it is still taken back.
     let files = [("shop/web.yaml", &*web("ok"))];
-    let (hopeless, last) = deployed(cluster, "hopeless", &files, timeout).await;
+    let (hopeless, last) = deployed(cluster, "hopeless", &files).await;
+    hurry(&hopeless, TIMEOUT).await;
 
     let bad = returning.commit(
         "Bad",
         &[
-            ("shop/web.yaml", &recreated("missing")),
+            ("shop/web.yaml", &gated("missing")),
             ("shop/old.yaml", ""),
             ("shop/new.yaml", &config_map("new", "1")),
         ],
@@ -145,6 +148,7 @@ async fn for_a_minute_in_the_middle_of_everything() {
     assert_eq!(outcomes(&delivery), [Outcome::Deployed, Outcome::Deployed]);
     assert_eq!(deploying.get("v1", "configmaps", "later").await["data"]["key"], "2");
 
+    open_gates(&returning).await;
     let delivery = returning.wait_for("shop", Phase::Held, &bad).await;
     assert_eq!(outcomes(&delivery), [Outcome::Restored, Outcome::RolledBack, Outcome::Deployed]);
     assert_eq!(delivery.status.unwrap().effective.unwrap().commit, good);

@@ -5,6 +5,7 @@ use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployment, image, 
 use crate::support::daemon::{World, config_map};
 use crate::the_daemon_dies_at_every_step::{arm, at_each, dies_and_rises, outcomes};
 use serde_json::{Value, json};
+use windlass::api::Delivery;
 use windlass::api::delivery::{DeliveryStatus, Outcome, Phase};
 
 /// Around the status that records a stage, behind its apply, and around the status that says that it is in effect.
@@ -126,8 +127,18 @@ async fn a_canary_that_breaks(mut world: World, place: String) {
     let good = deployed(&mut world, "app: web", canary(json!([{"weight": 30}, {"pause": "1h"}]))).await;
     let before = deployment(&world, "web").await;
     arm(&world, &place);
-    // Well for some seconds.
-    let bad = next(&world, "flaky", &[]);
+    // Well until it has traffic and waits.
+    let bad = next(&world, "ok2", &[]);
+    let waits = |d: &Delivery| {
+        let rollout = d.status.as_ref().and_then(|s| s.attempt.as_ref()).and_then(|a| a.rollout.as_ref());
+        rollout.is_some_and(|r| r.at == 2)
+    };
+    world.wait("shop", "waits in its pause", waits).await;
+    for pod in world.names("v1", "pods").await.iter().filter(|pod| pod.starts_with("web-canary-")) {
+        let image = json!("registry.example.com/web:crash");
+        let breaks = json!([{"op": "replace", "path": "/spec/containers/0/image", "value": image}]);
+        world.patch("v1", "pods", pod, breaks).await;
+    }
     dies_and_rises(&mut world, &place).await;
     let status = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
     assert_eq!(outcomes(&status), [Outcome::Restored, Outcome::RolledBack, Outcome::Deployed], "{place}");

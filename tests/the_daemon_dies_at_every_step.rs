@@ -2,6 +2,7 @@
 //! objects: the next one ends where the dead one would have. Where it dies is chosen by name; see `reconcile/fault.rs`.
 
 use crate::support::daemon::{World, config_map, deployment};
+use crate::the_daemon_dies_in_hooks_reverts_and_repairs::{gated, open_gates};
 use futures::{FutureExt, StreamExt, stream};
 use serde_json::{Value, json};
 use std::fs;
@@ -49,25 +50,31 @@ pub async fn dies_and_rises(world: &mut World, place: &str) {
 
 /// A Delivery `shop` that runs a good commit.
 async fn deployed(world: &mut World, template: Value) -> String {
+    let good = begun(world, &deployment("web", "ok", 1), template).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    good
+}
+
+/// A Delivery `shop` whose first commit is on its way.
+async fn begun(world: &mut World, web: &str, template: Value) -> String {
     world.start();
     let good = world.commit(
         "Good",
         &[
-            ("shop/web.yaml", &deployment("web", "ok", 1)),
+            ("shop/web.yaml", web),
             ("shop/settings.yaml", &config_map("settings", "blue")),
             ("shop/old.yaml", &config_map("old", "1")),
         ],
     );
     world.deliver("shop", template).await;
-    world.wait_for("shop", Phase::Ready, &good).await;
     good
 }
 
-fn next_commit(world: &World, tag: &str) -> String {
+fn next_commit(world: &World, web: &str) -> String {
     world.commit(
         "Next",
         &[
-            ("shop/web.yaml", &deployment("web", tag, 1)),
+            ("shop/web.yaml", web),
             ("shop/settings.yaml", &config_map("settings", "red")),
             ("shop/new.yaml", &config_map("new", "1")),
             ("shop/theirs.yaml", &config_map("theirs", "1")),
@@ -91,11 +98,21 @@ fn origin(status: &DeliveryStatus, name: &str) -> EntryOrigin {
 }
 
 async fn a_change(mut world: World, place: String) {
-    deployed(&mut world, json!({})).await;
+    // A wait is recorded after seconds only: it lasts until this test says so.
+    let waits = place.ends_with("status Deploy Waiting");
+    let web = |tag: &str| if waits { gated(tag) } else { deployment("web", tag, 1) };
+    let good = begun(&mut world, &web("ok"), json!({})).await;
+    if waits {
+        open_gates(&world).await;
+    }
+    world.wait_for("shop", Phase::Ready, &good).await;
     somebody_made(&world, "theirs").await;
     arm(&world, &place);
-    let next = next_commit(&world, "slow");
+    let next = next_commit(&world, &web("next"));
     dies_and_rises(&mut world, &place).await;
+    if waits {
+        open_gates(&world).await;
+    }
     let status = world.wait_for("shop", Phase::Ready, &next).await.status.unwrap();
     assert_eq!(outcomes(&status), [Outcome::Deployed, Outcome::Deployed], "{place}");
     assert_eq!(world.names("v1", "configmaps").await, ["new", "settings", "theirs"], "{place}");
@@ -129,7 +146,7 @@ async fn a_rollback(mut world: World, place: String) {
     let good = deployed(&mut world, json!({})).await;
     somebody_made(&world, "theirs").await;
     arm(&world, &place);
-    let bad = next_commit(&world, "missing");
+    let bad = next_commit(&world, &deployment("web", "missing", 1));
     dies_and_rises(&mut world, &place).await;
     let status = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
     assert_eq!(outcomes(&status), [Outcome::Restored, Outcome::RolledBack, Outcome::Deployed], "{place}");

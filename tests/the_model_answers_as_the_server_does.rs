@@ -263,12 +263,13 @@ fn definition() -> Value {
 
 /// Makes the kind if no other test has, and waits until it is served.
 async fn define(space: &Space) {
-    use crate::support::cluster::{SOON, try_send, wait_until};
+    use crate::support::cluster::{try_send, wait_until};
+    use crate::support::daemon::LIMIT;
     let client = &space.connection.client;
     let collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     let _ = try_send(client, "POST", collection, &definition()).await;
     let parts = space.path("model.windlass.test/v1", "parts");
-    wait_until("the kind is served", SOON, || async {
+    wait_until("the kind is served", LIMIT, || async {
         let list = try_send(client, "GET", &parts, &Value::Null).await;
         list.map(|_| ()).map_err(|e| e.to_string())
     })

@@ -1,9 +1,11 @@
 //! Lists and watches of the modelled cluster show what those of the real API server show.
 
 use crate::model::{Answer, Cluster, Request, Watch};
-use crate::support::cluster::{SOON, Space};
+use crate::support::cluster::Space;
+use crate::support::daemon::LIMIT;
 use futures::StreamExt;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// The two, and where their watches began.
 struct Both {
@@ -51,26 +53,27 @@ impl Both {
         }
     }
 
-    /// So many events of a watch of the server.
-    async fn events(&self, path: &str, count: usize) -> Vec<Value> {
+    /// What a watch of the server tells: so many events, and what comes right after them.
+    async fn told(&self, path: &str, count: usize) -> Vec<String> {
         use http_body_util::BodyExt;
         let request = http::Request::get(path).body(kube::client::Body::empty()).unwrap();
         let answer = self.space.connection.client.send(request).await.unwrap();
         let mut stream = answer.into_body().into_data_stream();
         let (mut text, mut out) = (Vec::new(), Vec::new());
-        let read = async {
-            while out.len() < count {
-                let Some(Ok(bytes)) = stream.next().await else { break };
-                text.extend_from_slice(&bytes);
-                while let Some(end) = text.iter().position(|b| *b == b'\n') {
-                    let line: Vec<u8> = text.drain(..=end).collect();
-                    out.push(serde_json::from_slice(&line).unwrap());
+        loop {
+            // What is missing shows in the comparison, and so does what is too much.
+            let limit = if out.len() < count { LIMIT } else { Duration::from_secs(1) };
+            let Ok(Some(Ok(bytes))) = tokio::time::timeout(limit, stream.next()).await else { return out };
+            text.extend_from_slice(&bytes);
+            while let Some(end) = text.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                let event = told(&serde_json::from_slice(&line).unwrap());
+                // The namespace's own ConfigMap may come at any time.
+                if !event.contains("kube-root-ca.crt") {
+                    out.push(event);
                 }
             }
-        };
-        // What is missing shows in the comparison.
-        let _ = tokio::time::timeout(SOON, read).await;
-        out
+        }
     }
 }
 
@@ -122,10 +125,7 @@ async fn a_watch_tells_what_came_into_sight_and_what_went_out_of_it() {
     for (filter, watch) in filters.iter().zip(&mut watches) {
         let ours: Vec<String> = both.model.events(watch).iter().map(told).collect();
         let path = at(version(&real), filter);
-        // The namespace's own ConfigMap may come at any time.
-        let theirs = both.events(&format!("{path}&timeoutSeconds=2"), usize::MAX).await;
-        let theirs: Vec<String> =
-            theirs.iter().map(told).filter(|t| !t.contains("kube-root-ca.crt")).collect();
+        let theirs = both.told(&path, ours.len()).await;
         assert_eq!(ours, theirs, "{filter}");
         assert!(!ours.is_empty() && !both.model.has_events(watch));
     }

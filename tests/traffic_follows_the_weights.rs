@@ -5,7 +5,7 @@
 //! binomial, with a deviation of `sqrt(n p (1 - p))`. A count is taken as agreeing within four deviations: of 16,000
 //! right counts one is called wrong. A share of nothing or everything must be exact.
 
-use crate::support::cluster::{SOON, Space, wait_until};
+use crate::support::cluster::{Space, wait_until};
 use crate::support::daemon::LIMIT;
 use crate::support::load::{Counts, Load};
 use crate::support::plane::{self, Plane, Told, server, service};
@@ -78,7 +78,7 @@ impl Split {
             self.space.path("gateway.networking.k8s.io/v1", plural)
         );
         self.space.send("APPLY", &path, &route).await;
-        wait_until(&format!("Envoy has the weights {stamp}"), SOON, || async {
+        wait_until(&format!("Envoy has the weights {stamp}"), LIMIT, || async {
             let (status, headers) = self.plane.get(&self.host, "/any.Service/Any").await?;
             // Without an endpoint known to Envoy, the header comes with a 503.
             match headers.get("x-weights") {
@@ -152,18 +152,16 @@ async fn grpc_calls_follow_them_too() {
 /// What Prometheus says of the last ten seconds of a backend, asked until these hold enough requests: how many there
 /// were, and the share of those that did not fail.
 async fn rate(plane: &Plane, counter: &str, failed: &str) -> (u64, f64) {
-    let (all, failed) = (format!("sum(increase({counter}[10s]))"), format!("sum(increase({failed}[10s]))"));
+    let sum = |what: &str, of: &str| {
+        format!("label_replace(sum(increase({of}[10s])), \"what\", \"{what}\", \"\", \"\")")
+    };
+    // In one query, so that both are about the same ten seconds.
+    let both = format!("{} or {}", sum("all", counter), sum("failed", failed));
     wait_until(&format!("Prometheus has enough of {counter}"), LIMIT, || async {
-        let n = plane.value(&all).await?;
-        if n < 400.0 {
-            return Err(format!("{n} requests"));
-        }
-        let failed = match plane.query(&failed).await?.as_slice() {
-            [] => 0.0,
-            [(_, one)] => *one,
-            more => return Err(format!("{more:?}")),
-        };
-        Ok((n as u64, failed / n))
+        let found = plane.query(&both).await?;
+        let value = |what: &str| found.iter().find(|(labels, _)| labels["what"] == what).map(|(_, v)| *v);
+        let n = value("all").filter(|n| *n >= 400.0).ok_or_else(|| format!("{found:?}"))?;
+        Ok((n as u64, value("failed").unwrap_or(0.0) / n))
     })
     .await
 }

@@ -79,7 +79,8 @@ async fn hundreds_of_watches_are_a_few_connections_and_each_sees() {
     }
     wait_until("each watch has seen its object", SOON, async || {
         let seen = woken.load(Ordering::Relaxed);
-        if seen == WATCHES && named.iter().all(|n| n.is_outdated()) { Ok(()) } else { Err(seen.to_string()) }
+        // Once more for a watch that had to begin again.
+        if seen >= WATCHES && named.iter().all(|n| n.is_outdated()) { Ok(()) } else { Err(seen.to_string()) }
     })
     .await;
 }

@@ -61,6 +61,9 @@ pub const ADOPT: &str = "windlass.dev/adopt";
 /// Annotation on a Repository: a person confirms that most of its directories are gone; the value is the commit.
 pub const CONFIRM_REMOVAL: &str = "windlass.dev/confirm-removal";
 
+/// Annotation on a CustomResourceDefinition that takes long to go: a change of it has the API server look again.
+pub const REMOVAL: &str = "windlass.dev/removal";
+
 /// Annotation on a pod template: a digest, under a key, of the ConfigMaps and Secrets that the pods read, so that they restart
 /// when these change. First written when the configuration first changes.
 pub const CONFIG: &str = "windlass.dev/config";

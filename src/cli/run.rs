@@ -205,7 +205,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
         let prepared = daemon::prepare(ours, discovery.clone(), options.clone(), &args.namespace).await;
         let (daemon, inboxes) = match prepared {
             Ok(prepared) => prepared,
-            Err(error) if status.has_led() => {
+            Err(error) if patient || status.has_led() => {
                 tracing::warn!(%error, "cannot go on yet");
                 drop(held);
                 tokio::time::sleep(BEGIN_AGAIN).await;

@@ -35,6 +35,9 @@ pub const INSTANCE: &str = "app.kubernetes.io/instance";
 /// How long the pods of the daemon, and what is deleted, may take to go.
 const GONE: Duration = Duration::from_secs(90);
 
+/// How long a definition whose objects are gone may take to go before the API server is asked to look again.
+const OVERLOOKED: Duration = Duration::from_secs(5);
+
 /// Kinds of what `windlass install` makes, in the order in which they go.
 const PARTS: [(&str, &str); 13] = [
     ("apps/v1", "Deployment"),
@@ -557,6 +560,7 @@ impl Cluster<'_> {
     /// Waits until an object is gone.
     async fn gone(&self, thing: &Thing) -> anyhow::Result<()> {
         let (id, deadline) = (thing.id(), Instant::now() + GONE);
+        let mut look_again = Instant::now() + OVERLOOKED;
         while let Some(there) = get(&self.access, &thing.resource, &id.namespace, &id.name).await? {
             if there["metadata"]["uid"].as_str() != thing.object.uid().as_deref() {
                 return Ok(());
@@ -566,6 +570,10 @@ impl Cluster<'_> {
                     "{id} is still there after {}s; do its objects have finalizers of others?",
                     GONE.as_secs()
                 );
+            }
+            if Instant::now() >= look_again && id.kind == "CustomResourceDefinition" {
+                crds::look_again(&self.access, &there).await?;
+                look_again = Instant::now() + OVERLOOKED;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -1,11 +1,12 @@
 //! Puts CustomResourceDefinitions into the cluster and waits until they can be used.
 
 use super::access::Access;
-use super::apply::{Guard, apply, get};
+use super::apply::{Guard, apply, get, patch_json};
 use super::discovery::{Discovery, DiscoveryError, Resource};
-use super::error::ApplyError;
+use super::error::{ApplyError, Cause};
+use crate::api::names;
 use crate::core::manifest::Gvk;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -87,6 +88,27 @@ pub fn resource() -> Resource {
         plural: "customresourcedefinitions".into(),
         namespaced: false,
         verbs: ["get", "list", "watch", "patch", "delete"].map(String::from).to_vec(),
+    }
+}
+
+/// Has the API server look again at a definition that it deletes.
+///
+/// Its finalizer may overlook one for five minutes (Kubernetes 1.36): where listing the instances fails for a moment, it
+/// notes that in the definition's condition and begins again, meets its own note as a conflict and ends, and a change of
+/// that condition alone does not wake it. A change of anything else does.
+pub async fn look_again(access: &Access, definition: &Value) -> Result<(), ApplyError> {
+    let text = |field: &str| definition["metadata"][field].as_str().unwrap_or_default();
+    // Another value each time: what stays the same is no change.
+    let version = text("resourceVersion");
+    let (path, value) = match definition["metadata"]["annotations"].is_object() {
+        true => (format!("/metadata/annotations/{}", names::REMOVAL.replace('/', "~1")), json!(version)),
+        false => ("/metadata/annotations".to_owned(), json!({ names::REMOVAL: version })),
+    };
+    let operations = [json!({"op": "add", "path": path, "value": value})];
+    match patch_json(access, &resource(), "", text("name"), version, &operations).await {
+        // Who changed it meanwhile has woken the finalizer.
+        Ok(_) | Err(ApplyError { cause: Cause::NotFound | Cause::Conflict, .. }) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -32,6 +32,9 @@ pub struct World {
     pub environment: Vec<(&'static str, String)>,
     /// Whether it acts on all namespaces; only in a cluster of one's own.
     pub everywhere: bool,
+    /// Whether it waits for what is away, and for the Lease, as in a pod: an API server that a busy machine keeps from
+    /// answering does not end it.
+    pub patient: bool,
     /// The name of its installation.
     pub installation: String,
     /// How long anything is waited for.
@@ -53,7 +56,12 @@ impl World {
 
     async fn in_space(space: Space) -> Self {
         // Applied by each test: the same definitions, so only the first one changes anything.
-        crds::install(&space.access, &space.discovery, &windlass::api::crds(), LIMIT).await.unwrap();
+        wait_until("our definitions are installed", LIMIT, || async {
+            let ours = windlass::api::crds();
+            let installed = crds::install(&space.access, &space.discovery, &ours, LIMIT).await;
+            installed.map_err(|e| e.to_string())
+        })
+        .await;
         let repo = Repo::empty();
         repo.git(&["config", "user.name", "Ada"]);
         World {
@@ -62,6 +70,7 @@ impl World {
             arguments: Vec::new(),
             environment: Vec::new(),
             everywhere: false,
+            patient: true,
             installation: suffix(),
             limit: LIMIT,
             scratch: tempfile::tempdir().unwrap(),
@@ -79,17 +88,23 @@ impl World {
     /// Starts the daemon.
     pub fn start(&mut self) {
         assert!(self.daemon.is_none(), "the daemon runs already");
-        self.daemon = Some(self.spawn(&self.installation, "cache"));
+        let more = if self.patient { &["--standby"][..] } else { &[] };
+        self.daemon = Some(self.spawn_with(more, &self.installation, "cache"));
     }
 
     /// Another daemon with the same log, for whoever starts it to end.
     pub fn spawn(&self, installation: &str, cache: &str) -> Child {
+        self.spawn_with(&[], installation, cache)
+    }
+
+    fn spawn_with(&self, more: &[&str], installation: &str, cache: &str) -> Child {
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         let watched = ["--watch-namespace", &self.space.name];
         let watched = if self.everywhere { &[] } else { &watched[..] };
         Command::new(env!("CARGO_BIN_EXE_windlass"))
             .args(["run", "--namespace", &self.space.name])
             .args(watched)
+            .args(more)
             .args([
                 "--installation",
                 installation,
@@ -392,12 +407,16 @@ impl World {
         found
     }
 
-    /// An object of this namespace, or `Null`.
+    /// An object of this namespace, or `Null` if there is none.
     pub async fn get(&self, api_version: &str, plural: &str, name: &str) -> Value {
         let path = format!("{}/{name}", self.space.path(api_version, plural));
-        super::cluster::try_send(&self.space.connection.client, "GET", &path, &Value::Null)
-            .await
-            .unwrap_or(Value::Null)
+        wait_until(&format!("{path} is read"), LIMIT, || async {
+            match super::cluster::try_send(&self.space.connection.client, "GET", &path, &Value::Null).await {
+                Err(kube::Error::Api(e)) if e.code == 404 => Ok(Value::Null),
+                got => got.map_err(|e| format!("{e}: {e:?}")),
+            }
+        })
+        .await
     }
 
     /// Names of the objects of a kind in this namespace, those that Kubernetes makes left out.

@@ -100,7 +100,15 @@ impl GitServer {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let tcp = TcpListener::bind(address_before).await.unwrap();
+                // Whoever tries to connect meanwhile may be given this very port to connect from, for a moment.
+                let tcp = loop {
+                    match TcpListener::bind(address_before).await {
+                        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                            tokio::task::yield_now().await;
+                        }
+                        bound => break bound.unwrap(),
+                    }
+                };
                 started.send(tcp.local_addr().unwrap()).unwrap();
                 let listener = Tls { tcp, acceptor: TlsAcceptor::from(config) };
                 let app = axum::Router::new().fallback(answer).with_state(state);
@@ -186,7 +194,7 @@ impl axum::serve::Listener for Tls {
             // A client that does not trust us breaks the handshake off; the next one may.
             if let Ok((stream, address)) = self.tcp.accept().await
                 && let Ok(Ok(stream)) =
-                    tokio::time::timeout(Duration::from_secs(5), self.acceptor.accept(stream)).await
+                    tokio::time::timeout(Duration::from_secs(60), self.acceptor.accept(stream)).await
             {
                 return (stream, address);
             }

@@ -25,7 +25,7 @@ impl World {
         let name = path.rsplit('/').next().unwrap();
         let mut spec = json!({
             "source": {"repository": repository, "path": path},
-            "targetNamespace": self.space.name, "timeout": "60s", "retryInterval": "2s",
+            "targetNamespace": self.space.name, "timeout": "3m", "retryInterval": "2s",
         });
         for (field, value) in template.as_object().unwrap() {
             spec[field] = value.clone();

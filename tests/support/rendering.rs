@@ -12,6 +12,8 @@ pub fn options() -> Options {
     Options {
         kustomize_binary: kustomize().to_owned(),
         target_namespace: Some("shop".into()),
+        // What must succeed does so on a busy machine, too.
+        timeout: std::time::Duration::from_secs(600),
         ..Options::default()
     }
 }

@@ -92,11 +92,11 @@ fn run(directory: &Path, port: u16) -> Option<Child> {
         .stderr(log)
         .spawn()
         .unwrap();
-    let limit = Instant::now() + Duration::from_secs(10);
+    let limit = Instant::now() + Duration::from_secs(60);
     while Instant::now() < limit && child.try_wait().unwrap().is_none() {
         if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
             let mut banner = [0; 4];
-            stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
             if stream.read_exact(&mut banner).is_ok() && &banner == b"SSH-" {
                 return Some(child);
             }

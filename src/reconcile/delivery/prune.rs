@@ -5,7 +5,7 @@ use super::adopted::{self, Before, Befores};
 use crate::api::delivery::{InventoryEntry, Problem};
 use crate::api::names;
 use crate::cluster::apply::{Deletion, Propagation, delete, get, patch_json};
-use crate::cluster::{Access, ApplyError, Cause, Discovery, Resource};
+use crate::cluster::{Access, ApplyError, Cause, Discovery, Resource, crds};
 use crate::core::manifest::{Gvk, ObjectId};
 use crate::core::plan::{self, Removal};
 use crate::core::restore::restored;
@@ -147,7 +147,13 @@ async fn remove_one(
                 fault::place(|| "amid removals".into());
                 return Ok(());
             }
-            PutAway::Deleting => return Err(being_deleted(entry, &there)),
+            PutAway::Deleting => {
+                // It was so before, too.
+                if entry.kind == "CustomResourceDefinition" && !text("deletionTimestamp").is_empty() {
+                    crds::look_again(access, &there).await.map_err(failed)?;
+                }
+                return Err(being_deleted(entry, &there));
+            }
             PutAway::Changed => {}
         }
     }

@@ -36,7 +36,7 @@ import (
 )
 
 // timeLimit is how long an answer is waited for.
-const timeLimit = 10 * time.Second
+const timeLimit = 60 * time.Second
 
 // most is the longest that load sends requests, so that one that was forgotten
 // ends.
