@@ -97,6 +97,13 @@ async fn a_commit_is_told_from_the_repository_and_from_a_checkout_by_dry_runs_al
     // What stands on disk is what runs: the branch that is checked out.
     let same = preview(&world, &[dir]);
     assert_eq!(same.code, 0, "{same:?}");
+    // The top of the repository stands for the Delivery's directory in it.
+    let top = world.repo.path();
+    let top = top.to_str().unwrap();
+    let same = preview(&world, &[top]);
+    assert!(same.code == 0 && same.err.contains("note: shop is compared"), "{same:?}");
+    let proposed = preview(&world, &[top, "--revision", "proposal", "-o", "json"]);
+    assert_eq!(acts(&serde_json::from_str(&proposed.out).unwrap()), expected, "{proposed:?}");
 
     let comment = preview(&world, &["--revision", &proposal, "-o", "markdown"]);
     assert_eq!(comment.code, 1, "{comment:?}");

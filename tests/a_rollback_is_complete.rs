@@ -470,11 +470,14 @@ async fn the_good_commit_is_fetched_by_its_id_or_said_to_be_missing() {
             );
             continue;
         }
-        let failed =
-            |d: &windlass::api::Delivery| d.status.as_ref().is_some_and(|s| s.phase == Phase::RollbackFailed);
+        // That the Repository was not read yet may be told first.
+        let failed = |d: &windlass::api::Delivery| {
+            let failed = d.status.as_ref().is_some_and(|s| s.phase == Phase::RollbackFailed);
+            failed && condition(d, kind::READY).2.contains("cannot be had")
+        };
         let delivery = world.wait("shop", "cannot go back", failed).await;
         let (_, _, message) = condition(&delivery, kind::READY);
-        assert!(message.contains(&good) && message.contains("cannot be had"), "{message}");
+        assert!(message.contains(&good), "{message}");
         let web = world.get("apps/v1", "deployments", "web").await;
         assert_eq!(
             web["spec"]["template"]["spec"]["containers"][0]["image"],

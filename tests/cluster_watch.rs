@@ -10,7 +10,7 @@ use windlass::api::names::{DELIVERY_LABEL, delivery_label};
 use windlass::cluster::watch::WatchError;
 use windlass::cluster::{Cause, Change, Connection, Discovery, Event, Filter};
 use windlass::cluster::{PodWatch, PodWatches, ServiceAccount, Watches};
-use windlass::core::manifest::Gvk;
+use windlass::core::manifest::{Gvk, ObjectId};
 
 /// What these tests keep of an object: one value.
 type Kept = String;
@@ -46,6 +46,16 @@ impl Seen {
 
     fn namespaces(&self) -> BTreeSet<String> {
         BTreeSet::from([self.space.name.clone()])
+    }
+
+    /// A ConfigMap of this test's namespace.
+    fn at(&self, name: &str) -> ObjectId {
+        ObjectId {
+            group: String::new(),
+            kind: "ConfigMap".into(),
+            namespace: self.space.name.clone(),
+            name: name.into(),
+        }
     }
 
     fn map(&self, name: &str, value: &str) -> Value {
@@ -307,9 +317,10 @@ async fn everything_is_seen_where_the_label_does_not_matter() {
             break;
         }
     }
-    let found = seen.watches.get(None, &maps(), Filter::Everything, &seen.space.name, "plain").unwrap();
+    let plain = seen.at("plain");
+    let found = seen.watches.get(None, &maps(), Filter::Everything, &plain).unwrap();
     assert_eq!(found.kept, "1");
-    assert!(seen.watches.get(None, &maps(), Filter::Labelled, &seen.space.name, "plain").is_none());
+    assert!(seen.watches.get(None, &maps(), Filter::Labelled, &plain).is_none());
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! `windlass drift` in each of its forms: for people, for a whole cluster, for programs, for CI systems, object by object.
 
-use crate::support::cli::{Answer, windlass};
+use crate::support::cli::{Answer, Watching, windlass};
 use crate::support::daemon::{World, config_map};
 use serde_json::{Value, json};
 use windlass::api::delivery::Phase;
@@ -82,4 +82,20 @@ async fn as_a_table_a_summary_json_junit_and_whole_objects() {
             assert!(!answer.out.contains(value), "{answer:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn watching_prints_again_when_something_changes_also_when_as_many_objects_differ() {
+    let world = World::new("watches").await;
+    let commit = world.commit("It", &[("shop/settings.yaml", &config_map("settings", "blue"))]);
+    world.deliver("shop", json!({"drift": {"mode": "Report"}})).await;
+    world.wait_for("shop", Phase::Ready, &commit).await;
+    let mut watching = Watching::of(&world, &["drift", "-n", &world.space.name, "--watch"]);
+    watching.wait("nothing differs").await;
+    for value in ["mauve", "green"] {
+        world.patch("v1", "configmaps", "settings", json!({"data": {"key": value}})).await;
+        watching.wait(value).await;
+    }
+    let code = watching.interrupt().await;
+    assert_eq!(code, Some(1), "what was printed last differs");
 }

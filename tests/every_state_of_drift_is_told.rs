@@ -1,7 +1,7 @@
 //! Each way in which an object can differ has its name, its author where Kubernetes records one, and what is not ours is left alone.
 
 use crate::support::cluster::wait_until;
-use crate::support::daemon::{LIMIT, World, condition, config_map};
+use crate::support::daemon::{LIMIT, World, condition, config_map, deployment};
 use serde_json::{Value, json};
 use windlass::api::condition::kind;
 use windlass::api::delivery::Phase;
@@ -124,6 +124,53 @@ async fn what_lost_the_label_and_is_not_written_back_is_still_seen() {
     world.wait_report("the edit is told", |r| r.objects.iter().any(edited)).await;
     world.delete("v1", "configmaps", "b").await;
     world.wait_report("one is gone", |r| states(r) == all("Missing")).await;
+}
+
+#[tokio::test]
+async fn what_differs_already_and_changes_once_more_is_told_anew() {
+    let world = World::new("oncemore").await;
+    let files = [
+        ("shop/a.yaml", config_map("a", "1")),
+        ("shop/web.yaml", service().to_owned()),
+        ("shop/app.yaml", deployment("app", "ok", 1)),
+    ];
+    let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
+    let commit = world.commit("It", &files);
+    world.deliver("shop", json!({"drift": {"mode": "Report"}})).await;
+    world.wait_for("shop", Phase::Ready, &commit).await;
+    // After the first edit none of these fields is ours any more, and two of these kinds count no generation.
+    let mut since = Vec::new();
+    for value in [2, 3] {
+        world.patch("v1", "configmaps", "a", json!({"data": {"key": value.to_string()}})).await;
+        world
+            .patch("v1", "services", "web", json!({"spec": {"selector": {"app": format!("v{value}")}}}))
+            .await;
+        world.patch("apps/v1", "deployments", "app", json!({"spec": {"replicas": value}})).await;
+        let live = |r: &DriftReportSpec, name: &str| -> Option<String> {
+            let object = r.objects.iter().find(|o| o.name == name)?;
+            object.fields.first()?.live.clone()
+        };
+        let all = |r: &DriftReportSpec| {
+            live(r, "a") == Some(format!("\"{value}\""))
+                && live(r, "web") == Some(format!("{{\"app\":\"v{value}\"}}"))
+                && live(r, "app") == Some(value.to_string())
+        };
+        let seen = world.wait_report(&format!("all three at {value}"), |r| r.count == 3 && all(r)).await;
+        since.push(seen.objects.iter().map(|o| o.since.clone()).collect::<Vec<_>>());
+    }
+    assert_eq!(since[0], since[1], "it is one drift");
+    // A field that nobody named before, and a removal.
+    world.patch("v1", "configmaps", "a", json!({"data": {"key": null}})).await;
+    world
+        .wait_report("the removal", |r| {
+            of(r, "a").fields.iter().any(|f| f.live.is_none() && f.manager == "unknown")
+        })
+        .await;
+    // As Git wants it, ours again: that ends it.
+    world.deliver("shop", json!({"drift": {"mode": "Correct"}})).await;
+    world.wait_report("the end", |r| r.count == 0).await;
+    let map = world.get("v1", "configmaps", "a").await;
+    assert_eq!(map["data"]["key"], "1");
 }
 
 #[tokio::test]

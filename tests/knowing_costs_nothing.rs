@@ -86,6 +86,20 @@ async fn what_is_depended_on_and_hooks_that_ran_cost_nothing_at_rest() {
 }
 
 #[tokio::test]
+async fn what_differs_and_is_only_told_costs_nothing_at_rest() {
+    let template = json!({"interval": "1s", "drift": {"mode": "Report"}});
+    let (world, _) = deployed("differs", template).await;
+    world.patch("v1", "configmaps", "settings", json!({"data": {"key": "2"}})).await;
+    world.wait_report("one differs", |r| r.count == 1).await;
+    quiet(&world).await;
+    let audit = world.space.cluster.audit();
+    // The point is that time passes and nothing happens.
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    let requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
+    assert!(requests.is_empty(), "{requests:#?}");
+}
+
+#[tokio::test]
 async fn a_restart_over_a_settled_state_writes_nothing() {
     let (mut world, commit) = deployed("again", json!({})).await;
     let before = world.deliveries().get("shop").await.unwrap().metadata.resource_version;

@@ -6,6 +6,7 @@ mod support;
 
 mod a_bad_commit_is_rolled_back_and_held;
 mod a_canary_meets_real_traffic;
+mod a_commit_brings_its_settings;
 mod a_conversion_webhook_is_taken_back_first;
 mod a_correction_sends_only_what_drifted;
 mod a_crash_anywhere_loses_nothing;

@@ -9,6 +9,7 @@ use serde_json::json;
 use std::fs;
 use windlass::api::delivery::{Outcome, Phase};
 use windlass::api::names::FINALIZER;
+use windlass::source::{CommitId, Mirror, RemoteUrl};
 
 /// A Delivery of eight objects, three to a shard.
 async fn large(world: &mut World) {
@@ -47,9 +48,16 @@ async fn while_a_large_inventory_is_written() {
     at_each(&places, a_change_of_a_large_inventory).await;
 }
 
+/// The commits that the mirror keeps for Deliveries.
+fn kept(world: &World) -> Vec<(String, CommitId)> {
+    let url = RemoteUrl::parse(&world.repo.path().to_string_lossy(), true).unwrap();
+    Mirror::open(&world.file("cache"), url).unwrap().kept().unwrap()
+}
+
 async fn a_deletion_of_a_large_inventory(mut world: World, place: String) {
     large(&mut world).await;
     arm(&world, &place);
+    assert!(!kept(&world).is_empty(), "{place}");
     // Nobody makes it anew.
     world.repository(json!({"deliveries": []})).await;
     world.delete("windlass.dev/v1alpha1", "deliveries", "shop").await;
@@ -57,11 +65,15 @@ async fn a_deletion_of_a_large_inventory(mut world: World, place: String) {
     world.wait_gone("shop").await;
     assert!(world.names("v1", "configmaps").await.is_empty(), "{place}");
     shards_are(&world, &[]).await;
+    assert!(kept(&world).is_empty(), "{place}: the mirror keeps nothing for it");
 }
 
 #[tokio::test]
 async fn while_a_large_inventory_is_removed() {
-    let places = around(&["RemoveFinalizer"], &["amid removals", "before old shards go", "amid old shards"]);
+    let places = around(
+        &["RemoveFinalizer"],
+        &["amid RemoveFinalizer", "amid removals", "before old shards go", "amid old shards"],
+    );
     at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_deletion_of_a_large_inventory).await;
 }
 

@@ -98,6 +98,24 @@ fn web(image: &str, log: &str, replicas: u32) -> String {
 }
 
 #[tokio::test]
+async fn what_is_left_to_one_manager_is_not_left_to_the_next() {
+    let world = World::new("nextmanager").await;
+    let commit = world.commit(
+        "It",
+        &[("shop/it.yaml", &config_map("it", "1")), ("shop/marker.yaml", &config_map("marker", "1"))],
+    );
+    world.deliver("shop", json!({"drift": {"ignore": [{"managers": ["tuner-*"]}]}})).await;
+    world.wait_for("shop", Phase::Ready, &commit).await;
+    let path = format!("{}/it?fieldManager=tuner-1", world.space.path("v1", "configmaps"));
+    world.space.send("PATCH", &path, &json!({"data": {"key": "2"}})).await;
+    a_round(&world, "marker").await;
+    assert_eq!(world.get("v1", "configmaps", "it").await["data"]["key"], "2");
+    // Nothing of what we own changes now.
+    world.patch("v1", "configmaps", "it", json!({"data": {"key": "3"}})).await;
+    world.wait_object("v1", "configmaps", "it", "corrected", |o| o["data"]["key"] == "1").await;
+}
+
+#[tokio::test]
 async fn fields_that_a_rule_names_are_left_alone_by_corrections_and_deployments() {
     let world = World::new("ignore").await;
     let first = world.commit(

@@ -58,7 +58,8 @@ const AT_ONCE: usize = 16;
 /// Exit code 0: nothing would change, and no hook would run. 1: something would. 2: it could not be found out.
 #[derive(clap::Args, Clone, Debug)]
 pub struct DiffArgs {
-    /// The directory; with --revision it may be left out, and is then that of --delivery
+    /// The directory; with --revision it may be left out, and is then that of --delivery. With --delivery it may be the top of
+    /// the Git repository, too
     #[arg(required_unless_present = "revision")]
     path: Option<PathBuf>,
     /// The commit to look at instead of what stands on disk: any revision of the Git repository that the directory is in;
@@ -272,7 +273,7 @@ fn dependency(on: &Dependency) -> String {
 /// The directory that is looked at, and the Delivery that it is compared as.
 async fn opened(args: &DiffArgs, connection: &Connection) -> anyhow::Result<(Directory, Option<Delivery>)> {
     let cache = default_cache_dir().join("diff");
-    let directory = match (&args.path, &args.revision) {
+    let mut directory = match (&args.path, &args.revision) {
         (Some(path), None) => Directory::open(path)?,
         (Some(path), Some(revision)) => Directory::at(path, revision, &cache).await?,
         (None, revision) => {
@@ -285,6 +286,11 @@ async fn opened(args: &DiffArgs, connection: &Connection) -> anyhow::Result<(Dir
         }
     };
     let delivery = delivery(args, connection, &directory).await?;
+    if let Some(delivery) = delivery.as_ref().filter(|_| args.delivery.is_some())
+        && directory.enter(&delivery.spec.source.path)
+    {
+        anstream::eprintln!("note: {} is compared, which {} delivers", directory.path, full_name(delivery));
+    }
     Ok((directory, delivery))
 }
 

@@ -18,6 +18,8 @@ pub struct Directory {
     pub tree: Arc<dyn Tree>,
     /// Where in it the directory is; empty for the root.
     pub path: String,
+    /// Whether it is in a Git repository.
+    pub in_git: bool,
 }
 
 impl Directory {
@@ -31,7 +33,8 @@ impl Directory {
         let root = full.ancestors().find(|dir| dir.join(".git").exists()).unwrap_or(&full).to_path_buf();
         let inside = full.strip_prefix(&root).unwrap_or(Path::new(""));
         let inside = inside.to_str().with_context(|| format!("{shown}: its name is not UTF-8"))?.to_owned();
-        Ok(Directory { tree: Arc::new(DirTree::open(&root)?), root, path: inside })
+        let in_git = root.join(".git").exists();
+        Ok(Directory { tree: Arc::new(DirTree::open(&root)?), root, path: inside, in_git })
     }
 
     /// The same directory as a commit of its repository has it; nothing is checked out.
@@ -58,7 +61,18 @@ impl Directory {
     ) -> anyhow::Result<Self> {
         let mirror = Mirror::open(cache, url)?;
         mirror.fetch_commit(commit, credentials, &Limits::default()).await?;
-        Ok(Directory { root: cache.to_owned(), tree: Arc::new(mirror.tree(commit)?), path })
+        let tree = Arc::new(mirror.tree(commit)?);
+        Ok(Directory { root: cache.to_owned(), tree, path, in_git: true })
+    }
+
+    /// Goes from the top of a repository to the directory that a Delivery delivers. Answers whether it is another one.
+    pub fn enter(&mut self, delivered: &str) -> bool {
+        let delivered = delivered.trim_matches('/');
+        let enters = self.in_git && self.path.is_empty() && !delivered.is_empty();
+        if enters {
+            delivered.clone_into(&mut self.path);
+        }
+        enters
     }
 
     /// What the Delivery of this directory would be if the Repository's sets were expanded over what stands on disk.

@@ -134,7 +134,10 @@ fn changes(connection: &Connection, scope: &ScopeArgs) -> BoxStream<'static, ()>
         watcher(api, watcher::Config::default().any_semantic())
             .default_backoff()
             .filter_map(async |event| match event {
-                Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_)) => Some(()),
+                // What happened between the first look and the list is not told again.
+                Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone) => {
+                    Some(())
+                }
                 _ => None,
             })
             .boxed()

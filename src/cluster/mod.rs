@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod apply;
+mod closely;
 pub mod connect;
 pub mod crds;
 pub mod discovery;
@@ -27,6 +28,7 @@ pub mod watch;
 
 pub use access::Access;
 pub use apply::{Applied, Deletion, Guard, Propagation};
+pub use closely::Closely;
 pub use connect::{ConnectError, ConnectOptions, Connection, Counters, ServiceAccount};
 pub use discovery::{Discovery, Resource};
 pub use error::{ApplyError, Cause};

@@ -1,5 +1,6 @@
 //! What one watch has seen: entries by place and by label value, and what is told when one changes.
 
+use super::closely::{Closely, Watched};
 use super::follow::Seen;
 use super::watch::{Change, Entry, Event, Keep, Key, Sight};
 use crate::api::names::DELIVERY_LABEL;
@@ -22,6 +23,10 @@ pub(super) fn id(gvk: &Gvk, (namespace, name): &Place) -> ObjectId {
     }
 }
 
+fn place_at(id: &ObjectId) -> Place {
+    (id.namespace.as_str().into(), id.name.as_str().into())
+}
+
 /// So many objects that are gone are remembered; with one more all are forgotten.
 const DEPARTED: usize = 1000;
 
@@ -42,6 +47,8 @@ pub(super) struct Objects<K> {
     namespaces: HashSet<Arc<str>>,
     // What was shown last of some objects that are gone, with their uid.
     departed: HashMap<Place, (Box<str>, K)>,
+    // Those of which every change counts.
+    closely: Watched,
 }
 
 impl<K> Objects<K> {
@@ -51,6 +58,7 @@ impl<K> Objects<K> {
             by_label: HashMap::new(),
             namespaces: HashSet::new(),
             departed: HashMap::new(),
+            closely: Watched::default(),
         }
     }
 
@@ -71,13 +79,13 @@ impl<K> Objects<K> {
         self.by_label.get_key_value(label).map_or_else(|| label.into(), |(known, _)| known.clone())
     }
 
-    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<&Entry<K>> {
-        self.by_place.get(&(namespace.into(), name.into()))
+    pub(super) fn get(&self, id: &ObjectId) -> Option<&Entry<K>> {
+        self.by_place.get(&place_at(id))
     }
 
     /// What was shown last of an object that is gone, where that is remembered, with its uid.
-    pub(super) fn departed(&self, namespace: &str, name: &str) -> Option<&(Box<str>, K)> {
-        self.departed.get(&(namespace.into(), name.into()))
+    pub(super) fn departed(&self, id: &ObjectId) -> Option<&(Box<str>, K)> {
+        self.departed.get(&place_at(id))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Place, &Entry<K>)> {
@@ -131,6 +139,15 @@ impl<K: Clone + PartialEq> Store<K> {
 
     pub(super) fn objects(&self) -> std::sync::RwLockReadGuard<'_, Objects<K>> {
         read(&self.objects)
+    }
+
+    /// Looks at an object as a whole from now on, see [`Closely`].
+    pub(super) fn closely(&self, object: &Value) -> Closely {
+        let (namespace, name) = place_of(object);
+        let mut objects = write(&self.objects);
+        let place = objects.place(namespace, name);
+        let shown = objects.by_place.get(&place).and_then(|entry| entry.resource_version.parse().ok());
+        objects.closely.begin(place, object, shown)
     }
 
     /// Another watch takes over; who waits for this one looks again.
@@ -230,6 +247,7 @@ impl<K: Clone + PartialEq> Store<K> {
             controlled: owners.is_some_and(|o| o.iter().any(|o| o["controller"] == true)),
             kept,
         };
+        let otherwise = objects.closely.show(&place, object);
         let old = objects.insert(place.clone(), entry.clone());
         drop(objects);
         let Some(changes) = changes else { return place };
@@ -237,7 +255,7 @@ impl<K: Clone + PartialEq> Store<K> {
             if old.label != entry.label || old.uid != entry.uid {
                 let certain = old.uid != entry.uid;
                 self.tell(changes, old.label, &place, Event::Gone { uid: old.uid, certain });
-            } else if same(&old, &entry) {
+            } else if same(&old, &entry) && !otherwise {
                 return place;
             }
         }

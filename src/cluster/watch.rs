@@ -5,8 +5,9 @@
 //! Of each object only a digest and a verdict are kept (whatever `keep` makes of it), never the object.
 //!
 //! A change is sent to a channel with the label value of the Delivery that it concerns. A change that alters
-//! nothing of what is kept (a status heartbeat) wakes nobody.
+//! nothing of what is kept (a status heartbeat) wakes nobody, unless the object is looked at closely ([`Closely`]).
 
+use super::closely::Closely;
 use super::connect::{Connection, ServiceAccount};
 use super::discovery::Discovery;
 use super::error::Cause;
@@ -308,10 +309,9 @@ impl<K: Clone + PartialEq + Send + Sync + 'static> Watches<K> {
         account: Option<&ServiceAccount>,
         gvk: &Gvk,
         filter: Filter,
-        namespace: &str,
-        name: &str,
+        id: &ObjectId,
     ) -> Option<Entry<K>> {
-        self.store(account, gvk, filter, namespace)?.objects().get(namespace, name).cloned()
+        self.store(account, gvk, filter, &id.namespace)?.objects().get(id).cloned()
     }
 
     /// What was shown last of an object that was seen to go, with its uid; only where that is remembered.
@@ -320,10 +320,22 @@ impl<K: Clone + PartialEq + Send + Sync + 'static> Watches<K> {
         account: Option<&ServiceAccount>,
         gvk: &Gvk,
         filter: Filter,
-        namespace: &str,
-        name: &str,
+        id: &ObjectId,
     ) -> Option<(Box<str>, K)> {
-        self.store(account, gvk, filter, namespace)?.objects().departed(namespace, name).cloned()
+        self.store(account, gvk, filter, &id.namespace)?.objects().departed(id).cloned()
+    }
+
+    /// Every change of an object counts from now on, until the answer is dropped: it is told like one of what is kept. `object` is what
+    /// was read of it. `None` where its kind is not watched.
+    pub fn closely(
+        &self,
+        account: Option<&ServiceAccount>,
+        gvk: &Gvk,
+        filter: Filter,
+        object: &Value,
+    ) -> Option<Closely> {
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+        Some(self.store(account, gvk, filter, namespace)?.closely(object))
     }
 
     /// The objects of a kind that carry a label value, by namespace and name; in all namespaces that are watched.

@@ -14,7 +14,7 @@ pub use owner::{Operation, Owner, owned_by, owners};
 pub use path::{Path, Segment};
 pub use set::PathSet;
 pub use shape::{desired_paths, is_server_metadata};
-pub use stamp::owned_digest;
+pub use stamp::{owned_digest, whole_digest};
 
 pub(crate) use path::same_scalar;
 pub(crate) use shape::{ListShape, find_item, item_segment, list_shape};

@@ -155,6 +155,12 @@ impl Rules {
         self.0.iter().any(|rule| rule.target.matches(desired))
     }
 
+    /// Whether what is left to others in an object of the bundle depends on how it is: on who has a field, or on an expression.
+    pub fn depend_on_live(&self, desired: &Value) -> bool {
+        let depends = |rule: &Rule| !rule.managers.is_empty() || rule.cel.is_some();
+        self.0.iter().any(|rule| depends(rule) && rule.target.matches(desired))
+    }
+
     /// What the rules leave to others in an object that is there.
     pub fn exemptions(&self, desired: &Value, live: &Value) -> Vec<Exemption> {
         let holds = |rule: &&Rule| rule.cel.as_ref().is_none_or(|cel| cel.holds(live) == Ok(true));

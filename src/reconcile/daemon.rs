@@ -26,6 +26,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// What the installer chose.
@@ -54,6 +55,18 @@ pub struct Options {
 /// Deliveries that put a revision in place at a time: enough to keep the API server busy with bundles of one object each. Each
 /// takes some hundred kilobytes.
 pub const SLOTS: usize = 64;
+
+/// How soon a Delivery is looked at for the first time, once its objects are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// Something is not as it was left.
+    Now,
+    /// All is as it was left: where there are many, nobody waits for what a look at it would say.
+    Later,
+}
+
+/// How much later: in that time a restart tells of what was lost, with nothing in the way.
+const LATER: Duration = Duration::from_millis(250);
 
 /// What is remembered of one Delivery, held by whoever reconciles it.
 type Remembered = Arc<tokio::sync::Mutex<Memory>>;
@@ -209,13 +222,17 @@ impl Daemon {
         let _ = self.wake.send(ObjectRef::new(name).within(namespace));
     }
 
-    /// Looks at a Delivery when `seen` resolves, and before only if it is asked for by itself.
-    pub(super) fn wake_after(&self, delivery: &Delivery, seen: impl Future<Output = ()> + Send + 'static) {
+    /// Looks at a Delivery when `seen` resolves, or a little after that, and before only if it is asked for by itself.
+    pub(super) fn wake_after(&self, delivery: &Delivery, seen: impl Future<Output = Haste> + Send + 'static) {
         let key = (delivery.namespace().unwrap_or_default(), delivery.name_any());
         let (awaiting, wake) = (self.awaiting.clone(), self.wake.clone());
         lock(&awaiting).insert(key.clone());
         tokio::spawn(async move {
-            seen.await;
+            let haste = seen.await;
+            let many = lock(&awaiting).len() > SLOTS;
+            if many && haste == Haste::Later {
+                tokio::time::sleep(LATER).await;
+            }
             lock(&awaiting).remove(&key);
             // The receiver is gone only when the daemon stops.
             let _ = wake.send(ObjectRef::new(&key.1).within(&key.0));

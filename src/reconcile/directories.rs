@@ -1,14 +1,14 @@
 //! `spec.deliveries` of a Repository: one Delivery for each directory that matches.
 
 use super::daemon::Daemon;
-use super::sources::Fetched;
+use super::sources::{Awaited, Fetched, Known};
 use crate::api::delivery::{DeliverySpec, DeliveryTemplate, Problem, Source};
 use crate::api::repository::{DeliverySet, RepositoryStatus};
 use crate::api::{Delivery, Repository, names};
 use crate::core::tree::{Tree, join};
 use crate::render::yaml::{Keep, Limits, parse};
 use crate::source::matching_directories;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
@@ -189,25 +189,79 @@ async fn there(
     Ok(listed.into_iter().map(|d| (d.name_any(), Arc::new(d))).collect())
 }
 
-/// Makes, changes and removes Deliveries. Answers how many there are, `None` when the Repository asks for none.
-pub async fn apply(
+/// What a commit makes of a Repository's Deliveries.
+pub enum Expanded {
+    /// What is there already: how many they are, `None` when the Repository asks for none.
+    AsTheyAre(Option<i64>),
+    /// What is to be written.
+    Anew(Expansion),
+}
+
+/// Deliveries to make, change and remove.
+pub struct Expansion {
+    /// Commit and generation.
+    seen: String,
+    wanted: BTreeMap<String, DeliverySpec>,
+    there: BTreeMap<String, Arc<Delivery>>,
+}
+
+impl Expansion {
+    /// It went and came back before its objects were gone: it is made anew when they are.
+    fn is_going(&self, name: &str) -> bool {
+        self.there.get(name).is_some_and(|d| d.metadata.deletion_timestamp.is_some())
+    }
+
+    fn changed(&self) -> impl Iterator<Item = (&String, &DeliverySpec)> {
+        let differs =
+            |name: &String, spec: &DeliverySpec| self.there.get(name).is_none_or(|d| d.spec != *spec);
+        self.wanted.iter().filter(move |(name, spec)| !self.is_going(name) && differs(name, spec))
+    }
+
+    fn gone(&self) -> Vec<&Arc<Delivery>> {
+        let gone = |(name, d): &(&String, &Arc<Delivery>)| {
+            !self.wanted.contains_key(*name) && d.metadata.deletion_timestamp.is_none()
+        };
+        self.there.iter().filter(gone).map(|(_, delivery)| delivery).collect()
+    }
+
+    /// Has the commit taken together with these specs: at the moment in which it becomes known.
+    pub fn await_in(&self, known: &mut Known) {
+        let mut awaited = (*known.awaited).clone();
+        awaited.retain(|name, _| self.wanted.contains_key(name));
+        for (name, how_far) in &mut awaited {
+            let shown = self.there.get(name).and_then(|d| d.resource_version()?.parse().ok());
+            if let (Awaited::Writing, Some(version)) = (&how_far, shown) {
+                *how_far = Awaited::Written(version);
+            }
+        }
+        for (name, _) in self.changed().filter(|(name, _)| self.there.contains_key(*name)) {
+            awaited.insert(name.clone(), Awaited::Writing);
+        }
+        known.awaited = Arc::new(awaited);
+    }
+}
+
+/// What a commit makes of the Deliveries. Writes nothing.
+pub async fn look(
     daemon: &Daemon,
     repository: &Repository,
     fetched: &Fetched,
     before: &RepositoryStatus,
-) -> Result<Option<i64>, Problem> {
+) -> Result<Expanded, Problem> {
     if repository.spec.deliveries.is_empty() && before.deliveries.unwrap_or(0) == 0 {
-        return Ok(None);
+        return Ok(Expanded::AsTheyAre(None));
     }
     let namespace = repository.namespace().unwrap_or_default();
     let name = repository.name_any();
     let seen =
         format!("{}/{}", fetched.commit.id.as_str(), repository.metadata.generation.unwrap_or_default());
     if daemon.directories_seen(&namespace, &name).as_deref() == Some(&seen) {
-        return Ok(before.deliveries);
+        return Ok(Expanded::AsTheyAre(before.deliveries));
     }
     let key = (namespace.clone(), name.clone());
-    let Some(store) = daemon.sources.get(&key).and_then(|k| k.store) else { return Ok(before.deliveries) };
+    let Some(store) = daemon.sources.get(&key).and_then(|k| k.store) else {
+        return Ok(Expanded::AsTheyAre(before.deliveries));
+    };
     let (sets, of) = (repository.spec.deliveries.clone(), name.clone());
     let tree = store.mirror.tree(&fetched.commit.id).await.map_err(|e| problem(e.reason(), e.to_string()))?;
     let wanted = crate::render::in_tree(tree, move |tree| wanted(&of, &sets, tree))
@@ -216,11 +270,8 @@ pub async fn apply(
     let api: Api<Delivery> = Api::namespaced(daemon.connection.client.clone(), &namespace);
     let failed = |error: kube::Error| problem(NOT_WRITTEN, error.to_string());
     let there = there(daemon, &api, &namespace, &name).await.map_err(failed)?;
-    let gone: Vec<&Arc<Delivery>> = there
-        .iter()
-        .filter(|(name, d)| !wanted.contains_key(*name) && d.metadata.deletion_timestamp.is_none())
-        .map(|(_, delivery)| delivery)
-        .collect();
+    let expansion = Expansion { seen, wanted, there };
+    let (gone, wanted, there) = (expansion.gone(), &expansion.wanted, &expansion.there);
     // Most directories gone at once is a moved directory or a wrong branch rather than a wish.
     if gone.len() > 1 && gone.len() * 2 > there.len() || (!gone.is_empty() && wanted.is_empty()) {
         let confirmed = repository.annotations().get(names::CONFIRM_REMOVAL);
@@ -239,15 +290,25 @@ pub async fn apply(
             ));
         }
     }
+    Ok(Expanded::Anew(expansion))
+}
+
+/// Makes, changes and removes Deliveries. Answers how many there are.
+pub async fn write(
+    daemon: &Daemon,
+    repository: &Repository,
+    expansion: &Expansion,
+) -> Result<Option<i64>, Problem> {
+    let namespace = repository.namespace().unwrap_or_default();
+    let name = repository.name_any();
+    let key = (namespace.clone(), name.clone());
+    let api: Api<Delivery> = Api::namespaced(daemon.connection.client.clone(), &namespace);
+    let failed = |error: kube::Error| problem(NOT_WRITTEN, error.to_string());
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
     let Some(owner) = repository.owner_ref(&()) else { return Ok(None) };
-    // It went and came back before its objects were gone: it is made anew when they are.
-    let going = |name: &str| there.get(name).is_some_and(|d| d.metadata.deletion_timestamp.is_some());
-    let all = !wanted.keys().any(|name| going(name));
-    let changed: Vec<(&String, &DeliverySpec)> = wanted
-        .iter()
-        .filter(|(name, spec)| !going(name) && there.get(*name).is_none_or(|d| d.spec != **spec))
-        .collect();
+    let (wanted, there) = (&expansion.wanted, &expansion.there);
+    let all = !wanted.keys().any(|name| expansion.is_going(name));
+    let changed: Vec<(&String, &DeliverySpec)> = expansion.changed().collect();
     let made = |name: &str| there.contains_key(name);
     if changed.iter().any(|(name, _)| !made(name)) {
         // One list for all of them: a question for each would take longer than making them.
@@ -282,11 +343,20 @@ pub async fn apply(
             },
             "spec": spec,
         });
-        let (api, params) = (&api, &params);
-        writes.push(async move { api.patch(delivery, params, &Patch::Apply(body)).await.map(|_| ()) });
+        let (api, params, key) = (&api, &params, &key);
+        writes.push(async move {
+            let written = api.patch(delivery, params, &Patch::Apply(body)).await?;
+            if let Some(version) = written.resource_version().and_then(|text| text.parse().ok()) {
+                daemon.sources.update(key, |known| known.awaits(delivery, Awaited::Written(version)));
+            }
+            Ok(())
+        });
     }
-    stream::iter(writes).buffer_unordered(AT_ONCE).try_collect::<()>().await.map_err(failed)?;
-    for delivery in gone {
+    // One that is refused keeps no other from its commit.
+    let written: Vec<Result<(), kube::Error>> =
+        stream::iter(writes).buffer_unordered(AT_ONCE).collect().await;
+    written.into_iter().collect::<Result<(), _>>().map_err(failed)?;
+    for delivery in expansion.gone() {
         let params = DeleteParams {
             preconditions: Some(Preconditions { uid: delivery.uid(), resource_version: None }),
             ..DeleteParams::default()
@@ -298,7 +368,7 @@ pub async fn apply(
         }
     }
     if all {
-        daemon.set_directories_seen(&namespace, &name, seen);
+        daemon.set_directories_seen(&namespace, &name, expansion.seen.clone());
     }
     Ok(Some(i64::try_from(wanted.len()).unwrap_or(i64::MAX)))
 }

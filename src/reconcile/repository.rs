@@ -2,7 +2,8 @@
 //! matches.
 
 use super::daemon::Daemon;
-use super::sources::{Fetched, RepositoryKey, Store};
+use super::directories::Expanded;
+use super::sources::{Awaited, Fetched, RepositoryKey, Store};
 use crate::api::condition::{self, kind};
 use crate::api::delivery::Problem;
 use crate::api::repository::{RepositoryRef, RepositoryStatus};
@@ -209,8 +210,17 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
         (Ok(_), None) => true,
         (Err(failure), _) => known.problem.as_ref() != Some(&failure.problem),
     };
+    let behind = known.awaited.values().any(|how_far| *how_far == Awaited::Writing);
+    // A commit and what it makes of the Deliveries are taken together, or neither.
+    let expanded = match &polled {
+        Ok(fetched) => super::directories::look(daemon, &repository, fetched, &before).await,
+        Err(_) => Ok(Expanded::AsTheyAre(before.deliveries)),
+    };
     daemon.sources.update(&key, |known| match &polled {
         Ok(fetched) => {
+            if let Ok(Expanded::Anew(expansion)) = &expanded {
+                expansion.await_in(known);
+            }
             known.saw(fetched.commit.id.as_str(), daemon.now());
             known.fetched = Some(fetched.clone());
             known.problem = None;
@@ -225,7 +235,12 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
     let mut set_problem = None;
     if let Ok(fetched) = &polled {
         status.revision = Some(fetched.revision());
-        match super::directories::apply(daemon, &repository, fetched, &before).await {
+        let written = match &expanded {
+            Ok(Expanded::AsTheyAre(count)) => Ok(*count),
+            Ok(Expanded::Anew(expansion)) => super::directories::write(daemon, &repository, expansion).await,
+            Err(problem) => Err(problem.clone()),
+        };
+        match written {
             Ok(count) => status.deliveries = count,
             Err(problem) => set_problem = Some(problem),
         }
@@ -286,7 +301,7 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
     // Before anything that may fail: the next round does not see any more that it moved.
     let polled_as = (generation.unwrap_or_default(), problem.is_none());
     daemon.wake_keys(daemon.dependencies.note_repository(&key, polled_as));
-    if moved {
+    if moved || behind {
         daemon.wake_deliveries_of(&key);
     }
     let mut version = repository.resource_version();

@@ -8,7 +8,7 @@ use crate::source::{
 };
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 /// Namespace and name of a Repository.
@@ -141,6 +141,17 @@ pub struct Known {
     pub problem: Option<Problem>,
     /// When each of the last commits was first seen, the newest last: what commit-to-healthy is counted from.
     pub seen: VecDeque<(String, Timestamp)>,
+    /// The Deliveries, by name, whose specs have changed with a commit: neither is taken without the other.
+    pub awaited: Arc<BTreeMap<String, Awaited>>,
+}
+
+/// How far the spec of a Delivery is that the commit fetched last gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// It is about to be written.
+    Writing,
+    /// It was written, as this version.
+    Written(u64),
 }
 
 /// Commits whose time of arrival is remembered.
@@ -156,6 +167,20 @@ impl Known {
         while self.seen.len() > SEEN {
             self.seen.pop_front();
         }
+    }
+
+    /// Whether a Delivery as it is at this version has the spec that the commit fetched last gives it.
+    pub fn gives(&self, delivery: &str, version: u64) -> bool {
+        match self.awaited.get(delivery) {
+            None => true,
+            Some(Awaited::Writing) => false,
+            Some(Awaited::Written(at)) => version >= *at,
+        }
+    }
+
+    /// Notes how far the spec of a Delivery is.
+    pub fn awaits(&mut self, delivery: &str, how_far: Awaited) {
+        Arc::make_mut(&mut self.awaited).insert(delivery.to_owned(), how_far);
     }
 
     /// When a poll first saw a commit, if that was lately and in this life of the daemon.
@@ -187,5 +212,21 @@ impl Sources {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RepositoryKey, Known>> {
         // A panic elsewhere does not make the map wrong.
         lock(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_taken_with_the_spec_that_it_brings() {
+        let mut known = Known::default();
+        assert!(known.gives("shop", 7), "it brings none");
+        known.awaits("shop", Awaited::Writing);
+        assert!(!known.gives("shop", 7) && known.gives("blog", 7));
+        known.awaits("shop", Awaited::Written(9));
+        assert!(!known.gives("shop", 8), "the watch is behind");
+        assert!(known.gives("shop", 9) && known.gives("shop", 12));
     }
 }

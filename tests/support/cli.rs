@@ -1,8 +1,10 @@
 //! Running our command line and kubectl as a person would.
 
 use super::cluster::Space;
+use super::daemon::{LIMIT, World};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use tokio::io::AsyncBufReadExt;
 
 /// What a command answered.
 #[derive(Debug)]
@@ -43,4 +45,41 @@ pub fn kubectl_with(kubeconfig: &Path, arguments: &[&str]) -> Answer {
     let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/cluster/testcluster"));
     command.arg("kubectl").args(arguments);
     run(command, kubeconfig)
+}
+
+/// `windlass` in a form that prints until it is interrupted.
+pub struct Watching {
+    child: tokio::process::Child,
+    lines: tokio::io::Lines<tokio::io::BufReader<tokio::process::ChildStdout>>,
+}
+
+impl Watching {
+    /// Begins.
+    pub fn of(world: &World, arguments: &[&str]) -> Self {
+        let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_windlass"))
+            .args(arguments)
+            .env("KUBECONFIG", &world.space.cluster.kubeconfig)
+            .env_remove("WINDLASS_NAMESPACE")
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let lines = tokio::io::BufReader::new(child.stdout.take().unwrap()).lines();
+        Watching { child, lines }
+    }
+
+    /// Waits until a line is printed that has this in it.
+    pub async fn wait(&mut self, part: &str) {
+        let read =
+            async { while !self.lines.next_line().await.unwrap().expect("it ended").contains(part) {} };
+        tokio::time::timeout(LIMIT, read).await.unwrap_or_else(|_| panic!("{part} was not printed"));
+    }
+
+    /// Ends it as Ctrl-C does. Answers its exit code.
+    pub async fn interrupt(mut self) -> Option<i32> {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-s", "INT", &pid]).status().unwrap().success());
+        let ended = tokio::time::timeout(LIMIT, self.child.wait()).await;
+        ended.expect("it did not end").unwrap().code()
+    }
 }

@@ -1,9 +1,9 @@
-//! A digest of what we own in an object: equal digests mean that nobody has touched it.
+//! Digests of an object: of what we own in it (equal ones mean that nobody has touched that), and of all of it.
 
 use super::{Segment, owner};
 use crate::api::names::FIELD_MANAGER;
 use crate::core::digest;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Digest over the paths of our apply entry and the values that stand there.
 ///
@@ -25,6 +25,24 @@ pub fn owned_digest(object: &Value, secret_key: Option<&[u8]>) -> Option<String>
     } else {
         Some(digest::of_bytes(&out))
     }
+}
+
+/// Digest over all of an object and whose its fields are, but for what is written all the time by those who look after it: status,
+/// versions and times. It is neither keyed nor stable over versions of Windlass: to be kept in memory only.
+pub fn whole_digest(object: &Value) -> String {
+    let part = |object: &Value, without: &[&str]| -> Value {
+        let fields = object.as_object().into_iter().flatten();
+        let kept = fields.filter(|(name, _)| !without.contains(&name.as_str()));
+        kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+    };
+    let owners = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let owners: Vec<Value> =
+        owners.filter(|o| o["subresource"] != "status").map(|o| part(o, &["time"])).collect();
+    digest::of_value(&json!([
+        part(object, &["metadata", "status"]),
+        part(&object["metadata"], &["managedFields", "resourceVersion"]),
+        owners,
+    ]))
 }
 
 fn is_secret(object: &Value) -> bool {
@@ -133,6 +151,37 @@ mod tests {
         ];
         for (i, digest) in changed.iter().enumerate() {
             assert_ne!(&base, digest, "change {i}");
+        }
+    }
+
+    #[test]
+    fn all_counts_but_what_is_written_all_the_time() {
+        let base = object("Thing");
+        let with = |pointer: &str, value: Value| {
+            let mut object = base.clone();
+            let (above, name) = pointer.rsplit_once('/').unwrap();
+            object.pointer_mut(above).unwrap()[name] = value;
+            whole_digest(&object)
+        };
+        let whole = whole_digest(&base);
+        for (pointer, value) in [
+            ("/status", json!({"phase": "Running"})),
+            ("/metadata/resourceVersion", json!("7")),
+            ("/metadata/managedFields/0/time", json!("2026-01-01T00:00:00Z")),
+            ("/metadata/managedFields/2/fieldsV1", json!({"f:status": {"f:phase": {}}})),
+        ] {
+            assert_eq!(whole, with(pointer, value), "{pointer}");
+        }
+        for (pointer, value) in [
+            ("/spec/other", json!(2)),
+            ("/data", json!({"key": "2"})),
+            ("/metadata/labels/b", json!("3")),
+            ("/metadata/annotations", json!({"note": "x"})),
+            ("/metadata/generation", json!(2)),
+            ("/metadata/managedFields/0/manager", json!("helm")),
+            ("/metadata/managedFields", json!([])),
+        ] {
+            assert_ne!(whole, with(pointer, value), "{pointer}");
         }
     }
 

@@ -10,9 +10,9 @@ use crate::api::drift_report::{
     DriftEpisode, DriftReport, DriftReportSpec, DriftedField, DriftedObject, RecurringField,
 };
 use crate::api::names::DELIVERY_LABEL;
-use crate::cluster::Cause;
 use crate::cluster::apply::{Guard, dry_run, get};
 use crate::cluster::watch::Entry;
+use crate::cluster::{Cause, Closely};
 use crate::core::autoscale::with_replicas;
 use crate::core::bundle::Bundle;
 use crate::core::contest;
@@ -32,6 +32,10 @@ use std::sync::Arc;
 /// How long a watch may take to show what we wrote before its silence means something.
 const LAG: SignedDuration = SignedDuration::from_secs(10);
 
+/// How soon an object that differs is read again because something of it has changed once more: one that others write all the time must
+/// not cost a request each time.
+const PACE: SignedDuration = SignedDuration::from_secs(5);
+
 /// Longest value that is shown, in characters.
 const VALUE: usize = 256;
 
@@ -44,8 +48,8 @@ pub struct Seen {
     pub foreign: BTreeMap<ObjectId, (String, DriftedObject)>,
     /// Why objects could not be compared; tried again soon.
     uncompared: BTreeMap<ObjectId, String>,
-    /// When the silence of a watch about what we wrote begins to mean something.
-    silent_at: Option<Timestamp>,
+    /// When to look again: the silence of a watch about what we wrote begins to mean something, or what differs may be read again.
+    again_at: Option<Timestamp>,
     /// Whether the watches have shown all objects, so that what does not differ is in sync.
     complete: bool,
     /// The inventory after a correction; shown to the machine once.
@@ -109,6 +113,8 @@ struct Looked {
     beside: Option<Beside>,
     /// Version of the API server that was asked whether it differs.
     settled_by: Option<String>,
+    /// Tells of later changes to what differs and stays so, or is left to some others and not to all, and when it was read.
+    closely: Option<(Closely, Timestamp)>,
 }
 
 impl Seen {
@@ -148,9 +154,9 @@ impl Seen {
             .collect()
     }
 
-    /// When to look again at what was written and not shown since.
+    /// When to look again if nothing happens before.
     pub fn looks_again(&self) -> Option<Timestamp> {
-        self.silent_at
+        self.again_at
     }
 
     fn drifted(&self) -> impl Iterator<Item = (&ObjectId, &DriftedObject)> {
@@ -167,11 +173,17 @@ impl Seen {
 impl Looked {
     /// One that does not differ.
     fn alike(mark: String, beside: Option<Beside>, settled_by: Option<String>) -> Self {
-        Looked { mark, drifted: None, correctable: false, beside, settled_by }
+        Looked { mark, drifted: None, correctable: false, beside, settled_by, closely: None }
     }
 
     fn is_correctable(&self) -> bool {
         self.drifted.is_some() && self.correctable
+    }
+
+    /// When what differs is to be read again, since it has changed once more.
+    fn due(&self) -> Option<Timestamp> {
+        let (closely, at) = self.closely.as_ref()?;
+        closely.is_outdated().then(|| *at + PACE)
     }
 }
 
@@ -186,7 +198,7 @@ pub async fn look(
     let mut differ: BTreeMap<ObjectId, (String, &InventoryEntry)> = BTreeMap::new();
     let mut complete = true;
     let mut awaited: BTreeSet<ObjectId> = BTreeSet::new();
-    let mut silent_at: Option<Timestamp> = None;
+    let mut again_at: Option<Timestamp> = None;
     let server = server_version(scope, memory, inventory).await;
     let still_says = |by: &Option<String>| by.is_none() || *by == server;
     for entry in inventory.iter().filter(|e| !e.stale && e.uid.is_some()) {
@@ -196,7 +208,7 @@ pub async fn look(
             let shown = live.as_ref().is_some_and(|l| version(l) >= *written);
             if !shown && *at + LAG > now {
                 complete = false;
-                silent_at = Some(silent_at.map_or(*at + LAG, |s| s.min(*at + LAG)));
+                again_at = sooner(again_at, *at + LAG);
                 awaited.insert(id);
                 continue;
             }
@@ -211,12 +223,7 @@ pub async fn look(
             None if entry.group == "batch" && entry.kind == "Job" => continue,
             None => "missing".into(),
         };
-        let as_left = |l: &Entry<Kept>| {
-            entry.uid.as_deref() == Some(&*l.uid)
-                && *l.kept.digest == *entry.digest
-                && still_says(&entry.settled_by)
-        };
-        let in_sync = live.as_ref().is_some_and(as_left);
+        let in_sync = is_as_left(entry, live.as_ref()) && still_says(&entry.settled_by);
         if !in_sync {
             let uid = live.map_or_else(String::new, |l| l.uid.into());
             // What is left to others, by the spec or by an autoscaler of the same revision, may be another now.
@@ -226,14 +233,16 @@ pub async fn look(
         }
     }
     memory.drift.complete = complete;
-    memory.drift.silent_at = silent_at;
     let before: BTreeMap<ObjectId, String> =
         memory.drift.drifted().map(|(id, object)| (id.clone(), object.since.clone())).collect();
     let stands = |id: &ObjectId, l: &Looked| {
-        let as_it_was = !l.beside.as_ref().is_some_and(Beside::is_outdated);
+        let as_it_was =
+            !l.beside.as_ref().is_some_and(Beside::is_outdated) && l.due().is_none_or(|at| at > now);
         as_it_was && still_says(&l.settled_by) && differ.get(id).is_some_and(|(mark, _)| *mark == l.mark)
     };
     memory.drift.looked.retain(|id, l| awaited.contains(id) || stands(id, l));
+    let due = memory.drift.looked.values().filter_map(Looked::due);
+    memory.drift.again_at = due.fold(again_at, sooner);
     memory.drift.uncompared.clear();
     let new: Vec<_> = differ.into_iter().filter(|(id, _)| !memory.drift.looked.contains_key(id)).collect();
     if new.is_empty() {
@@ -262,11 +271,13 @@ pub async fn look(
             continue;
         }
         match compare(scope, manifest, entry, &|text| memory.redact(text)).await {
-            Ok(Compared::Same { digest, by, beside }) => {
+            Ok(Compared::Same { digest, by, beside, live }) => {
                 settled.extend(digest.map(|digest| (id.clone(), (digest, by.clone()))));
-                memory.drift.looked.insert(id, Looked::alike(mark, beside, by));
+                let closely = live.and_then(|live| Some((scope.closely(&entry.gvk(), &live)?, now)));
+                let looked = Looked { closely, ..Looked::alike(mark, beside, by) };
+                memory.drift.looked.insert(id, looked);
             }
-            Ok(Compared::Differs(object, correctable, beside)) => {
+            Ok(Compared::Differs { object, correctable, beside, live }) => {
                 let mut drifted = Some(object);
                 if let (Some(object), Some(since)) = (&mut drifted, before.get(&id)) {
                     object.since.clone_from(since);
@@ -285,7 +296,11 @@ pub async fn look(
                         recurring.note(object, scope.daemon.now());
                     }
                 }
-                let looked = Looked { mark, drifted, correctable, beside, settled_by: None };
+                // What is written back is looked at again by then.
+                let stays = !(correctable && corrects);
+                let live = live.filter(|_| stays);
+                let closely = live.and_then(|live| Some((scope.closely(&entry.gvk(), &live)?, now)));
+                let looked = Looked { mark, drifted, correctable, beside, settled_by: None, closely };
                 memory.drift.looked.insert(id, looked);
             }
             Err(why) => {
@@ -306,6 +321,15 @@ pub async fn look(
         memory.drift.corrected = Some(known);
     }
     all
+}
+
+/// Whether the watch shows an object as we left it.
+pub fn is_as_left(entry: &InventoryEntry, live: Option<&Entry<Kept>>) -> bool {
+    live.is_some_and(|l| entry.uid.as_deref() == Some(&*l.uid) && *l.kept.digest == *entry.digest)
+}
+
+fn sooner(a: Option<Timestamp>, b: Timestamp) -> Option<Timestamp> {
+    Some(a.map_or(b, |a| a.min(b)))
 }
 
 /// The API server's version, where an answer that it gave is remembered: one of another version may answer otherwise.
@@ -349,9 +373,20 @@ enum Compared {
         by: Option<String>,
         /// What that rests on.
         beside: Option<Beside>,
+        /// What was read, where that rests on whose its fields are.
+        live: Option<Value>,
     },
-    /// It is not; whether it is to be written back; and what that rests on.
-    Differs(DriftedObject, bool, Option<Beside>),
+    /// It is not.
+    Differs {
+        /// How.
+        object: DriftedObject,
+        /// Whether it is to be written back.
+        correctable: bool,
+        /// What that rests on.
+        beside: Option<Beside>,
+        /// What was read, where the watch shows it too.
+        live: Option<Value>,
+    },
 }
 
 /// Compares one object field by field; a doubtful difference is settled by a dry-run.
@@ -387,6 +422,7 @@ async fn compare(
         let ours = !left.changed && live["metadata"]["uid"].as_str() == entry.uid.as_deref();
         ours.then(|| digest(live, &scope.daemon.secret_key))
     };
+    let rests_on_live = || live.clone().filter(|_| left.changed && rules.depend_on_live(desired));
     if let (true, Some(resource), Some(live)) = (found.has_doubt(), &resource, &live) {
         let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
         let by = scope.daemon.discovery.server_version().await;
@@ -395,7 +431,8 @@ async fn compare(
         }
         match dry_run(&scope.access, resource, desired, Guard::Uid(uid)).await {
             Ok(answer) if found.is_doubtful() && drift::is_unchanged(desired, live, &answer.object) => {
-                return Ok(Compared::Same { digest: settled(live), by, beside: scaler });
+                let digest = settled(live);
+                return Ok(Compared::Same { digest, by, beside: scaler, live: rests_on_live() });
             }
             Ok(answer) => found.settle(live, &answer.object),
             Err(e) if e.cause.is_transient() || e.cause == Cause::UidChanged => {
@@ -407,7 +444,8 @@ async fn compare(
     }
     let state = match &found {
         ObjectDrift::InSync => {
-            return Ok(Compared::Same { digest: live.as_ref().and_then(settled), by: None, beside: scaler });
+            let digest = live.as_ref().and_then(settled);
+            return Ok(Compared::Same { digest, by: None, beside: scaler, live: rests_on_live() });
         }
         ObjectDrift::Missing => "Missing",
         ObjectDrift::Unlabelled(_) => "Unlabelled",
@@ -421,7 +459,9 @@ async fn compare(
         Some(live) if state == "Unlabelled" => Some(beside::out_of_sight(scope, &gvk, &id, live)),
         _ => scaler,
     };
-    Ok(Compared::Differs(told(&id, &gvk, state, fields, scope.daemon.now(), redact), correctable, rests_on))
+    let object = told(&id, &gvk, state, fields, scope.daemon.now(), redact);
+    let live = live.filter(|_| state == "Modified");
+    Ok(Compared::Differs { object, correctable, beside: rests_on, live })
 }
 
 /// An object that differs, as the report tells it.
@@ -611,8 +651,7 @@ fn note_corrected(
             if object.fields.len() < whole.fields.len() {
                 let mut left = whole;
                 left.fields.retain(|field| !object.fields.contains(field));
-                let drifted = Some(left);
-                let looked = Looked { mark, drifted, correctable: false, beside: None, settled_by: None };
+                let looked = Looked { drifted: Some(left), ..Looked::alike(mark, None, None) };
                 memory.drift.looked.insert(id.clone(), looked);
             }
         }

@@ -149,14 +149,22 @@ pub async fn keep(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus, r
     keep_settings(scope, memory, status, revision).await;
 }
 
-/// Keeps nothing for a Delivery any more.
-pub async fn keep_nothing(scope: &Scope<'_>) {
-    let Some(store) = store(scope) else { return };
+/// Keeps nothing for a Delivery any more. Answers `false` while its mirror is about to be opened, so that nothing could be done yet.
+pub async fn keep_nothing(scope: &Scope<'_>) -> bool {
+    let Some(store) = store(scope) else {
+        let delivery = scope.delivery;
+        let key = (delivery.namespace().unwrap_or_default(), delivery.spec.source.repository.clone());
+        return match scope.daemon.sources.get(&key) {
+            Some(known) => known.problem.is_some(),
+            None => scope.daemon.repositories_listed(),
+        };
+    };
     let names = [scope.label.clone(), next_name(&scope.label), before_name(&scope.label)];
     for name in names {
         // What cannot be forgotten takes a little room.
         let _ = store.mirror.forget(&name).await;
     }
+    true
 }
 
 fn store(scope: &Scope<'_>) -> Option<Store> {

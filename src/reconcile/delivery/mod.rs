@@ -74,6 +74,9 @@ const LEASE_RETRY: Duration = Duration::from_secs(1);
 /// How soon a Delivery that is deleted looks again whether those that depend on it are gone.
 const DEPENDENT: jiff::SignedDuration = jiff::SignedDuration::from_millis(500);
 
+/// How long a Delivery waits to go for a mirror that is about to be opened.
+const MIRROR_LIMIT: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
+
 /// How soon settings that could not be read are read again.
 const SETTINGS_RETRY: Duration = Duration::from_secs(15);
 
@@ -142,17 +145,21 @@ impl<'a> Scope<'a> {
 
     /// What the watch knows of an object.
     pub fn live(&self, gvk: &Gvk, id: &ObjectId) -> Option<Entry<Kept>> {
-        self.daemon.watches.get(self.account().as_ref(), gvk, Filter::Labelled, &id.namespace, &id.name)
+        self.daemon.watches.get(self.account().as_ref(), gvk, Filter::Labelled, id)
+    }
+
+    /// The Delivery is woken by whatever changes of an object that was read, while the answer is held.
+    pub fn closely(&self, gvk: &Gvk, live: &serde_json::Value) -> Option<crate::cluster::Closely> {
+        self.daemon.watches.closely(self.account().as_ref(), gvk, Filter::Labelled, live)
     }
 
     /// Whether a Job of the inventory has completed, by what was seen last of it; `None` where it was not seen.
     pub fn completed(&self, entry: &InventoryEntry) -> Option<bool> {
-        let (account, gvk) = (self.account(), entry.gvk());
-        let (namespace, name) = (&entry.namespace, &entry.name);
+        let (account, gvk, id) = (self.account(), entry.gvk(), entry.id());
         let watches = &self.daemon.watches;
-        let last = match self.live(&gvk, &entry.id()) {
+        let last = match self.live(&gvk, &id) {
             Some(live) => Some((live.uid, live.kept)),
-            None => watches.departed(account.as_ref(), &gvk, Filter::Labelled, namespace, name),
+            None => watches.departed(account.as_ref(), &gvk, Filter::Labelled, &id),
         };
         last.filter(|(uid, _)| entry.uid.as_deref() == Some(&**uid))?.1.completed
     }
@@ -606,11 +613,15 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             return Next::Done;
         }
         Action::RemoveFinalizer => {
+            // While there is still somebody who would do it once more: a crash after the finalizer went would leave it for ever.
+            let now = scope.daemon.now();
+            let since = *memory.leaving_since.get_or_insert(now);
+            if !finish::keep_nothing(scope).await && now < since + MIRROR_LIMIT {
+                return Next::Wake(now + DEPENDENT);
+            }
+            fault::place(|| "amid RemoveFinalizer".into());
             return match finish::remove_finalizer(scope.daemon, scope.delivery).await {
-                Ok(()) => {
-                    finish::keep_nothing(scope).await;
-                    Next::Gone
-                }
+                Ok(()) => Next::Gone,
                 Err(error) => {
                     tracing::warn!(%error, "the finalizer could not be removed");
                     Next::Wake(scope.daemon.now() + jiff::SignedDuration::from_secs(2))

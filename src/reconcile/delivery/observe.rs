@@ -207,6 +207,11 @@ async fn target(scope: &Scope<'_>, memory: &mut Memory) -> Target {
             false => Target::Unknown,
         };
     };
+    // The commit brings another spec: what it was before stays until that is here, too.
+    let version = delivery.resource_version().and_then(|text| text.parse().ok()).unwrap_or(0);
+    if !known.gives(&delivery.name_any(), version) {
+        return memory.target.as_ref().map_or(Target::Unknown, |(_, target)| target.clone());
+    }
     let Some(fetched) = known.fetched else {
         // What runs is not worse for a remote that is away; that stands on the Repository.
         let runs = delivery.status.as_ref().is_some_and(|s| s.effective.is_some());

@@ -2,11 +2,13 @@
 //! last, and time that passes meanwhile must not be held against a revision.
 
 use super::Scope;
+use super::drift::is_as_left;
 use super::work::Memory;
 use crate::api::delivery::{DeliveryStatus, InventoryEntry};
 use crate::cluster::watch::Filter;
 use crate::core::manifest::Gvk;
 use crate::core::rollout::Health;
+use crate::reconcile::daemon::Haste;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 
@@ -78,15 +80,27 @@ pub fn await_first(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStat
         memory.first = First::Awaited(until);
         let watches = scope.daemon.watches.clone();
         let limit = FIRST.unsigned_abs();
-        let seen = async move {
-            for (gvk, namespace) in unseen {
-                // What cannot be seen is told by the look itself.
-                let _ =
-                    watches.wait_synced(account.as_ref(), &gvk, Filter::Labelled, &namespace, limit).await;
-            }
-        };
+        let latest = memory.latest.clone();
         scope.daemon.wake_after(scope.delivery, async move {
+            let seen = async {
+                for (gvk, namespace) in &unseen {
+                    // What cannot be seen is told by the look itself.
+                    let _ =
+                        watches.wait_synced(account.as_ref(), gvk, Filter::Labelled, namespace, limit).await;
+                }
+            };
             let _ = tokio::time::timeout(limit, seen).await;
+            let as_left = |entry: &InventoryEntry| {
+                let live = watches.get(account.as_ref(), &entry.gvk(), Filter::Labelled, &entry.id());
+                entry.stale || entry.uid.is_none() || is_as_left(entry, live.as_ref())
+            };
+            // A part of the inventory that stands elsewhere may hold anything.
+            let known =
+                latest.as_ref().and_then(|d| d.status.as_ref()).filter(|s| s.inventory_shards.is_empty());
+            match known.is_some_and(|s| s.inventory.iter().all(as_left)) {
+                true => Haste::Later,
+                false => Haste::Now,
+            }
         });
     }
     Some(until)

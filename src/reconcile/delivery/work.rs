@@ -88,6 +88,8 @@ pub struct Memory {
     pub route: Option<super::route::Followed>,
     /// What is measured of the rollout that is under way.
     pub measures: super::measure::Measures,
+    /// Since when it could go, were it not for its mirror.
+    pub leaving_since: Option<Timestamp>,
     /// Objects that differ, as the watch told, with the digest that was looked at.
     pub drift: super::drift::Seen,
 }
