@@ -70,7 +70,7 @@ pub enum Answer {
         /// The HTTP status.
         status: u16,
         /// The body.
-        body: Value,
+        body: Arc<Value>,
     },
     /// A stream of events; ask [`Cluster::events`].
     Watch(Watch),
@@ -153,7 +153,7 @@ impl Cluster {
     pub fn handle(&mut self, now: Timestamp, request: &Request<'_>) -> Answer {
         match self.answer(now, request) {
             Ok(answer) => answer,
-            Err(refusal) => Answer::Object { status: refusal.status, body: refusal.body },
+            Err(refusal) => Answer::Object { status: refusal.status, body: refusal.body.into() },
         }
     }
 
@@ -168,7 +168,7 @@ impl Cluster {
             path.split('/').filter(|p| !p.is_empty()).map(|p| decoded(p, false)).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         if let Some(body) = discovery::answer(&self.kinds, &parts) {
-            return Ok(Answer::Object { status: 200, body });
+            return Ok(Answer::Object { status: 200, body: body.into() });
         }
         let (group, version, rest) = match parts.as_slice() {
             ["api", version, rest @ ..] => ("", *version, rest),
@@ -235,6 +235,29 @@ impl Cluster {
         self.store.get(at, namespace, name).map(|object| object.as_ref())
     }
 
+    /// One object by the path that a GET of it has, without a query.
+    pub fn at_path(&self, path: &str) -> Option<&Arc<Value>> {
+        let mut parts = path.split('/').filter(|p| !p.is_empty());
+        let (group, version) = match parts.next()? {
+            "api" => ("", parts.next()?),
+            _ => (parts.next()?, parts.next()?),
+        };
+        let rest: Vec<&str> = parts.collect();
+        let (namespace, plural, name) = match rest.as_slice() {
+            ["namespaces", namespace, plural, name] => (*namespace, *plural, *name),
+            [plural, name] => ("", *plural, *name),
+            _ => return None,
+        };
+        let is = |k: &&Arc<Kind>| k.group == group && k.version == version && k.plural == plural;
+        let at = self.kinds.iter().position(|k| is(&k))?;
+        self.store.get(at, namespace, name)
+    }
+
+    /// The last version in which Pods, or what makes them, changed.
+    pub fn workloads_version(&self) -> u64 {
+        controllers::workloads_version(&self.store)
+    }
+
     /// How many of a Deployment's Pods may be missing at most while it is rolled out (`maxUnavailable`, as a number).
     pub fn may_be_missing(deployment: &Value) -> i64 {
         controllers::may_be_missing(deployment)
@@ -261,7 +284,7 @@ impl Cluster {
         };
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         match self.handle(now, &Request { method, path_and_query, content_type, user: None, body: &body }) {
-            Answer::Object { status, body } => (status, body),
+            Answer::Object { status, body } => (status, Arc::unwrap_or_clone(body)),
             Answer::Watch(_) => (200, Value::Null),
         }
     }

@@ -118,14 +118,14 @@ pub fn before_update(kind: &Kind, subresource: &str, old: &Value, new: &mut Valu
         Some(value) => new[field] = value.clone(),
         None => drop(new.as_object_mut().and_then(|o| o.remove(field))),
     };
-    let managed = new["metadata"].get("managedFields").cloned();
     match subresource {
         "status" if kind.custom => {
-            let status = new.get("status").cloned();
-            *new = old.clone();
-            match status {
-                Some(status) => new["status"] = status,
-                None => drop(new.as_object_mut().and_then(|o| o.remove("status"))),
+            let take = |object: &mut Value, field: &str| object.as_object_mut().and_then(|o| o.remove(field));
+            let (status, managed) = (take(new, "status"), take(&mut new["metadata"], "managedFields"));
+            let others = old.as_object().into_iter().flatten().filter(|(field, _)| *field != "status");
+            *new = Value::Object(others.map(|(field, value)| (field.clone(), value.clone())).collect());
+            if let Some(status) = status {
+                new["status"] = status;
             }
             restore(&mut new["metadata"], "managedFields", managed);
         }

@@ -15,8 +15,8 @@ type Answered = Result<Answer, Refusal>;
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
-fn ok(status: u16, object: &Value) -> Answered {
-    Ok(Answer::Object { status, body: object.clone() })
+fn ok(status: u16, object: impl Into<Arc<Value>>) -> Answered {
+    Ok(Answer::Object { status, body: object.into() })
 }
 
 fn text<'a>(object: &'a Value, field: &str) -> &'a str {
@@ -65,8 +65,8 @@ impl Cluster {
         let object = self.store.get(target.at, &target.namespace, &target.name);
         let object = object.ok_or_else(|| target.not_found())?;
         match target.subresource.as_str() {
-            "scale" => ok(200, &scale_of(object)),
-            _ => ok(200, object),
+            "scale" => ok(200, scale_of(object)),
+            _ => ok(200, object.clone()),
         }
     }
 
@@ -135,7 +135,7 @@ impl Cluster {
         let kind = format!("{}List", target.kind.kind);
         let body =
             json!({"kind": kind, "apiVersion": target.kind.api_version(), "metadata": meta, "items": items});
-        Ok(Answer::Object { status: 200, body })
+        ok(200, body)
     }
 
     /// An object from a request's body, as it is read: typed, with defaults, its name and namespace looked at.
@@ -212,7 +212,7 @@ impl Cluster {
         let write = Write { of: &kind.of, ignored: &kind.ignored(""), who: &who, version: &version };
         managers.update(write, &kind.empty, &object, target.now);
         managers.write(&mut object);
-        self.begin(target, object).and_then(|object| ok(201, &object))
+        self.begin(target, object).and_then(|object| ok(201, object))
     }
 
     /// Makes an object that is not there.
@@ -291,7 +291,7 @@ impl Cluster {
             let write = Write { of: &kind.of, ignored: &kind.ignored(""), who: &who, version: &version };
             managers.update(write, &kind.empty, &object, target.now);
             managers.write(&mut object);
-            return self.begin(target, object).and_then(|object| ok(201, &object));
+            return self.begin(target, object).and_then(|object| ok(201, object));
         };
         let uid = text(&object, "uid");
         if !uid.is_empty() && uid != text(&live, "uid") {
@@ -358,18 +358,18 @@ impl Cluster {
             && object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty)
             && is_over(&object);
         if target.dry_run() {
-            return ok(200, &object);
+            return ok(200, object);
         }
         if ends {
             self.store.put(target.key(), object);
             let last = self.store.remove(&target.key()).unwrap_or_default();
-            return ok(200, &last);
+            return ok(200, last);
         }
         if object == **live {
-            return ok(200, live);
+            return ok(200, live.clone());
         }
         let stored = self.store.put(target.key(), object);
-        ok(200, &stored)
+        ok(200, stored)
     }
 
     fn patch(&mut self, target: &Target<'_>) -> Answered {
@@ -533,7 +533,7 @@ impl Cluster {
                 if !target.subresource.is_empty() {
                     return Err(target.not_found());
                 }
-                self.begin(target, object).and_then(|object| ok(201, &object))
+                self.begin(target, object).and_then(|object| ok(201, object))
             }
             Some(live) => self.finish(target, &live, object),
         }
@@ -573,7 +573,7 @@ impl Cluster {
             now: target.now,
         };
         match self.finish(&main, &live, object)? {
-            Answer::Object { body, .. } => ok(200, &scale_of(&body)),
+            Answer::Object { body, .. } => ok(200, scale_of(&body)),
             watch => Ok(watch),
         }
     }
@@ -630,7 +630,7 @@ impl Cluster {
             }
             let answers_object = ["ServiceAccount", "PersistentVolumeClaim", "Namespace", "Pod", "Service"];
             if answers_object.contains(&kind.kind.as_str()) && !kind.custom {
-                return ok(200, &live);
+                return ok(200, live);
             }
             let mut details = json!({"name": target.name, "kind": kind.plural, "uid": text(&live, "uid")});
             if !kind.group.is_empty() {
@@ -639,10 +639,10 @@ impl Cluster {
             let body = json!({
                 "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
             });
-            return Ok(Answer::Object { status: 200, body });
+            return ok(200, body);
         }
         if deleting && finalizers == before {
-            return ok(200, &live);
+            return ok(200, live);
         }
         let mut object = live.as_ref().clone();
         let meta = &mut object["metadata"];
@@ -663,10 +663,10 @@ impl Cluster {
             }
         }
         if dry {
-            return ok(200, &object);
+            return ok(200, object);
         }
         let stored = self.store.put(target.key(), object);
-        ok(200, &stored)
+        ok(200, stored)
     }
 }
 

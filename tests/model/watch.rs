@@ -3,6 +3,7 @@
 use super::select::Selector;
 use super::{Cluster, refuse};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// An open watch.
 #[derive(Clone, Debug)]
@@ -34,20 +35,26 @@ impl Cluster {
     /// What happened since the last look, oldest first. A version that is forgotten makes one ERROR event (410),
     /// and the watch ends.
     pub fn events(&mut self, watch: &mut Watch) -> Vec<Value> {
+        let seen = self.happened(watch);
+        seen.into_iter().map(|(kind, object)| json!({"type": kind, "object": *object})).collect()
+    }
+
+    /// The same: the type of each event, and its object.
+    pub fn happened(&mut self, watch: &mut Watch) -> Vec<(&'static str, Arc<Value>)> {
         if watch.ended {
             return Vec::new();
         }
         let mut out = Vec::new();
         if std::mem::take(&mut watch.fresh) {
             let now = self.store.list(watch.at, &watch.namespace).map(|(_, object)| object);
-            out.extend(now.filter(|o| watch.sees(o)).map(|o| event("ADDED", o)));
+            out.extend(now.filter(|o| watch.sees(o)).map(|o| ("ADDED", o.clone())));
             watch.version = self.store.version();
             return out;
         }
         let Some(changes) = self.store.changes_after(watch.version) else {
             watch.ended = true;
             let message = format!("too old resource version: {} ({})", watch.version, self.store.version());
-            return vec![json!({"type": "ERROR", "object": refuse::expired(&message).body})];
+            return vec![("ERROR", Arc::new(refuse::expired(&message).body))];
         };
         for change in changes {
             if change.key.0 != watch.at || !watch.namespace.is_empty() && change.key.1 != watch.namespace {
@@ -56,13 +63,13 @@ impl Cluster {
             let before = change.old.as_ref().is_some_and(|old| watch.sees(old));
             let after = !change.deleted && watch.sees(&change.new);
             match (before, after) {
-                (false, true) => out.push(event("ADDED", &change.new)),
-                (true, true) => out.push(event("MODIFIED", &change.new)),
+                (false, true) => out.push(("ADDED", change.new.clone())),
+                (true, true) => out.push(("MODIFIED", change.new.clone())),
                 (true, false) => {
                     // The last state that was seen, with the version of the change that took it out of sight.
                     let mut last = change.old.as_deref().cloned().unwrap_or_default();
                     last["metadata"]["resourceVersion"] = change.version.to_string().into();
-                    out.push(event("DELETED", &last));
+                    out.push(("DELETED", Arc::new(last)));
                 }
                 (false, false) => {}
             }
@@ -90,8 +97,4 @@ impl Cluster {
             "metadata": {"resourceVersion": watch.version.to_string()},
         }})
     }
-}
-
-fn event(kind: &str, object: &Value) -> Value {
-    json!({"type": kind, "object": object})
 }

@@ -3,16 +3,21 @@
 
 use super::git::Remote;
 use super::history::History;
-use super::oracle::{Promise, Violation, violated};
+use super::oracle::{Known, Promise, Violation, violated};
+use super::run::HINDERED;
 use super::things::{Directory, Kind, Settings, Tag};
 use super::world::Life;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use windlass::api::names;
 use windlass::core::digest;
 
 /// The installation's key, under which digests of settings are made.
 const KEY: &[u8] = b"simulation simulation simulation";
+
+/// Between a look at another Delivery and the status that is written after it, in milliseconds: what requests take.
+const RECENT: u64 = 1_000;
 
 /// What was seen of all that.
 #[derive(Default)]
@@ -29,6 +34,8 @@ pub struct Attempts {
     made: BTreeSet<String>,
     /// Which life has taken back which commit.
     reverted: BTreeSet<(usize, u32, String)>,
+    /// What Deliveries had settled last, and until when.
+    settled: BTreeMap<usize, (Value, u64)>,
     /// Since when Deliveries are ready, in milliseconds.
     ready_since: BTreeMap<usize, u64>,
 }
@@ -48,8 +55,8 @@ fn depends(delivery: &Value) -> Option<usize> {
 }
 
 /// Whether a Delivery depends on itself over another.
-fn in_cycle(all: &[Option<Value>], d: usize) -> bool {
-    let on = |d: usize| all.get(d).and_then(Option::as_ref).and_then(depends);
+fn in_cycle(all: &[Option<Arc<Value>>], d: usize) -> bool {
+    let on = |d: usize| all.get(d).and_then(Option::as_ref).and_then(|delivery| depends(delivery));
     on(d).is_some_and(|other| other == d || on(other) == Some(d))
 }
 
@@ -94,14 +101,15 @@ impl Attempts {
     /// A Job of a hook was made.
     pub fn hook_made(&mut self, life: &Life, job: &Value, two: bool) -> Option<Violation> {
         let name = name(job);
-        // What a daemon that died sent comes late, and what two send crosses.
-        if !life.is_alive() || two {
+        // What a daemon that died sent comes late.
+        if !life.works() {
             return None;
         }
         if !self.recorded.contains(&name) {
             return violated(Promise::HooksOnce, format!("{life} made {name}, which no status tells of"));
         }
-        if !self.made.insert(name.clone()) {
+        // What two send crosses: one that has run and is deleted comes once more.
+        if !self.made.insert(name.clone()) && !two {
             return violated(Promise::HooksOnce, format!("{life} made {name} once more"));
         }
         None
@@ -125,9 +133,10 @@ impl Attempts {
         two: bool,
     ) -> Option<Violation> {
         let held = |s: &&Value| s["held"]["revision"]["commit"] == bad;
-        let status = status.values().find(held).filter(|_| life.is_alive() && !two)?;
+        let status = status.values().find(held).filter(|_| life.works())?;
         let again = !self.reverted.insert((life.slot, life.number, bad.to_owned()));
-        let recorded = !status["held"]["revert"]["commit"].is_null();
+        // What another daemon has written meanwhile is not known to this one.
+        let recorded = !two && !status["held"]["revert"]["commit"].is_null();
         (again || recorded).then(|| Violation {
             promise: Promise::RevertsOnce,
             what: format!("{life} takes {bad} back once more"),
@@ -138,13 +147,18 @@ impl Attempts {
     pub fn status_written(
         &mut self,
         d: usize,
-        remote: &Remote,
+        known: Known<'_>,
         old: &Value,
         after: &Value,
-        others: &BTreeMap<usize, Value>,
-        two: bool,
     ) -> Option<Violation> {
+        let Known { remote, two, at, .. } = known;
         let new = &after["status"];
+        let settled = |status: &Value| (status["phase"] == "Ready").then(|| status["effective"].clone());
+        if let Some(before) = settled(old)
+            && settled(new).as_ref() != Some(&before)
+        {
+            self.settled.insert(d, (before, at.millis));
+        }
         for run in new["hooks"].as_array().into_iter().flatten() {
             if run["step"] != "Planned" {
                 self.recorded.insert(run["job"].as_str().unwrap_or_default().to_owned());
@@ -179,16 +193,24 @@ impl Attempts {
             && new["attempt"]["revision"] != old["attempt"]["revision"];
         if begun
             && !two
+            && new["observedGeneration"] == after["metadata"]["generation"]
             && let Some(on) = depends(after)
             && on != d
-            && let Some(status) = others.get(&on)
-            && status["effective"].is_null()
+            && let Some(status) = known.others.get(&on)
         {
-            let what = format!(
-                "d{d}: {} is begun, and d{on}, which it depends on, has never been ready",
-                new["attempt"]["revision"]["commit"]
-            );
-            return violated(Promise::DependencyFirst, what);
+            let commit = new["attempt"]["revision"]["commit"].as_str().unwrap_or_default();
+            // With that of its own commit, or of one that came a moment after.
+            let wanted = [remote.at(commit, on), remote.at(known.view, on)];
+            let runs = |r: &Value| r["commit"].as_str().is_some_and(|c| wanted.contains(&remote.at(c, on)));
+            let recent = if at.hindered { HINDERED } else { RECENT };
+            let was = self.settled.get(&on).filter(|(_, until)| at.millis < until + recent);
+            if !settled(status).is_some_and(|r| runs(&r)) && !was.is_some_and(|(r, _)| runs(r)) {
+                let what = format!(
+                    "d{d}: {commit} is begun, and d{on}, which it depends on, is {} and runs {}",
+                    status["phase"], status["effective"]["commit"]
+                );
+                return violated(Promise::DependencyFirst, what);
+            }
         }
         None
     }
@@ -197,7 +219,7 @@ impl Attempts {
     pub fn time(
         &mut self,
         remote: &Remote,
-        all: &[Option<Value>],
+        all: &[Option<Arc<Value>>],
         newest: &str,
         at: u64,
         limit: u64,
@@ -233,7 +255,7 @@ impl Attempts {
     }
 
     /// What waits for something that is not ready, or for itself.
-    pub fn waits(&self, all: &[Option<Value>], d: usize) -> bool {
+    pub fn waits(&self, all: &[Option<Arc<Value>>], d: usize) -> bool {
         let Some(delivery) = all.get(d).and_then(Option::as_ref) else { return false };
         !delivery["status"]["waiting"].is_null()
             && (in_cycle(all, d) || depends(delivery).is_some_and(|on| !self.ready_since.contains_key(&on)))

@@ -22,6 +22,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use windlass::api::Delivery;
 use windlass::api::delivery::Problem;
+use windlass::cluster::lease::{Candidate, Leadership, LeaseOptions};
 use windlass::cluster::{Connection, Discovery};
 use windlass::reconcile::clock::Clock;
 use windlass::reconcile::daemon::{Daemon, Options};
@@ -47,6 +48,26 @@ async fn live(world: World, life: Arc<Life>) {
     world.note(|| format!("{life} starts"));
     let gate = Gate { world: world.clone(), life: life.clone() };
     let connection = Connection::from_service(gate, HOME);
+    if !world.lock().history.lease {
+        return work(world, life, connection, None).await;
+    }
+    // As `windlass run` does in a pod: one that was lost is waited for again.
+    loop {
+        let name = format!("windlass-{INSTALLATION}");
+        let options = LeaseOptions::new(HOME, &name, &life.to_string());
+        let held = Candidate::new(&connection, options).acquire().await;
+        world.leads(&life);
+        // With this bug it goes on whoever holds the Lease.
+        let ignored = world.lock().planted == Some(Planted::LeaseIgnored);
+        let ours = if ignored { connection.clone() } else { connection.while_held(held.contact()) };
+        work(world.clone(), life.clone(), ours, Some(&held).filter(|_| !ignored)).await;
+        world.rests(&life);
+        held.release().await;
+    }
+}
+
+/// What a daemon does until it loses the Lease; for ever without one.
+async fn work(world: World, life: Arc<Life>, connection: Connection, held: Option<&Leadership>) {
     let discovery = Discovery::new(connection.client.clone());
     let clock = {
         let world = world.clone();
@@ -66,7 +87,17 @@ async fn live(world: World, life: Arc<Life>) {
     let (daemon, inboxes) = loop {
         match prepare(connection.clone(), discovery.clone(), options.clone(), HOME).await {
             Ok(both) => break both,
+            Err(_) if held.is_some_and(|held| !held.is_held()) => return,
             Err(_) => tokio::time::sleep(Duration::from_secs(2)).await,
+        }
+    };
+    if let Some(held) = held {
+        let _ = daemon.contact.set(held.contact());
+    }
+    let lost = async {
+        match held {
+            Some(held) => held.lost().await,
+            None => std::future::pending().await,
         }
     };
     let git = world.lock().git.clone();
@@ -83,7 +114,7 @@ async fn live(world: World, life: Arc<Life>) {
         busy: BTreeSet::new(),
         running: FuturesUnordered::new(),
     };
-    driver.run(inboxes).await;
+    driver.run(inboxes, lost).await;
 }
 
 type Running = Pin<Box<dyn Future<Output = (Key, Result<Option<Duration>, delivery::Error>)> + Send>>;
@@ -102,7 +133,8 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(mut self, inboxes: Inboxes) {
+    async fn run(mut self, inboxes: Inboxes, lost: impl Future<Output = ()>) {
+        let mut lost = std::pin::pin!(lost);
         let Inboxes { mut deliveries, changes } = inboxes;
         let mut tasks = JoinSet::new();
         tasks.spawn(relay(self.daemon.clone(), changes));
@@ -116,6 +148,11 @@ impl Driver {
             let next = next.map_or(poll, |at| at.min(poll));
             tokio::select! {
                 biased;
+                () = &mut lost => {
+                    self.daemon.stop();
+                    while self.running.next().await.is_some() {}
+                    return;
+                }
                 Some(event) = events.recv() => self.take(event, &mut listing),
                 Some(wake) = deliveries.recv() => {
                     let key = (wake.namespace.unwrap_or_default(), wake.name);

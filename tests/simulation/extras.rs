@@ -36,6 +36,16 @@ pub fn add(history: &mut History) {
         }
     }
     history.steps.sort_by_key(|step| step.at);
+    // Drawn apart once more.
+    let mut more = More { random: fastrand::Rng::with_seed(history.seed ^ 0x6e6f_6465), value: 20_000 };
+    if history.deliveries.iter().any(|d| d.bake.is_some()) && more.one_in(2) {
+        more.nodes(history);
+    }
+    history.lease = more.one_in(2);
+    if history.lease {
+        more.leaders(history);
+    }
+    history.steps.sort_by_key(|step| step.at);
 }
 
 impl More {
@@ -126,6 +136,35 @@ impl More {
             if let What::Commit(edits) = &mut history.steps[at].what {
                 edits.push(edit);
             }
+        }
+    }
+
+    /// Nodes are lost, or full, while a revision is watched on; sometimes for longer than it has to become healthy.
+    fn nodes(&mut self, history: &mut History) {
+        for _ in 0..self.random.usize(1..3) {
+            let node = self.random.bool();
+            let what = |fine: bool| if node { What::Node(fine) } else { What::Room(fine) };
+            let after = match history.steps.len() {
+                0 => 1_000,
+                steps => history.steps[self.random.usize(0..steps)].at,
+            };
+            let at = after + self.random.u64(3_000..25_000);
+            let long = if self.one_in(2) { 60_000..200_000 } else { 5_000..60_000 };
+            history.steps.push(Step { at, what: what(false) });
+            history.steps.push(Step { at: at + self.random.u64(long), what: what(true) });
+        }
+    }
+
+    /// The one that works is killed or cannot be heard for a while, now and then for longer than its Lease holds.
+    fn leaders(&mut self, history: &mut History) {
+        for _ in 0..self.random.usize(1..4) {
+            let slot = usize::from(self.one_in(3));
+            let what = match self.random.u32(0..4) {
+                0 => What::Killed(slot),
+                1 => What::Asleep(slot, self.random.u32(1_000..12_000)),
+                _ => What::Asleep(slot, self.random.u32(12_000..50_000)),
+            };
+            self.step(history, what);
         }
     }
 

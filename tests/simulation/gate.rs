@@ -3,7 +3,10 @@
 
 use super::history::{Fault, Lag};
 use super::model::{Answer, Request as Asked, Watch};
+use super::oracle::{Moment, Promise, Violation, violated};
+use super::run::HINDERED;
 use super::world::{Life, World};
+use axum::body::Bytes;
 use futures::future::BoxFuture;
 use futures::stream;
 use http::{Request, Response};
@@ -57,6 +60,11 @@ impl Call {
         self.method != "GET" && !self.asks("dryRun=All")
     }
 
+    /// Whether it is about who works, and about nothing else.
+    fn is_about_lease(&self) -> bool {
+        self.place().contains("/leases")
+    }
+
     /// How it is told.
     fn told(&self) -> String {
         let what = match self.method.as_str() {
@@ -102,16 +110,26 @@ impl tower::Service<Request<Body>> for Gate {
             }
             // What people are told decides nothing.
             if call.place().starts_with("/apis/events.k8s.io/") {
-                return Ok(answer(201, &json!({})));
+                return Ok(answer(201, Bytes::from_static(b"{}")));
             }
             let (number, fault, delay) = gate.world.next_request();
             call.number = number;
+            gate.world.fail(gate.meddles(&call));
             gate.pass(call, fault, delay).await
         })
     }
 }
 
 impl Gate {
+    /// Whether a daemon begins to write though another one holds the Lease.
+    fn meddles(&self, call: &Call) -> Option<Violation> {
+        let state = self.world.lock();
+        let leader = state.leader.as_ref().filter(|leader| leader.number != self.life.number)?;
+        let meddles = state.history.lease && call.writes() && !call.is_about_lease();
+        let what = || format!("{} sends {} though {leader} holds the Lease", self.life, call.told());
+        meddles.then(what).and_then(|what| violated(Promise::OneWorks, what))
+    }
+
     async fn pass(
         self,
         call: Call,
@@ -154,7 +172,24 @@ impl Gate {
         if !self.life.is_alive() {
             return std::future::pending().await;
         }
-        let answered = self.deliver(&call);
+        let answered = match self.world.sleeps(&self.life) {
+            None => self.deliver(&call),
+            // It arrives whoever waits for the answer still.
+            Some(left) => {
+                let (late, (tell, told)) = (self.clone(), tokio::sync::oneshot::channel());
+                let call = call.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(left).await;
+                    if late.life.is_alive() {
+                        let _ = tell.send(late.deliver(&call));
+                    }
+                });
+                match told.await {
+                    Ok(answered) => answered,
+                    Err(_) => return std::future::pending().await,
+                }
+            }
+        };
         match fault {
             Some(Fault::CrashAfter) => {
                 self.world.kill(&self.life);
@@ -164,9 +199,13 @@ impl Gate {
             _ => {}
         }
         match answered {
-            Answer::Object { status, body } => {
+            Answer::Object { status, mut body } => {
                 self.shown(&body);
-                Ok(answer(status, &body))
+                if let Some(planted) = self.world.lock().planted {
+                    planted.lists(Arc::make_mut(&mut body));
+                }
+                let bytes = self.world.lock().wire.bytes(&body);
+                Ok(answer(status, bytes))
             }
             Answer::Watch(watch) => Ok(self.watch(watch)),
         }
@@ -193,7 +232,7 @@ impl Gate {
         }
         let writes = call.writes();
         let place = call.place().strip_suffix("/status").unwrap_or(call.place()).to_owned();
-        let before = if writes { state.get(now, &place) } else { None };
+        let before = if writes { state.cluster.at_path(&place).cloned() } else { None };
         let request = Asked {
             method: &call.method,
             path_and_query: &call.path,
@@ -208,17 +247,22 @@ impl Gate {
             && writes
             && *status < 300
         {
-            let after = state.get(now, &place);
-            wrote = before.as_ref().map(version) != after.as_ref().map(version);
+            // What is made by a POST has no path before.
+            let made = || Some(body.clone());
+            let after = if call.method == "POST" { made() } else { state.cluster.at_path(&place).cloned() };
+            wrote = before.as_deref().map(version) != after.as_deref().map(version) && !call.is_about_lease();
             if wrote {
                 state.writes += 1;
                 state.written.push(call.number);
             }
             let git = state.git.clone();
+            let millis = world.millis();
+            let hindered = state.last_fault > 0 && millis < state.last_fault + HINDERED;
+            let at = Moment { millis, hindered };
             let super::world::State { oracle, cluster, .. } = &mut *state;
             oracle.rollouts.now = world.millis();
             violation = oracle
-                .written(&self.life, call, &git.lock(), before.as_ref(), after.as_ref(), *status, body)
+                .written(&self.life, call, &git.lock(), before.as_deref(), after.as_deref(), *status, at)
                 .or_else(|| oracle.moment(cluster));
         }
         let status = match &answer {
@@ -266,15 +310,18 @@ impl Gate {
                 if state.cuts != cuts {
                     return;
                 }
-                state.cluster.events(&mut watch)
+                state.cluster.happened(&mut watch)
             };
-            for mut event in events {
+            for (kind, mut object) in events {
                 let (number, lag, delay) = self.world.next_event();
                 let wait = match lag {
                     Some(Lag::Late(millis)) => Duration::from_millis(millis.into()),
                     _ => delay,
                 };
                 tokio::time::sleep(wait).await;
+                while let Some(left) = self.world.sleeps(&self.life) {
+                    tokio::time::sleep(left).await;
+                }
                 if !self.life.is_alive() || sender.is_closed() {
                     return;
                 }
@@ -285,16 +332,17 @@ impl Gate {
                     return;
                 }
                 let planted = self.world.lock().planted;
-                if planted.is_some_and(|p| p.hides(&event)) {
+                if planted.is_some_and(|p| p.hides(kind, &object)) {
                     continue;
                 }
-                self.shown(&event["object"]);
+                self.shown(&object);
                 if let Some(planted) = planted {
-                    planted.shows(&mut event["object"]);
+                    planted.shows(Arc::make_mut(&mut object));
                 }
-                let ends = event["type"] == "ERROR";
-                let mut line = serde_json::to_vec(&event).unwrap_or_default();
-                line.push(b'\n');
+                let ends = kind == "ERROR";
+                let mut line = format!("{{\"type\":\"{kind}\",\"object\":").into_bytes();
+                line.extend(self.world.lock().wire.bytes(&object));
+                line.extend(b"}\n");
                 if lag == Some(Lag::Twice) {
                     let _ = sender.send(line.clone());
                 }
@@ -313,8 +361,8 @@ impl Gate {
     }
 }
 
-fn version(object: &Value) -> Value {
-    object["metadata"]["resourceVersion"].clone()
+fn version(object: &Value) -> &Value {
+    &object["metadata"]["resourceVersion"]
 }
 
 fn told(delivery: &Value) -> String {
@@ -348,8 +396,7 @@ fn told(delivery: &Value) -> String {
     )
 }
 
-fn answer(status: u16, body: &Value) -> Response<axum::body::Body> {
-    let bytes = serde_json::to_vec(body).unwrap_or_default();
+fn answer(status: u16, bytes: Bytes) -> Response<axum::body::Body> {
     let mut response = Response::new(axum::body::Body::from(bytes));
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
     response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
@@ -369,7 +416,7 @@ fn refused(code: u16) -> Response<axum::body::Body> {
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code, "reason": reason,
         "message": format!("{reason}: simulated"),
     });
-    let mut response = answer(code, &body);
+    let mut response = answer(code, body.to_string().into());
     if code == 429 {
         response.headers_mut().insert("retry-after", http::HeaderValue::from_static("1"));
     }

@@ -72,6 +72,12 @@ pub enum What {
     Provider(super::rollouts::provider::Says),
     /// A daemon is killed, and started again.
     Killed(usize),
+    /// What a daemon sends in so many milliseconds arrives after them, and what it is told meanwhile as well.
+    Asleep(usize, u32),
+    /// The node that runs the pods does not answer any more, or answers again.
+    Node(bool),
+    /// All pods are evicted and no node has room for others, or there is room again.
+    Room(bool),
     /// A second daemon is started by mistake, or stopped.
     Second(bool),
     /// What happened so far is forgotten by the API server: watches begin again.
@@ -155,6 +161,9 @@ pub struct History {
     /// Whether two daemons stay alive to the end.
     #[serde(default)]
     pub both: bool,
+    /// Whether the daemons are kept apart by a Lease.
+    #[serde(default)]
+    pub lease: bool,
     /// Whether the branch takes no pushes.
     #[serde(default)]
     pub protected: bool,
@@ -177,8 +186,8 @@ impl History {
     /// The same, with one daemon.
     pub fn with_one(seed: u64) -> Self {
         let mut history = Self::with_two(seed);
-        history.steps.retain(|s| !matches!(s.what, What::Second(_)));
-        history.both = false;
+        history.steps.retain(|s| !matches!(s.what, What::Second(_) | What::Asleep(..)));
+        (history.both, history.lease) = (false, false);
         history
     }
 
@@ -187,6 +196,11 @@ impl History {
         let mut history = Maker { random: fastrand::Rng::with_seed(seed), value: 0 }.history(seed);
         super::extras::add(&mut history);
         history
+    }
+
+    /// Whether two daemons are alive to the end.
+    pub fn stay_two(&self) -> bool {
+        self.both || self.lease
     }
 
     /// Histories that are a little simpler, the largest cuts first.
@@ -203,6 +217,7 @@ impl History {
         add(&|h| h.lags.clear());
         add(&|h| h.jitter = false);
         add(&|h| h.both = false);
+        add(&|h| h.lease = false);
         add(&|h| h.before.clear());
         let steps = self.steps.len();
         for size in [steps / 2, steps / 4, 1] {
@@ -268,6 +283,9 @@ impl History {
 
 impl std::fmt::Display for History {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.lease {
+            writeln!(f, "  two daemons, one of which holds the Lease")?;
+        }
         for (key, thing) in &self.before {
             writeln!(f, "  beforehand   {key} stands there ({})", thing.value)?;
         }
@@ -479,7 +497,19 @@ impl Maker {
         }
         let both = self.one_in(10);
         let by_id = !self.one_in(3);
-        History { seed, jitter: true, by_id, both, protected: false, deliveries, before, steps, faults, lags }
+        History {
+            seed,
+            jitter: true,
+            by_id,
+            both,
+            lease: false,
+            protected: false,
+            deliveries,
+            before,
+            steps,
+            faults,
+            lags,
+        }
     }
 
     fn fault(&mut self) -> Fault {

@@ -20,6 +20,7 @@ mod rollouts;
 mod run;
 mod search;
 mod things;
+mod wire;
 mod world;
 
 use search::Arguments;

@@ -11,6 +11,7 @@ use super::things::{Directory, Key, Kind, Settings, Tag, Thing, max_unavailable}
 use super::world::{INSTALLATION, Life, TEAM, World};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use windlass::api::names;
 
 /// Something that must hold and did not.
@@ -57,6 +58,10 @@ pub enum Promise {
     WatchedOn,
     /// A commit is taken back once.
     RevertsOnce,
+    /// What does not fail by itself is not rolled back while it is watched on: a lost node is no reason.
+    GoodIsKept,
+    /// Of two daemons with a Lease, the one that does not hold it begins no write.
+    OneWorks,
     /// Once quiet, what is held is taken back in Git where that is asked for, or it is said why not.
     Reverts,
     /// A candidate never gets more than its step's weight.
@@ -81,6 +86,24 @@ impl std::fmt::Display for Promise {
     }
 }
 
+/// When something happens, in milliseconds, and whether something else went wrong shortly before.
+#[derive(Clone, Copy)]
+pub struct Moment {
+    pub millis: u64,
+    pub hindered: bool,
+}
+
+/// What is known besides when a status is written.
+pub struct Known<'a> {
+    pub remote: &'a Remote,
+    /// The status of each Delivery as it was written last.
+    pub others: &'a BTreeMap<usize, Value>,
+    /// The commit that the daemon saw last.
+    pub view: &'a str,
+    pub two: bool,
+    pub at: Moment,
+}
+
 pub fn violated(promise: Promise, what: impl Into<String>) -> Option<Violation> {
     Some(Violation { promise, what: what.into() })
 }
@@ -102,6 +125,8 @@ pub struct Oracle {
     good: BTreeSet<(usize, Key)>,
     /// All that ever stood in an inventory.
     inventoried: HashSet<(Key, Option<String>)>,
+    /// Objects that people did something with.
+    touched: BTreeSet<Key>,
     /// Objects whose labels people changed.
     relabelled: BTreeSet<Key>,
     /// Jobs that had completed when a person deleted them, and their value.
@@ -114,6 +139,8 @@ pub struct Oracle {
     /// The status that was written last.
     status: BTreeMap<usize, Value>,
     deleting: BTreeSet<usize>,
+    /// The version of the workloads that was looked at last.
+    looked: u64,
     /// How many pods must serve.
     guaranteed: BTreeMap<Key, i64>,
     /// Deployments whose pods people make not well.
@@ -139,6 +166,7 @@ impl Oracle {
             replaced: BTreeSet::new(),
             good: BTreeSet::new(),
             inventoried: HashSet::new(),
+            touched: BTreeSet::new(),
             relabelled: BTreeSet::new(),
             ran: BTreeSet::new(),
             held: BTreeMap::new(),
@@ -146,6 +174,7 @@ impl Oracle {
             rollouts: Rollouts::default(),
             status: BTreeMap::new(),
             deleting: BTreeSet::new(),
+            looked: 0,
             guaranteed: BTreeMap::new(),
             sick: BTreeSet::new(),
             seen: BTreeMap::new(),
@@ -163,6 +192,7 @@ impl Oracle {
     /// A person did something with an object: what becomes of its pods is his business.
     pub fn person_touched(&mut self, key: &Key, relabelled: bool) {
         self.guaranteed.remove(key);
+        self.touched.insert(key.clone());
         if relabelled {
             self.relabelled.insert(key.clone());
         }
@@ -251,7 +281,7 @@ impl Oracle {
     }
 
     /// Whether the newest commit was acted on, if there was time.
-    pub fn time(&mut self, remote: &Remote, specs: &[Option<Value>], at: u64) -> Option<Violation> {
+    pub fn time(&mut self, remote: &Remote, specs: &[Option<Arc<Value>>], at: u64) -> Option<Violation> {
         let (commit, since) = self.newest.as_ref()?;
         let waits = self.attempts.time(remote, specs, commit, at, AT_ONCE);
         if waits.is_some() {
@@ -263,7 +293,7 @@ impl Oracle {
         for (d, spec) in specs.iter().enumerate() {
             let Some(delivery) = spec else { continue };
             let off = self.deleting.contains(&d) || delivery["spec"]["suspend"] == true;
-            if off || self.attempts.are_missing(d) {
+            if off {
                 continue;
             }
             let status = &delivery["status"];
@@ -296,10 +326,10 @@ impl Oracle {
         before: Option<&Value>,
         after: Option<&Value>,
         status: u16,
-        _answer: &Value,
+        at: Moment,
     ) -> Option<Violation> {
         if call.place().contains("/deliveries/") {
-            return after.and_then(|after| self.status_written(life, remote, before, after));
+            return after.and_then(|after| self.status_written(life, remote, before, after, at));
         }
         let violation = self.rollout_written(life, call, remote, before, after);
         if violation.is_some() {
@@ -415,6 +445,7 @@ impl Oracle {
         remote: &Remote,
         before: Option<&Value>,
         after: &Value,
+        at: Moment,
     ) -> Option<Violation> {
         let d: usize = after["metadata"]["name"].as_str()?.strip_prefix('d')?.parse().ok()?;
         let none = Value::Null;
@@ -483,7 +514,17 @@ impl Oracle {
         {
             self.held.insert(d, held);
         }
-        let violation = self.attempts.status_written(d, remote, old, after, &self.status, self.two);
+        let known = Known {
+            remote,
+            others: &self.status,
+            view: self.views.get(&life.slot).map_or("", String::as_str),
+            two: self.two,
+            at,
+        };
+        let violation = self
+            .attempts
+            .status_written(d, known, old, after)
+            .or_else(|| self.good_is_kept(d, remote, old, new));
         let directory = new["effective"]["commit"].as_str().and_then(|c| remote.at(c, d));
         let violation = violation
             .or_else(|| self.rollouts.decided(life, old, new))
@@ -492,15 +533,46 @@ impl Oracle {
         violation
     }
 
+    /// Whether a revision is rolled back while it is watched on, and nothing of it fails by itself.
+    fn good_is_kept(&self, d: usize, remote: &Remote, old: &Value, new: &Value) -> Option<Violation> {
+        let lost = !old["bake"].is_null()
+            && old["attempt"].is_null()
+            && new["attempt"]["goal"] == "Rollback"
+            && old["handledRollback"] == new["handledRollback"];
+        if !lost || self.two {
+            return None;
+        }
+        let commit = old["effective"]["commit"].as_str()?;
+        let directory = remote.at(commit, d)?;
+        let others = self.status.iter().filter(|(other, _)| **other != d).flat_map(|(other, status)| {
+            [&status["effective"], &status["attempt"]["revision"]]
+                .into_iter()
+                .filter_map(|r| remote.at(r["commit"].as_str()?, *other))
+        });
+        let contested: BTreeSet<&Key> = others.flat_map(|dir| dir.things.keys()).collect();
+        let disputed = |key: &&Key| self.touched.contains(*key) || contested.contains(*key);
+        let good = directory.is_good(self.attempts.of(&old["effective"]));
+        if !good || directory.things.keys().any(|key| disputed(&key)) {
+            return None;
+        }
+        let why = &new["history"][0]["problem"]["message"];
+        let what = format!("d{d}: {commit} is rolled back while it is watched on, and is good: {why}");
+        violated(Promise::GoodIsKept, what)
+    }
+
     /// What must hold at every moment: healthy pods serve.
     pub fn moment(&mut self, cluster: &Cluster) -> Option<Violation> {
-        if self.two {
+        if self.two || cluster.is_disturbed() {
             self.guaranteed.clear();
             return None;
         }
         let violation = self.rollouts.moment(cluster, !self.deleting.is_empty());
         if violation.is_some() {
             return violation;
+        }
+        let version = cluster.workloads_version();
+        if std::mem::replace(&mut self.looked, version) == version {
+            return None;
         }
         // Such pods fail by themselves.
         let fails = |spec: &Value| {
@@ -566,7 +638,7 @@ impl Oracle {
 
     /// What must hold when nothing happens any more.
     pub fn quiet(&self, world: &World) -> Option<Violation> {
-        let deliveries: Vec<Option<Value>> = (0..self.setups.len()).map(|d| world.delivery(d)).collect();
+        let deliveries: Vec<Option<Arc<Value>>> = (0..self.setups.len()).map(|d| world.delivery(d)).collect();
         let git = world.lock().git.clone();
         let remote = git.lock();
         // What is named by both is settled between people.

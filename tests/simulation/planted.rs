@@ -57,6 +57,10 @@ pub enum Planted {
     RevertForgotten,
     /// A commit is never taken back.
     NothingReverted,
+    /// It is not seen that a pod is taken away through no fault of its own.
+    NodesUnseen,
+    /// A Lease that is lost stops nobody.
+    LeaseIgnored,
     /// A candidate gets more traffic than its step says.
     TooMuchWeight,
     /// Traffic is not taken back from a candidate.
@@ -77,7 +81,7 @@ pub enum Planted {
 
 impl Planted {
     /// All of them, and the promises that each may break.
-    pub const ALL: [(Planted, &'static [Promise]); 22] = [
+    pub const ALL: [(Planted, &'static [Promise]); 24] = [
         (Planted::PruneSkipped, &[Promise::NothingIsLeft]),
         (Planted::FieldForgotten, &[Promise::FieldsHold]),
         (Planted::DriftUnseen, &[Promise::FieldsHold]),
@@ -100,6 +104,8 @@ impl Planted {
         (Planted::CrashesUnseen, &[Promise::WatchedOn]),
         (Planted::RevertForgotten, &[Promise::RevertsOnce]),
         (Planted::NothingReverted, &[Promise::Reverts]),
+        (Planted::NodesUnseen, &[Promise::GoodIsKept]),
+        (Planted::LeaseIgnored, &[Promise::OneWorks]),
     ];
 
     /// All of them, those of rollouts too.
@@ -180,20 +186,20 @@ impl Planted {
                 // The last one by its name, for all.
                 let some = data.values().next_back()?.clone();
                 data.values_mut().for_each(|value| *value = some.clone());
-                Some(Answer::Object { status: 200, body })
+                Some(Answer::Object { status: 200, body: body.into() })
             }
             Planted::PruneSkipped if call.method == "DELETE" => {
                 let there = state.get(now, call.place())?;
                 Key::of(&there)?;
                 let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
-                Some(Answer::Object { status: 200, body })
+                Some(Answer::Object { status: 200, body: body.into() })
             }
             Planted::FinalizerStays
                 if call.method == "PATCH"
                     && call.place().contains("/deliveries/")
                     && call.json()["metadata"]["finalizers"].as_array().is_some_and(Vec::is_empty) =>
             {
-                Some(Answer::Object { status: 200, body: state.get(now, call.place())? })
+                Some(Answer::Object { status: 200, body: state.get(now, call.place())?.into() })
             }
             Planted::NeverWritten
                 if is_status(call) && call.json()["status"]["attempt"]["step"] == "Applying" =>
@@ -202,7 +208,7 @@ impl Planted {
                     "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 409,
                     "reason": "Conflict", "message": "planted",
                 });
-                Some(Answer::Object { status: 409, body })
+                Some(Answer::Object { status: 409, body: body.into() })
             }
             _ => rollouts::swallow(self, call, state, now),
         }
@@ -214,6 +220,9 @@ impl Planted {
         if self == Planted::HooksSucceed && super::attempts::is_hook(object) {
             object["status"] =
                 json!({"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]});
+        }
+        if self == Planted::NodesUnseen && object["kind"] == "Pod" {
+            as_by_itself(object);
         }
         let image = |spec: &Value| spec["containers"][0]["image"].as_str().unwrap_or_default().to_owned();
         let crashes = self == Planted::CrashesUnseen
@@ -239,16 +248,37 @@ impl Planted {
         }
     }
 
+    /// What a daemon is answered instead of a list.
+    pub fn lists(self, list: &mut Value) {
+        if self == Planted::NodesUnseen && list["kind"] == "PodList" {
+            list["items"].as_array_mut().into_iter().flatten().for_each(as_by_itself);
+        }
+    }
+
     /// Whether an event is not seen.
-    pub fn hides(self, event: &Value) -> bool {
-        let settings = event["object"]["metadata"]["name"].as_str().is_some_and(|n| n.starts_with("vars-"));
-        self == Planted::SettingsUnseen && settings && event["type"] != "ADDED"
+    pub fn hides(self, kind: &str, object: &Value) -> bool {
+        let settings = object["metadata"]["name"].as_str().is_some_and(|n| n.starts_with("vars-"));
+        self == Planted::SettingsUnseen && settings && kind != "ADDED"
             || self == Planted::DriftUnseen
-                && event["type"] == "MODIFIED"
-                && event["object"]["kind"] == "ConfigMap"
-                && event["object"]["metadata"]["managedFields"]
+                && kind == "MODIFIED"
+                && object["kind"] == "ConfigMap"
+                && object["metadata"]["managedFields"]
                     .as_array()
                     .is_some_and(|all| all.iter().any(|m| m["manager"] != names::FIELD_MANAGER))
+    }
+}
+
+/// A Pod without the signs that tell whose fault it is that it is not ready.
+fn as_by_itself(pod: &mut Value) {
+    let Some(conditions) = pod["status"]["conditions"].as_array_mut() else { return };
+    conditions.retain(|c| c["type"] != "DisruptionTarget");
+    let ready = conditions.iter().find(|c| c["type"] == "Ready").map(|c| c["status"].clone());
+    for condition in conditions {
+        match condition["type"].as_str() {
+            Some("ContainersReady") => condition["status"] = ready.clone().unwrap_or_default(),
+            Some("PodScheduled") => condition["reason"] = "".into(),
+            _ => {}
+        }
     }
 }
 

@@ -9,7 +9,6 @@ use super::world::{Life, TEAM, World, delivery_path, furnish};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -23,7 +22,7 @@ const QUIET: Duration = Duration::from_secs(240);
 const LIMIT: Duration = Duration::from_secs(12 * 60);
 
 /// What goes wrong may keep a daemon from acting for so long, in milliseconds: a request without an answer takes 65 s.
-const HINDERED: u64 = 90_000;
+pub const HINDERED: u64 = 90_000;
 
 /// A run may not send more requests than this.
 const MOST_REQUESTS: u32 = 20_000;
@@ -56,6 +55,9 @@ async fn play(history: History, planted: Option<Planted>, traced: bool) -> Ended
     let mut manager =
         Manager { world: world.clone(), dead, lives: BTreeMap::new(), next: 0, restarts: Vec::new() };
     manager.start(0);
+    if world.lock().history.lease {
+        manager.start(1);
+    }
     let controllers = tokio::spawn(controllers(world.clone()));
     manager.steps().await;
     manager.until_quiet().await;
@@ -100,7 +102,7 @@ struct Manager {
 
 impl Manager {
     fn start(&mut self, slot: usize) {
-        let life = Arc::new(Life { slot, number: self.next, alive: AtomicBool::new(true) });
+        let life = Arc::new(Life::new(slot, self.next, !self.world.lock().history.lease));
         self.next += 1;
         let handle = daemon::start(&self.world, life.clone());
         self.lives.insert(slot, (life, handle));
@@ -175,13 +177,16 @@ impl Manager {
     fn watch_time(&self) {
         let at = self.world.millis();
         let last = self.world.lock().last_fault;
-        let hindered = self.lives.len() != 1 || last > 0 && at < last + HINDERED;
+        let lease = self.world.lock().history.lease;
+        let one = if lease { self.world.is_led() } else { self.lives.len() == 1 };
+        let disturbed = self.world.lock().cluster.is_disturbed();
+        let hindered = !one || disturbed || last > 0 && at < last + HINDERED;
         if hindered {
             self.world.lock().oracle.hindered(at);
             return;
         }
         let count = self.world.lock().history.deliveries.len();
-        let specs: Vec<Option<Value>> = (0..count).map(|d| self.world.delivery(d)).collect();
+        let specs: Vec<Option<Arc<Value>>> = (0..count).map(|d| self.world.delivery(d)).collect();
         let git = self.world.lock().git.clone();
         let violation = self.world.lock().oracle.time(&git.lock(), &specs, at);
         self.world.fail(violation);
@@ -192,12 +197,24 @@ impl Manager {
         self.world.fail(violation);
     }
 
+    /// Something happens to the nodes.
+    fn nodes(&self, change: impl FnOnce(&mut super::model::Cluster, jiff::Timestamp)) {
+        let now = self.world.now();
+        change(&mut self.world.lock().cluster, now);
+        self.world.look();
+        self.world.changed();
+    }
+
     async fn until_quiet(&mut self) {
         // A fault that was drawn for later still comes.
         let settle = tokio::time::Instant::now() + Duration::from_secs(20);
         self.until(settle).await;
         self.world.lock().faulty = false;
-        if !self.world.lock().history.both {
+        self.nodes(|cluster, now| {
+            cluster.node_answers(now, true);
+            cluster.has_room(now, true);
+        });
+        if !self.world.lock().history.stay_two() {
             self.stop(1);
             self.restarts.retain(|(_, slot)| *slot == 0);
             self.world.lock().oracle.two = false;
@@ -251,6 +268,8 @@ impl Manager {
                 &json!({"metadata": {"annotations": {name: value}}}),
             );
         };
+        let lease = world.lock().history.lease;
+        let two = self.lives.len() > 1 && !lease;
         let touched = |key: &Key, relabelled: bool| {
             let mut state = world.lock();
             state.oracle.person_touched(key, relabelled);
@@ -261,8 +280,8 @@ impl Manager {
             What::Rewrite(back, edits) => git.lock().rewrite(*back, edits),
             What::Revert => git.lock().revert(),
             // Two daemons that know different commits and cannot learn of the newer one would go on against each other.
-            What::Branch(there) => git.lock().there = *there || self.lives.len() > 1,
-            What::Remote(reachable) => git.lock().reachable = *reachable || self.lives.len() > 1,
+            What::Branch(there) => git.lock().there = *there || two,
+            What::Remote(reachable) => git.lock().reachable = *reachable || two,
             What::CacheLost => git.lock().lose_cache(),
             What::Suspend(d, suspend) => {
                 world.person("PATCH", &delivery_path(*d), MERGE, &json!({"spec": {"suspend": suspend}}));
@@ -393,8 +412,20 @@ impl Manager {
                     world.kill(life);
                 }
             }
+            What::Asleep(slot, millis) => {
+                if let Some((life, _)) = self.lives.get(slot) {
+                    let until = world.millis() + u64::from(*millis);
+                    life.asleep_until.store(until, std::sync::atomic::Ordering::Relaxed);
+                    let mut state = world.lock();
+                    state.last_fault = state.last_fault.max(until);
+                }
+            }
+            What::Node(answers) => self.nodes(|cluster, now| cluster.node_answers(now, *answers)),
+            What::Room(there) => self.nodes(|cluster, now| cluster.has_room(now, *there)),
             What::Second(true) => {
-                if !self.lives.contains_key(&1) {
+                if !self.lives.contains_key(&1) && lease {
+                    self.start(1);
+                } else if !self.lives.contains_key(&1) {
                     let mut remote = git.lock();
                     (remote.there, remote.reachable) = (true, true);
                     drop(remote);

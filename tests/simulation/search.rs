@@ -276,7 +276,7 @@ fn cut_short() -> Vec<History> {
             let mut history = History::with_one(seed);
             history.faults.clear();
             history.lags.clear();
-            history.both = false;
+            (history.both, history.lease) = (false, false);
             history.steps.retain(|s| matches!(s.what, What::Commit(_)));
             history
         })
@@ -293,6 +293,8 @@ pub fn planted_bugs(arguments: &Arguments) -> Result<String, String> {
             let history = match bug {
                 Planted::GuardsDropped => overtaken(seed),
                 Planted::HooksForgotten => killed_after_a_hook(seed),
+                Planted::LeaseIgnored => History::with_two(seed),
+                Planted::NodesUnseen => without_room(seed),
                 _ => History::with_one(seed),
             };
             let violation = run(&history, Some(bug), false).violation?;
@@ -330,6 +332,7 @@ fn overtaken(number: u64) -> History {
         jitter: true,
         by_id: true,
         both: false,
+        lease: false,
         deliveries: vec![Setup { prune: true, first, ..Setup::default() }],
         protected: false,
         before: Vec::new(),
@@ -357,6 +360,16 @@ fn killed_after_a_hook(number: u64) -> History {
     };
     let what = What::Commit(put(2, Tag::Slow));
     history.steps = vec![Step { at: 6_000, what }, Step { at: 6_000 + 200 * number, what: What::Killed(0) }];
+    history
+}
+
+/// A good revision is watched on, and for a while there is no room for its pods: the later, the higher the number.
+fn without_room(number: u64) -> History {
+    let mut history = overtaken(0);
+    history.faults.clear();
+    history.deliveries[0].bake = Some(60);
+    let room = |at, there| Step { at, what: What::Room(there) };
+    history.steps.extend([room(12_000 + 1_000 * number, false), room(162_000 + 1_000 * number, true)]);
     history
 }
 

@@ -6,9 +6,10 @@ use super::model::{Answer, Cluster, Request};
 use super::oracle::{Oracle, Violation};
 use super::planted::Planted;
 use super::rollouts::provider::Says;
+use super::wire::Wire;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -63,6 +64,9 @@ pub struct State {
     pub cuts: u64,
     /// What is answered to who asks for metrics.
     pub provider: Says,
+    /// Who holds the Lease, where there is one.
+    pub leader: Option<Arc<Life>>,
+    pub wire: Wire,
 }
 
 /// One life of a daemon.
@@ -72,9 +76,24 @@ pub struct Life {
     /// Which life of that slot.
     pub number: u32,
     pub alive: AtomicBool,
+    /// Whether it is the one that works: always, where there is no Lease.
+    pub works: AtomicBool,
+    /// Until when nothing of it arrives, and it is told nothing, in milliseconds.
+    pub asleep_until: AtomicU64,
 }
 
 impl Life {
+    /// One that begins.
+    pub fn new(slot: usize, number: u32, works: bool) -> Self {
+        let (alive, works) = (AtomicBool::new(true), AtomicBool::new(works));
+        Life { slot, number, alive, works, asleep_until: AtomicU64::new(0) }
+    }
+
+    /// Whether what it does is what the daemon does: it lives, and no other one works in its place.
+    pub fn works(&self) -> bool {
+        self.is_alive() && self.works.load(Ordering::Relaxed)
+    }
+
     pub fn is_alive(&self) -> bool {
         self.alive.load(Ordering::Relaxed)
     }
@@ -111,6 +130,8 @@ impl World {
             digest: 0xcbf2_9ce4_8422_2325,
             cuts: 0,
             provider: Says::default(),
+            leader: None,
+            wire: Wire::default(),
             history,
         };
         let inner = Inner {
@@ -156,6 +177,47 @@ impl World {
         }
     }
 
+    /// A life has got the Lease: those before it work no more.
+    pub fn leads(&self, life: &Arc<Life>) {
+        self.note(|| format!("{life} holds the Lease"));
+        let mut state = self.lock();
+        if let Some(before) = state.leader.replace(life.clone()) {
+            before.works.store(false, Ordering::Relaxed);
+        }
+        life.works.store(true, Ordering::Relaxed);
+        drop(state);
+        self.unknown();
+    }
+
+    /// A life knows that the Lease is not its own any more.
+    pub fn rests(&self, life: &Life) {
+        self.note(|| format!("{life} has lost the Lease"));
+        life.works.store(false, Ordering::Relaxed);
+        let led = self.lock().leader.take_if(|leader| leader.number == life.number);
+        if led.is_some() {
+            self.unknown();
+        }
+    }
+
+    /// Whether somebody works, where one of two does.
+    pub fn is_led(&self) -> bool {
+        self.lock().leader.as_ref().is_some_and(|leader| leader.works())
+    }
+
+    /// Nobody knows anything of commits for now.
+    fn unknown(&self) {
+        let at = self.millis();
+        let mut state = self.lock();
+        state.oracle.forgot();
+        state.oracle.hindered(at);
+    }
+
+    /// How long nothing of a life arrives still.
+    pub fn sleeps(&self, life: &Life) -> Option<Duration> {
+        let until = life.asleep_until.load(Ordering::Relaxed);
+        until.checked_sub(self.millis()).filter(|left| *left > 0).map(Duration::from_millis)
+    }
+
     /// Writes down what happened.
     pub fn note(&self, text: impl FnOnce() -> String) {
         let at = self.millis();
@@ -193,13 +255,19 @@ impl World {
             self.look();
             self.changed();
         }
-        (status, body)
+        (status, Arc::unwrap_or_clone(body))
     }
 
     /// Reads an object as nobody in particular.
     pub fn get(&self, path: &str) -> Option<Value> {
+        self.lock().cluster.at_path(path).map(|object| object.as_ref().clone())
+    }
+
+    /// The items of a list, as nobody in particular reads it.
+    pub fn list(&self, path: &str) -> Vec<Value> {
         let now = self.now();
-        self.lock().get(now, path)
+        let mut list = self.lock().get(now, path).unwrap_or_default();
+        list["items"].as_array_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Looks at what must hold at every moment.
@@ -245,7 +313,7 @@ impl World {
         state.requests += 1;
         let fault = if state.faulty { state.history.faults.get(&number).copied() } else { None };
         if fault.is_some() {
-            state.last_fault = self.millis();
+            state.last_fault = state.last_fault.max(self.millis());
         }
         (number, fault, Self::delay(&state, 0x5eed, number))
     }
@@ -257,14 +325,14 @@ impl World {
         state.events += 1;
         let lag = if state.faulty { state.history.lags.get(&number).copied() } else { None };
         if lag.is_some() {
-            state.last_fault = self.millis();
+            state.last_fault = state.last_fault.max(self.millis());
         }
         (number, lag, Self::delay(&state, 0xe7e7, number))
     }
 
     /// The Delivery's object, if it is there.
-    pub fn delivery(&self, d: usize) -> Option<Value> {
-        self.get(&delivery_path(d))
+    pub fn delivery(&self, d: usize) -> Option<Arc<Value>> {
+        self.lock().cluster.at_path(&delivery_path(d)).cloned()
     }
 }
 
@@ -279,7 +347,7 @@ impl State {
             body: b"",
         };
         match self.cluster.handle(now, &request) {
-            Answer::Object { status: 200, body } => Some(body),
+            Answer::Object { status: 200, body } => Some(Arc::unwrap_or_clone(body)),
             _ => None,
         }
     }

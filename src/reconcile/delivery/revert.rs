@@ -48,13 +48,21 @@ impl Reverting {
     pub fn forget_answer(&mut self) {
         self.shown = None;
     }
+
+    /// Whether the revert of a commit is being pushed, or was and what came of it is not shown yet: a round that began
+    /// before the answer came has nothing to order.
+    fn is_under_way(&self, commit: &str) -> bool {
+        self.running.as_ref().is_some_and(|(of, task)| {
+            of.as_str() == commit && (!task.is_finished() || lock(&self.answer).is_some())
+        })
+    }
 }
 
 /// Begins to revert the held commit, unless that is under way.
 pub fn begin(scope: &Scope<'_>, memory: &mut Memory, held: &Held) {
     let commit = held.revision.commit.clone();
     let reverting = &mut memory.reverting;
-    if reverting.running.as_ref().is_some_and(|(of, task)| *of == commit && !task.is_finished()) {
+    if reverting.is_under_way(&commit) {
         return;
     }
     if let Some((_, task)) = reverting.running.take() {
@@ -143,6 +151,23 @@ fn message(delivery: &str, held: &Held, effective: &Revision) -> String {
 mod tests {
     use super::*;
     use crate::api::delivery::Problem;
+
+    #[tokio::test]
+    async fn a_revert_whose_answer_is_not_shown_yet_is_not_made_once_more() {
+        let mut reverting = Reverting::default();
+        let (commit, other) = ("b".repeat(40), "c".repeat(40));
+        assert!(!reverting.is_under_way(&commit));
+        let task = tokio::spawn(async {});
+        reverting.running = Some((commit.clone(), task.abort_handle()));
+        task.await.unwrap();
+        assert!(!reverting.is_under_way(&commit), "it ended and tells nothing");
+        let outcome = Ok(("main".into(), "f".repeat(40)));
+        *lock(&reverting.answer) = Some(Reverted { commit: commit.clone(), outcome });
+        assert!(reverting.is_under_way(&commit));
+        assert!(!reverting.is_under_way(&other));
+        assert!(reverting.answer().is_some());
+        assert!(!reverting.is_under_way(&commit), "what came of it is shown");
+    }
 
     #[test]
     fn it_says_who_what_and_why() {

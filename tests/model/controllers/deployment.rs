@@ -357,13 +357,13 @@ fn status(
         all.push(condition);
     }
     let number_of_new = new.map(|(_, set)| revision(set)).filter(|r| *r > 0);
+    if *old == status && number_of_new.is_none_or(|number| number == revision(deployment)) {
+        return;
+    }
     let mut after = deployment.clone();
     after["status"] = status;
     if let Some(revision) = number_of_new {
         after["metadata"]["annotations"][REVISION] = revision.to_string().into();
-    }
-    if after == *deployment {
-        return;
     }
     let kind = cluster.kinds[at::DEPLOYMENT].clone();
     let mut managers = Managers::of(deployment);

@@ -48,6 +48,10 @@ pub fn run(cluster: &mut Cluster, now: Timestamp) {
     let mut alive: BTreeSet<String> = BTreeSet::new();
     for (key, pod) in snapshot(cluster, at::POD) {
         let uid = text(&pod, "uid").to_string();
+        if cluster.controllers.nodes.lost(&pod) {
+            alive.insert(uid);
+            continue;
+        }
         if is_deleting(&pod) {
             // There is no process to wait for; finalizers hold it.
             if pod["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
@@ -63,6 +67,16 @@ pub fn run(cluster: &mut Cluster, now: Timestamp) {
         if ["Succeeded", "Failed"].contains(&pod["status"]["phase"].as_str().unwrap_or_default()) {
             continue;
         }
+        let node = match pod["spec"]["nodeName"].as_str() {
+            Some(_) => None,
+            None => match cluster.controllers.nodes.place(&pod) {
+                Some(node) => Some(node),
+                None => {
+                    unscheduled(cluster, &key, &pod, now);
+                    continue;
+                }
+            },
+        };
         let mut memory = cluster.controllers.pods.remove(&uid).unwrap_or_default();
         let known = memory.version == text(&pod, "resourceVersion") && memory.due.is_none_or(|due| due > now);
         if !known {
@@ -76,8 +90,8 @@ pub fn run(cluster: &mut Cluster, now: Timestamp) {
             continue;
         }
         let mut new = pod.as_ref().clone();
-        if new["spec"]["nodeName"].is_null() {
-            new["spec"]["nodeName"] = "node-0".into();
+        if let Some(node) = node {
+            new["spec"]["nodeName"] = node.into();
         }
         new["status"] = status(&pod, &memory.containers, now);
         write(cluster, &key, &pod, new);
@@ -86,6 +100,16 @@ pub fn run(cluster: &mut Cluster, now: Timestamp) {
         cluster.controllers.pods.insert(uid, memory);
     }
     cluster.controllers.pods.retain(|uid, _| alive.contains(uid));
+}
+
+/// No node has room for a Pod.
+fn unscheduled(cluster: &mut Cluster, key: &Key, pod: &Value, now: Timestamp) {
+    let mut new = pod.clone();
+    let said = "0/2 nodes are available: 2 Insufficient cpu.";
+    let old = &pod["status"]["conditions"];
+    new["status"]["conditions"] =
+        json!([condition(old, "PodScheduled", "False", "Unschedulable", said, now)]);
+    write(cluster, key, pod, new);
 }
 
 fn tag(container: &Value) -> &str {

@@ -9,6 +9,7 @@ mod garbage;
 mod gateway;
 mod job;
 mod kubelet;
+mod node;
 mod replica_set;
 
 use super::store::Key;
@@ -35,6 +36,7 @@ pub(super) mod at {
 #[derive(Clone, Debug, Default)]
 pub struct Controllers {
     pods: kubelet::Memory,
+    nodes: node::Nodes,
     routes: gateway::Memory,
     turns: [Turn; CONTROLLERS.len()],
     /// Whose turn it is.
@@ -51,12 +53,13 @@ struct Turn {
 /// What a controller does, and the kinds that it looks at; none are those that are being deleted or went.
 type Controller = (fn(&mut Cluster, Timestamp), &'static [usize]);
 
-const CONTROLLERS: [Controller; 8] = [
+const CONTROLLERS: [Controller; 9] = [
     (deployment::run, &[at::DEPLOYMENT, at::REPLICA_SET, at::POD]),
     (replica_set::run, &[at::REPLICA_SET, at::POD]),
     (job::run, &[at::JOB, at::POD]),
     (autoscale, &[at::AUTOSCALER, at::DEPLOYMENT]),
     (kubelet::run, &[at::POD]),
+    (node::run, &[at::POD]),
     (garbage::claims, &[at::CLAIM]),
     (garbage::run, &[]),
     (gateway::run, &[at::SERVICE, at::ROUTE]),
@@ -71,6 +74,11 @@ impl Controllers {
     /// When something is due next.
     pub fn next_due(&self) -> Option<Timestamp> {
         self.turns.iter().filter_map(|turn| turn.due).min()
+    }
+
+    /// All have something to look at.
+    fn look_again(&mut self) {
+        self.turns.iter_mut().for_each(|turn| turn.looked = 0);
     }
 
     /// Something is due then.
@@ -102,9 +110,31 @@ pub fn run(cluster: &mut Cluster, now: Timestamp) -> bool {
     cluster.store.version() != before
 }
 
+impl Cluster {
+    /// The node that runs the Pods of workloads does not answer any more, or answers again.
+    pub fn node_answers(&mut self, now: Timestamp, yes: bool) {
+        node::answers(self, now, yes);
+    }
+
+    /// All Pods of workloads are evicted and none finds room, or there is room again.
+    pub fn has_room(&mut self, now: Timestamp, yes: bool) {
+        node::room(self, now, yes);
+    }
+
+    /// Whether Pods are taken away, or find no room.
+    pub fn is_disturbed(&self) -> bool {
+        self.controllers.nodes.disturb()
+    }
+}
+
 /// `maxUnavailable` of a Deployment as a number of Pods.
 pub fn may_be_missing(deployment: &Value) -> i64 {
     deployment::limits(&deployment["spec"]).1
+}
+
+/// The last version in which Pods, or what makes them, changed.
+pub fn workloads_version(store: &super::store::Store) -> u64 {
+    [at::POD, at::REPLICA_SET, at::DEPLOYMENT].map(|at| store.changed(at)).into_iter().max().unwrap_or(0)
 }
 
 /// An autoscaler without metrics still keeps its limits. What it would measure, an annotation says.

@@ -50,9 +50,9 @@ pub fn stable_of(name: &str) -> &str {
 /// Makes the pods of a workload not well, or well again.
 pub fn make_sick(world: &World, name: &str, sick: bool) {
     let all = format!("/api/v1/namespaces/{SPACE}/pods");
-    let pods = world.get(&format!("{all}?labelSelector=app%3D{name}")).unwrap_or_default();
+    let pods = world.list(&format!("{all}?labelSelector=app%3D{name}"));
     let patch = json!({"metadata": {"annotations": {"example.com/sick": if sick { "yes" } else { "no" }}}});
-    for pod in pods["items"].as_array().into_iter().flatten() {
+    for pod in &pods {
         let pod = format!("{all}/{}", pod["metadata"]["name"].as_str().unwrap_or_default());
         world.person("PATCH", &pod, "application/merge-patch+json", &patch);
     }
@@ -118,6 +118,7 @@ pub fn promotion_fails() -> History {
         jitter: true,
         by_id: true,
         both: false,
+        lease: false,
         protected: false,
         deliveries: vec![Setup { prune: true, first, rollout: Some(rollout), ..Setup::default() }],
         before: Vec::new(),
@@ -125,6 +126,36 @@ pub fn promotion_fails() -> History {
         faults: BTreeMap::new(),
         lags: BTreeMap::new(),
     }
+}
+
+/// A canary that is healthy and answers wrongly, which is measured.
+pub fn answers_wrongly(seed: u64) -> History {
+    let mut history = promotion_fails();
+    history.seed = seed;
+    for step in &mut history.steps {
+        let What::Commit(edits) = &mut step.what else { continue };
+        for edit in edits {
+            if let Edit::Put(_, Key(Kind::Deployment, _), thing) = edit {
+                thing.tag = Tag::Wrong;
+            }
+        }
+    }
+    if let Some(rollout) = &mut history.deliveries[0].rollout {
+        rollout["steps"] = json!([{"weight": 30}, {"pause": "10s"}]);
+        rollout["analysis"] = measured("2s", 0, 2, "Fail");
+    }
+    history
+}
+
+/// `analysis` with one metric.
+fn measured(interval: &str, failures: u32, errors: u32, no_data: &str) -> Value {
+    json!({
+        "interval": interval, "failureLimit": failures, "consecutiveErrorLimit": errors, "onNoData": no_data,
+        "metrics": [{
+            "name": "rate", "success": "result >= 0.99",
+            "prometheus": {"address": "http://prometheus:9090", "query": r#"rate{workload="{{ candidate }}"}"#},
+        }],
+    })
 }
 
 struct Maker {
@@ -310,14 +341,9 @@ impl Maker {
             self.marked(&mut policy, mesh);
         }
         if !self.wide.back && self.one_in(3) {
-            policy["analysis"] = json!({
-                "interval": format!("{}s", self.random.u32(2..10)), "failureLimit": self.random.u32(0..3),
-                "consecutiveErrorLimit": self.random.u32(1..3), "onNoData": self.pick(&["Pause", "Fail", "Pass"]),
-                "metrics": [{
-                    "name": "rate", "success": "result >= 0.99",
-                    "prometheus": {"address": "http://prometheus:9090", "query": r#"rate{workload="{{ candidate }}"}"#},
-                }],
-            });
+            let interval = format!("{}s", self.random.u32(2..10));
+            let (failures, errors) = (self.random.u32(0..3), self.random.u32(1..3));
+            policy["analysis"] = measured(&interval, failures, errors, self.pick(&["Pause", "Fail", "Pass"]));
         }
         policy
     }
@@ -397,6 +423,7 @@ impl Maker {
             jitter: true,
             by_id,
             both,
+            lease: false,
             protected,
             deliveries: vec![setup],
             before,

@@ -11,6 +11,7 @@ use super::routes::{ROUTES, rules, steers};
 use super::{BACK, FRONT, is_candidate, stable_of};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A daemon that was shown for so long that a variant is not well knows it, in milliseconds: what it decided before is
 /// done by then.
@@ -421,7 +422,7 @@ impl Rollouts {
     }
 
     /// Whether traffic stays with a candidate that is not well.
-    pub fn time(&mut self, world: &World, statuses: &[Option<Value>], at: u64) -> Option<Violation> {
+    pub fn time(&mut self, world: &World, statuses: &[Option<Arc<Value>>], at: u64) -> Option<Violation> {
         let state = world.lock();
         let stays = statuses.iter().flatten().any(|d| {
             let status = &d["status"];

@@ -110,10 +110,10 @@ pub fn swallow(planted: Planted, call: &Call, state: &mut State, now: Timestamp)
         && call.place().rsplit('/').next().is_some_and(is_candidate)
     {
         let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
-        return Some(Answer::Object { status: 200, body });
+        return Some(Answer::Object { status: 200, body: body.into() });
     }
     if planted == Planted::RouteLeft && is_apply(call) && call.writes() && is_route(call) && leaves() {
-        return Some(Answer::Object { status: 200, body: state.get(now, call.place())? });
+        return Some(Answer::Object { status: 200, body: state.get(now, call.place())?.into() });
     }
     None
 }

@@ -5,7 +5,7 @@ use super::super::oracle::Promise;
 use super::super::planted::Planted;
 use super::super::run::run;
 use super::super::search::{Arguments, each, kept};
-use super::{history, planted, promotion_fails};
+use super::{answers_wrongly, history, planted, promotion_fails};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -69,7 +69,11 @@ pub fn planted_bugs(arguments: &Arguments) -> Result<String, String> {
     let mut said = Vec::new();
     for (bug, promises) in planted::ALL {
         let found = each(arguments, 1..1 + PLANTED_SEEDS, |seed| {
-            let violation = run(&history(seed), Some(bug), false).violation?;
+            let history = match bug {
+                Planted::MeasuresPass => answers_wrongly(seed),
+                _ => history(seed),
+            };
+            let violation = run(&history, Some(bug), false).violation?;
             promises.contains(&violation.promise).then_some(seed)
         });
         match found {
