@@ -32,6 +32,8 @@ pub struct Attempts {
     recorded: BTreeSet<String>,
     /// Those that were made.
     made: BTreeSet<String>,
+    /// Those that one of two daemons deleted while both were at work.
+    crossed: BTreeSet<String>,
     /// Which life has taken back which commit.
     reverted: BTreeSet<(usize, u32, String)>,
     /// What Deliveries had settled last, and until when.
@@ -108,16 +110,19 @@ impl Attempts {
         if !self.recorded.contains(&name) {
             return violated(Promise::HooksOnce, format!("{life} made {name}, which no status tells of"));
         }
-        // What two send crosses: one that has run and is deleted comes once more.
-        if !self.made.insert(name.clone()) && !two {
+        // What two send crosses: one that has run and is deleted comes once more, also by one that has slept meanwhile.
+        if !self.made.insert(name.clone()) && !two && !self.crossed.contains(&name) {
             return violated(Promise::HooksOnce, format!("{life} made {name} once more"));
         }
         None
     }
 
     /// A Job of a hook was deleted by a daemon.
-    pub fn hook_deleted(&self, life: &Life, job: &Value) -> Option<Violation> {
+    pub fn hook_deleted(&mut self, life: &Life, job: &Value, two: bool) -> Option<Violation> {
         let name = name(job);
+        if two {
+            self.crossed.insert(name.clone());
+        }
         if self.recorded.contains(&name) {
             return None;
         }

@@ -338,7 +338,7 @@ impl Oracle {
         if call.method == "DELETE" {
             let before = before?;
             if is_hook(before) {
-                return self.attempts.hook_deleted(life, before);
+                return self.attempts.hook_deleted(life, before, self.two);
             }
             let left = after.filter(|a| uid(a) == uid(before));
             let marked = |o: &Value| !o["metadata"]["deletionTimestamp"].is_null();
