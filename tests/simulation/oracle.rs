@@ -153,6 +153,8 @@ pub struct Oracle {
     pub two: bool,
     /// The newest commit that the daemon knows, and since when nothing kept it from acting.
     newest: Option<(String, u64)>,
+    /// When the status of each Delivery named which of these last.
+    named: BTreeMap<usize, (String, u64)>,
 }
 
 impl Oracle {
@@ -181,6 +183,7 @@ impl Oracle {
             views: BTreeMap::new(),
             two: false,
             newest: None,
+            named: BTreeMap::new(),
         }
     }
 
@@ -308,7 +311,13 @@ impl Oracle {
             let is_named =
                 named.iter().filter_map(|r| r["commit"].as_str()).any(|c| remote.at(c, d) == wanted);
             let cannot = !status["failure"].is_null() && status["failure"]["revision"].is_null();
-            if !is_named && !cannot && !rollouts::is_leaving(status) {
+            if is_named {
+                self.named.insert(d, (commit.clone(), at));
+                continue;
+            }
+            // One that was held and is released is to be acted on from then on.
+            let named = self.named.get(&d).filter(|(named, _)| named == commit).map_or(0, |(_, at)| *at);
+            if at >= named + AT_ONCE && !cannot && !rollouts::is_leaving(status) {
                 let text = format!("d{d}: {commit} is known for {} ms and not acted on", at - since);
                 return violated(Promise::NewerGoesFirst, text);
             }

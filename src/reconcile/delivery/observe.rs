@@ -252,8 +252,12 @@ async fn target(scope: &Scope<'_>, memory: &mut Memory) -> Target {
             memory.target = Some((key, target.clone()));
             target
         }
-        // Not remembered: what is wrong may be the mirror, which mends itself.
-        Err(problem) => Target::Failed(problem),
+        // Not remembered: what is wrong may be the mirror, which mends itself. Nor is what was wanted before: settings that were
+        // read just now are others, and nobody tells of them again.
+        Err(problem) => {
+            memory.target = None;
+            Target::Failed(problem)
+        }
     }
 }
 
