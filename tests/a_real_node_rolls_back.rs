@@ -105,6 +105,33 @@ async fn a_release_that_leaks_is_taken_back_once_the_kernel_has_killed_it() {
     runs(&world, &["registry.example.com/web:v1"]).await;
 }
 
+#[tokio::test]
+async fn the_end_of_a_hooks_log_is_told() {
+    let Some(plane) = plane::shared("a_real_node_rolls_back::the_end_of_a_hooks_log") else { return };
+    let mut world = World::stopped_in(plane.cluster, "logs").await;
+    let _told = plane.told(&world.space);
+    world.start();
+    let good = world.commit("Good", &[("shop/map.yaml", &config_map("map", "1"))]);
+    world.deliver("shop", json!({})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    // Its pod stays there to be read from.
+    let hook = crate::hooks_run_once::hook("migrate", "before-apply", "", "fail")
+        .replace("Finished: 1\n", "Finished: 900\n");
+    let bad = world.commit(
+        "A migration that fails",
+        &[("shop/map.yaml", &config_map("map", "2")), ("shop/migrate.yaml", &hook)],
+    );
+    let held = world.wait_for("shop", Phase::Held, &bad).await;
+    // What the process said last before it ended.
+    let said = "its log ends: ";
+    let last = "crashing, as told";
+    let problem = held.status.unwrap().held.unwrap().problem;
+    assert!(problem.message.contains(said) && problem.message.contains(last), "{problem:?}");
+    let event = world.wait_event("shop", "RollingBack").await;
+    assert!(event.contains(said) && event.contains(last), "{event}");
+    assert_eq!(world.get("v1", "configmaps", "map").await["data"]["key"], "1");
+}
+
 /// Waits until these images run: on a busy machine a probe that comes too late calls a pod unready for a while.
 async fn runs(world: &World, images: &[&str]) {
     wait_until(&format!("{images:?} run"), crate::support::daemon::LIMIT, || async {

@@ -76,6 +76,82 @@ async fn it_runs_once_and_the_step_waits_for_it() {
 }
 
 #[tokio::test]
+async fn before_traffic_a_hook_runs_once_and_traffic_waits_for_it() {
+    let mut policy = blue_green();
+    policy["steps"] = json!([]);
+    let (world, good) = deployed("before-traffic", "app: web, tier: front", policy).await;
+    let selector = async || world.get("v1", "services", "web").await["spec"]["selector"].clone();
+    let stable = json!({"app": "web", "tier": "front"});
+    let audit = world.space.cluster.audit();
+    let probe = |tag: &str| hook("probe", "before-traffic", "hook-succeeded", tag);
+    let bad = world.commit(
+        "A probe that fails",
+        &[("shop/web.yaml", &web("ok2", 2)), ("shop/probe.yaml", &probe("fail"))],
+    );
+    let held = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
+    let problem = held.held.unwrap().problem;
+    assert_eq!(problem.reason, "HookFailed");
+    assert!(problem.message.contains("before-traffic") && problem.message.contains("its log"), "{problem:?}");
+    assert_eq!(held.effective.unwrap().commit, good);
+    assert_eq!(image(&deployment(&world, "web").await), "registry.example.com/web:ok");
+    assert_eq!(selector().await, stable);
+    alone(&world).await;
+    assert_eq!(created(&world, &audit), 1);
+    // No write gave the candidate traffic.
+    let switched = world.writes(&audit).into_iter().filter(|r| r.resource == "services" && r.name == "web");
+    assert_eq!(switched.count(), 0);
+
+    let next = world.commit("A probe that hangs", &[("shop/probe.yaml", &probe("hang"))]);
+    let runs = |d: &Delivery| {
+        let of = |run: &HookRun| run.point == "before-traffic" && run.step == HookStep::Running;
+        d.status.as_ref().is_some_and(|s| s.hooks.iter().any(of))
+    };
+    world.wait("shop", "runs the hook", runs).await;
+    assert_eq!(selector().await, stable, "traffic waits");
+    ends_well(&world).await;
+    world.wait_for("shop", Phase::Ready, &next).await;
+    assert_eq!(image(&deployment(&world, "web").await), "registry.example.com/web:ok2");
+    assert_eq!(created(&world, &audit), 2, "each ran once");
+    wait_until("the one that succeeded is gone", LIMIT, || async {
+        let all = jobs(&world).await;
+        if all.is_empty() { Ok(()) } else { Err(format!("{all:?}")) }
+    })
+    .await;
+    alone(&world).await;
+}
+
+async fn dies_before_traffic(mut world: World, place: String) {
+    world.start();
+    let mut policy = blue_green();
+    policy["steps"] = json!([]);
+    let good = world.commit(
+        "Good",
+        &[
+            ("shop/web.yaml", &web("ok", 2)),
+            ("shop/service.yaml", &service("app: web, tier: front")),
+            ("shop/settings.yaml", &config_map("settings", "blue")),
+        ],
+    );
+    world.deliver("shop", json!({"rollout": policy})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    let audit = world.space.cluster.audit();
+    arm(&world, &place);
+    let probe = hook("probe", "before-traffic", "", "ok");
+    let next = world.commit("Next", &[("shop/web.yaml", &web("ok2", 2)), ("shop/probe.yaml", &probe)]);
+    dies_and_rises(&mut world, &place).await;
+    world.wait_for("shop", Phase::Ready, &next).await;
+    assert_eq!(created(&world, &audit), 1, "{place}: it ran once");
+    assert_eq!(image(&deployment(&world, "web").await), "registry.example.com/web:ok2", "{place}");
+}
+
+#[tokio::test]
+async fn before_traffic_it_runs_once_though_the_daemon_dies() {
+    let steps = ["status hook before-traffic Running", "RunHook", "status hook before-traffic Succeeded"];
+    let places = around(&steps, &[]);
+    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), dies_before_traffic).await;
+}
+
+#[tokio::test]
 async fn one_that_fails_ends_the_rollout_and_one_that_is_not_there_refuses_it() {
     let (world, good) = deployed("step-job-fails", "app: web, tier: front", with_job()).await;
     let missing = world.commit("Second, and nobody tests it", &[("shop/web.yaml", &web("ok2", 2))]);

@@ -81,6 +81,7 @@ mod the_daemon_dies_around_its_records;
 mod the_daemon_dies_at_every_stage_of_a_rollout;
 mod the_daemon_dies_at_every_step;
 mod the_daemon_dies_in_hooks_reverts_and_repairs;
+mod the_daemon_dies_while_it_watches_and_retries;
 mod the_model_answers_as_the_server_does;
 mod the_model_controls_as_the_controllers_do;
 mod the_model_watches_as_the_server_does;

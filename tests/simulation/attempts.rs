@@ -35,7 +35,7 @@ pub struct Attempts {
     /// Those that one of two daemons deleted while both were at work.
     crossed: BTreeSet<String>,
     /// Which life has taken back which commit.
-    reverted: BTreeSet<(usize, u32, String)>,
+    reverted: BTreeSet<(usize, u32, usize, String)>,
     /// What Deliveries had settled last, and until when.
     settled: BTreeMap<usize, (Value, u64)>,
     /// Since when Deliveries are ready, in milliseconds.
@@ -133,18 +133,20 @@ impl Attempts {
     pub fn reverted(
         &mut self,
         life: &Life,
+        d: usize,
         bad: &str,
-        status: &BTreeMap<usize, Value>,
+        status: &Value,
         two: bool,
     ) -> Option<Violation> {
-        let held = |s: &&Value| s["held"]["revision"]["commit"] == bad;
-        let status = status.values().find(held).filter(|_| life.works())?;
-        let again = !self.reverted.insert((life.slot, life.number, bad.to_owned()));
+        if !life.works() || status["held"]["revision"]["commit"] != bad {
+            return None;
+        }
+        let again = !self.reverted.insert((life.slot, life.number, d, bad.to_owned()));
         // What another daemon has written meanwhile is not known to this one.
         let recorded = !two && !status["held"]["revert"]["commit"].is_null();
         (again || recorded).then(|| Violation {
             promise: Promise::RevertsOnce,
-            what: format!("{life} takes {bad} back once more"),
+            what: format!("{life} takes {bad} back once more for d{d}"),
         })
     }
 
@@ -262,8 +264,12 @@ impl Attempts {
     /// What waits for something that is not ready, or for itself.
     pub fn waits(&self, all: &[Option<Arc<Value>>], d: usize) -> bool {
         let Some(delivery) = all.get(d).and_then(Option::as_ref) else { return false };
+        let ready = |on: usize| {
+            let phase = all.get(on).and_then(Option::as_ref).map(|d| &d["status"]["phase"]);
+            phase.is_some_and(|phase| phase == "Ready") && self.ready_since.contains_key(&on)
+        };
         !delivery["status"]["waiting"].is_null()
-            && (in_cycle(all, d) || depends(delivery).is_some_and(|on| !self.ready_since.contains_key(&on)))
+            && (in_cycle(all, d) || depends(delivery).is_some_and(|on| !ready(on)))
     }
 }
 

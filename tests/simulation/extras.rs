@@ -42,8 +42,14 @@ pub fn add(history: &mut History) {
         more.nodes(history);
     }
     history.lease = more.one_in(2);
-    if history.lease {
-        more.leaders(history);
+    match history.lease {
+        true => more.leaders(history),
+        // Started by mistake, and not kept apart.
+        false => {
+            let at = more.random.u64(0..30_000);
+            history.steps.push(Step { at, what: What::Second(true) });
+            history.both |= more.random.bool();
+        }
     }
     history.steps.sort_by_key(|step| step.at);
 }

@@ -57,7 +57,7 @@ impl Commits for Mirror {
             let outcome = self.git.lock().take_back(order);
             self.world.note(|| format!("{} reverts {}: {outcome:?}", self.life, order.bad));
             if outcome.is_ok() {
-                let violation = self.world.lock().oracle.reverted(&self.life, order.bad.as_str());
+                let violation = self.world.lock().oracle.reverted(&self.life, order);
                 self.world.fail(violation);
             }
             outcome

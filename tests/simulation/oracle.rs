@@ -13,6 +13,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use windlass::api::names;
+use windlass::source::RevertOrder;
 
 /// Something that must hold and did not.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +61,8 @@ pub enum Promise {
     RevertsOnce,
     /// What does not fail by itself is not rolled back while it is watched on: a lost node is no reason.
     GoodIsKept,
+    /// Once quiet, of two Deliveries that name one object one has it, and the other one says so.
+    OneOwner,
     /// Of two daemons with a Lease, the one that does not hold it begins no write.
     OneWorks,
     /// Once quiet, what is held is taken back in Git where that is asked for, or it is said why not.
@@ -226,8 +229,10 @@ impl Oracle {
     }
 
     /// A commit was taken back in Git.
-    pub fn reverted(&mut self, life: &Life, bad: &str) -> Option<Violation> {
-        self.attempts.reverted(life, bad, &self.status, self.two)
+    pub fn reverted(&mut self, life: &Life, order: &RevertOrder) -> Option<Violation> {
+        let of = |d: &usize| order.side_branch.starts_with(&format!("windlass/revert-d{d}-"));
+        let d = (0..self.setups.len()).find(of)?;
+        self.attempts.reverted(life, d, order.bad.as_str(), self.status.get(&d)?, self.two)
     }
 
     /// A person deletes a Delivery.
@@ -465,23 +470,13 @@ impl Oracle {
                 self.inventoried.insert((key, entry["uid"].as_str().map(str::to_owned)));
             }
         }
-        if let Some(commit) = new["effective"]["commit"].as_str()
-            && let Some(directory) = remote.at(commit, d)
+        // Two that know different settings write over each other for a while.
+        if !self.two
+            && let Some(violation) = self.only_good(remote, d, &new["effective"])
         {
-            // One whose label a person took away is out of sight.
-            let settings = self.attempts.of(&new["effective"]);
-            let never = |(key, thing): &(&Key, &Thing)| match key.0 {
-                Kind::Deployment => {
-                    matches!(thing.tag(settings), Tag::Unready | Tag::Missing | Tag::Alone)
-                        && thing.replicas > 0
-                }
-                Kind::Job => !thing.tag.is_good() && !self.relabelled.contains(key),
-                _ => false,
-            };
-            if let Some((key, _)) = directory.things.iter().find(never) {
-                let what = format!("d{d}: {commit} is taken for good, and {key} of it never gets healthy");
-                return violated(Promise::OnlyGoodIsGood, what);
-            }
+            return Some(violation);
+        }
+        if let Some(directory) = new["effective"]["commit"].as_str().and_then(|commit| remote.at(commit, d)) {
             self.good.extend(directory.things.keys().map(|key| (d, key.clone())));
         }
         let asked = |field: &str| old[field] != new[field];
@@ -589,7 +584,7 @@ impl Oracle {
             image.is_some_and(|image| image.ends_with(":flaky"))
         };
         let mut deployments: BTreeMap<Key, (String, i64)> = BTreeMap::new();
-        let mut sets: BTreeMap<String, String> = BTreeMap::new();
+        let mut sets: BTreeMap<String, (String, i64)> = BTreeMap::new();
         let mut ready: BTreeMap<String, i64> = BTreeMap::new();
         for object in cluster.objects() {
             match object["kind"].as_str() {
@@ -604,7 +599,8 @@ impl Oracle {
                     }
                 }
                 Some("ReplicaSet") => {
-                    sets.insert(uid(object), controller(object));
+                    let replicas = object["spec"]["replicas"].as_i64().unwrap_or(1);
+                    sets.insert(uid(object), (controller(object), replicas));
                 }
                 Some("Pod")
                     if object["metadata"]["deletionTimestamp"].is_null() && !fails(&object["spec"]) =>
@@ -618,12 +614,15 @@ impl Oracle {
                 _ => {}
             }
         }
-        let mut serving: BTreeMap<String, i64> = BTreeMap::new();
-        for (set, deployment) in &sets {
-            *serving.entry(deployment.clone()).or_default() += ready.get(set).copied().unwrap_or(0);
+        let mut serving: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+        for (set, (deployment, replicas)) in &sets {
+            let ready = ready.get(set).copied().unwrap_or(0);
+            let (serve, stay) = serving.entry(deployment.clone()).or_default();
+            (*serve, *stay) = (*serve + ready, *stay + ready.min(*replicas));
         }
         for (key, (uid, desired)) in &deployments {
-            let serve = serving.get(uid).copied().unwrap_or(0);
+            // Some may be about to go: that was decided by the manifest before, and more of them cannot be counted on.
+            let (serve, stay) = serving.get(uid).copied().unwrap_or_default();
             let wanted = (desired - max_unavailable(&key.1)).max(0);
             let floor = self.guaranteed.get(key).copied().unwrap_or(0).min(wanted);
             if serve < floor {
@@ -632,7 +631,7 @@ impl Oracle {
                     format!("{serve} healthy pods of {key} serve, and {floor} must"),
                 );
             }
-            self.guaranteed.insert(key.clone(), if serve >= wanted { wanted } else { floor });
+            self.guaranteed.insert(key.clone(), if stay >= wanted { wanted } else { floor });
         }
         for (key, floor) in &self.guaranteed {
             if *floor > 0 && !deployments.contains_key(key) {
@@ -645,8 +644,47 @@ impl Oracle {
         None
     }
 
-    /// What must hold when nothing happens any more.
-    pub fn quiet(&self, world: &World) -> Option<Violation> {
+    /// Whether what is taken for good has something that never gets healthy.
+    fn only_good(&self, remote: &Remote, d: usize, effective: &Value) -> Option<Violation> {
+        let commit = effective["commit"].as_str()?;
+        let settings = self.attempts.of(effective);
+        let never = |(key, thing): &(&Key, &Thing)| match key.0 {
+            Kind::Deployment => {
+                matches!(thing.tag(settings), Tag::Unready | Tag::Missing | Tag::Alone) && thing.replicas > 0
+            }
+            // One whose label a person took away is out of sight.
+            Kind::Job => !thing.tag.is_good() && !self.relabelled.contains(key),
+            _ => false,
+        };
+        let (key, _) = remote.at(commit, d)?.things.iter().find(never)?;
+        let what = format!("d{d}: {commit} is taken for good, and {key} of it never gets healthy");
+        violated(Promise::OnlyGoodIsGood, what)
+    }
+
+    /// Whether two Deliveries both say that they are ready with one object.
+    fn owners(&self, world: &World, deliveries: &[Option<Arc<Value>>], remote: &Remote) -> Option<Violation> {
+        let [Some(one), Some(other)] = deliveries else { return None };
+        let things = |d: usize, delivery: &Value| {
+            let ready = delivery["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == "Ready")?;
+            let commit = delivery["status"]["effective"]["commit"].as_str()?;
+            (ready["status"] == "True" && delivery["spec"]["suspend"] != true)
+                .then(|| remote.at(commit, d))
+                .flatten()
+                .map(|directory| &directory.things)
+        };
+        let (one, other) = (things(0, one)?, things(1, other)?);
+        // A person may have taken the label off, which leaves it out of sight where drift is not told.
+        let key = one.keys().find(|key| other.contains_key(key) && !self.relabelled.contains(key))?;
+        let whose = world.get(&key.path()).and_then(|object| self.owner(&object));
+        violated(
+            Promise::OneOwner,
+            format!("d0 and d1 both say that they are ready with {key}, which is of {whose:?}"),
+        )
+    }
+
+    /// What must hold when nothing goes wrong any more. What waits for people may be tried over and over; all else has come to
+    /// an end, so that nothing is written any more (`writes_on`).
+    pub fn quiet(&self, world: &World, writes_on: bool) -> Option<Violation> {
         let deliveries: Vec<Option<Arc<Value>>> = (0..self.setups.len()).map(|d| world.delivery(d)).collect();
         let git = world.lock().git.clone();
         let remote = git.lock();
@@ -666,6 +704,15 @@ impl Oracle {
                     })
             })
         };
+        let effective = deliveries
+            .iter()
+            .enumerate()
+            .filter_map(|(d, one)| Some((d, &one.as_ref()?["status"]["effective"])));
+        let only_good = || effective.clone().find_map(|(d, effective)| self.only_good(&remote, d, effective));
+        let violation = self.owners(world, &deliveries, &remote).or_else(only_good);
+        if violation.is_some() {
+            return violation;
+        }
         let mut wanted: BTreeSet<Key> = BTreeSet::new();
         let mut undecided = BTreeSet::new();
         for (d, delivery) in deliveries.iter().enumerate() {
@@ -777,6 +824,14 @@ impl Oracle {
                     return violated(Promise::FieldsHold, what);
                 }
             }
+        }
+        // What cannot be done is tried again, each time a little later.
+        let tried_again = deliveries.iter().flatten().any(|d| {
+            let held = &d["status"]["held"];
+            !d["status"]["failure"].is_null() || !held.is_null() && held["revert"].is_null()
+        });
+        if undecided.is_empty() && writes_on && !tried_again {
+            return violated(Promise::Ends, "all is as it should be, and something is written over and over");
         }
         // What is let go stays as it is.
         let orphaned = self.deleting.iter().any(|d| self.setups[*d].orphan);

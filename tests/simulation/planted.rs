@@ -59,6 +59,8 @@ pub enum Planted {
     NothingReverted,
     /// It is not seen that a pod is taken away through no fault of its own.
     NodesUnseen,
+    /// What another Delivery has is taken for one's own.
+    ConflictUnsaid,
     /// A Lease that is lost stops nobody.
     LeaseIgnored,
     /// A candidate gets more traffic than its step says.
@@ -81,7 +83,7 @@ pub enum Planted {
 
 impl Planted {
     /// All of them, and the promises that each may break.
-    pub const ALL: [(Planted, &'static [Promise]); 24] = [
+    pub const ALL: [(Planted, &'static [Promise]); 25] = [
         (Planted::PruneSkipped, &[Promise::NothingIsLeft]),
         (Planted::FieldForgotten, &[Promise::FieldsHold]),
         (Planted::DriftUnseen, &[Promise::FieldsHold]),
@@ -105,6 +107,7 @@ impl Planted {
         (Planted::RevertForgotten, &[Promise::RevertsOnce]),
         (Planted::NothingReverted, &[Promise::Reverts]),
         (Planted::NodesUnseen, &[Promise::GoodIsKept]),
+        (Planted::ConflictUnsaid, &[Promise::OneOwner]),
         (Planted::LeaseIgnored, &[Promise::OneWorks]),
     ];
 
@@ -140,6 +143,19 @@ impl Planted {
             Planted::HoldForgotten if is_status(call) => {
                 if let Some(status) = body.get_mut("status").and_then(Value::as_object_mut) {
                     status.remove("held");
+                }
+            }
+            Planted::ConflictUnsaid if is_status(call) => {
+                let failure =
+                    body.pointer("/status/failure").filter(|f| f["problem"]["reason"] == "Conflict");
+                if let Some(revision) = failure.and_then(|f| f.get("revision")).cloned() {
+                    let status = &mut body["status"];
+                    status["effective"] = revision;
+                    status["phase"] = "Ready".into();
+                    let conditions = status["conditions"].as_array_mut();
+                    for condition in conditions.into_iter().flatten().filter(|c| c["type"] == "Ready") {
+                        condition["status"] = "True".into();
+                    }
                 }
             }
             Planted::HooksForgotten if is_status(call) => {

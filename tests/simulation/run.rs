@@ -18,7 +18,7 @@ use windlass::api::names;
 /// wait after an outage.
 const QUIET: Duration = Duration::from_secs(240);
 
-/// It must be quiet so long after the last thing went wrong.
+/// It must be quiet so long after the last thing went wrong, but for what waits for people.
 const LIMIT: Duration = Duration::from_secs(12 * 60);
 
 /// What goes wrong may keep a daemon from acting for so long, in milliseconds: a request without an answer takes 65 s.
@@ -221,39 +221,36 @@ impl Manager {
         }
         let begin = tokio::time::Instant::now();
         let mut last = (self.world.lock().writes, begin);
-        loop {
+        let writes_on = loop {
             let now = tokio::time::Instant::now();
             if self.violated() {
-                break;
+                return self.too_many();
             }
             let writes = self.world.lock().writes;
             if writes != last.0 {
                 last = (writes, now);
             }
             if now >= last.1 + QUIET || now >= begin + LIMIT {
-                break;
+                break now < last.1 + QUIET;
             }
             self.until(now + Duration::from_secs(10)).await;
             self.watch_time();
-        }
-        let state = self.world.lock();
-        let (violated, requests) = (state.violation.is_some(), state.requests);
-        drop(state);
-        if violated {
-            return;
-        }
-        if requests > MOST_REQUESTS {
-            let what = format!("more than {MOST_REQUESTS} requests were sent");
-            return self.world.fail(Some(Violation { promise: Promise::Ends, what }));
-        }
-        let git = self.world.lock().git.clone();
-        drop(git);
+        };
         // The oracle reads through the world, so it is taken out for that while.
         let empty = super::oracle::Oracle::new(&self.world.lock().history.clone());
         let oracle = std::mem::replace(&mut self.world.lock().oracle, empty);
-        let violation = oracle.quiet(&self.world);
+        let violation = oracle.quiet(&self.world, writes_on);
         self.world.lock().oracle = oracle;
         self.world.fail(violation);
+    }
+
+    /// Says so where a run was cut short because of the number of its requests.
+    fn too_many(&self) {
+        let requests = self.world.lock().requests;
+        if requests > MOST_REQUESTS {
+            let what = format!("more than {MOST_REQUESTS} requests were sent");
+            self.world.fail(Some(Violation { promise: Promise::Ends, what }));
+        }
     }
 
     fn step(&mut self, n: usize, what: &What) {

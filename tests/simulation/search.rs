@@ -5,7 +5,7 @@ use super::oracle::Promise;
 use super::planted::Planted;
 use super::run::{Ended, run};
 use super::things::{Directory, Hook, Key, Kind, Tag, Thing};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -19,7 +19,7 @@ const SEEDS: u64 = 2500;
 const PLANTED_SEEDS: u64 = 2000;
 
 /// Histories without faults whose every write is cut short.
-const CUT_SHORT: u64 = 2;
+const CUT_SHORT: usize = 3;
 
 /// How long a history is made shorter.
 const SHRINKING: Duration = Duration::from_secs(60);
@@ -279,20 +279,42 @@ pub fn every_write(arguments: &Arguments) -> Result<String, String> {
     }
 }
 
-/// Histories with a lot in them and no faults.
+/// Histories with a lot in them and no faults: commits alone, and commits with what people do besides.
 fn cut_short() -> Vec<History> {
-    (1..)
-        .map(|seed| {
+    let plain = || {
+        (1..).map(|seed| {
             let mut history = History::with_one(seed);
             history.faults.clear();
             history.lags.clear();
-            (history.both, history.lease) = (false, false);
+            history
+        })
+    };
+    let commits = |h: &History| h.steps.iter().filter(|s| matches!(s.what, What::Commit(_))).count();
+    let alone = plain()
+        .map(|mut history| {
             history.steps.retain(|s| matches!(s.what, What::Commit(_)));
             history
         })
-        .filter(|h| (2..4).contains(&h.steps.len()) && h.deliveries.len() == 1)
-        .take(CUT_SHORT as usize)
-        .collect()
+        .filter(|h| (2..4).contains(&commits(h)) && h.deliveries.len() == 1);
+    let by_people = |h: &History| {
+        let kinds = h.steps.iter().filter(|s| {
+            matches!(
+                s.what,
+                What::Edited(_)
+                    | What::Deleted(_)
+                    | What::DeliveryDeleted(_)
+                    | What::Suspend(..)
+                    | What::Settings(..)
+                    | What::Unlabelled(_)
+                    | What::Rollback(_)
+                    | What::Release(_)
+                    | What::CacheLost
+            )
+        });
+        kinds.map(|s| std::mem::discriminant(&s.what)).collect::<HashSet<_>>().len()
+    };
+    let crowded = plain().filter(|h| commits(h) > 0 && by_people(h) > 1);
+    alone.take(CUT_SHORT).chain(crowded.take(CUT_SHORT)).collect()
 }
 
 /// Each bug is found, and by a promise that it breaks.

@@ -512,7 +512,21 @@ proptest! {
         let name = |n: u8| ["a", "b", "c", "d"][n as usize];
         for event in events {
             match event {
-                Event::Push(n) => world.push(name(n), &["web"]),
+                Event::Push(n) => {
+                    world.push(name(n), &["web"]);
+                    // In the very round that sees it, a revision is gone about, or traffic is on its way back for it.
+                    let decision = next(&world.spec, &world.state, &world.seen, world.now);
+                    let begun = |a: &Action| matches!(a, Action::Prepare(r, ..) if r.inputs == name(n));
+                    let (state, id) = (&decision.state, name(n));
+                    let known = [
+                        state.effective.as_ref(),
+                        state.held.as_ref().map(|h| &h.revision),
+                        state.attempt.as_ref().map(|a| &a.revision),
+                    ];
+                    let known = known.into_iter().flatten().any(|r| r.inputs == id);
+                    let leaves = state.attempt.as_ref().is_some_and(|a| a.goal == Goal::Rollback && a.rollout.is_some());
+                    prop_assert!(known || leaves || decision.actions.iter().any(begun), "{:?}", decision.actions);
+                }
                 Event::Ill(object, n) => {
                     world.ill.insert(format!("{object}={}", name(n)));
                 }

@@ -888,6 +888,10 @@ proptest! {
                     if refused { world.refused.insert(name.clone(), false); }
                     if fails { world.fails_applying.insert(name.clone()); }
                     world.push(&name, &chosen);
+                    // Whatever is under way, rests or goes back: it is gone about in the very round that sees it.
+                    let decision = next(&world.spec, &world.state, &world.seen, world.now);
+                    let begun = |a: &Action| matches!(a, Action::Prepare(r, Goal::Deploy, None) if r.inputs == name);
+                    prop_assert!(decision.actions.iter().any(begun), "{:?}", decision.actions);
                 }
                 Happening::Crash => world.crash(),
                 Happening::Pass(secs) => world.pass(secs),

@@ -33,7 +33,7 @@ pub mod work;
 use super::daemon::Daemon;
 use super::fault;
 use super::live::Kept;
-use crate::api::delivery::{Attempt, DriftMode, EntryOrigin, Goal, InventoryEntry, Revision, Step};
+use crate::api::delivery::{Attempt, DriftMode, EntryOrigin, Goal, InventoryEntry, Phase, Revision, Step};
 use crate::api::rollout::{RolloutStatus, Stage};
 use crate::api::{Delivery, DeliveryStatus, names};
 use crate::cluster::Access;
@@ -499,6 +499,20 @@ fn places_of(side: &str, before: &DeliveryStatus, status: &DeliveryStatus) -> Ve
     }
     if status.waiting.is_some() && before.waiting.is_none() {
         names.push("waiting for another".into());
+    }
+    match (&before.bake, &status.bake) {
+        (None, Some(_)) => names.push("bake begun".into()),
+        (Some(_), None) => names.push("bake over".into()),
+        _ => {}
+    }
+    if status.phase == Phase::RollbackFailed && before.phase != Phase::RollbackFailed {
+        names.push("rollback failed".into());
+    }
+    if status.handled_release != before.handled_release {
+        names.push("release handled".into());
+    }
+    if status.handled_rollback != before.handled_rollback {
+        names.push("rollback handled".into());
     }
     let rollout = |s: &DeliveryStatus| s.attempt.as_ref().and_then(|a| a.rollout.clone());
     if let Some(now) = rollout(status) {

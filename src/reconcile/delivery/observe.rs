@@ -6,6 +6,7 @@ use crate::api::delivery::{DeliveryStatus, DeliveryTemplate, InventoryEntry, Pro
 use crate::api::names;
 use crate::core::digest;
 use crate::core::health::{Status, is_unobserved};
+use crate::core::plan;
 use crate::core::rollout::{
     Applied, Health, MISSING, NOT_OBSERVED, Observation, Prepared, Staging, Target, Variants,
 };
@@ -384,6 +385,11 @@ fn health_of(
     let verdict = match (&live, written) {
         (Some(live), Some(written)) if version(live) < written.resource_version => written.verdict.clone(),
         (None, Some(written)) => written.verdict.clone(),
+        // Two that make one object in the same moment both find nothing there: whose label it carries in the end has it.
+        (Some(live), _) if *live.label != *scope.label => {
+            let whose = plan::whose(&live.label, scope.daemon.owner(&live.label).as_deref());
+            return Health::Broken(problem("Conflict", &whose));
+        }
         (Some(live), _) => live.kept.verdict.clone(),
         (None, None) => {
             if entry.uid.is_none() || !scope.synced(&entry.gvk(), &entry.namespace) {

@@ -354,13 +354,17 @@ impl Planner<'_> {
             let there = get(self.access, &resource, manifest.namespace(), manifest.name())
                 .await
                 .map_err(|e| refuse(&e))?;
-            let label = there.as_ref().and_then(|o| o["metadata"]["labels"][names::DELIVERY_LABEL].as_str());
-            origin = Some(match label {
+            // Gone since it was tried: there is nothing to adopt.
+            let Some(there) = there else {
+                let origin = Some(EntryOrigin::Created);
+                return Ok(Planned::by_manifest(Act::Create, digest_, origin, replicas));
+            };
+            origin = Some(match there["metadata"]["labels"][names::DELIVERY_LABEL].as_str() {
                 Some(label) if label == self.label => EntryOrigin::Created,
                 Some(label) => return Err(self.conflict(manifest, label)),
                 None => EntryOrigin::Adopted,
             });
-            found = there.filter(|_| origin == Some(EntryOrigin::Adopted)).map(Arc::new);
+            found = (origin == Some(EntryOrigin::Adopted)).then(|| Arc::new(there));
         }
         let adopting = origin == Some(EntryOrigin::Adopted);
         let lost = !adopting && self.knows != Knows::All;
