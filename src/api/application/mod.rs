@@ -6,14 +6,16 @@ mod exposure;
 mod pods;
 mod security;
 mod status;
+mod traffic;
 
 pub use exposure::{Autoscaling, Expose, GatewayParent, IngressVia, Metrics};
 pub use pods::{
     Config, DisruptionBudget, HealthCheck, Name, NamedPort, Resources, RollingUpdate, Shutdown, Spread,
     Transport, Unsatisfied,
 };
-pub use security::{Capabilities, NetworkAccess, Security, ServiceAccountUse};
+pub use security::{Capabilities, NetworkAccess, Security, ServiceAccountUse, same_namespace};
 pub use status::{ApplicationPhase, ApplicationStatus};
+pub use traffic::{CircuitBreaker, ConsistentHash, LoadBalancer, Mtls, Retries, Traffic, TrafficRouter};
 
 use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar};
 use kube::{CustomResource, KubeSchema};
@@ -110,6 +112,9 @@ pub struct ApplicationSpec {
     /// How it is reached from outside of the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expose: Option<Expose>,
+    /// How requests are spread over the pods, and what becomes of those that fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
     /// Where Prometheus finds its metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,

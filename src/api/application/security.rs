@@ -143,6 +143,7 @@ pub struct NetworkAccess {
     pub allow_to: Option<Vec<NetworkPolicyPeer>>,
 }
 
-fn same_namespace() -> Vec<NetworkPolicyPeer> {
+/// The pods of the namespace.
+pub fn same_namespace() -> Vec<NetworkPolicyPeer> {
     vec![NetworkPolicyPeer { pod_selector: Some(LabelSelector::default()), ..NetworkPolicyPeer::default() }]
 }

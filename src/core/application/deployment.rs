@@ -24,7 +24,7 @@ pub(super) fn deployment(app: &App) -> Value {
 fn template_metadata(app: &App) -> Value {
     let mut metadata = json!({"labels": app.labels()});
     let annotations = app.spec.metrics.as_ref().and_then(|metrics| {
-        let port = metrics.port.or(app.ports.first().map(|port| port.number))?;
+        let port = metrics.port.or(app.first_port().map(|port| port.number))?;
         Some(json!({
             "prometheus.io/scrape": "true",
             "prometheus.io/port": port.to_string(),

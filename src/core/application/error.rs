@@ -166,6 +166,19 @@ pub enum ApplicationError {
         "spec.security.serviceAccount.annotations are for an account that is made; set create: true, or leave them out"
     )]
     Annotations,
+    /// What is hashed, and that something is, go together.
+    #[error(
+        "spec.traffic: loadBalancer: consistentHash needs consistentHash: {{header: NAME}}, and no other takes it"
+    )]
+    Hash,
+    /// A try that may take longer than all of them.
+    #[error("spec.traffic.retries.perTryTimeout is {each}, which is more than spec.traffic.timeout, {whole}")]
+    Try {
+        /// Of one try.
+        each: String,
+        /// Of all.
+        whole: String,
+    },
     /// Two things are mounted in one place.
     #[error("{path} is {place}, where something else is mounted")]
     SamePlace {

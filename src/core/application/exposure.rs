@@ -1,15 +1,16 @@
 //! The way in from outside of the cluster: an HTTPRoute or an Ingress.
 
-use super::{App, Port, set};
+use super::{App, Port, set, traffic};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
 /// The port that requests from outside are for.
 pub(super) fn port<'a>(app: &'a App) -> Option<&'a Port> {
+    let tcp = || app.ports.iter().filter(|port| port.protocol == "TCP");
     match &app.spec.expose.as_ref()?.port {
-        None => app.ports.first(),
-        Some(IntOrString::Int(number)) => app.ports.iter().find(|port| port.number == *number),
-        Some(IntOrString::String(name)) => app.ports.iter().find(|port| port.name == *name),
+        None => app.first_port(),
+        Some(IntOrString::Int(number)) => tcp().find(|port| port.number == *number),
+        Some(IntOrString::String(name)) => tcp().find(|port| port.name == *name),
     }
 }
 
@@ -20,15 +21,13 @@ pub(super) fn route(app: &App) -> Option<Value> {
     let mut parent = json!({"name": gateway.name});
     set(&mut parent, "namespace", gateway.namespace.clone().map(Value::from));
     set(&mut parent, "sectionName", gateway.section_name.clone().map(Value::from));
-    let mut object = app.object("gateway.networking.k8s.io/v1", "HTTPRoute", &app.name);
-    object["spec"] = json!({
-        "parentRefs": [parent],
-        "hostnames": [expose.host],
-        "rules": [{
-            "matches": [{"path": {"type": "PathPrefix", "value": expose.path}}],
-            "backendRefs": [{"name": app.name, "port": port.service}],
-        }],
+    let mut rule = json!({
+        "matches": [{"path": {"type": "PathPrefix", "value": expose.path}}],
+        "backendRefs": [{"name": app.name, "port": port.service}],
     });
+    set(&mut rule, "timeouts", traffic::timeouts(app));
+    let mut object = app.object("gateway.networking.k8s.io/v1", "HTTPRoute", &app.name);
+    object["spec"] = json!({"parentRefs": [parent], "hostnames": [expose.host], "rules": [rule]});
     Some(object)
 }
 

@@ -3,7 +3,8 @@
 //! Where the schema can say it too, it does, for whoever applies the resource by other means; a test holds both to one table.
 
 use super::error::ApplicationError as Error;
-use super::{App, exposure};
+use super::{App, exposure, traffic};
+use crate::api::application::{LoadBalancer, same_namespace};
 use k8s_openapi::api::core::v1::Probe;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeSet;
@@ -22,6 +23,7 @@ pub(super) fn find(app: &App) -> Vec<Error> {
     metrics(app, &mut errors);
     security(app, &mut errors);
     mounts(app, &mut errors);
+    balancer(app, &mut errors);
     let update = &app.spec.rolling_update;
     if [&update.max_surge, &update.max_unavailable].into_iter().all(is_zero) {
         errors.push(Error::Stuck);
@@ -47,18 +49,28 @@ pub(super) fn notices(app: &App) -> Vec<String> {
                 .to_owned(),
         );
     }
-    let expose = spec.expose.as_ref();
-    if spec.security.network_policy.is_some() && expose.is_some_and(|expose| expose.ingress.is_some()) {
-        notices.push(
-            "spec.security.networkPolicy has to let the ingress controller in, whose namespace is not known here; name it in \
-             allowFrom"
-                .to_owned(),
-        );
-    }
+    notices.extend(shut_out(app));
+    notices.extend(traffic::notices(app));
     if spec.config.as_ref().is_some_and(|config| config.files.is_empty() && config.env.is_empty()) {
         notices.push("spec.config says nothing: it takes files and env".to_owned());
     }
     notices
+}
+
+/// Who is meant to reach the pods, and cannot as long as the policy lets in the pods of the namespace alone.
+fn shut_out(app: &App) -> Option<String> {
+    let access = app.spec.security.network_policy.as_ref()?;
+    let ingress = app.spec.expose.as_ref().is_some_and(|expose| expose.ingress.is_some());
+    let who = match (ingress, app.spec.metrics.is_some()) {
+        _ if access.allow_from != same_namespace() => return None,
+        (true, true) => "the ingress controller and Prometheus",
+        (true, false) => "the ingress controller",
+        (false, true) => "Prometheus",
+        (false, false) => return None,
+    };
+    Some(format!(
+        "spec.security.networkPolicy lets in the pods of the namespace alone, which {who} may not be in; name in allowFrom where they are"
+    ))
 }
 
 /// Whether a probe does something.
@@ -196,7 +208,7 @@ fn exposed(app: &App, errors: &mut Vec<Error>) {
     if expose.gateway.is_some() == expose.ingress.is_some() {
         errors.push(Error::OneOf { path: "spec.expose".into(), first: "gateway", second: "ingress" });
     }
-    if app.ports.is_empty() {
+    if app.first_port().is_none() {
         errors.push(Error::NoPort { path: "spec.expose".into() });
     } else if let (None, Some(port)) = (exposure::port(app), &expose.port) {
         errors.push(no_such_port(app, "spec.expose.port".into(), port, false));
@@ -204,7 +216,7 @@ fn exposed(app: &App, errors: &mut Vec<Error>) {
 }
 
 fn metrics(app: &App, errors: &mut Vec<Error>) {
-    if app.spec.metrics.as_ref().is_some_and(|metrics| metrics.port.is_none()) && app.ports.is_empty() {
+    if app.spec.metrics.as_ref().is_some_and(|metrics| metrics.port.is_none()) && app.first_port().is_none() {
         errors.push(Error::NoPort { path: "spec.metrics".into() });
     }
 }
@@ -233,5 +245,19 @@ fn mounts(app: &App, errors: &mut Vec<Error>) {
             let field = format!("spec.security.writablePaths[{at}]");
             errors.push(Error::SamePlace { path: field, place: path.clone() });
         }
+    }
+}
+
+fn balancer(app: &App, errors: &mut Vec<Error>) {
+    let Some(traffic) = &app.spec.traffic else { return };
+    let hashes = traffic.load_balancer == Some(LoadBalancer::ConsistentHash);
+    if hashes != traffic.consistent_hash.is_some() {
+        errors.push(Error::Hash);
+    }
+    let each = traffic.retries.as_ref().and_then(|retries| retries.per_try_timeout);
+    if let (Some(each), Some(whole)) = (each, traffic.timeout)
+        && each > whole
+    {
+        errors.push(Error::Try { each: each.to_string(), whole: whole.to_string() });
     }
 }

@@ -17,6 +17,7 @@ mod network;
 mod read;
 mod scaling;
 mod service;
+mod traffic;
 
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,9 @@ pub fn expand(application: &Application, origin: &Origin) -> Result<Expansion, I
     objects.extend(exposure::route(&app));
     objects.extend(exposure::ingress(&app));
     objects.extend(network::policy(&app));
+    objects.extend(traffic::destination_rule(&app));
+    objects.extend(traffic::virtual_service(&app));
+    objects.extend(traffic::peer_authentication(&app));
     // All have a kind and a name: they are made here.
     let objects = objects.into_iter().filter_map(|object| Manifest::new(object, origin.clone()).ok());
     let mut objects: Vec<Manifest> = objects.collect();
@@ -134,6 +138,11 @@ impl<'a> App<'a> {
             spec,
             ports: short.into_iter().chain(named).collect(),
         }
+    }
+
+    /// The port that is meant where none is named: the first that can be asked by HTTP.
+    fn first_port(&self) -> Option<&Port> {
+        self.ports.iter().find(|port| port.protocol == "TCP")
     }
 
     /// The port of the metrics where it is one of its own.
