@@ -49,6 +49,16 @@ fn applications() -> Vec<(String, Value)> {
     files().into_iter().flat_map(read).collect()
 }
 
+/// The Applications of the documentation.
+fn documented() -> Vec<Value> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/applications.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let found: Vec<Value> = blocks.flat_map(documents).filter(is_application).collect();
+    assert!(!found.is_empty());
+    found
+}
+
 fn rendered(arguments: &[&str]) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_windlass"))
         .arg("render")
@@ -177,7 +187,8 @@ async fn the_api_server_takes_every_object_as_it_is() {
     let rights = definitions(&istio, &["peerauthentications"]);
     let rights = Served::new(&mut space, "security.istio.io", rights).await;
     let mut kinds = BTreeSet::new();
-    for (name, document) in applications() {
+    let documented = documented().into_iter().map(|document| ("docs".to_owned(), document));
+    for (name, document) in applications().into_iter().chain(documented) {
         let expansion = expand(&read(&document).unwrap(), &Origin::default()).unwrap();
         for object in expansion.objects {
             kinds.insert(object.gvk().kind);
@@ -210,6 +221,35 @@ async fn the_api_server_takes_every_object_as_it_is() {
         "VirtualService",
     ];
     assert_eq!(kinds, BTreeSet::from(all.map(String::from)));
+}
+
+#[tokio::test]
+async fn by_default_pods_are_as_restricted_as_the_strictest_standard() {
+    let space = Space::new("application-pods").await;
+    let label = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    space.send("PATCH", &format!("/api/v1/namespaces/{}", space.name), &label).await;
+    let path = format!("{}?dryRun=All", space.path("v1", "pods"));
+    let tried = async |name: &str| {
+        let document =
+            applications().into_iter().find(|(file, _)| *file == format!("{name}.yaml")).unwrap().1;
+        let expansion = expand(&read(&document).unwrap(), &Origin::default()).unwrap();
+        let deployment = expansion.objects.iter().find(|object| object.gvk().kind == "Deployment").unwrap();
+        let mut pod = deployment.to_value()["spec"]["template"].clone();
+        pod["metadata"]["name"] = name.into();
+        pod["spec"].as_object_mut().unwrap().remove("serviceAccountName");
+        try_send(&space.connection.client, "POST", &path, &pod).await.map_err(|e| e.to_string())
+    };
+    // The label, and the account that every pod has, take a moment to arrive.
+    wait_until("the standard holds, and refuses what is opened up", LIMIT, || async {
+        match tried("open").await {
+            Err(told) if told.contains("violates PodSecurity") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    for name in ["minimal", "user-service", "ports", "mesh"] {
+        tried(name).await.unwrap_or_else(|told| panic!("{name}: {told}"));
+    }
 }
 
 /// Applies an object as a dry run, strictly, in the test's namespace.

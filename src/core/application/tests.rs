@@ -1,4 +1,5 @@
-#![allow(clippy::unwrap_used)]
+//! The expansion as values.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
 use serde::Deserialize;
@@ -180,4 +181,72 @@ fn what_may_not_do_what_was_meant_is_told() {
         told.len() == 2 && told[0].contains("allowFrom") && told[1].starts_with("spec.config"),
         "{told:?}"
     );
+}
+
+#[test]
+fn a_change_is_rolled_out_by_every_router_with_its_own_configuration() {
+    use crate::api::delivery::Empty;
+    use crate::api::rollout::{
+        Base, GatewayRouter, IstioRouter, Layout, RolloutPolicy, Router, ServiceRouter, Size, Strategy,
+        WorkloadKind, WorkloadRef,
+    };
+    use crate::core::bundle::Bundle;
+    use crate::core::variant::stage;
+
+    let bundle = |image: &str, text: &str| {
+        let expansion = expanded(&document(json!({
+            "image": image, "port": 80, "replicas": 4,
+            "config": {"files": {"a": text}, "env": {"B": text}},
+            "expose": {"host": "web.example.com", "gateway": {"name": "public"}},
+            "security": {"networkPolicy": {}, "serviceAccount": {"create": true}},
+            "traffic": {"router": "Istio", "loadBalancer": "random", "timeout": "3s", "mtls": "Strict"},
+        })))
+        .unwrap();
+        Bundle::new(expansion.objects).unwrap()
+    };
+    let (stable, target) = (bundle("web:1", "one"), bundle("web:2", "two"));
+    let routers = [
+        Router {
+            gateway_api: Some(GatewayRouter { route: "web".into(), ..Default::default() }),
+            ..Default::default()
+        },
+        Router { istio: Some(IstioRouter { virtual_service: "web".into() }), ..Default::default() },
+        Router { service: Some(ServiceRouter { name: "web".into() }), ..Default::default() },
+        Router { replicas: Some(Empty::default()), ..Default::default() },
+    ];
+    for router in routers {
+        let strategy = if router.service.is_some() { Strategy::BlueGreen } else { Strategy::Canary };
+        let policy = RolloutPolicy {
+            strategy,
+            workload: Some(WorkloadRef { kind: WorkloadKind::Deployment, name: "web".into() }),
+            router: Some(router.clone()),
+            step_weight: (strategy == Strategy::Canary).then_some(25),
+            ..Default::default()
+        };
+        let layout = Layout { base: Base::Stable, size: Some(Size::Percent(50)), ..Default::default() };
+        let made =
+            stage(&stable, &target, &policy, &layout, &[]).unwrap_or_else(|p| panic!("{router:?}: {p:?}"));
+        let pods = |name: &str| {
+            let mut all = made.objects.iter().filter(|o| o.gvk().kind == "Deployment");
+            all.find(|o| o.name() == name).map(|o| o.to_value()["spec"]["template"]["spec"].clone()).unwrap()
+        };
+        let suffix = if strategy == Strategy::BlueGreen { "preview" } else { "canary" };
+        let (ours, theirs) = (pods("web"), pods(&format!("web-{suffix}")));
+        assert_eq!(
+            (&ours["containers"][0]["image"], &theirs["containers"][0]["image"]),
+            (&json!("web:1"), &json!("web:2"))
+        );
+        // Each variant reads what its own revision says, and all of it is there.
+        let says = |pods: &Value| -> Vec<Value> {
+            let names = [
+                &pods["volumes"][0]["configMap"]["name"],
+                &pods["containers"][0]["envFrom"][0]["configMapRef"]["name"],
+            ];
+            let map =
+                |name: &Value| made.objects.iter().find(|o| o.gvk().kind == "ConfigMap" && *name == o.name());
+            names.into_iter().map(|name| map(name).unwrap().to_value()["data"].clone()).collect()
+        };
+        assert_eq!(says(&ours), [json!({"a": "one"}), json!({"B": "one"})], "{router:?}");
+        assert_eq!(says(&theirs), [json!({"a": "two"}), json!({"B": "two"})], "{router:?}");
+    }
 }

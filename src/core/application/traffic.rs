@@ -78,12 +78,22 @@ pub(super) fn virtual_service(app: &App) -> Option<Value> {
     if retries.is_none() && timeout.is_none() {
         return None;
     }
-    let mut rule = json!({"route": [{"destination": {"host": app.name}}]});
-    set(&mut rule, "timeout", timeout);
-    set(&mut rule, "retries", retries);
+    let ports: Vec<i32> = app.ports.iter().filter(|p| p.protocol == "TCP").map(|p| p.service).collect();
+    let rules = ports.iter().map(|port| {
+        let mut rule = json!({"route": [{"destination": {"host": app.name}}]});
+        // Of several it has to be said which is meant.
+        if app.ports.len() > 1 {
+            rule["match"] = json!([{"port": port}]);
+            rule["route"][0]["destination"]["port"] = json!({"number": port});
+        }
+        set(&mut rule, "timeout", timeout.clone());
+        set(&mut rule, "retries", retries.clone());
+        rule
+    });
+    let rules: Vec<Value> = rules.collect();
     let mut object = app.object(NETWORKING, "VirtualService", &app.name);
-    object["spec"] = json!({"hosts": [app.name], "http": [rule]});
-    Some(object)
+    object["spec"] = json!({"hosts": [app.name], "http": rules});
+    (!ports.is_empty()).then_some(object)
 }
 
 /// Whether pods refuse who does not prove who he is.
