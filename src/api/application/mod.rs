@@ -61,8 +61,7 @@ use serde::{Deserialize, Serialize};
 )]
 pub struct ApplicationSpec {
     /// The container image. A tag or digest that changes with its content: an image that changes under its name rolls nothing.
-    #[schemars(length(min = 1, max = 1024), extend("example" = "registry.example.com/user-service:1.4.2"))]
-    #[x_kube(validation = Rule::new("!self.matches('\\\\s')").message("image holds a blank"))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^\S+$"), extend("example" = "registry.example.com/user-service:1.4.2"))]
     pub image: String,
     /// Secrets in this namespace with which the image is pulled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

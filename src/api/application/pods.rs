@@ -63,7 +63,7 @@ impl Transport {
 }
 
 /// Configuration that is kept in ConfigMaps.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Config {
     /// Files by name, in the directory `mountPath`.
@@ -76,8 +76,7 @@ pub struct Config {
     pub env: BTreeMap<String, String>,
     /// The directory that the files are in, with nothing else.
     #[serde(default = "mount_path")]
-    #[schemars(length(min = 2, max = 1024))]
-    #[x_kube(validation = Rule::new("self.startsWith('/')").message("mountPath begins with /"))]
+    #[schemars(length(min = 2, max = 1024), regex(pattern = "^/"))]
     pub mount_path: String,
 }
 

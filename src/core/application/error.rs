@@ -145,6 +145,16 @@ pub enum ApplicationError {
         /// What a pod has to ask for.
         resource: &'static str,
     },
+    /// More is set aside than can be had.
+    #[error("{path} is {request}, which is more than the limit, {limit}")]
+    AboveLimit {
+        /// The field.
+        path: String,
+        /// What is set aside.
+        request: String,
+        /// What can be had at most.
+        limit: String,
+    },
     /// No pod could be replaced.
     #[error(
         "spec.rollingUpdate: with maxSurge and maxUnavailable both 0 no pod could ever be replaced; let one of them be 1"

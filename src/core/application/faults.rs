@@ -5,8 +5,10 @@
 use super::error::ApplicationError as Error;
 use super::{App, exposure, traffic};
 use crate::api::application::{LoadBalancer, same_namespace};
+use crate::core::diff::is_less;
 use k8s_openapi::api::core::v1::Probe;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::json;
 use std::collections::BTreeSet;
 
 /// Everything that is wrong about an Application.
@@ -18,6 +20,7 @@ pub(super) fn find(app: &App) -> Vec<Error> {
     ports(app, &mut errors);
     variables(app, &mut errors);
     probes(app, &mut errors);
+    resources(app, &mut errors);
     scaling(app, &mut errors);
     exposed(app, &mut errors);
     metrics(app, &mut errors);
@@ -181,6 +184,30 @@ fn no_such_port(app: &App, path: String, port: &IntOrString, metrics: bool) -> E
     let own = app.metrics_port().filter(|_| metrics).map(|number| format!("metrics ({number})"));
     let known = app.ports.iter().map(|port| format!("{} ({})", port.name, port.number)).chain(own);
     Error::NoSuchPort { path, port, known: known.collect() }
+}
+
+fn resources(app: &App, errors: &mut Vec<Error>) {
+    let Some(resources) = &app.spec.resources else { return };
+    for (part, map) in [("requests", &resources.requests), ("limits", &resources.limits)] {
+        for (resource, amount) in map {
+            let amount = json!(amount.0);
+            // What cannot be compared with itself is no quantity.
+            if is_less(&amount, &amount).is_none() {
+                let path = format!("spec.resources.{part}.{resource}");
+                let problem = "is no quantity; write it like 500m, 2, 128Mi or 1Gi".to_owned();
+                errors.push(Error::Value { path, problem });
+            }
+        }
+    }
+    for (resource, limit) in &resources.limits {
+        let request = resources.requests.get(resource);
+        if let Some(request) = request
+            && is_less(&json!(limit.0), &json!(request.0)) == Some(true)
+        {
+            let path = format!("spec.resources.requests.{resource}");
+            errors.push(Error::AboveLimit { path, request: request.0.clone(), limit: limit.0.clone() });
+        }
+    }
 }
 
 fn scaling(app: &App, errors: &mut Vec<Error>) {

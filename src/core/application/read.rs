@@ -1,14 +1,15 @@
 //! Reading an Application from a manifest: every field is known, there where it must be, and of its type.
 //!
 //! What the schema says is checked here by itself, since the API server has not seen the document: a field that is misspelt would
-//! be dropped without a word otherwise, and an error of the types names no field. Patterns are left to the API server.
+//! be dropped without a word otherwise, and an error of the types names no field.
 
 use super::error::{ApplicationError, Invalid};
 use crate::api::Application;
 use crate::api::application::definition;
 use crate::api::names::GROUP;
+use crate::core::expression::Expression;
 use crate::core::manifest::Gvk;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Whether a document says that it is an Application, of whatever version.
 pub fn is_application(document: &Value) -> bool {
@@ -159,7 +160,10 @@ fn wrong_value(value: &Value, schema: &Value) -> Option<String> {
                 (Some(1.0), _) => Some("is empty".into()),
                 (Some(least), _) => Some(format!("must have {least} letters at least")),
                 (_, Some(most)) => Some(format!("can have {most} letters at most")),
-                _ => None,
+                _ => {
+                    let pattern = schema["pattern"].as_str().filter(|pattern| !matches(text, pattern));
+                    pattern.map(|pattern| format!("does not match {pattern}"))
+                }
             }
         }
         Value::Array(items) => {
@@ -168,6 +172,15 @@ fn wrong_value(value: &Value, schema: &Value) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Whether a text matches a pattern, as CEL has it: both are RE2's.
+fn matches(text: &str, pattern: &str) -> bool {
+    let expression = Expression::parse("object.text.matches(object.pattern)");
+    let holds =
+        expression.and_then(|expression| expression.holds(&json!({"text": text, "pattern": pattern})));
+    // A pattern that cannot be tried is for the API server to try.
+    holds.unwrap_or(true)
 }
 
 /// The name that somebody may have meant.
