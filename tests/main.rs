@@ -31,6 +31,7 @@ mod a_step_costs_its_writes;
 mod a_step_runs_its_job;
 mod a_strategy_changes_over_defaults;
 mod an_ab_test_serves_marked_requests;
+mod an_application_is_what_it_expands_to;
 mod an_autoscaler_takes_over;
 mod analysis_measures_what_is_there;
 mod arrows_point_one_way;

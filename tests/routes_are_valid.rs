@@ -72,7 +72,7 @@ fn router(kind: &str) -> Router {
 }
 
 /// The folder of the CRDs, fetched when they are not there.
-fn crds() -> PathBuf {
+pub fn crds() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let dir = root.join("target/crds");
     std::fs::create_dir_all(&dir).unwrap();
@@ -84,7 +84,7 @@ fn crds() -> PathBuf {
 }
 
 /// The published definitions of these plurals.
-fn definitions(file: &Path, plurals: &[&str]) -> Vec<Value> {
+pub fn definitions(file: &Path, plurals: &[&str]) -> Vec<Value> {
     let text = std::fs::read_to_string(file).unwrap();
     // The whole of Istio's file takes long to read.
     let wanted =
@@ -96,13 +96,13 @@ fn definitions(file: &Path, plurals: &[&str]) -> Vec<Value> {
 }
 
 /// A release of an API, served under a group of its own.
-struct Served {
+pub struct Served {
     group: String,
     theirs: &'static str,
 }
 
 impl Served {
-    async fn new(space: &mut Space, theirs: &'static str, definitions: Vec<Value>) -> Self {
+    pub async fn new(space: &mut Space, theirs: &'static str, definitions: Vec<Value>) -> Self {
         let group = format!("{}.{theirs}.example.com", suffix());
         for mut definition in definitions {
             let plural = definition["spec"]["names"]["plural"].as_str().unwrap().to_owned();
@@ -149,7 +149,7 @@ impl Served {
         format!("{collection}/{}", object["metadata"]["name"].as_str().unwrap())
     }
 
-    async fn applied(&self, space: &Space, object: &Value, query: &str) -> Result<Value, String> {
+    pub async fn applied(&self, space: &Space, object: &Value, query: &str) -> Result<Value, String> {
         let path = format!(
             "{}?fieldManager={TEST_AGENT}&force=true&fieldValidation=Strict{query}",
             self.path(space, object)

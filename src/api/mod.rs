@@ -1,6 +1,7 @@
 //! The resources that Windlass defines, and the names that stand on other objects. Data only.
 
 pub mod analysis;
+pub mod application;
 pub mod condition;
 pub mod delivery;
 pub mod dependency;
@@ -13,6 +14,7 @@ pub mod names;
 pub mod repository;
 pub mod rollout;
 
+pub use application::{Application, ApplicationSpec};
 pub use condition::Condition;
 pub use delivery::{Delivery, DeliverySpec, DeliveryStatus, Phase};
 pub use drift_report::{DriftReport, DriftReportSpec};
@@ -20,26 +22,30 @@ pub use duration::Duration;
 pub use inventory_shard::InventoryShard;
 pub use repository::{Repository, RepositorySpec, RepositoryStatus};
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::Value;
 
 /// The definitions of our resources, as they are written to `manifests/crds/` and applied by `windlass install`.
 pub fn crds() -> Vec<Value> {
     [Repository::crd(), Delivery::crd(), DriftReport::crd(), InventoryShard::crd()]
-        .into_iter()
-        .map(|crd| {
-            let mut crd = serde_json::to_value(crd).unwrap_or_default();
-            if let Some(map) = crd.as_object_mut() {
-                map.remove("status");
-            }
-            crd["metadata"]["labels"] = serde_json::json!({
-                "app.kubernetes.io/name": "windlass",
-                "app.kubernetes.io/part-of": "windlass",
-            });
-            whole_numbers(&mut crd);
-            crd
-        })
+        .iter()
+        .map(definition)
         .collect()
+}
+
+/// A definition as the API server takes it, with our labels.
+fn definition(crd: &CustomResourceDefinition) -> Value {
+    let mut crd = serde_json::to_value(crd).unwrap_or_default();
+    if let Some(map) = crd.as_object_mut() {
+        map.remove("status");
+    }
+    crd["metadata"]["labels"] = serde_json::json!({
+        "app.kubernetes.io/name": "windlass",
+        "app.kubernetes.io/part-of": "windlass",
+    });
+    whole_numbers(&mut crd);
+    crd
 }
 
 /// Bounds of a schema are floating-point numbers for the types, and whole ones for whoever reads the manifest.

@@ -6,6 +6,7 @@ pub mod connect;
 pub mod diff;
 pub mod directory;
 pub mod drift;
+pub mod expansion;
 pub mod find;
 pub mod health;
 pub mod history;

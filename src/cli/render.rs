@@ -1,7 +1,8 @@
-//! `windlass render PATH`: the objects that a directory renders to.
+//! `windlass render PATH`: the objects that a directory, or a file with Applications, renders to.
 
 use super::WELL;
 use super::directory::{Directory, assigned, assignment};
+use super::expansion::{comments, expanded};
 use super::output::emit;
 use crate::api::delivery::{DeliverySpec, DeliveryTemplate, Source};
 use crate::core::bundle::Bundle;
@@ -19,11 +20,14 @@ use std::sync::Arc;
 
 /// Print the objects that a directory on disk renders to, in the order in which they would be applied.
 ///
+/// Of a file with Applications the objects are printed that they expand to, below what the Applications leave to their
+/// defaults. In a directory an Application is an object like any other.
+///
 /// Needs no cluster: of kinds that are not Kubernetes' own it is not known whether they live in namespaces, and they
 /// are taken as namespaced. The fields render and substitute of a windlass.yaml in the directory are obeyed.
 #[derive(clap::Args, Clone, Debug)]
 pub struct RenderArgs {
-    /// The directory
+    /// The directory, or a file with Applications
     path: PathBuf,
     /// The namespace of objects that name none
     #[arg(short = 'n', long, value_name = "NAME")]
@@ -53,6 +57,9 @@ enum RenderOutput {
 
 /// Prints the bundle.
 pub async fn run(args: RenderArgs) -> anyhow::Result<i32> {
+    if args.path.is_file() {
+        return run_file(&args);
+    }
     let directory = Directory::open(&args.path)?;
     let template =
         DeliveryTemplate { target_namespace: args.namespace.clone(), ..DeliveryTemplate::default() };
@@ -71,14 +78,37 @@ pub async fn run(args: RenderArgs) -> anyhow::Result<i32> {
     for warning in warnings {
         anstream::eprintln!("warning: {warning}");
     }
+    tell_of_secrets(&bundle, &args);
+    emit(&print(&bundle, args.output, args.show_secrets)?)?;
+    Ok(WELL)
+}
+
+/// Prints what a file with Applications expands to.
+fn run_file(args: &RenderArgs) -> anyhow::Result<i32> {
+    if !args.set.is_empty() {
+        anyhow::bail!("--set is for directories: nothing is replaced in a file with Applications");
+    }
+    let expanded = expanded(&args.path, args.namespace.as_deref())?;
+    for notice in &expanded.notices {
+        anstream::eprintln!("warning: {notice}");
+    }
+    tell_of_secrets(&expanded.bundle, args);
+    let objects = print(&expanded.bundle, args.output, args.show_secrets)?;
+    let defaults = match args.output {
+        RenderOutput::Yaml => comments(&expanded.defaults),
+        RenderOutput::Json => String::new(),
+    };
+    emit(&format!("{defaults}{objects}"))?;
+    Ok(WELL)
+}
+
+fn tell_of_secrets(bundle: &Bundle, args: &RenderArgs) {
     let secrets = bundle.objects().iter().filter(|o| is_secret(&o.to_value())).count();
     if secrets > 0 && !args.show_secrets {
         anstream::eprintln!(
             "warning: the values of {secrets} Secrets are left out; --show-secrets prints them"
         );
     }
-    emit(&print(&bundle, args.output, args.show_secrets)?)?;
-    Ok(WELL)
 }
 
 /// What stands for `${NAME}`: nothing is replaced unless somebody wants it. Objects that `substitute.from` names

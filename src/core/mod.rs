@@ -1,6 +1,7 @@
 //! What decides. Values in, values out: no client, no file, no clock, no randomness.
 
 pub mod analysis;
+pub mod application;
 pub mod autoscale;
 pub mod bundle;
 pub mod closest;

@@ -1,0 +1,111 @@
+//! How an Application meets the world: routes, ingresses, the autoscaler, metrics.
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A number of pods that follows the load, by a HorizontalPodAutoscaler.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.minReplicas <= self.maxReplicas").message("minReplicas is more than maxReplicas"))]
+pub struct Autoscaling {
+    /// At least so many pods.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub min_replicas: i32,
+    /// At most so many pods.
+    #[schemars(range(min = 1, max = 10000), extend("example" = 10))]
+    pub max_replicas: i32,
+    /// The use of CPU that is aimed at, in percent of `resources.requests`; 80 when no target is given.
+    #[serde(default, rename = "targetCPUUtilization", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000), extend("example" = 70))]
+    pub target_cpu_utilization: Option<i32>,
+    /// The use of memory that is aimed at, in percent of `resources.requests`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub target_memory_utilization: Option<i32>,
+}
+
+fn one() -> i32 {
+    1
+}
+
+/// How an Application is reached from outside of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.gateway) != has(self.ingress)").message("expose takes one of gateway and ingress"))]
+pub struct Expose {
+    /// The name that it is asked by; `*.example.com` for all below.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"), extend("example" = "users.example.com"))]
+    pub host: String,
+    /// The path that requests begin with.
+    #[serde(default = "root")]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = "^/"))]
+    pub path: String,
+    /// The port that requests are for, by the number or name in `port` or `ports`: the first by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<IntOrString>,
+    /// By a Gateway: an HTTPRoute is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayParent>,
+    /// By an ingress controller: an Ingress is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<IngressVia>,
+}
+
+fn root() -> String {
+    "/".into()
+}
+
+/// A Gateway of the Gateway API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayParent {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253), extend("example" = "public"))]
+    pub name: String,
+    /// Its namespace, the Application's by default. It has to let routes of this one in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// The one of its listeners that is meant; all by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub section_name: Option<String>,
+}
+
+/// What an Ingress says besides host and path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IngressVia {
+    /// The IngressClass; the cluster's default without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub class_name: Option<String>,
+    /// A Secret with a certificate for the host, for TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub tls_secret: Option<String>,
+    /// Annotations, by which controllers take settings of their own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Where Prometheus finds the metrics: as annotations of the pods.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Metrics {
+    /// The number of the port, the first of `port` and `ports` by default. One of its own is named `metrics`, and is in no Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535), extend("example" = 9090))]
+    pub port: Option<i32>,
+    /// The path.
+    #[serde(default = "metrics_path")]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = "^/"))]
+    pub path: String,
+}
+
+fn metrics_path() -> String {
+    "/metrics".into()
+}

@@ -1,0 +1,252 @@
+//! The expansion as values.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use super::*;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Refused {
+    name: String,
+    spec: Value,
+    errors: Vec<String>,
+}
+
+fn document(spec: Value) -> Value {
+    json!({
+        "apiVersion": "windlass.dev/v1alpha1", "kind": "Application",
+        "metadata": {"name": "web", "namespace": "shop"}, "spec": spec,
+    })
+}
+
+fn expanded(document: &Value) -> Result<Expansion, Invalid> {
+    expand(&read(document)?, &Origin { file: "web.yaml".into(), line: 3 })
+}
+
+fn object(expansion: &Expansion, kind: &str) -> Option<Value> {
+    expansion.objects.iter().find(|object| object.gvk().kind == kind).map(Manifest::to_value)
+}
+
+#[test]
+fn what_contradicts_itself_is_refused_with_the_field() {
+    let cases: Vec<Refused> = serde_saphyr::from_str(include_str!("cases/refused.yaml")).unwrap();
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let told: Vec<String> = match expanded(&document(case.spec.clone())) {
+            Ok(_) => Vec::new(),
+            Err(invalid) => invalid.errors.iter().map(ToString::to_string).collect(),
+        };
+        if told != case.errors {
+            wrong.push(format!("{}: {told:#?}, and not {:#?}", case.name, case.errors));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(cases.len() > 30);
+}
+
+#[test]
+fn a_name_that_no_service_can_have_and_another_version_are_refused() {
+    let told = |name: &str, api: &str| {
+        let mut document = document(json!({"image": "web:1"}));
+        document["metadata"]["name"] = name.into();
+        document["apiVersion"] = api.into();
+        expanded(&document).map_err(|invalid| invalid.errors)
+    };
+    let good = "windlass.dev/v1alpha1";
+    for name in ["Web", "1web", "web-", "web.shop", &"a".repeat(64)] {
+        assert_eq!(told(name, good), Err(vec![ApplicationError::Name(name.into())]));
+    }
+    for name in ["a", "web-1", &"a".repeat(63)] {
+        assert!(told(name, good).is_ok(), "{name}");
+    }
+    let other = "windlass.dev/v2";
+    assert_eq!(told("web", other), Err(vec![ApplicationError::Version(other.into())]));
+}
+
+#[test]
+fn a_changed_configuration_is_another_config_map_and_a_changed_template() {
+    let with = |text: &str| {
+        expanded(&document(json!({"image": "web:1", "config": {"files": {"a": text}, "env": {"B": "1"}}})))
+            .unwrap()
+    };
+    let (one, same, other) = (with("x"), with("x"), with("y"));
+    assert_eq!(one, same);
+    let maps = |expansion: &Expansion| -> Vec<Value> {
+        let maps = expansion.objects.iter().filter(|object| object.gvk().kind == "ConfigMap");
+        maps.map(Manifest::to_value).collect()
+    };
+    let (before, after) = (maps(&one), maps(&other));
+    assert_eq!(before[0], after[0], "the environment is the same one");
+    assert_ne!(before[1]["metadata"]["name"], after[1]["metadata"]["name"]);
+    let template =
+        |expansion: &Expansion| object(expansion, "Deployment").unwrap()["spec"]["template"].clone();
+    assert_ne!(template(&one), template(&other));
+    let mounted = &template(&one)["spec"]["volumes"][0]["configMap"]["name"];
+    assert_eq!(*mounted, before[1]["metadata"]["name"]);
+    assert!(before.iter().all(|map| map["immutable"] == true));
+}
+
+#[test]
+fn a_change_of_scale_restarts_no_pod() {
+    let template = |spec: Value| {
+        object(&expanded(&document(spec)).unwrap(), "Deployment").unwrap()["spec"]["template"].clone()
+    };
+    let base = || json!({"image": "web:1", "port": 80, "resources": {"requests": {"cpu": "1"}}});
+    let with = |field: &str, value: Value| {
+        let mut spec = base();
+        spec[field] = value;
+        spec
+    };
+    for changed in [
+        with("replicas", json!(0)),
+        with("replicas", json!(7)),
+        with("autoscaling", json!({"minReplicas": 2, "maxReplicas": 9})),
+        with("disruptionBudget", json!({"maxUnavailable": 2})),
+        with("rollingUpdate", json!({"maxSurge": 3})),
+        with("expose", json!({"host": "web.example.com", "ingress": {}})),
+        with("security", json!({"networkPolicy": {}})),
+    ] {
+        assert_eq!(template(base()), template(changed.clone()), "{changed}");
+    }
+}
+
+#[test]
+fn a_budget_is_there_from_two_pods_up_and_replicas_are_the_autoscalers() {
+    let kinds = |spec: Value| {
+        let expansion = expanded(&document(spec)).unwrap();
+        let deployment = object(&expansion, "Deployment").unwrap();
+        (object(&expansion, "PodDisruptionBudget").is_some(), deployment["spec"]["replicas"].clone())
+    };
+    let asks = json!({"requests": {"cpu": 1}});
+    let scaled = |min: i32| json!({"image": "w:1", "replicas": 5, "resources": asks, "autoscaling": {"minReplicas": min, "maxReplicas": 9}});
+    assert_eq!(kinds(json!({"image": "w:1"})), (false, json!(1)));
+    assert_eq!(kinds(json!({"image": "w:1", "replicas": 0})), (false, json!(0)));
+    assert_eq!(kinds(json!({"image": "w:1", "replicas": 2})), (true, json!(2)));
+    assert_eq!(kinds(scaled(1)), (false, Value::Null));
+    assert_eq!(kinds(scaled(2)), (true, Value::Null));
+}
+
+#[test]
+fn what_is_left_out_is_told_with_the_value_that_it_has() {
+    let mut document = document(json!({
+        "image": "web:1", "port": 80, "replicas": null,
+        "security": {"runAsNonRoot": false, "capabilities": {"drop": ["NET_RAW"]}},
+        "healthCheck": {"liveness": {"httpGet": {"port": 80}}, "startup": {}},
+    }));
+    let told = |document: &Value| -> Vec<String> {
+        let application = read(document).unwrap();
+        defaulted(document, &application.spec).iter().map(ToString::to_string).collect()
+    };
+    let all = told(&document);
+    for wanted in [
+        "spec.replicas: 1",
+        "spec.healthCheck.startup.failureThreshold: 30",
+        "spec.healthCheck.startup.httpGet.port: 80",
+        "spec.security.capabilities.add: []",
+        "spec.security.readOnlyRootFilesystem: true",
+        "spec.security.seccompProfile.type: \"RuntimeDefault\"",
+        "spec.rollingUpdate.maxUnavailable: 0",
+        "spec.topologySpread: [{\"maxSkew\":1,\"topologyKey\":\"topology.kubernetes.io/zone\",\"whenUnsatisfiable\":\"ScheduleAnyway\"},\
+         {\"maxSkew\":1,\"topologyKey\":\"kubernetes.io/hostname\",\"whenUnsatisfiable\":\"ScheduleAnyway\"}]",
+    ] {
+        assert!(all.iter().any(|told| told == wanted), "{wanted}: {all:#?}");
+    }
+    assert!(!all.iter().any(|told| told.contains("runAsNonRoot") || told.contains("drop")), "{all:#?}");
+    // Who writes all that down has left nothing out.
+    let spec = completed(read(&document).unwrap().spec);
+    document["spec"] = value(&spec);
+    assert_eq!(told(&document), Vec::<String>::new());
+    let again = expanded(&document).unwrap();
+    assert_eq!(
+        again.objects,
+        expand(&read(&document).unwrap(), &Origin { file: "web.yaml".into(), line: 3 }).unwrap().objects
+    );
+}
+
+#[test]
+fn what_may_not_do_what_was_meant_is_told() {
+    let notices = |spec: Value| expanded(&document(spec)).unwrap().notices;
+    let probe = json!({"readiness": {"tcpSocket": {"port": 80}}});
+    for image in ["web", "web:latest", "registry:5000/web", "registry:5000/web:latest"] {
+        let told = notices(json!({"image": image}));
+        assert!(told.len() == 1 && told[0].starts_with("spec.image names no version"), "{image}: {told:?}");
+    }
+    for image in ["web:1", "registry:5000/web:1", "web@sha256:abc"] {
+        assert_eq!(notices(json!({"image": image, "port": 80, "healthCheck": probe})), Vec::<String>::new());
+    }
+    let told = notices(json!({
+        "image": "web:1", "port": 80, "healthCheck": probe, "config": {},
+        "expose": {"host": "a.example.com", "ingress": {}}, "security": {"networkPolicy": {}},
+    }));
+    assert!(
+        told.len() == 2 && told[0].contains("allowFrom") && told[1].starts_with("spec.config"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_change_is_rolled_out_by_every_router_with_its_own_configuration() {
+    use crate::api::delivery::Empty;
+    use crate::api::rollout::{
+        Base, GatewayRouter, IstioRouter, Layout, RolloutPolicy, Router, ServiceRouter, Size, Strategy,
+        WorkloadKind, WorkloadRef,
+    };
+    use crate::core::bundle::Bundle;
+    use crate::core::variant::stage;
+
+    let bundle = |image: &str, text: &str| {
+        let expansion = expanded(&document(json!({
+            "image": image, "port": 80, "replicas": 4,
+            "config": {"files": {"a": text}, "env": {"B": text}},
+            "expose": {"host": "web.example.com", "gateway": {"name": "public"}},
+            "security": {"networkPolicy": {}, "serviceAccount": {"create": true}},
+            "traffic": {"router": "Istio", "loadBalancer": "random", "timeout": "3s", "mtls": "Strict"},
+        })))
+        .unwrap();
+        Bundle::new(expansion.objects).unwrap()
+    };
+    let (stable, target) = (bundle("web:1", "one"), bundle("web:2", "two"));
+    let routers = [
+        Router {
+            gateway_api: Some(GatewayRouter { route: "web".into(), ..Default::default() }),
+            ..Default::default()
+        },
+        Router { istio: Some(IstioRouter { virtual_service: "web".into() }), ..Default::default() },
+        Router { service: Some(ServiceRouter { name: "web".into() }), ..Default::default() },
+        Router { replicas: Some(Empty::default()), ..Default::default() },
+    ];
+    for router in routers {
+        let strategy = if router.service.is_some() { Strategy::BlueGreen } else { Strategy::Canary };
+        let policy = RolloutPolicy {
+            strategy,
+            workload: Some(WorkloadRef { kind: WorkloadKind::Deployment, name: "web".into() }),
+            router: Some(router.clone()),
+            step_weight: (strategy == Strategy::Canary).then_some(25),
+            ..Default::default()
+        };
+        let layout = Layout { base: Base::Stable, size: Some(Size::Percent(50)), ..Default::default() };
+        let made =
+            stage(&stable, &target, &policy, &layout, &[]).unwrap_or_else(|p| panic!("{router:?}: {p:?}"));
+        let pods = |name: &str| {
+            let mut all = made.objects.iter().filter(|o| o.gvk().kind == "Deployment");
+            all.find(|o| o.name() == name).map(|o| o.to_value()["spec"]["template"]["spec"].clone()).unwrap()
+        };
+        let suffix = if strategy == Strategy::BlueGreen { "preview" } else { "canary" };
+        let (ours, theirs) = (pods("web"), pods(&format!("web-{suffix}")));
+        assert_eq!(
+            (&ours["containers"][0]["image"], &theirs["containers"][0]["image"]),
+            (&json!("web:1"), &json!("web:2"))
+        );
+        // Each variant reads what its own revision says, and all of it is there.
+        let says = |pods: &Value| -> Vec<Value> {
+            let names = [
+                &pods["volumes"][0]["configMap"]["name"],
+                &pods["containers"][0]["envFrom"][0]["configMapRef"]["name"],
+            ];
+            let map =
+                |name: &Value| made.objects.iter().find(|o| o.gvk().kind == "ConfigMap" && *name == o.name());
+            names.into_iter().map(|name| map(name).unwrap().to_value()["data"].clone()).collect()
+        };
+        assert_eq!(says(&ours), [json!({"a": "one"}), json!({"B": "one"})], "{router:?}");
+        assert_eq!(says(&theirs), [json!({"a": "two"}), json!({"B": "two"})], "{router:?}");
+    }
+}

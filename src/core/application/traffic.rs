@@ -1,0 +1,160 @@
+//! The traffic policy of an Application in the objects of its router. What the router cannot do is said, never dropped.
+
+use super::{App, set};
+use crate::api::application::{CircuitBreaker, LoadBalancer, Mtls, Traffic, TrafficRouter};
+use serde_json::{Map, Value, json};
+
+const NETWORKING: &str = "networking.istio.io/v1";
+
+/// The policy, where Istio carries it out and there are ports that it could be for.
+fn with_istio<'a>(app: &'a App) -> Option<&'a Traffic> {
+    let traffic = app.spec.traffic.as_ref()?;
+    (traffic.router == TrafficRouter::Istio && !app.ports.is_empty()).then_some(traffic)
+}
+
+/// Fields by name, without those that are not there; nothing when none is.
+fn fields(all: impl IntoIterator<Item = (&'static str, Option<Value>)>) -> Option<Value> {
+    let map: Map<String, Value> =
+        all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+    (!map.is_empty()).then(|| map.into())
+}
+
+/// How pods are chosen, how much each gets, and when one is passed over.
+pub(super) fn destination_rule(app: &App) -> Option<Value> {
+    let traffic = with_istio(app)?;
+    let simple = |name: &str| Some(json!({"simple": name}));
+    let balancer = traffic.load_balancer.and_then(|balancer| match balancer {
+        LoadBalancer::RoundRobin => simple("ROUND_ROBIN"),
+        LoadBalancer::Random => simple("RANDOM"),
+        LoadBalancer::LeastRequest => simple("LEAST_REQUEST"),
+        LoadBalancer::ConsistentHash => {
+            let header = &traffic.consistent_hash.as_ref()?.header;
+            Some(json!({"consistentHash": {"httpHeaderName": header}}))
+        }
+    });
+    let breaker = traffic.circuit_breaker.as_ref();
+    // Clients of the mesh do as the pods ask by themselves; it is written so that others' rules do not stand in the way.
+    let tls = traffic.mtls.filter(|mtls| *mtls == Mtls::Strict).map(|_| json!({"mode": "ISTIO_MUTUAL"}));
+    let policy = fields([
+        ("loadBalancer", balancer),
+        ("connectionPool", breaker.and_then(connection_pool)),
+        ("outlierDetection", breaker.and_then(outlier_detection)),
+        ("tls", tls),
+    ])?;
+    let mut object = app.object(NETWORKING, "DestinationRule", &app.name);
+    object["spec"] = json!({"host": app.name, "trafficPolicy": policy});
+    Some(object)
+}
+
+fn connection_pool(breaker: &CircuitBreaker) -> Option<Value> {
+    let tcp = fields([("maxConnections", breaker.max_connections.map(Value::from))]);
+    let http = fields([
+        ("http1MaxPendingRequests", breaker.max_pending_requests.map(Value::from)),
+        ("maxRequestsPerConnection", breaker.max_requests_per_connection.map(Value::from)),
+    ]);
+    fields([("tcp", tcp), ("http", http)])
+}
+
+fn outlier_detection(breaker: &CircuitBreaker) -> Option<Value> {
+    fields([
+        ("consecutive5xxErrors", breaker.consecutive_5xx_errors.map(Value::from)),
+        ("interval", breaker.interval.map(|time| time.to_string().into())),
+        ("baseEjectionTime", breaker.base_ejection_time.map(|time| time.to_string().into())),
+        ("maxEjectionPercent", breaker.max_ejection_percent.map(Value::from)),
+    ])
+}
+
+/// How long a request may take, and when it is sent again.
+pub(super) fn virtual_service(app: &App) -> Option<Value> {
+    let traffic = with_istio(app)?;
+    let retries = traffic.retries.as_ref().and_then(|retries| {
+        fields([
+            ("attempts", Some(retries.attempts.into())),
+            ("perTryTimeout", retries.per_try_timeout.map(|time| time.to_string().into())),
+            ("retryOn", retries.retry_on.clone().map(Value::from)),
+        ])
+    });
+    let timeout = traffic.timeout.map(|time| Value::from(time.to_string()));
+    if retries.is_none() && timeout.is_none() {
+        return None;
+    }
+    let ports: Vec<i32> = app.ports.iter().filter(|p| p.protocol == "TCP").map(|p| p.service).collect();
+    let rules = ports.iter().map(|port| {
+        let mut rule = json!({"route": [{"destination": {"host": app.name}}]});
+        // Of several it has to be said which is meant.
+        if app.ports.len() > 1 {
+            rule["match"] = json!([{"port": port}]);
+            rule["route"][0]["destination"]["port"] = json!({"number": port});
+        }
+        set(&mut rule, "timeout", timeout.clone());
+        set(&mut rule, "retries", retries.clone());
+        rule
+    });
+    let rules: Vec<Value> = rules.collect();
+    let mut object = app.object(NETWORKING, "VirtualService", &app.name);
+    object["spec"] = json!({"hosts": [app.name], "http": rules});
+    (!ports.is_empty()).then_some(object)
+}
+
+/// Whether pods refuse who does not prove who he is.
+pub(super) fn peer_authentication(app: &App) -> Option<Value> {
+    let mode = match with_istio(app)?.mtls? {
+        Mtls::Strict => "STRICT",
+        Mtls::Permissive => "PERMISSIVE",
+    };
+    let mut object = app.object("security.istio.io/v1", "PeerAuthentication", &app.name);
+    object["spec"] = json!({"selector": {"matchLabels": app.selector()}, "mtls": {"mode": mode}});
+    Some(object)
+}
+
+/// The time limits of an HTTPRoute's rule. A Gateway obeys its route, not the mesh, so they stand here with Istio too.
+pub(super) fn timeouts(app: &App) -> Option<Value> {
+    let traffic = app.spec.traffic.as_ref()?;
+    let each = traffic.retries.as_ref().and_then(|retries| retries.per_try_timeout);
+    fields([
+        ("request", traffic.timeout.map(|time| time.to_string().into())),
+        ("backendRequest", each.map(|time| time.to_string().into())),
+    ])
+}
+
+/// What the router cannot do.
+pub(super) fn notices(app: &App) -> Vec<String> {
+    let Some(traffic) = &app.spec.traffic else { return Vec::new() };
+    let gateway = app.spec.expose.as_ref().is_some_and(|expose| expose.gateway.is_some());
+    let asked = |all: [(&'static str, bool); 5]| -> Vec<String> {
+        all.into_iter().filter(|(_, is)| *is).map(|(field, _)| format!("spec.traffic.{field}")).collect()
+    };
+    let told = |fields: Vec<String>, why: &str| {
+        (!fields.is_empty()).then(|| format!("{} cannot be carried out: {why}", fields.join(", ")))
+    };
+    let fields = |times: bool, repeats: bool, rest: bool| {
+        asked([
+            ("loadBalancer", rest && traffic.load_balancer.is_some()),
+            ("circuitBreaker", rest && traffic.circuit_breaker.is_some()),
+            ("timeout", times && traffic.timeout.is_some()),
+            ("retries", repeats && traffic.retries.is_some()),
+            ("mtls", rest && traffic.mtls.is_some()),
+        ])
+    };
+    let one = if app.ports.is_empty() {
+        told(fields(true, true, true), "there are no ports, so nothing sends requests")
+    } else {
+        match (traffic.router, gateway) {
+            (TrafficRouter::Istio, false) => None,
+            (TrafficRouter::Istio, true) => told(
+                fields(false, true, false),
+                "for requests that come by the Gateway: its route has a time limit for each try, and how often it is tried only in \
+                 the experimental fields of the API. In the mesh it is as asked for",
+            ),
+            (TrafficRouter::GatewayAPI, true) => told(
+                fields(false, true, true),
+                "an HTTPRoute has no fields for it but time limits, of the whole and of each try; router: Istio has",
+            ),
+            (TrafficRouter::GatewayAPI, false) => told(
+                fields(true, true, true),
+                "there is no expose.gateway, so no route that could; use router: Istio, or expose it by a Gateway",
+            ),
+        }
+    };
+    one.into_iter().collect()
+}
