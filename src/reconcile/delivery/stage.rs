@@ -19,7 +19,7 @@ use crate::core::hook::Hook;
 use crate::core::manifest::{Manifest, ObjectId};
 use crate::core::rollout::hooks::no_such_job;
 use crate::core::rollout::steps::{Steps, Then};
-use crate::core::rollout::{Begin, Refusal, Staged, Staging, staging};
+use crate::core::rollout::{Begin, Measure, Refusal, Staged, Staging};
 use crate::core::router::{self, Place, ServicePort, Split, VariantLabel, VariantService};
 use crate::core::variant::{self, Decision, ServicePair, StageObjects};
 use std::collections::BTreeSet;
@@ -293,22 +293,20 @@ async fn shape_of(
         .map_err(|problem| Refusal { problem, transient: false })
 }
 
-/// What is to stand in the cluster between two acts: the effective revision, or the stage of a rollout that is in effect.
+/// What drift is measured against: a revision as Git says, or a stage of a rollout.
 pub(super) async fn standing(
     scope: &Scope<'_>,
     memory: &Memory,
-    effective: &Revision,
+    measure: &Measure,
 ) -> Result<Arc<Bundle>, Refusal> {
-    let attempt = scope.delivery.status.as_ref().and_then(|s| s.attempt.as_ref());
-    let staging = attempt.map(|attempt| staging(attempt, Some(effective), &scope.spec()));
-    let (Some(Staging::Staged(staged)), Some(policy)) = (staging, &scope.delivery.spec.template.rollout)
+    let (Staging::Staged(staged), Some(policy)) = (&measure.staging, &scope.delivery.spec.template.rollout)
     else {
-        return bundle_of(scope, memory, effective).await;
+        return bundle_of(scope, memory, &measure.revision).await;
     };
-    if let Some(work) = memory.work.as_ref().filter(|w| w.staging == Staging::Staged(staged.clone())) {
+    if let Some(work) = memory.work.as_ref().filter(|w| w.staging == measure.staging) {
         return Ok(work.bundle.clone());
     }
-    let shape = shape_of(scope, memory, policy, &staged).await?;
+    let shape = shape_of(scope, memory, policy, staged).await?;
     Ok(Arc::new(shape.bundle))
 }
 
