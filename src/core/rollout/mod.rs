@@ -16,6 +16,7 @@
 mod bake;
 #[cfg(test)]
 mod bake_tests;
+pub mod brief;
 mod deadline;
 pub mod dependencies;
 mod except;

@@ -26,7 +26,7 @@ mod revert;
 mod route;
 pub mod settings;
 mod sight;
-mod stage;
+pub mod stage;
 mod words;
 pub mod work;
 
@@ -219,6 +219,16 @@ impl<'a> Scope<'a> {
     pub fn is_adopted_again(&self) -> bool {
         let uid = self.delivery.annotations().get(names::ADOPT);
         uid.is_some() && uid == self.delivery.metadata.uid.as_ref()
+    }
+
+    /// Whoever looks at the cluster before a rollout.
+    fn eyes(&self) -> stage::Eyes<'_> {
+        stage::Eyes {
+            access: &self.access,
+            discovery: &self.daemon.discovery,
+            label: &self.label,
+            namespace: self.delivery.spec.template.target_namespace.as_deref().unwrap_or_default(),
+        }
     }
 
     /// Tells people, by an event on the Delivery.
