@@ -49,14 +49,15 @@ async fn an_autoscaler_of_autoscaling_v1_that_others_write_as_v2() {
     let is = |r: &DriftReportSpec| fields(r).contains(&(path.to_owned(), json!(80), json!(50)));
     world.wait_report("the other change", is).await;
     world.deliver("shop", json!({"drift": {"mode": "Correct"}})).await;
-    in_sync(&world).await;
-    let now = world.get("autoscaling/v2", "horizontalpodautoscalers", "web").await;
-    assert_eq!(now["spec"]["maxReplicas"], 3);
-    assert_eq!(now["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 80);
+    let cpu = |o: &Value| o["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"].clone();
+    let corrected = |o: &Value| o["spec"]["maxReplicas"] == 3 && cpu(o) == 80;
+    let scalers = ("autoscaling/v2", "horizontalpodautoscalers");
+    let now = world.wait_object(scalers.0, scalers.1, "web", "corrected", corrected).await;
     assert_eq!(
         now["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"], 7,
         "what nobody asked for stays"
     );
+    in_sync(&world).await;
 }
 
 /// A kind whose newer version has more fields, and defaults of its own.
@@ -102,10 +103,9 @@ async fn a_custom_resource_of_an_older_version_than_others_write() {
     assert_eq!(fields(&report), [("spec.size".to_owned(), json!(1), json!(2))], "{report:#?}");
     assert_eq!(report.objects[0].api_version, old);
     world.deliver("shop", json!({"drift": {"mode": "Correct"}})).await;
-    in_sync(&world).await;
-    let now = world.get(&new, "gadgets", "one").await;
     // What the older version does not know the API server drops with whatever is written through that.
-    assert_eq!(now["spec"]["size"], 1);
+    world.wait_object(&new, "gadgets", "one", "corrected", |o| o["spec"]["size"] == 1).await;
+    in_sync(&world).await;
     world.delete(&new, "gadgets", "one").await;
     world.wait_object(&new, "gadgets", "one", "is made again", |o| o["spec"]["size"] == 1).await;
     in_sync(&world).await;

@@ -134,6 +134,13 @@ impl Seen {
         self.looked.values().filter(|l| l.is_correctable()).count()
     }
 
+    /// Drops what was found out about objects: they were applied since.
+    pub fn forget<'a>(&mut self, written: impl Iterator<Item = &'a ObjectId>) {
+        for id in written {
+            self.looked.remove(id);
+        }
+    }
+
     /// Whether an object is known to differ.
     pub fn differs(&self, id: &ObjectId) -> bool {
         self.looked.get(id).is_some_and(|l| l.drifted.is_some())

@@ -691,6 +691,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             };
             let now = scope.daemon.now();
             memory.awaited.extend(work.written.iter().map(|(id, w)| (id.clone(), (w.resource_version, now))));
+            memory.drift.forget(work.written.keys());
             // Broken off, it is no result: should the Lease be ours still, it goes on from there.
             work.end = scope.daemon.may_write().then_some((end, now));
             memory.work = Some(work);
