@@ -1,8 +1,10 @@
 //! A correction sends the objects that drifted and no others, waits for what a rollout or a person is doing, and never puts
 //! anything else in place than the effective revision.
 
-use crate::support::daemon::{World, config_map, deployment};
+use crate::support::daemon::{World, condition, config_map, deployment};
 use serde_json::json;
+use windlass::api::Delivery;
+use windlass::api::condition::kind;
 use windlass::api::delivery::Phase;
 
 const OBJECTS: usize = 10;
@@ -32,6 +34,13 @@ async fn drifts(world: &World, count: i64) {
     world.wait("shop", "drift", |d| d.status.as_ref().is_some_and(|s| s.drift == Some(count))).await;
 }
 
+async fn suspend(world: &World, suspend: bool) {
+    let patch = kube::api::Patch::Merge(json!({"spec": {"suspend": suspend}}));
+    world.deliveries().patch("shop", &kube::api::PatchParams::default(), &patch).await.unwrap();
+    let told = |d: &Delivery| d.status.as_ref().is_some_and(|s| (s.phase == Phase::Suspended) == suspend);
+    world.wait("shop", "whether it is suspended", told).await;
+}
+
 #[tokio::test]
 async fn one_apply_for_each_object_that_drifted() {
     let world = deployed("onlydrifted").await;
@@ -59,13 +68,7 @@ async fn one_apply_for_each_object_that_drifted() {
 #[tokio::test]
 async fn a_suspended_delivery_reports_and_corrects_when_it_goes_on() {
     let world = deployed("suspended").await;
-    let suspend = |suspend: bool| {
-        let patch = kube::api::Patch::Merge(json!({"spec": {"suspend": suspend}}));
-        let api = world.deliveries();
-        async move { api.patch("shop", &kube::api::PatchParams::default(), &patch).await.unwrap() }
-    };
-    suspend(true).await;
-    world.wait("shop", "suspended", |d| d.status.as_ref().is_some_and(|s| s.phase == Phase::Suspended)).await;
+    suspend(&world, true).await;
     let audit = world.space.cluster.audit();
     by_hand(&world, "it-3").await;
     drifts(&world, 1).await;
@@ -74,32 +77,67 @@ async fn a_suspended_delivery_reports_and_corrects_when_it_goes_on() {
     world.wait_report("two objects", |r| r.count == 2).await;
     let writes = world.writes(&audit);
     assert!(writes.is_empty(), "{writes:#?}");
-    suspend(false).await;
+    suspend(&world, false).await;
     corrected(&world, "it-3").await;
     corrected(&world, "it-7").await;
 }
 
 #[tokio::test]
-async fn what_a_rollout_changes_is_no_drift_and_what_drifts_meanwhile_is_corrected_after_it() {
+async fn what_drifts_while_a_revision_is_put_in_place_is_told_then_and_corrected_after_it() {
     let world = deployed("whilerolling").await;
     // Its pods never become ready by themselves.
-    let second = world.commit("Slow", &[("shop/web.yaml", &deployment("web", "unready", 1))]);
+    let files =
+        [("shop/web.yaml", deployment("web", "unready", 1)), ("shop/0.yaml", config_map("it-0", "2"))];
+    let second = world.commit("Slow", &files.each_ref().map(|(path, text)| (*path, text.as_str())));
     world.wait_for("shop", Phase::Waiting, &second).await;
     let audit = world.space.cluster.audit();
     by_hand(&world, "it-3").await;
-    // Something that the daemon surely sees after it.
-    world.annotate("shop", windlass::api::names::RECONCILE_REQUEST, "now").await;
-    let delivery = world
-        .wait("shop", "looked at", |d| {
-            d.status.as_ref().is_some_and(|s| s.handled_request.as_deref() == Some("now"))
-        })
-        .await;
-    let status = delivery.status.unwrap();
-    assert_eq!((status.phase, status.drift), (Phase::Waiting, Some(0)));
+    let report = world.wait_report("what drifted, and not what the commit changed", |r| r.count == 1).await;
+    assert_eq!((report.objects[0].name.as_str(), report.objects[0].state.as_str()), ("it-3", "Modified"));
+    assert!(report.revision.contains(&second), "{report:?}");
+    let delivery = world.wait("shop", "drift", |d| condition(d, kind::DRIFTED).0 == "True").await;
+    let (_, _, message) = condition(&delivery, kind::DRIFTED);
+    assert!(message.contains(&second), "{message}");
+    assert_eq!(delivery.status.unwrap().phase, Phase::Waiting);
+    // So it is with one that is suspended in the midst of it.
+    suspend(&world, true).await;
+    by_hand(&world, "it-5").await;
+    drifts(&world, 2).await;
     assert!(world.writes(&audit).is_empty(), "{:#?}", world.writes(&audit));
+    suspend(&world, false).await;
     let third = world.commit("Well", &[("shop/web.yaml", &deployment("web", "ok", 2))]);
     world.wait_for("shop", Phase::Ready, &third).await;
     corrected(&world, "it-3").await;
+    corrected(&world, "it-5").await;
+    drifts(&world, 0).await;
+}
+
+#[tokio::test]
+async fn a_failed_revision_that_stays_in_place_is_what_drift_is_measured_against() {
+    let world = deployed("failedoff").await;
+    world.deliver("shop", json!({"timeout": "2s", "rollback": {"mode": "Off"}})).await;
+    let files =
+        [("shop/web.yaml", deployment("web", "unready", 1)), ("shop/0.yaml", config_map("it-0", "2"))];
+    let bad = world.commit("Slow", &files.each_ref().map(|(path, text)| (*path, text.as_str())));
+    world.wait_for("shop", Phase::Failed, &bad).await;
+    let audit = world.space.cluster.audit();
+    by_hand(&world, "it-3").await;
+    world.patch("v1", "configmaps", "it-0", json!({"data": {"key": "1"}})).await;
+    let report = world.wait_report("what drifted", |r| r.count == 2).await;
+    assert!(report.revision.contains(&bad), "{report:?}");
+    let wanted = |name: &str| {
+        let object = report.objects.iter().find(|o| o.name == name).unwrap();
+        (object.fields[0].desired.clone().unwrap(), object.fields[0].live.clone().unwrap())
+    };
+    let text = |text: &str| json!(text).to_string();
+    assert_eq!(wanted("it-3"), (text("1"), text("by hand")));
+    assert_eq!(wanted("it-0"), (text("2"), text("1")), "as the failed revision has it");
+    drifts(&world, 2).await;
+    assert!(world.writes(&audit).is_empty(), "{:#?}", world.writes(&audit));
+    let good = world.commit("Well", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
+    world.wait_for("shop", Phase::Ready, &good).await;
+    corrected(&world, "it-3").await;
+    drifts(&world, 0).await;
 }
 
 #[tokio::test]

@@ -33,12 +33,13 @@ pub fn push(world: &World, bare: &Path) {
     world.repo.git(&["push", "--quiet", &bare.to_string_lossy(), "HEAD:refs/heads/main"]);
 }
 
-/// The server lets nobody but people change `main`: a hook, as hosts of repositories do it.
-fn protect(bare: &Path) {
+/// The server lets nobody but people change some branches: a hook, as hosts of repositories do it.
+fn protect(bare: &Path, branches: &str) {
     let hook = bare.join("hooks/update");
     std::fs::create_dir_all(bare.join("hooks")).unwrap();
-    let script =
-        "#!/bin/sh\nif [ \"$1\" = refs/heads/main ]; then echo 'main is protected' >&2; exit 1; fi\n";
+    let script = format!(
+        "#!/bin/sh\ncase \"$1\" in refs/heads/{branches}) echo \"$1 is protected\" >&2; exit 1;; esac\n"
+    );
     std::fs::write(&hook, script).unwrap();
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
@@ -115,7 +116,7 @@ async fn over_ssh_a_protected_branch_is_left_and_a_branch_of_its_own_is_made_onc
     let mut world = World::new("protected").await;
     let good = world.commit("Good", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
     let bare = served(&world);
-    protect(&bare);
+    protect(&bare, "main");
     let sshd = Sshd::start();
     let key = json!({"identity": sshd.identity(), "known_hosts": sshd.known_hosts()});
     world.texts("Secret", "key", key).await;
@@ -182,5 +183,34 @@ async fn without_the_right_to_push_it_says_so_and_goes_on_holding() {
             d.status.as_ref().is_some_and(|s| s.phase == Phase::Ready && s.held.is_none())
         })
         .await;
+    assert_eq!(subjects(&bare, "main"), ["Revert \"Bad\"", "Bad", "Good"]);
+}
+
+#[tokio::test]
+async fn where_no_branch_takes_it_that_is_told_and_it_is_tried_again() {
+    let world = World::new("allprotected").await;
+    let good = world.commit("Good", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
+    let bare = served(&world);
+    let server = GitServer::start(world.repo.root(), Access::Anyone);
+    world.texts("Secret", "authority", json!({"ca.crt": server.ca()})).await;
+    world.remote("config", &server.url("served.git"), Some("authority"), json!({"interval": "1s"})).await;
+    world.delivery("config", "shop", template()).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    let bad = world.commit("Bad", &[("shop/web.yaml", &deployment("web", "missing", 1))]);
+    push(&world, &bare);
+    protect(&bare, "*");
+    let refused =
+        |d: &Delivery| revert(d).is_some_and(|r| r.problem.is_some_and(|p| p.reason == "RevertRefused"));
+    let delivery = world.wait("shop", "is refused", refused).await;
+    assert_eq!(delivery.status.as_ref().unwrap().held.as_ref().unwrap().revision.commit, bad);
+    let told = world.wait_event("shop", "RevertRefused").await;
+    assert!(told.contains("is protected") && told.contains("by hand"), "{told}");
+    let (_, _, message) = condition(&delivery, kind::HELD);
+    assert!(message.contains("Git still has it"), "{message}");
+    assert_eq!(subjects(&bare, "main"), ["Bad", "Good"]);
+    assert_eq!(git(&bare, &["branch", "--list", "windlass/*"]), "");
+    std::fs::remove_file(bare.join("hooks/update")).unwrap();
+    let ready = |d: &Delivery| d.status.as_ref().is_some_and(|s| s.phase == Phase::Ready && s.held.is_none());
+    world.wait("shop", "is ready", ready).await;
     assert_eq!(subjects(&bare, "main"), ["Revert \"Bad\"", "Bad", "Good"]);
 }

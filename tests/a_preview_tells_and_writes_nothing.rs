@@ -1,11 +1,13 @@
 //! `windlass diff` tells what a commit would change before it is merged: everything, prunes and the rollout included; it
 //! writes nothing, and needs no more than the right to read.
 
+use crate::a_rollout_goes_step_by_step::{blue_green, deployed, service, web};
 use crate::knowing_costs_nothing::settled;
 use crate::support::cli::{Answer, windlass, windlass_with};
 use crate::support::daemon::{World, config_map, deployment};
 use serde_json::{Value, json};
 use std::fs;
+use windlass::api::delivery::Phase;
 
 const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: it}\nstringData: {password: VALUE}\n";
 
@@ -180,4 +182,90 @@ async fn the_right_to_read_is_enough_and_what_could_not_be_checked_is_said() {
     assert!(!format!("{answer:?}{comment:?}").contains("aHVudGVy"), "{comment:?}");
     let writes: Vec<_> = audit.in_namespace(&world.space.name).into_iter().filter(|r| !r.is_read()).collect();
     assert!(writes.is_empty(), "{writes:#?}");
+}
+
+/// Nobody follows what is checked out from here on.
+async fn quiet(world: &mut World) {
+    world.signal("TERM");
+    world.wait_ended("the daemon ends").await;
+}
+
+/// What a change of some files would come to, as JSON, while no daemon runs.
+fn proposal(world: &World, files: &[(&str, &str)]) -> Value {
+    world.repo.git(&["checkout", "--quiet", "-b", "proposal"]);
+    let commit = world.commit("Proposed", files);
+    world.repo.git(&["checkout", "--quiet", "-"]);
+    world.repo.git(&["branch", "--quiet", "-D", "proposal"]);
+    let answer = preview(world, &["--revision", &commit, "-o", "json"]);
+    assert_eq!(answer.code, 1, "{answer:?}");
+    serde_json::from_str(&answer.out).unwrap()
+}
+
+#[tokio::test]
+async fn what_a_rollout_would_do_is_told_with_its_steps_and_a_refusal_before_it_is_one() {
+    let (mut world, good) = deployed("previewsteps", "app: web, tier: front", blue_green()).await;
+    quiet(&mut world).await;
+    let first = |report: &Value| report["rollout"][0].as_str().unwrap_or_default().to_owned();
+    let told = first(&proposal(&world, &[("shop/web.yaml", &web("ok2", 2))]));
+    let steps = "is rolled out first (BlueGreen: pause until a person says go, all traffic, promotion): ";
+    assert!(told.starts_with(steps) && told.contains("image"), "{told}");
+    let told = first(&proposal(&world, &[("shop/web.yaml", &web("ok", 3))]));
+    assert!(told.starts_with("is applied at once: ") && told.contains("neither its pods change"), "{told}");
+    // The daemon would refuse it, and says the same.
+    let team = web("ok2", 2).replace("metadata: {labels: {", "metadata: {labels: {team: shop, ");
+    let aside = service("team: shop").replace("name: web", "name: team");
+    let both = [("shop/web.yaml", team.as_str()), ("shop/team.yaml", aside.as_str())];
+    let told = first(&proposal(&world, &both));
+    let rest = told.strip_prefix("would be refused: ").unwrap_or_else(|| panic!("{told}")).to_owned();
+    assert!(rest.contains("Service") && rest.contains("shop/team.yaml"), "{told}");
+    world.commit("Really", &both);
+    world.start();
+    let delivery = world.wait_refused("shop", "ServiceSeesBothVariants").await;
+    let problem = delivery.status.as_ref().and_then(|s| s.failure.clone()).unwrap().problem;
+    assert_eq!(windlass::core::rollout::status::told(&problem), rest);
+    assert_eq!(delivery.status.unwrap().effective.unwrap().commit, good);
+}
+
+#[tokio::test]
+async fn a_route_that_is_not_there_is_told_before_a_rollout_needs_it() {
+    let policy = json!({
+        "strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
+        "steps": [{"weight": 10}, {"pause": "5m"}], "settle": "300ms",
+    });
+    let (mut world, _) = deployed("previewroute", "app: web, tier: front", policy).await;
+    quiet(&mut world).await;
+    let report = proposal(&world, &[("shop/web.yaml", &web("ok2", 2))]);
+    let told = report["rollout"][0].as_str().unwrap_or_default();
+    assert!(told.starts_with("would be refused: ") && told.contains("HTTPRoute"), "{report}");
+}
+
+#[tokio::test]
+async fn what_is_deleted_and_made_again_is_told_so() {
+    let mut world = World::new("previewanew").await;
+    let first = world.commit("It", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
+    world.deliver("shop", json!({})).await;
+    world.wait_for("shop", Phase::Ready, &first).await;
+    quiet(&mut world).await;
+    let other = deployment("web", "ok", 1).replace("app: web", "app: other").replacen(
+        "metadata: {name: web",
+        "metadata: {annotations: {windlass.dev/recreate: enabled}, name: web",
+        1,
+    );
+    let report = proposal(&world, &[("shop/web.yaml", &other)]);
+    assert_eq!(acts(&report), [("web".to_owned(), "Recreate".to_owned())], "{report}");
+    world.repo.git(&["checkout", "--quiet", "-b", "again"]);
+    let commit = world.commit("Again", &[("shop/web.yaml", &other)]);
+    world.repo.git(&["checkout", "--quiet", "-"]);
+    let text = preview(&world, &["--revision", &commit]);
+    assert!(text.out.contains("would be deleted and created again"), "{text:?}");
+    assert!(text.out.contains("1 to recreate"), "{text:?}");
+    let comment = preview(&world, &["--revision", &commit, "-o", "markdown"]);
+    assert!(comment.out.contains("delete and create again"), "{comment:?}");
+    // Without a word that it may be, it is a problem, and says what to write.
+    let not_said = other.replace("annotations: {windlass.dev/recreate: enabled}, ", "");
+    world.repo.git(&["checkout", "--quiet", "again"]);
+    let commit = world.commit("Not said", &[("shop/web.yaml", &not_said)]);
+    world.repo.git(&["checkout", "--quiet", "-"]);
+    let problem = preview(&world, &["--revision", &commit]);
+    assert!(problem.code == 2 && problem.err.contains("windlass.dev/recreate"), "{problem:?}");
 }

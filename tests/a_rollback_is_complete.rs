@@ -281,10 +281,17 @@ async fn one_that_fails_says_so_and_goes_on_trying() {
     assert_eq!((status.as_str(), reason.as_str()), ("False", "RollbackFailed"));
     assert!(message.contains("quota"), "{message}");
     world.wait_event("shop", "RollbackFailed").await;
+    // What is not back is told, as it differs from what was good.
+    let report = world.wait_report("what is not back", |r| r.count > 0 && r.revision.contains(&with)).await;
+    let states: Vec<_> = report.objects.iter().map(|o| (o.name.as_str(), o.state.as_str())).collect();
+    assert!(states.contains(&("map", "Missing")), "{report:#?}");
+    let drifted = |d: &windlass::api::Delivery| condition(d, kind::DRIFTED).0 == "True";
+    world.wait("shop", "drift", drifted).await;
     world.delete("v1", "resourcequotas", "full").await;
     let delivery = world.wait_for("shop", Phase::Held, &bad).await;
     assert_eq!(delivery.status.unwrap().effective.unwrap().commit, with);
     assert_ne!(good, with);
+    world.wait("shop", "all is back", |d| condition(d, kind::DRIFTED).0 == "False").await;
     assert_eq!(world.names("v1", "configmaps").await, ["map"]);
 }
 

@@ -33,6 +33,7 @@ mod a_strategy_changes_over_defaults;
 mod an_ab_test_serves_marked_requests;
 mod an_application_is_what_it_expands_to;
 mod an_autoscaler_takes_over;
+mod an_object_is_seen_in_the_version_that_git_names;
 mod analysis_measures_what_is_there;
 mod arrows_point_one_way;
 mod bad_input_is_told_and_loses_nothing;

@@ -47,7 +47,7 @@ async fn try_object(
     let mut applied = owned_digest(&target.apply(FIELD_MANAGER, desired, false).await.unwrap(), key);
     let (mut edits, mut doubtful, mut drifted) = (0, 0, 0);
     for round in 0..rounds {
-        if !edit(&target, desired, random).await {
+        if !edit(&target, desired, random).await.1 {
             continue;
         }
         let (live, answer) = match target.live_and_answer(desired).await {

@@ -289,7 +289,8 @@ pub struct DeliveryStatus {
     /// The revision that was last tried: `branch@sha1:<commit>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// How many objects differ from the effective revision.
+    /// How many objects differ from the effective revision, or from the one that is being put in place. While objects are being
+    /// applied this is what was measured last, and the condition `Drifted` is `Unknown`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<i64>,
     /// What the cluster should be running now. Not always the newest commit: see `held`.

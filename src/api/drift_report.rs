@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DriftReportSpec {
-    /// The effective revision that the cluster was compared with.
+    /// The revision that the cluster was compared with: the effective one, or the one that is being put in place.
     #[serde(default)]
     pub revision: String,
     /// Generation of the Delivery's spec that counted.

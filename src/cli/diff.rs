@@ -7,7 +7,7 @@ use super::find::{self, ScopeArgs, explained, full_name};
 use super::output::{Output, emit, form as form_of};
 use super::run::default_cache_dir;
 use super::{ERROR, NOT_WELL, WELL};
-use crate::api::delivery::{DeliverySpec, DeliveryTemplate, InventoryEntry, Revision, Source};
+use crate::api::delivery::{DeliverySpec, DeliveryTemplate, InventoryEntry, Problem, Revision, Source};
 use crate::api::dependency::Dependency;
 use crate::api::rollout::RolloutPolicy;
 use crate::api::{Delivery, Repository, names};
@@ -24,6 +24,7 @@ use crate::core::outlook;
 use crate::core::plan::{self, Brings, Removal};
 use crate::core::removal::{removal_patch, removals};
 use crate::core::rollout::steps::Steps;
+use crate::core::rollout::{Refusal, brief, status};
 use crate::core::tree::Tree;
 use crate::core::variant::{self, Decision};
 use crate::reconcile::delivery::bundle::{self, ClusterScopes, Renderer};
@@ -32,6 +33,7 @@ use crate::reconcile::delivery::leave::without_others;
 use crate::reconcile::delivery::observe;
 use crate::reconcile::delivery::prepare::may_recreate;
 use crate::reconcile::delivery::settings;
+use crate::reconcile::delivery::stage::{Eyes, foresee};
 use crate::reconcile::directories::overridden;
 use crate::render::{self, Substitutions, find_kustomize};
 use crate::report::diff::{Act, DiffProblem, DiffReport, ObjectDiff, text};
@@ -47,6 +49,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// The reason of what the API server does not let one do.
+const NOT_ALLOWED: &str = "Forbidden";
 
 /// Objects that are compared at once.
 const AT_ONCE: usize = 16;
@@ -89,32 +94,73 @@ pub struct DiffArgs {
     cluster: ClusterArgs,
 }
 
-/// Whether a candidate would come first, and why, by what would change in the cluster.
-fn way(policy: &RolloutPolicy, bundle: &Bundle, report: &DiffReport) -> Vec<String> {
-    let manifest = |value: &Value| Manifest::new(value.clone(), Origin::default()).ok();
+/// How a revision would reach traffic, by what would change in the cluster: at once, through a candidate, or not at all, as the
+/// daemon would find out before anything else.
+async fn way(
+    eyes: &Eyes<'_>,
+    policy: &RolloutPolicy,
+    bundle: &Bundle,
+    inventory: &[InventoryEntry],
+    report: &mut DiffReport,
+) -> Vec<String> {
+    let Some((before, after)) = sides(bundle, report) else { return Vec::new() };
+    let refused = |problem: &Problem| vec![format!("would be refused: {}", status::told(problem))];
+    let (why, workloads) = match variant::needs_rollout(&before, &after, policy) {
+        Ok(Decision::Direct { why }) => return vec![format!("is applied at once: {}", why.join("; "))],
+        Ok(Decision::Rollout { why, workloads }) => (why, workloads),
+        Err(problem) => return refused(&problem),
+    };
+    let first = vec![format!(
+        "is rolled out first ({:?}: {}): {}",
+        policy.strategy,
+        brief::steps(policy),
+        why.join("; ")
+    )];
+    let steps = match Steps::new(policy) {
+        Ok(Some(steps)) => steps,
+        Ok(None) => return first,
+        Err(problem) => return refused(&problem),
+    };
+    match foresee(eyes, policy, &steps, [&before, &after], &workloads, inventory).await {
+        Ok(_) => first,
+        // Whoever asks may not look at what the daemon would look at.
+        Err(Refusal { problem, transient }) if transient || problem.reason == NOT_ALLOWED => {
+            report.unchecked.push(DiffProblem {
+                object: problem.object,
+                file: String::new(),
+                message: format!("whether its rollout can begin: {}", problem.message),
+            });
+            first
+        }
+        Err(Refusal { problem, .. }) => refused(&problem),
+    }
+}
+
+/// The objects as they stand, and as they would.
+fn sides(bundle: &Bundle, report: &DiffReport) -> Option<(Bundle, Bundle)> {
+    let manifest = |value: &Value| {
+        let read = Manifest::new(value.clone(), Origin::default()).ok()?;
+        let origin = bundle.get(&read.id()).map(|m| m.origin.clone()).unwrap_or_default();
+        Manifest::new(value.clone(), origin).ok()
+    };
     let mut before: BTreeMap<ObjectId, Manifest> =
         bundle.objects().iter().map(|object| (object.id(), object.clone())).collect();
     let mut after = before.clone();
     for (was, becomes) in report.changed() {
-        let Some(becomes) = manifest(becomes) else { continue };
-        match manifest(was) {
-            Some(was) => before.insert(was.id(), was),
-            None => before.remove(&becomes.id()),
+        let (was, becomes) = (manifest(was), manifest(becomes));
+        let Some(id) = was.as_ref().or(becomes.as_ref()).map(Manifest::id) else { continue };
+        match was {
+            Some(was) => before.insert(id.clone(), was),
+            None => before.remove(&id),
         };
-        after.insert(becomes.id(), becomes);
+        match becomes {
+            Some(becomes) => after.insert(id, becomes),
+            None => after.remove(&id),
+        };
     }
-    let of = |objects: BTreeMap<ObjectId, Manifest>| Bundle::new(objects.into_values().collect());
-    let (Ok(before), Ok(after)) = (of(before), of(after)) else { return Vec::new() };
-    match variant::needs_rollout(&before, &after, policy) {
-        Ok(Decision::Direct { why }) => vec![format!("is applied at once: {}", why.join("; "))],
-        Ok(Decision::Rollout { why, .. }) => {
-            let steps = Steps::new(policy).ok().flatten().map_or(0, |s| s.steps);
-            let steps = if steps == 1 { "1 step".to_owned() } else { format!("{steps} steps") };
-            let strategy = policy.strategy;
-            vec![format!("is rolled out first ({strategy:?}, {steps}): {}", why.join("; "))]
-        }
-        Err(problem) => vec![format!("would be refused: {}", crate::core::rollout::status::told(&problem))],
-    }
+    let hooks = bundle.hooks().iter().map(|hook| hook.manifest.clone());
+    let before = Bundle::new(before.into_values().collect()).ok()?;
+    Some((before, Bundle::new(after.into_values().chain(hooks).collect()).ok()?))
 }
 
 /// How a difference is printed.
@@ -168,7 +214,7 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
             let namespace = delivery.namespace().unwrap_or_default();
             let substitute = spec.template.substitute.as_ref();
             let read = settings::read_from(&namespace, substitute, &access, &[], Timestamp::now()).await;
-            let read = read.settings.map_err(|p| anyhow!("{}", crate::core::rollout::status::told(&p)))?;
+            let read = read.settings.map_err(|p| anyhow!("{}", status::told(&p)))?;
             let mut values = read.values.clone();
             settings_read = Some(read);
             values.extend(set);
@@ -237,7 +283,10 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
         report.rollout = outlook::delivery(&name, &(&spec).into(), bake, &waits, status, &inputs, removes);
         let runs = status.is_some_and(|s| s.effective.is_some());
         if let Some(policy) = spec.template.rollout.as_ref().filter(|_| runs) {
-            report.rollout.splice(0..0, way(policy, &bundle, &report));
+            let namespace = spec.template.target_namespace.as_deref().unwrap_or_default();
+            let eyes = Eyes { access: &access, discovery: &discovery, label: &label, namespace };
+            let way = way(&eyes, policy, &bundle, inventory, &mut report).await;
+            report.rollout.splice(0..0, way);
         }
     }
     emit(&redact(Form::print(args.output, &report)?))?;

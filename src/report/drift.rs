@@ -10,6 +10,7 @@ use crate::api::drift_report::{
 };
 use crate::core::contest;
 use crate::core::manifest::{Gvk, ObjectId};
+use crate::core::rollout::{Spec, measure};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
@@ -24,8 +25,8 @@ const VALUE: usize = 40;
 /// Managers that are named in a line of a summary that is not wide.
 const MANAGERS: usize = 3;
 
-/// Why a condition says that it is not known whether something differs.
-const NOT_COMPARED: &str = "NotCompared";
+/// Why a condition says that it is not known whether something differs: it could not be compared, or is being written.
+const NOT_KNOWN: [&str; 2] = ["NotCompared", "Progressing"];
 
 /// What differs, and what was mended.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -49,6 +50,9 @@ pub struct DeliveryDrift {
     pub name: String,
     /// The revision that the cluster is compared with.
     pub revision: Option<String>,
+    /// It is not what should be running, but what is being put in place.
+    #[serde(skip)]
+    pub under_way: bool,
     /// The newest revision of Git, when it is held: being behind it is not drift.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<Ahead>,
@@ -113,10 +117,14 @@ pub fn report(deliveries: &[Delivery], reports: &[DriftReport]) -> DriftList {
             name: name.clone(),
             episode: episode.clone(),
         }));
+        let measure =
+            measure(status.attempt.as_ref(), status.effective.as_ref(), &Spec::from(&delivery.spec));
+        let under_way = measure.as_ref().is_some_and(|m| Some(&m.revision) != status.effective.as_ref());
         list.deliveries.push(DeliveryDrift {
             namespace,
             name,
-            revision: status.effective.as_ref().map(ToString::to_string),
+            revision: measure.map(|m| m.revision.to_string()),
+            under_way,
             held: status.held.map(|h| Ahead {
                 revision: h.revision.to_string(),
                 object: h.problem.object,
@@ -125,7 +133,7 @@ pub fn report(deliveries: &[Delivery], reports: &[DriftReport]) -> DriftList {
                 since: h.since,
             }),
             unknown: condition::get(&status.conditions, kind::DRIFTED)
-                .filter(|c| c.status == "Unknown" && c.reason == NOT_COMPARED)
+                .filter(|c| c.status == "Unknown" && NOT_KNOWN.contains(&c.reason.as_str()))
                 .map(|c| c.message.clone()),
             count: spec.count,
             since: spec.since,
@@ -257,7 +265,8 @@ pub fn text(list: &DriftList, wide: bool, now: Timestamp) -> String {
             out.push(String::new());
         }
     }
-    if list.drifted == 0 && list.deliveries.len() != 1 {
+    let known = list.deliveries.iter().all(|d| d.unknown.is_none());
+    if list.drifted == 0 && known && list.deliveries.len() != 1 {
         out.push("nothing differs from what should be running".into());
     }
     if !list.mended.is_empty() {
@@ -296,10 +305,14 @@ pub fn text(list: &DriftList, wide: bool, now: Timestamp) -> String {
 fn heading(delivery: &DeliveryDrift, now: Timestamp) -> String {
     let name = paint(STRONG, &format!("{}/{}", delivery.namespace, delivery.name));
     let revision = match &delivery.revision {
+        Some(revision) if delivery.under_way => {
+            format!("{}, which is being put in place", short_revision(revision))
+        }
         Some(revision) => format!("{}, which is what should be running", short_revision(revision)),
         None => return format!("{name}: nothing was deployed yet"),
     };
     match delivery.count {
+        0 if delivery.unknown.is_some() => format!("{name}: it is not known what differs from {revision}"),
         0 => format!("{name}: nothing differs from {revision}"),
         n => {
             let what = if n == 1 { "1 object differs".into() } else { format!("{n} objects differ") };

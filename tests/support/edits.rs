@@ -479,36 +479,110 @@ pub fn lines(changes: &[FieldChange]) -> String {
     changes.iter().map(line).collect()
 }
 
-/// One random edit by somebody else. `false` when the server refused it.
-pub async fn edit(target: &Target<'_>, desired: &Value, random: &mut fastrand::Rng) -> bool {
+/// What becomes of a value, as a JSON patch.
+pub fn json_patch(before: &Value, after: &Value, at: &str, out: &mut Vec<Value>) {
+    match (before, after) {
+        (Value::Object(was), Value::Object(is)) => {
+            for (name, value) in was {
+                let place = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+                match is.get(name) {
+                    Some(now) => json_patch(value, now, &place, out),
+                    None => out.push(json!({"op": "remove", "path": place})),
+                }
+            }
+            for (name, value) in is.iter().filter(|(name, _)| !was.contains_key(*name)) {
+                let place = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+                out.push(json!({"op": "add", "path": place, "value": value}));
+            }
+        }
+        (Value::Array(was), Value::Array(is)) if was.len() == is.len() => {
+            for (nth, (value, now)) in was.iter().zip(is).enumerate() {
+                json_patch(value, now, &format!("{at}/{nth}"), out);
+            }
+        }
+        (was, is) if was == is => {}
+        (_, is) => out.push(json!({"op": "replace", "path": at, "value": is})),
+    }
+}
+
+/// What becomes of a value, as a merge patch; nothing where it stays. A strategic one adds to the lists that it can instead of
+/// replacing them.
+pub fn merge_patch(before: &Value, after: &Value) -> Option<Value> {
+    match (before, after) {
+        (Value::Object(was), Value::Object(is)) => {
+            let gone =
+                was.keys().filter(|name| !is.contains_key(*name)).map(|name| (name.clone(), Value::Null));
+            let changed = is.iter().filter_map(|(name, now)| match was.get(name) {
+                Some(value) => Some((name.clone(), merge_patch(value, now)?)),
+                None => Some((name.clone(), now.clone())),
+            });
+            let patch: serde_json::Map<String, Value> = gone.chain(changed).collect();
+            (!patch.is_empty()).then_some(Value::Object(patch))
+        }
+        (was, is) => (was != is).then(|| is.clone()),
+    }
+}
+
+/// Changes one random place by a patch of one of three kinds. Answers which, and whether the server took it.
+async fn patch(
+    target: &Target<'_>,
+    manager: &str,
+    desired: &Value,
+    random: &mut fastrand::Rng,
+) -> (&'static str, bool) {
+    let before = target.get().await;
+    let mut after = before.clone();
+    mutate(&mut after, random, true);
+    let (verb, kind, body) = match random.u8(..3) {
+        0 => {
+            let mut operations = Vec::new();
+            json_patch(&before, &after, "", &mut operations);
+            ("json-patch", "application/json-patch+json", Value::Array(operations))
+        }
+        // Custom resources know no lists by key.
+        1 if desired["kind"] != "Thing" => {
+            let patch = merge_patch(&before, &after).unwrap_or_else(|| json!({}));
+            ("strategic-patch", "application/strategic-merge-patch+json", patch)
+        }
+        _ => {
+            let patch = merge_patch(&before, &after).unwrap_or_else(|| json!({}));
+            ("merge-patch", "application/merge-patch+json", patch)
+        }
+    };
+    let path = format!("{}?fieldManager={manager}", target.path);
+    (verb, target.ask("PATCH", &path, kind, &body).await.is_ok())
+}
+
+/// One random edit by somebody else: how, and whether the server took it.
+pub async fn edit(target: &Target<'_>, desired: &Value, random: &mut fastrand::Rng) -> (&'static str, bool) {
     let manager = ["kubectl-edit", "someone", "controller"][random.usize(..3)];
-    match random.u8(..20) {
-        0 => target.merge(manager, "", &json!({"metadata": {"managedFields": [{}]}})).await.is_ok(),
+    match random.u8(..24) {
+        0 => {
+            let none = json!({"metadata": {"managedFields": [{}]}});
+            ("forget", target.merge(manager, "", &none).await.is_ok())
+        }
         1 | 2 if desired["kind"] == "Deployment" => {
             let scale = json!({"spec": {"replicas": random.u8(..2)}});
-            target.merge("kubectl", "/scale", &scale).await.is_ok()
+            ("scale", target.merge("kubectl", "/scale", &scale).await.is_ok())
         }
-        1..=5 => target.apply(manager, &part_of(desired, random), false).await.is_ok(),
+        1..=5 => ("apply", target.apply(manager, &part_of(desired, random), false).await.is_ok()),
         6 => {
             // Back to what Git wants, by somebody else.
             let wanted = desired.clone();
-            target
-                .put(manager, |object| {
-                    for part in ["spec", "data"] {
-                        if let Some(value) = wanted.get(part) {
-                            object[part] = value.clone();
-                        }
+            let back = target.put(manager, |object| {
+                for part in ["spec", "data"] {
+                    if let Some(value) = wanted.get(part) {
+                        object[part] = value.clone();
                     }
-                })
-                .await
-                .is_ok()
+                }
+            });
+            ("update", back.await.is_ok())
         }
+        7..=14 => patch(target, manager, desired, random).await,
         _ => {
             let seed = random.u64(..);
-            target
-                .put(manager, |object| mutate(object, &mut fastrand::Rng::with_seed(seed), true))
-                .await
-                .is_ok()
+            let change = |object: &mut Value| mutate(object, &mut fastrand::Rng::with_seed(seed), true);
+            ("update", target.put(manager, change).await.is_ok())
         }
     }
 }

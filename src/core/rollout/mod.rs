@@ -16,6 +16,7 @@
 mod bake;
 #[cfg(test)]
 mod bake_tests;
+pub mod brief;
 mod deadline;
 pub mod dependencies;
 mod except;
@@ -26,6 +27,7 @@ pub mod hooks;
 #[cfg(test)]
 mod jobs_tests;
 pub mod late;
+mod measure;
 mod next;
 mod progress;
 #[cfg(test)]
@@ -42,6 +44,7 @@ mod tests;
 
 pub use dependencies::Dependencies;
 pub use hooks::{Hooks, JobSeen};
+pub use measure::{Measure, is_strict, measure, rests};
 pub use next::next;
 pub use progress::{Measuring, measuring, staging};
 
@@ -205,7 +208,9 @@ pub struct Observation {
     pub in_contact_since: Option<Timestamp>,
     /// Since when the objects are seen without a gap, where that is known.
     pub seen_since: Option<Timestamp>,
-    /// How many objects differ from what was applied, or carry our label and are in no bundle.
+    /// What drift was measured against; `None` while it is not.
+    pub measured: Option<Measure>,
+    /// How many objects differ from that, or carry our label and are in no bundle.
     pub drifted: usize,
     /// How many of them can be written back.
     pub correctable: usize,

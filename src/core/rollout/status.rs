@@ -1,7 +1,7 @@
 //! From what the machine knows to what people read: phase and conditions.
 
 use super::except::in_words;
-use super::{Dependencies, Health, Observation, Spec, State, Target, dependencies, hooks};
+use super::{Dependencies, Health, Observation, Spec, State, Target, dependencies, hooks, measure};
 use crate::api::condition::{self, kind};
 use crate::api::delivery::{
     Attempt, DeliveryStatus, DriftMode, FirstRevision, Goal, Held, Phase, Problem, RollbackMode, Step,
@@ -19,18 +19,17 @@ pub fn status(
     now: Timestamp,
 ) -> DeliveryStatus {
     let phase = phase(spec, state, seen);
-    // Between two acts of a rollout what it changes itself is no drift, and everything else is told.
-    let rests =
-        |a: &Attempt| a.rollout.as_ref().is_some_and(|r| r.settled.is_some() && r.stage != Stage::Returning);
-    let acting = state.attempt.as_ref().is_some_and(|a| a.goal != Goal::Deploy || !rests(a));
-    let drift = match state.effective {
+    let wanted = measure(state.attempt.as_ref(), state.effective.as_ref(), spec);
+    // What was measured against something else says nothing about this.
+    let measured = wanted.is_some() && seen.measured == wanted;
+    let drift = match &wanted {
         // Objects may say otherwise than the Delivery.
-        Some(_) if !acting && (spec.drift != DriftMode::Ignore || seen.drifted > 0) => {
+        Some(_) if spec.drift == DriftMode::Ignore && !(measured && seen.drifted > 0) => None,
+        Some(_) if measured => {
             // What could not be compared is not known to be in sync.
             let known = i64::try_from(seen.drifted).unwrap_or(i64::MAX);
             Some(known.max(seen.uncompared.as_ref().and(before.drift).unwrap_or(0)))
         }
-        Some(_) if spec.drift == DriftMode::Ignore => None,
         Some(_) => before.drift,
         None => None,
     };
@@ -103,22 +102,26 @@ pub fn status(
         ),
         None => say(kind::HELD, "False", "NothingHeld", ""),
     }
-    let comparing = !acting && state.effective.is_some();
     match drift {
-        Some(_) if comparing && seen.drifted == 0 && seen.uncompared.is_some() => {
+        _ if let (Some(wanted), false, false) = (&wanted, measured, spec.drift == DriftMode::Ignore) => {
+            let under_way = state.attempt.as_ref().map_or(&wanted.revision, |a| &a.revision);
+            let message = format!("{under_way} is being put in place; drift is measured once it is applied");
+            say(kind::DRIFTED, "Unknown", "Progressing", &message);
+        }
+        Some(_) if seen.drifted == 0 && seen.uncompared.is_some() => {
             say(kind::DRIFTED, "Unknown", "NotCompared", seen.uncompared.as_deref().unwrap_or_default());
         }
         Some(0) => say(kind::DRIFTED, "False", "InSync", ""),
         Some(n) => {
             let differ = if n == 1 { "object differs" } else { "objects differ" };
-            let mut message = format!("{n} {differ} from the effective revision");
+            let mut message = format!("{n} {differ} from {}", measured_against(state.attempt.as_ref()));
             for contested in &seen.contested {
                 message.push_str(&format!(". {contested}"));
             }
             let reason = if seen.contested.is_empty() { "Differs" } else { "Contested" };
             say(kind::DRIFTED, "True", reason, &message);
         }
-        None if condition::get(&before.conditions, kind::DRIFTED).is_some() && state.effective.is_some() => {
+        None if condition::get(&before.conditions, kind::DRIFTED).is_some() && wanted.is_some() => {
             say(kind::DRIFTED, "Unknown", "Ignored", "spec.drift.mode is Ignore");
         }
         None => {}
@@ -135,6 +138,17 @@ pub fn status(
         None => say(kind::STALLED, "False", "NotStalled", ""),
     }
     status
+}
+
+/// What drift is measured against, as people are told.
+fn measured_against(attempt: Option<&Attempt>) -> String {
+    match attempt {
+        Some(a) if a.rollout.as_ref().is_some_and(|r| r.stage != Stage::Returning) => {
+            "what this step of the rollout wants".into()
+        }
+        Some(a) if a.goal == Goal::Deploy => a.revision.to_string(),
+        _ => "the effective revision".into(),
+    }
 }
 
 /// What a Delivery is doing.

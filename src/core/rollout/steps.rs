@@ -79,11 +79,7 @@ impl Steps {
             c if c.size == CandidateSize::Share => Size::Percent(weight.max(1)),
             _ => Size::Percent(100),
         };
-        let given = match policy.strategy {
-            Strategy::Canary => spelled(policy),
-            Strategy::AB => marked(policy),
-            Strategy::BlueGreen | Strategy::Rolling => policy.steps.clone(),
-        };
+        let given = given(policy);
         let first = given.iter().find_map(|s| s.weight.filter(|w| *w > 0)).unwrap_or(100);
         let start = match policy.strategy {
             Strategy::BlueGreen => Size::Percent(100),
@@ -186,6 +182,15 @@ impl Steps {
     pub fn promotion(&self) -> usize {
         let of = |stage: Stage| self.all.iter().position(|p| p.stage == stage);
         of(Stage::Switching).or_else(|| of(Stage::Promoting)).unwrap_or(self.all.len())
+    }
+}
+
+/// The steps as the policy means them.
+pub(super) fn given(policy: &RolloutPolicy) -> Vec<RolloutStep> {
+    match policy.strategy {
+        Strategy::Canary => spelled(policy),
+        Strategy::AB => marked(policy),
+        Strategy::BlueGreen | Strategy::Rolling => policy.steps.clone(),
     }
 }
 

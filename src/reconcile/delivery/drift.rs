@@ -3,9 +3,9 @@
 use super::beside::{self, Beside};
 use super::leave::without_others_by;
 use super::prepare::Planner;
-use super::work::{Act, Work};
+use super::work::{Act, Memory, Work};
 use super::{Scope, bundle_of, stage};
-use crate::api::delivery::{DriftMode, Goal, InventoryEntry, Revision};
+use crate::api::delivery::{DeliveryStatus, DriftMode, Goal, InventoryEntry, Revision};
 use crate::api::drift_report::{
     DriftEpisode, DriftReport, DriftReportSpec, DriftedField, DriftedObject, RecurringField,
 };
@@ -20,7 +20,8 @@ use crate::core::drift::{self, ObjectDrift, drift};
 use crate::core::drift_report::{FIELDS, Found, grown, same_object};
 use crate::core::ignore::{Left, Rules, pointer};
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
-use crate::core::rollout::{ApplyEnd, Health, Refusal, back_off, stamp};
+use crate::core::plan::manifest_digest;
+use crate::core::rollout::{ApplyEnd, Health, Measure, Refusal, back_off, is_strict, measure, rests, stamp};
 use crate::reconcile::live::{Kept, digest, version};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
@@ -36,12 +37,17 @@ const LAG: SignedDuration = SignedDuration::from_secs(10);
 /// not cost a request each time.
 const PACE: SignedDuration = SignedDuration::from_secs(5);
 
+/// How soon drift that could not be looked at, or told, is looked at again.
+const RETRY: SignedDuration = SignedDuration::from_secs(5);
+
 /// Longest value that is shown, in characters.
 const VALUE: usize = 256;
 
 /// What is known about drift.
 #[derive(Default)]
 pub struct Seen {
+    /// What the rest was measured against; `None` since objects are being applied.
+    pub measured: Option<Measure>,
     /// What was found out about objects whose digest is not the one that we left.
     looked: BTreeMap<ObjectId, Looked>,
     /// Objects with our label that are in no bundle, with their uid.
@@ -128,6 +134,13 @@ impl Seen {
         self.looked.values().filter(|l| l.is_correctable()).count()
     }
 
+    /// Drops what was found out about objects: they were applied since.
+    pub fn forget<'a>(&mut self, written: impl Iterator<Item = &'a ObjectId>) {
+        for id in written {
+            self.looked.remove(id);
+        }
+    }
+
     /// Whether an object is known to differ.
     pub fn differs(&self, id: &ObjectId) -> bool {
         self.looked.get(id).is_some_and(|l| l.drifted.is_some())
@@ -152,11 +165,6 @@ impl Seen {
             .take(3)
             .map(contest::sentence)
             .collect()
-    }
-
-    /// When to look again if nothing happens before.
-    pub fn looks_again(&self) -> Option<Timestamp> {
-        self.again_at
     }
 
     fn drifted(&self) -> impl Iterator<Item = (&ObjectId, &DriftedObject)> {
@@ -187,11 +195,58 @@ impl Looked {
     }
 }
 
+/// Measures drift and reports it, unless objects are being applied at the moment. Answers when to do it again.
+pub async fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) -> Option<Timestamp> {
+    let (spec, now) = (scope.spec(), scope.daemon.now());
+    let attempt = status.attempt.as_ref();
+    let measure = measure(attempt, status.effective.as_ref(), &spec)?;
+    let done = |w: &&Work| {
+        let all = matches!(w.end, Some((ApplyEnd::Done, _)));
+        all && w.staging == measure.staging && attempt.is_some_and(|a| a.revision == w.revision)
+    };
+    // Status does not have yet what was written a moment ago.
+    let applied = memory.work.as_ref().filter(done).map(|w| w.inventory.clone());
+    if !attempt.is_none_or(|a| rests(a, applied.is_some(), &spec, now)) {
+        // For the moment in which it is tried again, what was measured stands.
+        if attempt.is_some_and(|a| a.retries == 0) {
+            memory.drift.measured = None;
+        }
+        return None;
+    }
+    let inventory = applied.as_ref().unwrap_or(&status.inventory);
+    let looked = look(scope, memory, &measure, inventory).await;
+    let looked = super::foreign::look(scope, memory, status).await && looked;
+    let told = report(scope, memory, &measure.revision).await;
+    memory.drift.measured = Some(measure);
+    if looked && told { memory.drift.again_at } else { Some(now + RETRY) }
+}
+
+/// What objects are compared with.
+struct Wanted {
+    bundle: Arc<Bundle>,
+    /// The effective bundle, where another revision is put in place and not all of it was applied: an object is compared with
+    /// what was applied to it last.
+    before: Option<Arc<Bundle>>,
+}
+
+impl Wanted {
+    fn is_applied(&self, entry: &InventoryEntry, key: &[u8]) -> bool {
+        self.bundle.get(&entry.id()).is_none_or(|m| manifest_digest(m, key) == entry.applied)
+    }
+
+    fn manifest(&self, entry: &InventoryEntry, key: &[u8]) -> Option<&Manifest> {
+        let id = entry.id();
+        let before = self.before.as_ref().filter(|_| !self.is_applied(entry, key));
+        let was = before.and_then(|b| b.get(&id)).filter(|m| manifest_digest(m, key) == entry.applied);
+        was.or_else(|| self.bundle.get(&id))
+    }
+}
+
 /// Looks at the objects whose digest is not the one that we left. Answers whether all could be looked at.
-pub async fn look(
+async fn look(
     scope: &Scope<'_>,
-    memory: &mut super::work::Memory,
-    effective: &Revision,
+    memory: &mut Memory,
+    measure: &Measure,
     inventory: &[InventoryEntry],
 ) -> bool {
     let now = scope.daemon.now();
@@ -201,7 +256,28 @@ pub async fn look(
     let mut again_at: Option<Timestamp> = None;
     let server = server_version(scope, memory, inventory).await;
     let still_says = |by: &Option<String>| by.is_none() || *by == server;
-    for entry in inventory.iter().filter(|e| !e.stale && e.uid.is_some()) {
+    let attempt = scope.delivery.status.as_ref().and_then(|s| s.attempt.as_ref());
+    // What is only told does not come back.
+    let corrects = !scope.spec().suspend && attempt.is_none();
+    let key = &scope.daemon.secret_key;
+    let strict = match is_strict(attempt) {
+        true => {
+            Some(stage::standing(scope, memory, measure).await.map(|bundle| Wanted { bundle, before: None }))
+        }
+        false => None,
+    };
+    let behind = |entry: &InventoryEntry| match &strict {
+        Some(Ok(wanted)) => !wanted.is_applied(entry, key),
+        Some(Err(_)) => true,
+        None => false,
+    };
+    let counts = |entry: &&InventoryEntry| match &strict {
+        // What the failed revision left out comes back as well.
+        Some(Ok(wanted)) => !entry.stale || wanted.bundle.get(&entry.id()).is_some(),
+        Some(Err(_)) => !entry.stale,
+        None => !entry.stale && entry.uid.is_some(),
+    };
+    for entry in inventory.iter().filter(counts) {
         let id = entry.id();
         let live = scope.live(&entry.gvk(), &id);
         if let Some((written, at)) = memory.awaited.get(&id) {
@@ -223,12 +299,13 @@ pub async fn look(
             None if entry.group == "batch" && entry.kind == "Job" => continue,
             None => "missing".into(),
         };
-        let in_sync = is_as_left(entry, live.as_ref()) && still_says(&entry.settled_by);
+        let in_sync = is_as_left(entry, live.as_ref()) && still_says(&entry.settled_by) && !behind(entry);
         if !in_sync {
             let uid = live.map_or_else(String::new, |l| l.uid.into());
             // What is left to others, by the spec or by an autoscaler of the same revision, may be another now.
             let generation = scope.delivery.metadata.generation.unwrap_or_default();
-            let mark = format!("{uid}/{digest}/{}/{generation}/{}", entry.applied, effective.inputs);
+            let inputs = &measure.revision.inputs;
+            let mark = format!("{uid}/{digest}/{}/{generation}/{inputs}/{corrects}", entry.applied);
             differ.insert(id, (mark, entry));
         }
     }
@@ -248,23 +325,27 @@ pub async fn look(
     if new.is_empty() {
         return true;
     }
-    let bundle = match stage::standing(scope, memory, effective).await {
-        Ok(bundle) => bundle,
-        Err(refusal) => {
-            tracing::warn!(problem = %memory.redact(&refusal.problem.message), "drift cannot be looked at");
+    let wanted = match strict {
+        Some(strict) => strict,
+        None => wanted(scope, memory, measure, new.iter().map(|(_, (_, entry))| *entry)).await,
+    };
+    let known = match wanted {
+        Ok(wanted) if recall(scope, memory, &measure.revision).await => Ok(wanted),
+        Ok(_) => Err("its DriftReport could not be read".to_owned()),
+        Err(refusal) => Err(memory.redact(&refusal.problem.message)),
+    };
+    let wanted = match known {
+        Ok(wanted) => wanted,
+        Err(why) => {
+            tracing::warn!(problem = %why, "drift cannot be looked at");
+            memory.drift.uncompared.extend(new.into_iter().map(|(id, _)| (id, why.clone())));
             return false;
         }
     };
-    if !recall(scope, memory, effective).await {
-        return false;
-    }
-    // What is only told does not come back.
-    let corrects =
-        !scope.spec().suspend && scope.delivery.status.as_ref().is_none_or(|s| s.attempt.is_none());
     let mut all = true;
     let mut settled: BTreeMap<ObjectId, (String, Option<String>)> = BTreeMap::new();
     for (id, (mark, entry)) in new {
-        let Some(manifest) = bundle.get(&id) else { continue };
+        let Some(manifest) = wanted.manifest(entry, key) else { continue };
         let mode = scope.drift_mode(manifest);
         if mode == DriftMode::Ignore {
             memory.drift.looked.insert(id, Looked::alike(mark, None, None));
@@ -323,6 +404,23 @@ pub async fn look(
     all
 }
 
+/// What objects are compared with.
+async fn wanted(
+    scope: &Scope<'_>,
+    memory: &Memory,
+    measure: &Measure,
+    mut differ: impl Iterator<Item = &InventoryEntry>,
+) -> Result<Wanted, Refusal> {
+    let status = scope.delivery.status.as_ref();
+    let mut wanted = Wanted { bundle: stage::standing(scope, memory, measure).await?, before: None };
+    if let Some(effective) = status.filter(|s| s.attempt.is_some()).and_then(|s| s.effective.as_ref())
+        && differ.any(|entry| !wanted.is_applied(entry, &scope.daemon.secret_key))
+    {
+        wanted.before = bundle_of(scope, memory, effective).await.ok();
+    }
+    Ok(wanted)
+}
+
 /// Whether the watch shows an object as we left it.
 pub fn is_as_left(entry: &InventoryEntry, live: Option<&Entry<Kept>>) -> bool {
     live.is_some_and(|l| entry.uid.as_deref() == Some(&*l.uid) && *l.kept.digest == *entry.digest)
@@ -333,18 +431,14 @@ fn sooner(a: Option<Timestamp>, b: Timestamp) -> Option<Timestamp> {
 }
 
 /// The API server's version, where an answer that it gave is remembered: one of another version may answer otherwise.
-async fn server_version(
-    scope: &Scope<'_>,
-    memory: &super::work::Memory,
-    inventory: &[InventoryEntry],
-) -> Option<String> {
+async fn server_version(scope: &Scope<'_>, memory: &Memory, inventory: &[InventoryEntry]) -> Option<String> {
     let remembered = inventory.iter().any(|e| e.settled_by.is_some())
         || memory.drift.looked.values().any(|l| l.settled_by.is_some());
     if remembered { scope.daemon.discovery.server_version().await } else { None }
 }
 
 /// Reads from the report which fields were written back before, once; begins anew for another revision or spec.
-async fn recall(scope: &Scope<'_>, memory: &mut super::work::Memory, effective: &Revision) -> bool {
+async fn recall(scope: &Scope<'_>, memory: &mut Memory, effective: &Revision) -> bool {
     let of = (effective.to_string(), scope.delivery.metadata.generation.unwrap_or_default());
     if memory.drift.recurring.is_none() {
         let namespace = scope.delivery.namespace().unwrap_or_default();
@@ -510,7 +604,7 @@ fn shown(value: &Value, redact: &(dyn Fn(&str) -> String + Sync)) -> String {
 /// Writes back what differs. Only these objects are sent.
 pub async fn correct(
     scope: &Scope<'_>,
-    memory: &mut super::work::Memory,
+    memory: &mut Memory,
     effective: &Revision,
     inventory: &[InventoryEntry],
 ) -> Option<Timestamp> {
@@ -632,7 +726,7 @@ impl Corrected {
 
 /// Notes what was written back: the end of a drift.
 fn note_corrected(
-    memory: &mut super::work::Memory,
+    memory: &mut Memory,
     inventory: &[InventoryEntry],
     mut written: BTreeMap<ObjectId, (InventoryEntry, Option<u64>)>,
     now: Timestamp,
@@ -683,7 +777,7 @@ fn written_back_before(
 }
 
 /// Writes the DriftReport when there is something new to tell. Answers whether it stands.
-pub async fn report(scope: &Scope<'_>, memory: &mut super::work::Memory, effective: &Revision) -> bool {
+pub async fn report(scope: &Scope<'_>, memory: &mut Memory, effective: &Revision) -> bool {
     let objects = memory.drift.objects();
     // A report that an earlier life of the daemon left may say more than is true now.
     let known = memory.drift.complete || scope.spec().drift == DriftMode::Ignore;

@@ -1,7 +1,8 @@
 //! Objects that carry a Delivery's label and are in no bundle: somebody copied one, or put the label there. They are told, and
 //! neither adopted nor deleted.
 //!
-//! Seen are the kinds that the Delivery has. Copies that Kubernetes makes are not foreign: it copies the labels of a Service to
+//! Seen are the kinds that the Delivery has, where its account watches them: in the whole cluster if it may, otherwise in the
+//! namespaces where objects of the kind are. Copies that Kubernetes makes are not foreign: it copies the labels of a Service to
 //! its EndpointSlices and Endpoints, and what has a controller is its controller's.
 
 use super::Scope;

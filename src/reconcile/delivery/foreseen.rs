@@ -1,9 +1,9 @@
 //! What is asked of the cluster before the first pod of a candidate is started: whether the route that is to divide traffic can
 //! be had, and may.
 
-use super::Scope;
 use super::route;
-use crate::api::delivery::{DeliveryStatus, Problem};
+use super::stage::Eyes;
+use crate::api::delivery::{InventoryEntry, Problem};
 use crate::api::names;
 use crate::api::rollout::Router;
 use crate::cluster::apply::list;
@@ -59,10 +59,10 @@ impl Foreseen {
     }
 
     /// Asks the cluster.
-    pub async fn ask(mut self, scope: &Scope<'_>, status: &DeliveryStatus) -> Result<(), Refusal> {
+    pub async fn ask(mut self, eyes: &Eyes<'_>, inventory: &[InventoryEntry]) -> Result<(), Refusal> {
         let wrong = |problem: Problem| Refusal { problem, transient: false };
         if let Some((router, id)) = self.route.take() {
-            let live = route::read(scope, &id).await?;
+            let live = route::read(eyes, &id).await?;
             router::refers(&router, &id.namespace, live.as_ref(), &self.splits).map_err(wrong)?;
             if let Some(route) = live.and_then(|live| Manifest::new(live, Origin::default()).ok()) {
                 for split in std::mem::take(&mut self.splits) {
@@ -70,13 +70,13 @@ impl Foreseen {
                 }
             }
         }
-        if let Some(id) = self.made.take().filter(|id| !status.inventory.iter().any(|e| e.is(id)))
-            && let Some(live) = route::read(scope, &id).await?
+        if let Some(id) = self.made.take().filter(|id| !inventory.iter().any(|e| e.is(id)))
+            && let Some(live) = route::read(eyes, &id).await?
             && live
                 .pointer("/metadata/labels")
                 .and_then(|l| l.get(names::DELIVERY_LABEL))
                 .and_then(Value::as_str)
-                != Some(&scope.label)
+                != Some(eyes.label)
         {
             return Err(wrong(Problem {
                 reason: "RouteConflict".into(),
@@ -87,17 +87,17 @@ impl Foreseen {
                 ),
             }));
         }
-        self.grants(scope).await
+        self.grants(eyes).await
     }
 
     /// Whether routes may send traffic to candidates in other namespaces.
-    async fn grants(self, scope: &Scope<'_>) -> Result<(), Refusal> {
+    async fn grants(self, eyes: &Eyes<'_>) -> Result<(), Refusal> {
         let namespaces: BTreeSet<&str> = self.needed.iter().map(|grant| grant.namespace.as_str()).collect();
         let mut grants = self.brought;
         let mut unknown = BTreeSet::new();
         for namespace in namespaces {
-            let Some(resource) = scope.daemon.discovery.preferred(GRANTS.0, GRANTS.1) else { break };
-            match list(&scope.access, &resource, namespace).await {
+            let Some(resource) = eyes.discovery.preferred(GRANTS.0, GRANTS.1) else { break };
+            match list(eyes.access, &resource, namespace).await {
                 Ok(found) => grants.extend(found),
                 Err(error) if error.is_transient() => {
                     let id = ObjectId {

@@ -26,15 +26,14 @@ mod revert;
 mod route;
 pub mod settings;
 mod sight;
-mod stage;
+pub mod stage;
 mod words;
 pub mod work;
 
 use super::daemon::Daemon;
 use super::fault;
 use super::live::Kept;
-use crate::api::delivery::{Attempt, DriftMode, EntryOrigin, Goal, InventoryEntry, Phase, Revision, Step};
-use crate::api::rollout::{RolloutStatus, Stage};
+use crate::api::delivery::{DriftMode, EntryOrigin, Goal, InventoryEntry, Phase, Revision};
 use crate::api::{Delivery, DeliveryStatus, names};
 use crate::cluster::Access;
 use crate::cluster::watch::{Entry, Filter};
@@ -61,9 +60,6 @@ use work::Memory;
 
 /// Rounds of observe, decide and act within one reconcile. A Delivery that needs more goes on in the next one.
 const ROUNDS: usize = 24;
-
-/// How soon drift that could not be looked at, or told, is looked at again.
-const DRIFT_RETRY: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 
 /// However short the interval is, nothing is compared in full more often.
 const SHORTEST_INTERVAL: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
@@ -225,6 +221,16 @@ impl<'a> Scope<'a> {
         uid.is_some() && uid == self.delivery.metadata.uid.as_ref()
     }
 
+    /// Whoever looks at the cluster before a rollout.
+    fn eyes(&self) -> stage::Eyes<'_> {
+        stage::Eyes {
+            access: &self.access,
+            discovery: &self.daemon.discovery,
+            label: &self.label,
+            namespace: self.delivery.spec.template.target_namespace.as_deref().unwrap_or_default(),
+        }
+    }
+
     /// Tells people, by an event on the Delivery.
     pub fn notify(&self, warning: bool, reason: &str, object: &str, message: &str) {
         self.daemon.notify(self.delivery, warning, reason, object, message);
@@ -341,14 +347,8 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             if let Some(until) = sight::await_first(&scope, &mut memory, &before) {
                 return Ok(Some(left(until, now)));
             }
-            // Between two acts of a rollout as well: what it changes itself is what its stage wants.
-            let acting = before.attempt.as_ref().is_some_and(|attempt| !is_at_rest(attempt));
-            if let (Some(effective), false, false) = (&before.effective, acting, deleting) {
-                let effective = effective.clone();
-                let looked = drift::look(&scope, &mut memory, &effective, &before.inventory).await;
-                let looked = foreign::look(&scope, &mut memory, &before).await && looked;
-                let told = drift::report(&scope, &mut memory, &effective).await;
-                wake = if looked && told { memory.drift.looks_again() } else { Some(now + DRIFT_RETRY) };
+            if !deleting {
+                wake = drift::follow(&scope, &mut memory, &before).await;
             }
             pods::follow(&scope, &mut memory, &before);
             route::follow(&scope, &mut memory, &before).await;
@@ -468,14 +468,6 @@ fn takes_much(action: &Action) -> bool {
 /// How long it is until then, at least a moment.
 fn left(until: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(until.duration_since(now)).unwrap_or_default().max(Duration::from_millis(10))
-}
-
-/// Whether a rollout waits in a layout that is in effect.
-fn is_at_rest(attempt: &Attempt) -> bool {
-    let rests = |r: &RolloutStatus| r.settled.is_some() && r.stage != Stage::Returning;
-    attempt.step == Step::Waiting
-        && attempt.goal == Goal::Deploy
-        && attempt.rollout.as_ref().is_some_and(rests)
 }
 
 /// A status that is written, by what is under way (or by its phase), and by what it records for the first time.
@@ -713,6 +705,7 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             };
             let now = scope.daemon.now();
             memory.awaited.extend(work.written.iter().map(|(id, w)| (id.clone(), (w.resource_version, now))));
+            memory.drift.forget(work.written.keys());
             // Broken off, it is no result: should the Lease be ours still, it goes on from there.
             work.end = scope.daemon.may_write().then_some((end, now));
             memory.work = Some(work);

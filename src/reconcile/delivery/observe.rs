@@ -52,6 +52,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         health,
         in_contact_since: memory.in_contact_since,
         seen_since: memory.seen_since,
+        measured: memory.drift.measured.clone(),
         drifted: memory.drift.count(),
         correctable: memory.drift.correctable(),
         uncompared: memory.drift.uncompared(),

@@ -1,13 +1,14 @@
 //! A route that is not in the Delivery's directory: read, changed by a patch that says which version it was made for, and
 //! waited for until its controller has accepted the change.
 
+use super::Scope;
 use super::beside::Beside;
+use super::stage::{self, Eyes};
 use super::work::Memory;
-use super::{Scope, stage};
 use crate::api::delivery::{DeliveryStatus, Goal, Problem, Step};
 use crate::api::rollout::{Router, Stage};
 use crate::cluster::apply::{get, patch_strictly};
-use crate::cluster::{ApplyError, Resource};
+use crate::cluster::{ApplyError, Discovery, Resource};
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::rollout::{NAMES_CANDIDATE, Refusal, Staging, staging};
 use crate::core::router::{self, Acceptance, Split, VariantService};
@@ -43,10 +44,10 @@ impl External {
 /// Versions in which routes are served, the newest first.
 const VERSIONS: [&str; 5] = ["v1", "v1beta1", "v1alpha3", "v1alpha2", ""];
 
-async fn resource(scope: &Scope<'_>, id: &ObjectId) -> Result<Resource, Refusal> {
+fn resource(discovery: &Discovery, id: &ObjectId) -> Result<Resource, Refusal> {
     for version in VERSIONS.iter().filter(|v| !v.is_empty()) {
         let gvk = Gvk { group: id.group.clone(), version: (*version).into(), kind: id.kind.clone() };
-        if let Some(found) = scope.daemon.discovery.resource(&gvk) {
+        if let Some(found) = discovery.resource(&gvk) {
             return Ok(found);
         }
     }
@@ -67,9 +68,9 @@ pub fn refused(id: &ObjectId, error: &ApplyError) -> Refusal {
 }
 
 /// The route as it stands in the cluster.
-pub async fn read(scope: &Scope<'_>, id: &ObjectId) -> Result<Option<Value>, Refusal> {
-    let resource = resource(scope, id).await?;
-    get(&scope.access, &resource, &id.namespace, &id.name).await.map_err(|e| refused(id, &e))
+pub async fn read(eyes: &Eyes<'_>, id: &ObjectId) -> Result<Option<Value>, Refusal> {
+    let resource = resource(eyes.discovery, id)?;
+    get(eyes.access, &resource, &id.namespace, &id.name).await.map_err(|e| refused(id, &e))
 }
 
 /// Makes sure that a route divides traffic as wanted. Answers why that is not in effect yet.
@@ -80,7 +81,7 @@ pub async fn ensure(scope: &Scope<'_>, external: &External) -> Result<Option<Str
 /// The same, with the route as it stands then.
 async fn ensured(scope: &Scope<'_>, external: &External) -> Result<(Option<Value>, Option<String>), Refusal> {
     let id = &external.id;
-    let resource = resource(scope, id).await?;
+    let resource = resource(&scope.daemon.discovery, id)?;
     let found = get(&scope.access, &resource, &id.namespace, &id.name).await.map_err(|e| refused(id, &e))?;
     let Some(mut live) = found else {
         // Nothing is to be given back.
@@ -150,7 +151,7 @@ pub async fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySta
         memory.route = Some(Followed { of, watched: None, trouble: None });
         return;
     };
-    let Ok(resource) = resource(scope, &external.id).await else { return };
+    let Ok(resource) = resource(&scope.daemon.discovery, &external.id) else { return };
     let (live, trouble) = match ensured(scope, &external).await {
         Ok((live, _)) => (live, None),
         Err(refusal) if refusal.transient => {
@@ -158,7 +159,7 @@ pub async fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySta
             return;
         }
         Err(refusal) if refusal.problem.reason == MISSING => (None, Some(refusal.problem)),
-        Err(refusal) => match read(scope, &external.id).await {
+        Err(refusal) => match read(&scope.eyes(), &external.id).await {
             Ok(live) => (live, Some(refusal.problem)),
             Err(_) => return,
         },
@@ -207,7 +208,7 @@ pub async fn names_candidate(scope: &Scope<'_>, memory: &Memory, status: &Delive
             return None;
         }
     }
-    let live = match read(scope, &id).await {
+    let live = match read(&scope.eyes(), &id).await {
         Ok(live) => live?,
         Err(refusal) => return refusal.transient.then_some(refusal),
     };

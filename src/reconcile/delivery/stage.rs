@@ -12,6 +12,7 @@ use crate::api::hook::HookPoint;
 use crate::api::names;
 use crate::api::rollout::{Layout, RolloutPolicy, Strategy, WorkloadSize};
 use crate::cluster::apply::get;
+use crate::cluster::{Access, Discovery};
 use crate::core::analysis::{StepKind, policy_of_step, problems};
 use crate::core::autoscale;
 use crate::core::bundle::Bundle;
@@ -19,7 +20,7 @@ use crate::core::hook::Hook;
 use crate::core::manifest::{Manifest, ObjectId};
 use crate::core::rollout::hooks::no_such_job;
 use crate::core::rollout::steps::{Steps, Then};
-use crate::core::rollout::{Begin, Refusal, Staged, Staging, staging};
+use crate::core::rollout::{Begin, Measure, Refusal, Staged, Staging};
 use crate::core::router::{self, Place, ServicePort, Split, VariantLabel, VariantService};
 use crate::core::variant::{self, Decision, ServicePair, StageObjects};
 use std::collections::BTreeSet;
@@ -124,16 +125,8 @@ async fn begin(
         }
         Decision::Rollout { why, workloads } => (why, workloads),
     };
-    let sizes = sizes(scope, &stable, &workloads).await?;
-    // Every layout is tried before the first pod is started.
-    let mut foreseen = Foreseen::default();
-    for planned in &steps.all {
-        let shape = shaped(scope, policy, &stable, &target, &planned.layout, &sizes).map_err(wrong)?;
-        foreseen.add(&steps.router, &shape.place, shape.split.as_ref(), &shape.bundle);
-    }
-    foreseen.ask(scope, status).await?;
-    check_measures(&steps)?;
-    check_jobs(&steps, &target).map_err(wrong)?;
+    let sizes =
+        foresee(&scope.eyes(), policy, &steps, [&stable, &target], &workloads, &status.inventory).await?;
     let staged = Staged {
         stable: effective.clone(),
         candidate: revision.clone(),
@@ -145,6 +138,42 @@ async fn begin(
     let why = why.into_iter().chain(shares).collect::<Vec<_>>().join("; ");
     work.begin = Some(Begin::Rollout { why, sizes });
     Ok(work)
+}
+
+/// Who looks at the cluster before a rollout, and for which Delivery.
+pub struct Eyes<'a> {
+    /// As whom.
+    pub access: &'a Access,
+    /// The kinds that it knows.
+    pub discovery: &'a Discovery,
+    /// The value of the Delivery's label.
+    pub label: &'a str,
+    /// Where its objects go.
+    pub namespace: &'a str,
+}
+
+/// Whether a rollout can be begun, so that it does not fail for that half-way: each of its layouts is made of the two bundles, and
+/// what the cluster has to have for them is looked at. Answers the sizes of workloads that Git leaves to others.
+pub async fn foresee(
+    eyes: &Eyes<'_>,
+    policy: &RolloutPolicy,
+    steps: &Steps,
+    [stable, target]: [&Bundle; 2],
+    workloads: &[ObjectId],
+    inventory: &[InventoryEntry],
+) -> Result<Vec<WorkloadSize>, Refusal> {
+    let wrong = |problem: Problem| Refusal { problem, transient: false };
+    let sizes = sizes(eyes, stable, workloads).await?;
+    // Every layout is tried before the first pod is started.
+    let mut foreseen = Foreseen::default();
+    for planned in &steps.all {
+        let shape = shaped(eyes, policy, stable, target, &planned.layout, &sizes).map_err(wrong)?;
+        foreseen.add(&steps.router, &shape.place, shape.split.as_ref(), &shape.bundle);
+    }
+    foreseen.ask(eyes, inventory).await?;
+    check_measures(steps)?;
+    check_jobs(steps, target).map_err(wrong)?;
+    Ok(sizes)
 }
 
 /// What is to be said of the shares of traffic that numbers of pods cannot make.
@@ -187,7 +216,7 @@ fn check_jobs(steps: &Steps, target: &Bundle) -> Result<(), Problem> {
 
 /// How many pods the workloads have, where an autoscaler decides.
 async fn sizes(
-    scope: &Scope<'_>,
+    eyes: &Eyes<'_>,
     stable: &Bundle,
     workloads: &[ObjectId],
 ) -> Result<Vec<WorkloadSize>, Refusal> {
@@ -197,11 +226,11 @@ async fn sizes(
     for id in workloads {
         let Some(manifest) = stable.get(id) else { continue };
         let named = manifest.fields()["spec"].get("replicas").is_some();
-        let Some(resource) = scope.daemon.discovery.resource(&manifest.gvk()) else { continue };
+        let Some(resource) = eyes.discovery.resource(&manifest.gvk()) else { continue };
         if named && !scaled.contains(id) {
             continue;
         }
-        let live = get(&scope.access, &resource, &id.namespace, &id.name)
+        let live = get(eyes.access, &resource, &id.namespace, &id.name)
             .await
             .map_err(|error| refused(manifest, &error))?;
         if let Some(replicas) = live.as_ref().and_then(|l| l["spec"]["replicas"].as_i64()) {
@@ -237,7 +266,7 @@ impl Shape {
 
 /// The objects of a layout, with traffic as it says.
 fn shaped(
-    scope: &Scope<'_>,
+    eyes: &Eyes<'_>,
     policy: &RolloutPolicy,
     stable: &Bundle,
     target: &Bundle,
@@ -249,13 +278,13 @@ fn shaped(
     let known: BTreeSet<ObjectId> =
         stable.objects().iter().chain(target.objects()).map(Manifest::id).collect();
     let router = policy.router.clone().unwrap_or_default();
-    let namespace = scope.delivery.spec.template.target_namespace.clone().unwrap_or_default();
-    let mut shaped = router::shape(&router, &namespace, staged.objects, split.as_ref())?;
+    let namespace = eyes.namespace;
+    let mut shaped = router::shape(&router, namespace, staged.objects, split.as_ref())?;
     if let Place::Made(id) = &shaped.place
         && let Some(made) = shaped.objects.iter_mut().find(|object| object.id() == *id)
     {
         // Without it nobody would know it for the Delivery's again.
-        made.set_label(names::DELIVERY_LABEL, &scope.label);
+        made.set_label(names::DELIVERY_LABEL, eyes.label);
     }
     if let Place::External(id) = &shaped.place
         && namespace.is_empty()
@@ -289,26 +318,24 @@ async fn shape_of(
 ) -> Result<Shape, Refusal> {
     let stable = bundle_of(scope, memory, &staged.stable).await?;
     let target = restarting(scope, &stable, bundle_of(scope, memory, &staged.candidate).await?);
-    shaped(scope, policy, &stable, &target, &staged.layout, &staged.sizes)
+    shaped(&scope.eyes(), policy, &stable, &target, &staged.layout, &staged.sizes)
         .map_err(|problem| Refusal { problem, transient: false })
 }
 
-/// What is to stand in the cluster between two acts: the effective revision, or the stage of a rollout that is in effect.
+/// What drift is measured against: a revision as Git says, or a stage of a rollout.
 pub(super) async fn standing(
     scope: &Scope<'_>,
     memory: &Memory,
-    effective: &Revision,
+    measure: &Measure,
 ) -> Result<Arc<Bundle>, Refusal> {
-    let attempt = scope.delivery.status.as_ref().and_then(|s| s.attempt.as_ref());
-    let staging = attempt.map(|attempt| staging(attempt, Some(effective), &scope.spec()));
-    let (Some(Staging::Staged(staged)), Some(policy)) = (staging, &scope.delivery.spec.template.rollout)
+    let (Staging::Staged(staged), Some(policy)) = (&measure.staging, &scope.delivery.spec.template.rollout)
     else {
-        return bundle_of(scope, memory, effective).await;
+        return bundle_of(scope, memory, &measure.revision).await;
     };
-    if let Some(work) = memory.work.as_ref().filter(|w| w.staging == Staging::Staged(staged.clone())) {
+    if let Some(work) = memory.work.as_ref().filter(|w| w.staging == measure.staging) {
         return Ok(work.bundle.clone());
     }
-    let shape = shape_of(scope, memory, policy, &staged).await?;
+    let shape = shape_of(scope, memory, policy, staged).await?;
     Ok(Arc::new(shape.bundle))
 }
 

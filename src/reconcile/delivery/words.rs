@@ -47,6 +47,8 @@ pub fn must_write(before: &DeliveryStatus, after: &DeliveryStatus, words_are_due
         }
         if applying {
             status.conditions.clear();
+            // That all is in sync can wait for what becomes of it, that something is not cannot.
+            status.drift = status.drift.filter(|objects| *objects > 0);
         }
         status
     };
@@ -111,5 +113,8 @@ mod tests {
         // While objects are applied, their health comes and goes.
         let applying = saying(under_way(Step::Applying), "Applying", "a");
         assert!(!must_write(&applying, &saying(applying.clone(), "Other", "b"), false));
+        let in_sync = DeliveryStatus { drift: Some(0), ..applying.clone() };
+        assert!(!must_write(&applying, &in_sync, false));
+        assert!(must_write(&in_sync, &DeliveryStatus { drift: Some(1), ..applying.clone() }, false));
     }
 }
