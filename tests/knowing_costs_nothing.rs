@@ -123,6 +123,27 @@ async fn a_restart_over_a_settled_state_writes_nothing() {
 }
 
 #[tokio::test]
+async fn a_restart_watches_the_objects_before_all_deliveries_are_listed() {
+    let (mut world, _) = deployed("ahead", json!({})).await;
+    world.kill();
+    let faults = Faults::before(world.space.cluster).await;
+    world.arguments = vec!["--kubeconfig".into(), faults.kubeconfig.to_str().unwrap().into()];
+    faults.set(|request| {
+        let query = request.uri().query().unwrap_or_default();
+        let all = request.uri().path().ends_with("/deliveries") && query.contains("limit=500");
+        all.then_some(Fault::Hang)
+    });
+    world.restart().await;
+    for kind in ["/configmaps?", "/deployments?"] {
+        wait_until(&format!("{kind} is watched"), LIMIT, || async {
+            let watches = faults.count(|_, uri| uri.contains(kind) && uri.contains("watch=true"));
+            if watches > 0 { Ok(()) } else { Err(format!("{watches} watches")) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn repositories_that_begin_together_are_shown_their_deliveries_and_list_none() {
     let mut world = World::stopped("together").await;
     let faults = Faults::before(world.space.cluster).await;
@@ -147,7 +168,8 @@ async fn repositories_that_begin_together_are_shown_their_deliveries_and_list_no
     // Each has to look again for the Deliveries that it made, and the first list of them is late.
     world.kill();
     let second = commit(&world, "2");
-    let (mut late, listed) = (2, Arc::new(Mutex::new(Vec::new())));
+    // What is read ahead of it is late, too.
+    let (mut late, listed) = (3, Arc::new(Mutex::new(Vec::new())));
     let by_name = listed.clone();
     faults.set(move |request| {
         let query = request.uri().query().unwrap_or_default();

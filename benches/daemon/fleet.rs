@@ -8,6 +8,7 @@ use super::{HOME, LIMIT, config, deployed, git, load, observer, prepare, quiet, 
 use futures::{StreamExt, stream};
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use windlass::api::Delivery;
 use windlass::api::names::DELIVERY_LABEL;
@@ -17,6 +18,10 @@ const MORE: usize = 6;
 
 /// One Delivery in so many loses an object while the daemon is away, so that one can see when it knows everything.
 const LOST: usize = 50;
+
+/// What is lost, one after the other.
+const LOST_EACH: [&str; 5] =
+    ["services/web", "configmaps/more-00", "configmaps/more-01", "configmaps/more-02", "configmaps/more-03"];
 
 /// Kinds of the plain objects, as in the paths of their lists.
 const KINDS: [&str; 4] =
@@ -36,13 +41,19 @@ pub struct Fleet {
     pub restarted_peak: f64,
     /// Processor time at rest, in percent of a core.
     pub rest: f64,
+    /// A daemon begun again, several times.
+    pub starts: Vec<Start>,
+}
+
+/// A daemon that was begun again, beside a bare list.
+pub struct Start {
     /// From the start of the process until each of the kinds is watched: its list was read and taken in.
     pub seen: Duration,
     /// From the start of the process until the status of each Delivery that lost an object tells of it.
     pub known: Duration,
     /// A bare list of the same kinds and of the Deliveries.
     pub listed: Duration,
-    /// The load average before the last two.
+    /// The load average before these.
     pub load: String,
 }
 
@@ -68,34 +79,58 @@ pub async fn run(deliveries: usize, rest: Duration) -> Fleet {
     let rest = (daemon.processor() - used) / rest.as_secs_f64() * 100.0;
     daemon.stop();
 
+    let mut starts = Vec::new();
+    let mut memory = (0.0, 0.0);
+    for object in LOST_EACH {
+        let (start, resident) = restart(cluster, &client, scratch.path(), deliveries, object).await;
+        starts.push(start);
+        memory = resident;
+    }
+    cluster.stop();
+    let size = (deliveries, deliveries * (4 + MORE));
+    Fleet { size, settled, peak, restarted: memory.0, restarted_peak: memory.1, rest, starts }
+}
+
+/// Takes an object from some Deliveries while no daemon runs, and begins one. Also its resident memory in MiB, and the most
+/// that was.
+async fn restart(
+    cluster: &Cluster,
+    client: &Client,
+    scratch: &Path,
+    deliveries: usize,
+    object: &str,
+) -> (Start, (f64, f64)) {
     let lost: Vec<String> = (1..=deliveries).step_by(LOST).map(|n| config::name("app", n)).collect();
+    let api: Api<Delivery> = Api::namespaced(client.clone(), HOME);
+    let drift = async |name: &str| {
+        let status = api.get(name).await.map_err(|e| e.to_string())?.status.unwrap_or_default();
+        Ok::<_, String>(status.drift.unwrap_or(0))
+    };
+    let mut before = Vec::new();
     for name in &lost {
-        let path = format!("/api/v1/namespaces/{name}/services/web");
-        send(&client, "DELETE", &path, &Value::Null).await;
+        let path = format!("/api/v1/namespaces/{name}/{object}");
+        send(client, "DELETE", &path, &Value::Null).await;
+        before.push(drift(name).await.unwrap());
     }
     quiet(cluster).await;
     let load = load();
     let listed = list(cluster).await;
     let audit = cluster.audit();
     let (started, begin) = (jiff::Timestamp::now(), Instant::now());
-    let daemon = Process::start(cluster, HOME, scratch.path());
-    let api: Api<Delivery> = Api::namespaced(client.clone(), HOME);
+    let daemon = Process::start(cluster, HOME, scratch);
     // One after the other, each asked for alone: a list of all would cost more than what is measured.
-    for name in &lost {
+    for (name, before) in lost.iter().zip(before) {
         wait_until(&format!("{name} tells what it lost"), LIMIT, async || {
-            let status = api.get(name).await.map_err(|e| e.to_string())?.status.unwrap_or_default();
-            if status.drift.unwrap_or(0) > 0 { Ok(()) } else { Err("not yet".into()) }
+            if drift(name).await? > before { Ok(()) } else { Err("not yet".into()) }
         })
         .await;
     }
     let known = begin.elapsed();
     quiet(cluster).await;
     let seen = watched(&audit.by_agent("windlass/"), started);
-    let (restarted, restarted_peak) = (daemon.memory("VmRSS"), daemon.memory("VmHWM"));
+    let memory = (daemon.memory("VmRSS"), daemon.memory("VmHWM"));
     daemon.stop();
-    cluster.stop();
-    let size = (deliveries, deliveries * (4 + MORE));
-    Fleet { size, settled, peak, restarted, restarted_peak, rest, seen, known, listed, load }
+    (Start { seen, known, listed, load }, memory)
 }
 
 /// How long after `started` the last of the kinds began to be watched.

@@ -4,7 +4,7 @@ use super::cluster::Audited;
 use super::config::FAILURES;
 use super::detection::Delays;
 use super::drift;
-use super::fleet::{Fleet, Tenants};
+use super::fleet::{Fleet, Start, Tenants};
 use super::neighbours::Push;
 use super::proxy::Proxy;
 use super::rollouts::{INTERVAL, Rollouts};
@@ -262,18 +262,31 @@ pub fn print_fleet(fleet: &Fleet) {
         fleet.restarted, fleet.restarted_peak
     );
     println!("  processor time at rest: {:.2} % of a core (asked: < 1)", fleet.rest);
+    println!("  {} restarts, each after a bare list:", fleet.starts.len());
+    print_starts("all is listed (asked: < 2)", &fleet.starts, |start| start.seen);
+    print_starts("each status tells what was lost", &fleet.starts, |start| start.known);
+    let loads: Vec<&str> = fleet.starts.iter().map(|start| start.load.as_str()).collect();
+    println!("    load average before each: {}", loads.join(", "));
+}
+
+/// Prints how long after its start a daemon was so far, against the bare list: the median, the lowest and the highest.
+fn print_starts(what: &str, starts: &[Start], time: impl Fn(&Start) -> Duration) {
+    let sorted = |value: &dyn Fn(&Start) -> f64| {
+        let mut all: Vec<f64> = starts.iter().map(value).collect();
+        all.sort_by(f64::total_cmp);
+        all
+    };
+    let ratios = sorted(&|start| ratio(time(start), start.listed));
+    let (times, lists) =
+        (sorted(&|start| time(start).as_secs_f64()), sorted(&|start| start.listed.as_secs_f64()));
+    let middle = starts.len() / 2;
     println!(
-        "  a restart until all is listed / a bare list: {:.2} s / {:.2} s = {:.2} (asked: < 2)",
-        fleet.seen.as_secs_f64(),
-        fleet.listed.as_secs_f64(),
-        ratio(fleet.seen, fleet.listed),
-    );
-    println!(
-        "  a restart until each status tells what was lost / a bare list: {:.2} s / {:.2} s = {:.2}, load {}",
-        fleet.known.as_secs_f64(),
-        fleet.listed.as_secs_f64(),
-        ratio(fleet.known, fleet.listed),
-        fleet.load,
+        "    until {what}: {:.2} s, list {:.2} s, ratio {:.2} ({:.2} to {:.2})",
+        times[middle],
+        lists[middle],
+        ratios[middle],
+        ratios[0],
+        ratios[ratios.len() - 1],
     );
 }
 

@@ -117,22 +117,45 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
         let address = serve(listen, status.clone()).await.context("--listen: the address cannot be taken")?;
         tracing::info!(%address, "health and metrics are served");
     }
+    let cache_dir = args.cache_dir.clone().unwrap_or_else(default_cache_dir);
+    std::fs::create_dir_all(&cache_dir)
+        .with_context(|| format!("the cache directory {} cannot be made", cache_dir.display()))?;
     let discovery = Discovery::new(connection.client.clone());
-    while let Err(error) = discovery.refresh().await {
+    let patient = in_cluster || args.standby;
+    let identity = format!("{}-{}", hostname(), std::process::id());
+    let lease = LeaseOptions::new(&args.namespace, &format!("windlass-{}", args.installation), &identity);
+    let (told, stop) = tokio::sync::watch::channel(false);
+    let told = std::sync::Arc::new(told);
+    // Where nobody is asked and nothing is installed first, the Lease is asked for at the same time.
+    let (mut kinds, early) = match args.repo {
+        Some(_) => (discovery.refresh().await, None),
+        None => {
+            tokio::spawn(tell_when_asked(told.clone()));
+            let first = lead(&connection, &lease, patient, false, stop.clone());
+            let (kinds, first) = tokio::join!(discovery.refresh(), first);
+            (kinds, Some(first))
+        }
+    };
+    while let Err(error) = kinds {
         // In a pod nobody looks at an exit code: it would only be begun again, later each time.
-        if !in_cluster && !args.standby {
+        if !patient {
+            if let Some(Ok(Some(held))) = early {
+                held.release().await;
+            }
             return Err(error)
                 .with_context(|| format!("the API server {} does not answer", connection.server));
         }
         tracing::warn!(%error, "the API server does not answer");
+        // Who has the Lease asks again before anything is begun.
+        if early.is_some() {
+            break;
+        }
         tokio::select! {
             () = tokio::time::sleep(BEGIN_AGAIN) => {}
             () = stop_asked() => return Ok(WELL),
         }
+        kinds = discovery.refresh().await;
     }
-    let cache_dir = args.cache_dir.clone().unwrap_or_else(default_cache_dir);
-    std::fs::create_dir_all(&cache_dir)
-        .with_context(|| format!("the cache directory {} cannot be made", cache_dir.display()))?;
     let options = Options {
         installation: args.installation.clone(),
         namespaces: args.watch_namespace.iter().cloned().collect(),
@@ -183,18 +206,18 @@ pub async fn run(args: RunArgs) -> anyhow::Result<i32> {
             return Ok(ERROR);
         }
     }
-    let identity = format!("{}-{}", hostname(), std::process::id());
-    let lease = LeaseOptions::new(&args.namespace, &format!("windlass-{}", args.installation), &identity);
     if wanted.is_some() {
         install_what_is_missing(&connection, &discovery, &args.namespace).await?;
     }
-    let (asked, stop) = tokio::sync::watch::channel(false);
-    tokio::spawn(async move {
-        stop_asked().await;
-        asked.send_replace(true);
-    });
-    let patient = in_cluster || args.standby;
-    let Some(first) = lead(&connection, &lease, patient, false, stop.clone()).await? else { return Ok(WELL) };
+    let first = match early {
+        Some(first) => first?,
+        None => {
+            // Not before: somebody who is asked may end it at the terminal.
+            tokio::spawn(tell_when_asked(told.clone()));
+            lead(&connection, &lease, patient, false, stop.clone()).await?
+        }
+    };
+    let Some(first) = first else { return Ok(WELL) };
     if let Some(wanted) = &wanted {
         write_repository(&connection, &args.namespace, wanted).await?;
     }
@@ -277,6 +300,12 @@ async fn lead(
         got = got => got.map(Some),
         () = stopped(&mut stop) => Ok(None),
     }
+}
+
+/// Tells all who wait for it that it was asked to stop.
+async fn tell_when_asked(told: std::sync::Arc<tokio::sync::watch::Sender<bool>>) {
+    stop_asked().await;
+    told.send_replace(true);
 }
 
 /// Returns when it was asked to stop.

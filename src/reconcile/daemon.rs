@@ -2,6 +2,7 @@
 
 use super::clock::Clock;
 use super::delivery::bundle::Renderer;
+use super::delivery::early::Early;
 use super::delivery::work::Memory;
 use super::dependencies::Dependencies;
 use super::live::Kept;
@@ -65,8 +66,43 @@ pub enum Haste {
     Later,
 }
 
-/// How much later: in that time a restart tells of what was lost, with nothing in the way.
+/// How much later at least: in that time it is known of all that begin together what is not as it was left.
 const LATER: Duration = Duration::from_millis(250);
+
+/// How much later at most, while others tell of what was lost.
+const LATEST: Duration = Duration::from_secs(3);
+
+/// The Deliveries that are looked at before others, and who waits for that.
+#[derive(Default)]
+pub(super) struct Hasty {
+    under_way: Mutex<HashSet<(String, String)>>,
+    none_left: tokio::sync::Notify,
+}
+
+impl Hasty {
+    /// One is about to be looked at.
+    fn begin(&self, key: (String, String)) {
+        lock(&self.under_way).insert(key);
+    }
+
+    /// One was looked at, be it one of them or not.
+    fn end(&self, key: &(String, String)) {
+        let mut under_way = lock(&self.under_way);
+        if under_way.remove(key) && under_way.is_empty() {
+            self.none_left.notify_waiters();
+        }
+    }
+
+    /// Waits until all of them were looked at.
+    async fn over(&self) {
+        // Asked for first: what ends between the two counts.
+        let none_left = self.none_left.notified();
+        if lock(&self.under_way).is_empty() {
+            return;
+        }
+        none_left.await;
+    }
+}
 
 /// What is remembered of one Delivery, held by whoever reconciles it.
 type Remembered = Arc<tokio::sync::Mutex<Memory>>;
@@ -116,8 +152,11 @@ pub struct Daemon {
     pub(super) labels: Mutex<HashMap<String, (String, String)>>,
     pub(super) deliveries: Mutex<BTreeMap<(String, String), RepositoryKey>>,
     pub(super) awaiting: Arc<Mutex<HashSet<(String, String)>>>,
+    pub(super) hasty: Arc<Hasty>,
     pub(super) directories: Mutex<HashMap<RepositoryKey, String>>,
     pub(super) listed: AtomicBool,
+    /// Watches that began before a Delivery asked for them.
+    pub(super) early: Mutex<Early>,
     /// Whether [`Shown`] has all Deliveries: the first list was complete.
     pub(super) deliveries_listed: tokio::sync::watch::Sender<bool>,
     pub(super) stopping: AtomicBool,
@@ -225,18 +264,28 @@ impl Daemon {
     /// Looks at a Delivery when `seen` resolves, or a little after that, and before only if it is asked for by itself.
     pub(super) fn wake_after(&self, delivery: &Delivery, seen: impl Future<Output = Haste> + Send + 'static) {
         let key = (delivery.namespace().unwrap_or_default(), delivery.name_any());
-        let (awaiting, wake) = (self.awaiting.clone(), self.wake.clone());
+        let (awaiting, hasty, wake) = (self.awaiting.clone(), self.hasty.clone(), self.wake.clone());
         lock(&awaiting).insert(key.clone());
         tokio::spawn(async move {
             let haste = seen.await;
             let many = lock(&awaiting).len() > SLOTS;
-            if many && haste == Haste::Later {
-                tokio::time::sleep(LATER).await;
+            match haste {
+                Haste::Now => hasty.begin(key.clone()),
+                Haste::Later if many => {
+                    tokio::time::sleep(LATER).await;
+                    let _ = tokio::time::timeout(LATEST - LATER, hasty.over()).await;
+                }
+                Haste::Later => {}
             }
             lock(&awaiting).remove(&key);
             // The receiver is gone only when the daemon stops.
             let _ = wake.send(ObjectRef::new(&key.1).within(&key.0));
         });
+    }
+
+    /// Notes that a Delivery was looked at.
+    pub(super) fn was_looked_at(&self, delivery: &Delivery) {
+        self.hasty.end(&(delivery.namespace().unwrap_or_default(), delivery.name_any()));
     }
 
     /// Looks at some Deliveries soon.
@@ -417,5 +466,30 @@ impl BundleCache {
         while kept.len() > BUNDLES {
             kept.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    fn key(name: &str) -> (String, String) {
+        ("shop".into(), name.into())
+    }
+
+    #[tokio::test]
+    async fn the_others_are_looked_at_once_none_is_in_haste_any_more() {
+        let hasty = Hasty::default();
+        assert!(hasty.over().now_or_never().is_some(), "nobody is in haste");
+        hasty.begin(key("web"));
+        hasty.begin(key("blog"));
+        let mut over = std::pin::pin!(hasty.over());
+        assert!(over.as_mut().now_or_never().is_none());
+        hasty.end(&key("web"));
+        hasty.end(&key("another"));
+        assert!(over.as_mut().now_or_never().is_none(), "one is left");
+        hasty.end(&key("blog"));
+        assert!(over.now_or_never().is_some() && hasty.over().now_or_never().is_some());
     }
 }

@@ -48,11 +48,14 @@ pub async fn prepare(
     options: Options,
     home: &str,
 ) -> Result<(Arc<Daemon>, Inboxes), RunError> {
-    // Who begins has just asked.
-    discovery.refresh_if_older(FRESH).await?;
-    let secret_key = super::key::ensure(&connection.client, home, &options.installation)
-        .await
-        .map_err(|e| RunError::Key(Box::new(e)))?;
+    let (kinds, secret_key, few) = futures::join!(
+        // Who begins has just asked.
+        discovery.refresh_if_older(FRESH),
+        super::key::ensure(&connection.client, home, &options.installation),
+        delivery::early::ahead(&connection, &options.namespaces),
+    );
+    kinds?;
+    let secret_key = secret_key.map_err(|e| RunError::Key(Box::new(e)))?;
     let of_watch = secret_key.clone();
     let keep = move |object: &_| keep(object, &of_watch);
     let (watches, changes) =
@@ -87,12 +90,17 @@ pub async fn prepare(
         labels: Mutex::default(),
         deliveries: Mutex::default(),
         awaiting: Arc::default(),
+        hasty: Arc::default(),
         directories: Mutex::default(),
         listed: AtomicBool::new(false),
+        early: Mutex::default(),
         deliveries_listed: tokio::sync::watch::Sender::new(false),
         stopping: AtomicBool::new(false),
         contact: std::sync::OnceLock::new(),
     });
+    for delivery in &few {
+        lock(&daemon.early).begin(&daemon, delivery);
+    }
     Ok((daemon, Inboxes { deliveries, changes }))
 }
 
@@ -219,21 +227,23 @@ pub async fn relay(
 /// Deliveries listed at once.
 const PAGE: u32 = 500;
 
+/// Deliveries that were read and that the controller has not taken yet.
+const READ: usize = PAGE as usize;
+
 /// The Deliveries as they come and change, and what is known of them. Their objects' watches begin with the first page of the
-/// list: one after the other, a daemon that starts would wait for twice as long.
+/// list, as far as they have not begun. They are read by a task of their own: while the controller looks at some, others come.
 fn follow_deliveries(
     daemon: &Arc<Daemon>,
 ) -> (Store<Delivery>, impl Stream<Item = Result<Delivery, watcher::Error>> + Send + 'static) {
     let (known, writer) = reflector::store();
     let config = watcher::Config::default().page_size(PAGE);
     let of = daemon.clone();
-    let mut early = delivery::early::Early::default();
-    let events = watcher(api::<Delivery>(daemon), config).modify(lean).inspect_ok(move |event| match event {
-        watcher::Event::Init => early = delivery::early::Early::default(),
-        watcher::Event::InitApply(delivery) => early.begin(&of, delivery),
+    let events = watcher(api::<Delivery>(daemon), config).default_backoff().modify(lean);
+    let events = events.inspect_ok(move |event| match event {
+        watcher::Event::InitApply(delivery) => lock(&of.early).begin(&of, delivery),
         // Who needs them has asked for them in the first rounds, which follow.
-        watcher::Event::InitDone => early.release(),
-        watcher::Event::Apply(_) | watcher::Event::Delete(_) => {}
+        watcher::Event::InitDone => lock(&of.early).release(),
+        watcher::Event::Init | watcher::Event::Apply(_) | watcher::Event::Delete(_) => {}
     });
     // Not the store's own `wait_until_ready`: it wakes only the last of those who wait, or none when that one has just asked in
     // passing; and the controller waits for it.
@@ -243,7 +253,24 @@ fn follow_deliveries(
             of.deliveries_listed.send_replace(true);
         }
     });
-    (known, reflected.applied_objects())
+    let (read, mut taken) = mpsc::channel(READ);
+    tokio::spawn(async move {
+        let all = async {
+            let mut deliveries = std::pin::pin!(reflected.applied_objects());
+            while let Some(delivery) = deliveries.next().await {
+                match delivery {
+                    // Nobody takes them any more: it ends below.
+                    Ok(delivery) => drop(read.send(delivery).await),
+                    Err(error) => tracing::debug!(%error, "watch of Deliveries"),
+                }
+            }
+        };
+        tokio::select! {
+            () = all => {}
+            () = read.closed() => {}
+        }
+    });
+    (known, futures::stream::poll_fn(move |context| taken.poll_recv(context)).map(Ok))
 }
 
 /// Takes from a Delivery what nobody reads and what takes more room than the rest of it.

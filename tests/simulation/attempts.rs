@@ -150,6 +150,11 @@ impl Attempts {
         })
     }
 
+    /// A person has what is held tried again: it may be taken back again.
+    pub fn released(&mut self, d: usize) {
+        self.reverted.retain(|(_, _, of, _)| *of != d);
+    }
+
     /// A status was written.
     pub fn status_written(
         &mut self,

@@ -154,6 +154,8 @@ pub struct Oracle {
     views: BTreeMap<usize, String>,
     /// Two daemons are at work: what one has not seen yet of Git, it takes back.
     pub two: bool,
+    /// They were at some time.
+    pub mixed: bool,
     /// The newest commit that the daemon knows, and since when nothing kept it from acting.
     newest: Option<(String, u64)>,
     /// When the status of each Delivery named which of these last.
@@ -185,6 +187,7 @@ impl Oracle {
             seen: BTreeMap::new(),
             views: BTreeMap::new(),
             two: false,
+            mixed: false,
             newest: None,
             named: BTreeMap::new(),
         }
@@ -470,8 +473,8 @@ impl Oracle {
                 self.inventoried.insert((key, entry["uid"].as_str().map(str::to_owned)));
             }
         }
-        // Two that know different settings write over each other for a while.
-        if !self.two
+        // Of two that know different commits or settings, one may take for good what the other wrote.
+        if !self.mixed
             && let Some(violation) = self.only_good(remote, d, &new["effective"])
         {
             return Some(violation);
@@ -482,6 +485,7 @@ impl Oracle {
         let asked = |field: &str| old[field] != new[field];
         if asked("handledRelease") || asked("handledRollback") || asked("handledRollout") {
             self.held.remove(&d);
+            self.attempts.released(d);
         }
         let attempt = &new["attempt"];
         if attempt["goal"] == "Deploy"
@@ -704,12 +708,7 @@ impl Oracle {
                     })
             })
         };
-        let effective = deliveries
-            .iter()
-            .enumerate()
-            .filter_map(|(d, one)| Some((d, &one.as_ref()?["status"]["effective"])));
-        let only_good = || effective.clone().find_map(|(d, effective)| self.only_good(&remote, d, effective));
-        let violation = self.owners(world, &deliveries, &remote).or_else(only_good);
+        let violation = self.owners(world, &deliveries, &remote);
         if violation.is_some() {
             return violation;
         }
@@ -828,7 +827,7 @@ impl Oracle {
         // What cannot be done is tried again, each time a little later.
         let tried_again = deliveries.iter().flatten().any(|d| {
             let held = &d["status"]["held"];
-            !d["status"]["failure"].is_null() || !held.is_null() && held["revert"].is_null()
+            !d["status"]["failure"].is_null() || !held.is_null() && held["revert"]["commit"].is_null()
         });
         if undecided.is_empty() && writes_on && !tried_again {
             return violated(Promise::Ends, "all is as it should be, and something is written over and over");

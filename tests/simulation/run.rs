@@ -426,7 +426,9 @@ impl Manager {
                     let mut remote = git.lock();
                     (remote.there, remote.reachable) = (true, true);
                     drop(remote);
-                    world.lock().oracle.two = true;
+                    let mut state = world.lock();
+                    (state.oracle.two, state.oracle.mixed) = (true, true);
+                    drop(state);
                     self.start(1);
                 }
             }

@@ -40,6 +40,9 @@ const PACE: SignedDuration = SignedDuration::from_secs(5);
 /// How soon drift that could not be looked at, or told, is looked at again.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
 
+/// Objects that are read and compared at once.
+const AT_ONCE: usize = 8;
+
 /// Longest value that is shown, in characters.
 const VALUE: usize = 256;
 
@@ -62,6 +65,8 @@ pub struct Seen {
     pub corrected: Option<Vec<InventoryEntry>>,
     /// Fields that were written back, as the report has them; `None` until that was read.
     recurring: Option<Recurring>,
+    /// The report as it was read in this look: nobody else writes it.
+    read: Option<DriftReportSpec>,
     /// What was reported last.
     reported: Option<Vec<DriftedObject>>,
     /// Drifts that were mended and not yet reported.
@@ -250,6 +255,7 @@ async fn look(
     inventory: &[InventoryEntry],
 ) -> bool {
     let now = scope.daemon.now();
+    memory.drift.read = None;
     let mut differ: BTreeMap<ObjectId, (String, &InventoryEntry)> = BTreeMap::new();
     let mut complete = true;
     let mut awaited: BTreeSet<ObjectId> = BTreeSet::new();
@@ -344,49 +350,64 @@ async fn look(
     };
     let mut all = true;
     let mut settled: BTreeMap<ObjectId, (String, Option<String>)> = BTreeMap::new();
+    let mut to_compare = Vec::new();
     for (id, (mark, entry)) in new {
         let Some(manifest) = wanted.manifest(entry, key) else { continue };
-        let mode = scope.drift_mode(manifest);
-        if mode == DriftMode::Ignore {
-            memory.drift.looked.insert(id, Looked::alike(mark, None, None));
-            continue;
+        match scope.drift_mode(manifest) {
+            DriftMode::Ignore => {
+                memory.drift.looked.insert(id, Looked::alike(mark, None, None));
+            }
+            mode => to_compare.push((id, mark, entry, manifest, mode)),
         }
-        match compare(scope, manifest, entry, &|text| memory.redact(text)).await {
-            Ok(Compared::Same { digest, by, beside, live }) => {
-                settled.extend(digest.map(|digest| (id.clone(), (digest, by.clone()))));
-                let closely = live.and_then(|live| Some((scope.closely(&entry.gvk(), &live)?, now)));
-                let looked = Looked { closely, ..Looked::alike(mark, beside, by) };
-                memory.drift.looked.insert(id, looked);
-            }
-            Ok(Compared::Differs { object, correctable, beside, live }) => {
-                let mut drifted = Some(object);
-                if let (Some(object), Some(since)) = (&mut drifted, before.get(&id)) {
-                    object.since.clone_from(since);
+    }
+    // Some at once: one after the other, many that were lost together would each wait for all before them.
+    let mut left = to_compare.into_iter();
+    loop {
+        let some: Vec<_> = left.by_ref().take(AT_ONCE).collect();
+        if some.is_empty() {
+            break;
+        }
+        let redact = |text: &str| memory.redact(text);
+        let answers = some.iter().map(|(_, _, entry, manifest, _)| compare(scope, manifest, entry, &redact));
+        let answers = futures::future::join_all(answers).await;
+        for ((id, mark, entry, _, mode), answer) in some.into_iter().zip(answers) {
+            match answer {
+                Ok(Compared::Same { digest, by, beside, live }) => {
+                    settled.extend(digest.map(|digest| (id.clone(), (digest, by.clone()))));
+                    let closely = live.and_then(|live| Some((scope.closely(&entry.gvk(), &live)?, now)));
+                    let looked = Looked { closely, ..Looked::alike(mark, beside, by) };
+                    memory.drift.looked.insert(id, looked);
                 }
-                let mut correctable = correctable && mode == DriftMode::Correct;
-                if let (Some(object), Some(recurring), true) =
-                    (&drifted, &mut memory.drift.recurring, correctable)
-                {
-                    for one in contest::stop(&mut recurring.fields, object, &stamp(now)) {
-                        recurring.new = true;
-                        scope.notify(true, "Contested", &id.to_string(), &contest::sentence(&one));
+                Ok(Compared::Differs { object, correctable, beside, live }) => {
+                    let mut drifted = Some(object);
+                    if let (Some(object), Some(since)) = (&mut drifted, before.get(&id)) {
+                        object.since.clone_from(since);
                     }
-                    correctable = contest::is_correctable(&recurring.fields, object);
-                    if correctable && corrects {
-                        // Not before it was seen to differ.
-                        recurring.note(object, scope.daemon.now());
+                    let mut correctable = correctable && mode == DriftMode::Correct;
+                    if let (Some(object), Some(recurring), true) =
+                        (&drifted, &mut memory.drift.recurring, correctable)
+                    {
+                        for one in contest::stop(&mut recurring.fields, object, &stamp(now)) {
+                            recurring.new = true;
+                            scope.notify(true, "Contested", &id.to_string(), &contest::sentence(&one));
+                        }
+                        correctable = contest::is_correctable(&recurring.fields, object);
+                        if correctable && corrects {
+                            // Not before it was seen to differ.
+                            recurring.note(object, scope.daemon.now());
+                        }
                     }
+                    // What is written back is looked at again by then.
+                    let stays = !(correctable && corrects);
+                    let live = live.filter(|_| stays);
+                    let closely = live.and_then(|live| Some((scope.closely(&entry.gvk(), &live)?, now)));
+                    let looked = Looked { mark, drifted, correctable, beside, settled_by: None, closely };
+                    memory.drift.looked.insert(id, looked);
                 }
-                // What is written back is looked at again by then.
-                let stays = !(correctable && corrects);
-                let live = live.filter(|_| stays);
-                let closely = live.and_then(|live| Some((scope.closely(&entry.gvk(), &live)?, now)));
-                let looked = Looked { mark, drifted, correctable, beside, settled_by: None, closely };
-                memory.drift.looked.insert(id, looked);
-            }
-            Err(why) => {
-                memory.drift.uncompared.insert(id, memory.redact(&why));
-                all = false;
+                Err(why) => {
+                    memory.drift.uncompared.insert(id, memory.redact(&why));
+                    all = false;
+                }
             }
         }
     }
@@ -445,8 +466,9 @@ async fn recall(scope: &Scope<'_>, memory: &mut Memory, effective: &Revision) ->
         let api: Api<DriftReport> = Api::namespaced(scope.daemon.connection.client.clone(), &namespace);
         let Ok(report) = api.get_opt(&scope.delivery.name_any()).await else { return false };
         let spec = report.map(|r| r.spec).unwrap_or_default();
-        let of = (spec.revision, spec.generation);
-        let (fields, recalled) = (spec.recurring, spec.objects);
+        let of = (spec.revision.clone(), spec.generation);
+        let (fields, recalled) = (spec.recurring.clone(), spec.objects.clone());
+        memory.drift.read = Some(spec);
         memory.drift.recurring = Some(Recurring { of, fields, new: false, recalled });
     }
     if let Some(recurring) = memory.drift.recurring.as_mut().filter(|r| r.of != of) {
@@ -791,9 +813,12 @@ pub async fn report(scope: &Scope<'_>, memory: &mut Memory, effective: &Revision
     let namespace = scope.delivery.namespace().unwrap_or_default();
     let name = scope.delivery.name_any();
     let api: Api<DriftReport> = Api::namespaced(scope.daemon.connection.client.clone(), &namespace);
-    let old = match api.get_opt(&name).await {
-        Ok(old) => old.map(|r| r.spec).unwrap_or_default(),
-        Err(_) => return false,
+    let old = match memory.drift.read.take() {
+        Some(read) => read,
+        None => match api.get_opt(&name).await {
+            Ok(old) => old.map(|r| r.spec).unwrap_or_default(),
+            Err(_) => return false,
+        },
     };
     if memory.drift.reported.is_none() && memory.drift.complete && scope.spec().drift != DriftMode::Ignore {
         let ended = written_back_before(&old, &objects, scope.daemon.now());

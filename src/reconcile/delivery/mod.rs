@@ -252,7 +252,8 @@ pub async fn look(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option
         revision = tracing::field::Empty
     );
     let begin = std::time::Instant::now();
-    let result = rounds(delivery, daemon.clone()).instrument(span).await;
+    let result = rounds(delivery.clone(), daemon.clone()).instrument(span).await;
+    daemon.was_looked_at(&delivery);
     daemon.metrics.reconciled("Delivery", result.is_ok(), begin.elapsed());
     result
 }
