@@ -75,6 +75,17 @@ pub async fn show(
     scope: &ScopeArgs,
     look: impl AsyncFn(&Connection) -> anyhow::Result<(String, i32)>,
 ) -> anyhow::Result<i32> {
+    show_each(TICK, args, cluster, scope, look).await
+}
+
+/// The same, looking this often on a terminal while nothing of ours changes.
+pub async fn show_each(
+    tick: Duration,
+    args: &OutputArgs,
+    cluster: &ClusterArgs,
+    scope: &ScopeArgs,
+    look: impl AsyncFn(&Connection) -> anyhow::Result<(String, i32)>,
+) -> anyhow::Result<i32> {
     let connection = cluster.connect().await?;
     let (mut text, mut code) = look(&connection).await?;
     if !args.watch {
@@ -93,7 +104,7 @@ pub async fn show(
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => return Ok(code),
                 _ = changes.next() => {}
-                () = tokio::time::sleep(TICK), if terminal => {}
+                () = tokio::time::sleep(tick), if terminal => {}
             }
             tokio::time::sleep(TOGETHER).await;
             while changes.next().now_or_never().flatten().is_some() {}

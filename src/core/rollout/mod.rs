@@ -26,6 +26,7 @@ pub mod hooks;
 #[cfg(test)]
 mod jobs_tests;
 pub mod late;
+pub mod left;
 mod next;
 mod progress;
 #[cfg(test)]
