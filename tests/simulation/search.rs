@@ -1,6 +1,7 @@
 //! Looking for histories that break a promise, and making those that do shorter.
 
 use super::history::{Edit, Fault, History, Setup, Step, What};
+use super::oracle::Promise;
 use super::planted::Planted;
 use super::run::{Ended, run};
 use super::things::{Directory, Hook, Key, Kind, Tag, Thing};
@@ -198,10 +199,19 @@ pub fn determinism(arguments: &Arguments) -> Result<String, String> {
 
 /// Seeds, as many as there is time for.
 pub fn seeds(arguments: &Arguments) -> Result<String, String> {
-    let count = arguments.seeds.unwrap_or(SEEDS);
+    tried(arguments, SEEDS, |seed| arguments.history(seed))
+}
+
+/// Runs the histories of as many seeds as were asked for, else of the usual number.
+pub fn tried(
+    arguments: &Arguments,
+    usual: u64,
+    history: impl Fn(u64) -> History + Sync,
+) -> Result<String, String> {
+    let count = arguments.seeds.unwrap_or(usual);
     let requests = AtomicU64::new(0);
     let failed = each(arguments, arguments.from..arguments.from + count, |seed| {
-        let history = arguments.history(seed);
+        let history = history(seed);
         let ended = run(&history, arguments.planted, false);
         requests.fetch_add(ended.requests.into(), Ordering::Relaxed);
         ended.violation.map(|violation| (history, violation))
@@ -289,23 +299,35 @@ fn cut_short() -> Vec<History> {
 pub fn planted_bugs(arguments: &Arguments) -> Result<String, String> {
     let mut said = Vec::new();
     for (bug, promises) in Planted::ALL {
-        let found = each(arguments, 1..1 + PLANTED_SEEDS, |seed| {
-            let history = match bug {
+        said.push(found_by(arguments, bug, promises, PLANTED_SEEDS, |seed| {
+            Some(match bug {
                 Planted::GuardsDropped => overtaken(seed),
                 Planted::HooksForgotten => killed_after_a_hook(seed),
                 Planted::LeaseIgnored => History::with_two(seed),
                 Planted::NodesUnseen => without_room(seed),
                 _ => History::with_one(seed),
-            };
-            let violation = run(&history, Some(bug), false).violation?;
-            promises.contains(&violation.promise).then_some((seed, violation))
-        });
-        match found {
-            Some((seed, _)) => said.push(format!("{bug:?} by seed {seed}")),
-            None => return Err(format!("{bug:?} was put in, and {PLANTED_SEEDS} seeds did not find it")),
-        }
+            })
+        })?);
     }
     Ok(said.join(", "))
+}
+
+/// By which seed a bug that was put in is found, through one of these promises. A seed without a history does not concern the bug.
+pub fn found_by(
+    arguments: &Arguments,
+    bug: Planted,
+    promises: &[Promise],
+    seeds: u64,
+    history: impl Fn(u64) -> Option<History> + Sync,
+) -> Result<String, String> {
+    let found = each(arguments, 1..1 + seeds, |seed| {
+        let violation = run(&history(seed)?, Some(bug), false).violation?;
+        promises.contains(&violation.promise).then_some(seed)
+    });
+    match found {
+        Some(seed) => Ok(format!("{bug:?} by seed {seed}")),
+        None => Err(format!("{bug:?} was put in, and {seeds} seeds did not find it")),
+    }
 }
 
 /// An object is made anew, and the request of that number is carried out long after the daemon died.

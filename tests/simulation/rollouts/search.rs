@@ -4,10 +4,9 @@ use super::super::history::{Fault, History};
 use super::super::oracle::Promise;
 use super::super::planted::Planted;
 use super::super::run::run;
-use super::super::search::{Arguments, each, kept};
+use super::super::search::{Arguments, each, found_by, kept, tried};
 use super::{answers_wrongly, history, planted, promotion_fails};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds that a plain run tries.
 const SEEDS: u64 = 100;
@@ -17,18 +16,7 @@ const PLANTED_SEEDS: u64 = 1000;
 
 /// Seeds, as many as there is time for.
 pub fn seeds(arguments: &Arguments) -> Result<String, String> {
-    let count = arguments.seeds.unwrap_or(SEEDS);
-    let requests = AtomicU64::new(0);
-    let failed = each(arguments, arguments.from..arguments.from + count, |seed| {
-        let history = history(seed);
-        let ended = run(&history, arguments.planted, false);
-        requests.fetch_add(ended.requests.into(), Ordering::Relaxed);
-        ended.violation.map(|violation| (history, violation))
-    });
-    match failed {
-        None => Ok(format!("{count} seeds, {} requests", requests.into_inner())),
-        Some((history, violation)) => Err(kept(history, &violation, arguments)),
-    }
+    tried(arguments, SEEDS, history)
 }
 
 /// Every write of a rollout that goes through all stages, cut short before or after.
@@ -68,18 +56,12 @@ pub fn late(arguments: &Arguments, bug: Planted, promises: &[Promise]) -> Option
 pub fn planted_bugs(arguments: &Arguments) -> Result<String, String> {
     let mut said = Vec::new();
     for (bug, promises) in planted::ALL {
-        let found = each(arguments, 1..1 + PLANTED_SEEDS, |seed| {
-            let history = match bug {
+        said.push(found_by(arguments, bug, promises, PLANTED_SEEDS, |seed| {
+            Some(match bug {
                 Planted::MeasuresPass => answers_wrongly(seed),
                 _ => history(seed),
-            };
-            let violation = run(&history, Some(bug), false).violation?;
-            promises.contains(&violation.promise).then_some(seed)
-        });
-        match found {
-            Some(seed) => said.push(format!("{bug:?} by seed {seed}")),
-            None => return Err(format!("{bug:?} was put in, and {PLANTED_SEEDS} seeds did not find it")),
-        }
+            })
+        })?);
     }
     Ok(said.join(", "))
 }

@@ -3,12 +3,10 @@
 
 use super::super::history::{Edit, History, Step, What};
 use super::super::planted::Planted;
-use super::super::run::run;
-use super::super::search::{Arguments, each, kept};
+use super::super::search::{Arguments, found_by, tried};
 use super::super::things::Tag;
 use super::{BACK, FRONT, Hook, Key, Kind, Maker, Router, planted, search};
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The Job that steps run.
 pub const SMOKE: &str = "smoke";
@@ -110,18 +108,7 @@ impl Maker {
 
 /// Seeds, as many as there is time for.
 pub fn seeds(arguments: &Arguments) -> Result<String, String> {
-    let count = arguments.seeds.unwrap_or(SEEDS);
-    let requests = AtomicU64::new(0);
-    let failed = each(arguments, arguments.from..arguments.from + count, |seed| {
-        let history = history(seed);
-        let ended = run(&history, arguments.planted, false);
-        requests.fetch_add(ended.requests.into(), Ordering::Relaxed);
-        ended.violation.map(|violation| (history, violation))
-    });
-    match failed {
-        None => Ok(format!("{count} seeds, {} requests", requests.into_inner())),
-        Some((history, violation)) => Err(kept(history, &violation, arguments)),
-    }
+    tried(arguments, SEEDS, history)
 }
 
 /// Each bug is found, and by a promise that it breaks.
@@ -133,23 +120,15 @@ pub fn planted_bugs(arguments: &Arguments) -> Result<String, String> {
         None => return Err(format!("{bug:?} was put in, and no write that came late found it")),
     }
     for (bug, promises) in planted::WIDE {
-        let found = each(arguments, 1..1 + PLANTED_SEEDS, |seed| {
+        said.push(found_by(arguments, bug, promises, PLANTED_SEEDS, |seed| {
             let history = history(seed);
             let first = &history.deliveries[0].first;
             let concerned = match bug {
                 Planted::CapacityLost => first.things.keys().any(|key| key.0 == Kind::Scaler),
                 _ => !first.hooks.is_empty(),
             };
-            if !concerned {
-                return None;
-            }
-            let violation = run(&history, Some(bug), false).violation?;
-            promises.contains(&violation.promise).then_some(seed)
-        });
-        match found {
-            Some(seed) => said.push(format!("{bug:?} by seed {seed}")),
-            None => return Err(format!("{bug:?} was put in, and {PLANTED_SEEDS} seeds did not find it")),
-        }
+            concerned.then_some(history)
+        })?);
     }
     Ok(said.join(", "))
 }
