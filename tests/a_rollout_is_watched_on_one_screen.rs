@@ -48,10 +48,10 @@ async fn from_its_start_to_its_end() {
                 && line("gauge: ").contains("Success")
         }
     };
-    let twenty = is(" 20%", "20% of traffic (20% of all pods) for 2h", ["in 6h ", "in 5h59m "]);
+    let twenty = is(" 20%", "20% of traffic (20% of all pods) for 2h", ["in 6h ", "in 5h"]);
     screens.screen(&first, "a fifth, for two hours", twenty).await;
     ask(&world, &["promote"]);
-    let forty = is(" 40%", "40% of traffic (40% of all pods) for 2h", ["in 4h ", "in 3h59m "]);
+    let forty = is(" 40%", "40% of traffic (40% of all pods) for 2h", ["in 4h ", "in 3h"]);
     let shown = screens.screen(&first, "two fifths", forty).await;
     assert!(shown.contains("✓ 20% of traffic (20% of all pods) for 2h"), "{shown}");
     assert!(shown.contains("    50% of traffic (50% of all pods) for 2h"), "{shown}");

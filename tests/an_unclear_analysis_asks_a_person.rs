@@ -45,7 +45,10 @@ impl Gauge {
 
     /// The metric `gauge`: good from 0.9, bad below 0.5, and in between nobody knows.
     pub fn metric(&self) -> Value {
-        json!({"name": "gauge", "http": {"url": self.url}, "success": "result.good >= 0.9", "failure": "result.good < 0.5"})
+        json!({
+            "name": "gauge", "timeout": "60s", "http": {"url": self.url},
+            "success": "result.good >= 0.9", "failure": "result.good < 0.5",
+        })
     }
 }
 
@@ -77,7 +80,7 @@ async fn some_are_borne_more_stop_it_and_a_person_or_a_failure_ends_that() {
     let gauge = Gauge::new().await;
     let mut rollout = canary(json!([{"weight": 30}, {"analysis": {"count": 2}}]));
     rollout["analysis"] = json!({
-        "interval": "1s", "initialDelay": "1s", "failureLimit": 0, "inconclusiveLimit": 2, "metrics": [gauge.metric()],
+        "interval": "1s", "initialDelay": "1s", "failureLimit": 2, "inconclusiveLimit": 2, "metrics": [gauge.metric()],
     });
     let (world, _) = deployed("unclear", "app: web", rollout).await;
 
