@@ -2,96 +2,17 @@
 //! bad one is taken back by what Prometheus says, and costs no more than its share of traffic for as long as that takes.
 
 use crate::support::cli::windlass_with;
-use crate::support::cluster::wait_until;
 use crate::support::daemon::{World, condition};
 use crate::support::load::{Counts, Load};
-use crate::support::plane::{self, Plane, Told, server, service};
+use crate::support::plane::{self, Plane, server, service};
+use crate::support::shop::{RATE, Shop, none_failed};
 use serde_json::{Value, json};
 use windlass::api::condition::kind;
 use windlass::api::delivery::Phase;
 
-/// Requests a second.
-const RATE: u32 = 100;
-
 /// How often Prometheus asks Envoy, and the window of the rates that are taken, in seconds.
 const SCRAPE: f64 = 2.0;
 const WINDOW: f64 = 10.0;
-
-struct Shop {
-    plane: &'static Plane,
-    world: World,
-    host: String,
-    /// What each pod may take.
-    resources: Value,
-    _told: Told,
-}
-
-impl Shop {
-    /// The version v1 behind the gateway, delivered with this rollout.
-    async fn new(plane: &'static Plane, test: &str, rollout: Value) -> Self {
-        Shop::limited(plane, test, rollout, json!({})).await
-    }
-
-    /// The same with limits for its pods.
-    async fn limited(plane: &'static Plane, test: &str, rollout: Value, resources: Value) -> Self {
-        let mut world = World::stopped_in(plane.cluster, test).await;
-        world.limit = std::time::Duration::from_secs(180);
-        let told = plane.told(&world.space);
-        world.start();
-        let host = format!("{}.test", world.space.name);
-        let shop = Shop { plane, world, host, resources, _told: told };
-        let good = shop.commit("v1");
-        shop.world.deliver("shop", json!({"rollout": rollout})).await;
-        shop.world.wait_for("shop", Phase::Ready, &good).await;
-        wait_until("the gateway leads to the application", shop.world.limit, || async {
-            match plane.get(&shop.host, "/").await? {
-                (200, _) => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
-        })
-        .await;
-        shop
-    }
-
-    fn route(&self) -> Value {
-        json!({
-            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "web"},
-            "spec": {
-                "parentRefs": [self.plane.parent], "hostnames": [self.host],
-                "rules": [{"backendRefs": [{"name": "web", "port": 80}]}],
-            },
-        })
-    }
-
-    fn commit(&self, tag: &str) -> String {
-        // JSON is YAML.
-        let mut web = server("web", tag, 2);
-        web["spec"]["template"]["spec"]["containers"][0]["resources"] = self.resources.clone();
-        let files = [web, service("web", "http"), self.route()].map(|object| object.to_string());
-        self.world.commit(&format!("The image {tag}"), &[("shop/web.yaml", &files.join("\n---\n"))])
-    }
-
-    async fn is_alone(&self) {
-        assert_eq!(self.world.names("apps/v1", "deployments").await, ["web"]);
-        assert_eq!(self.world.names("v1", "services").await, ["web"]);
-        let route = self.world.get("gateway.networking.k8s.io/v1", "httproutes", "web").await;
-        let refs = route["spec"]["rules"][0]["backendRefs"].as_array().unwrap();
-        assert_eq!(refs.len(), 1, "{route}");
-        assert_eq!(refs[0]["name"], "web");
-    }
-}
-
-/// No request failed. Of those that did, it is said why Envoy had no answer.
-async fn none_failed(shop: &Shop, counts: &Counts) {
-    if counts.failed == 0 {
-        return;
-    }
-    let noted = wait_until("Envoy writes down why", shop.world.limit, || async {
-        let noted = shop.plane.failures(&shop.host);
-        if noted.is_empty() { Err("nothing yet".to_owned()) } else { Ok(noted) }
-    });
-    panic!("{counts:?}\n{}", noted.await.join("\n"));
-}
 
 /// The share of traffic that a candidate gets while it is measured first.
 const WEIGHT: f64 = 0.2;
@@ -177,7 +98,7 @@ async fn a_canary_that_leaks_is_taken_back_when_the_kernel_kills_it() {
     let Some(plane) = plane::shared("a_canary_meets_real_traffic::leak") else { return };
     // 16 MiB more each second: it is killed some seconds after it got traffic.
     let limits = json!({"limits": {"memory": "128Mi"}});
-    let shop = Shop::limited(plane, "leak", canary(plane), limits).await;
+    let shop = Shop::with(plane, "leak", canary(plane), json!({"resources": limits})).await;
     let load = Load::start(plane, &shop.host, RATE, &[]);
     let bad = shop.commit("leak");
     let held = shop.world.wait_for("shop", Phase::Held, &bad).await;

@@ -4,16 +4,22 @@
 use crate::a_rollout_goes_step_by_step::{service, web};
 use crate::support::cli::windlass;
 use crate::support::cluster::{SOON, try_send, wait_until};
-use crate::support::daemon::{World, config_map};
+use crate::support::daemon::{LIMIT, World, config_map};
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
 use windlass::api::delivery::Phase;
 use windlass::api::rollout::Strategy;
 
-const API: &str = "networking.istio.io/v1";
-const ROUTES: &str = "virtualservices";
+pub const API: &str = "networking.istio.io/v1";
+pub const ROUTES: &str = "virtualservices";
 
-/// A cluster that knows the two kinds of the mesh; what they say is up to who writes them.
-async fn meshed(test: &str) -> World {
+/// The kinds of the mesh are the whole cluster's: one test at a time has them.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// A cluster that knows the two kinds of the mesh; what they say is up to who writes them. The first value is held for longer
+/// than the world.
+pub async fn meshed(test: &str) -> (MutexGuard<'static, ()>, World) {
+    let alone = ALONE.lock().await;
     let mut world = World::stopped(test).await;
     for (kind, plural) in [("VirtualService", ROUTES), ("DestinationRule", "destinationrules")] {
         let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
@@ -30,7 +36,13 @@ async fn meshed(test: &str) -> World {
             },
         });
         let all = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-        world.space.make_cluster_object(all, &definition).await;
+        // Those of a test before this one take a moment to go.
+        wait_until(&format!("{plural} can be made"), LIMIT, || async {
+            let made = try_send(&world.space.connection.client, "POST", all, &definition).await;
+            made.map_err(|e| e.to_string())
+        })
+        .await;
+        world.space.forget_later(&format!("{all}/{plural}.networking.istio.io"));
         let path = world.space.path(API, plural);
         wait_until(&format!("{plural} are served"), SOON, || async {
             let found = try_send(&world.space.connection.client, "GET", &path, &Value::Null).await;
@@ -39,11 +51,11 @@ async fn meshed(test: &str) -> World {
         .await;
     }
     world.start();
-    world
+    (alone, world)
 }
 
 /// To whom a VirtualService sends requests, rule by rule, and with which weights.
-fn hosts(route: &Value) -> Vec<Vec<(String, Option<u64>)>> {
+pub fn hosts(route: &Value) -> Vec<Vec<(String, Option<u64>)>> {
     let to = |entry: &Value| {
         let host = entry["destination"]["host"].as_str().unwrap_or_default();
         (host.to_owned(), entry["weight"].as_u64())
@@ -68,7 +80,7 @@ async fn alone(world: &World) {
 
 #[tokio::test]
 async fn one_is_made_and_goes_anothers_is_refused_and_ones_own_is_given_back() {
-    let world = meshed("mesh").await;
+    let (_alone, world) = meshed("mesh").await;
     let route = |host: &str| {
         json!({
             "apiVersion": API, "kind": "VirtualService", "metadata": {"name": "web"},

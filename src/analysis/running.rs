@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::AbortHandle;
 
-/// The first measurements of steps that begin together are spread over this part of their interval.
-const SPREAD: f64 = 0.1;
+/// The first measurements of steps that begin together are spread over this part of their interval, and so many seconds at most:
+/// with an interval of hours, nobody waits minutes longer than `initialDelay` says.
+const SPREAD: (f64, f64) = (0.1, 5.0);
 
 /// The longest that is slept without looking at the clock, which may have been set.
 const NAP: Duration = Duration::from_secs(60);
@@ -136,7 +137,7 @@ async fn follow(
 ) {
     let settings = settings(&work.policy, metric);
     let before = lock(&work.measured).runs.iter().find(|run| run.name == metric.name).cloned();
-    let spread = settings.interval.as_secs_f64() * SPREAD * fastrand::f64();
+    let spread = (settings.interval.as_secs_f64() * SPREAD.0).min(SPREAD.1) * fastrand::f64();
     let spread = SignedDuration::try_from_secs_f64(spread).unwrap_or_default();
     let first = due(&settings, before.as_ref(), work.since).max(now());
     let mut at = first.checked_add(spread).unwrap_or(first);

@@ -185,7 +185,8 @@ pub struct PrometheusMetric {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Builtin {
-    /// The share of requests that were not answered with 5xx, from 0 to 1. Without `success` and `failure`: at least 0.99.
+    /// The share of requests that were not answered with 5xx (of gRPC: with a status that stands for one), from 0 to 1. Without
+    /// `success` and `failure`: at least 0.99.
     RequestSuccessRate,
     /// How long requests take, in seconds, the 99th percentile by default. Without `success` and `failure`: at most 0.5.
     RequestDuration,
@@ -199,6 +200,9 @@ pub enum Provider {
     /// `<namespace>_<service>_<port>`.
     #[default]
     Envoy,
+    /// The same of gRPC calls, whose failures are 200 in HTTP: `envoy_cluster_grpc_total`, and of the statuses that stand for a
+    /// 5xx `envoy_cluster_grpc_2`, `_4`, `_12`, `_13`, `_14` and `_15`. With a GRPCRoute it is the default.
+    EnvoyGrpc,
     /// The app: `http_requests_total` with the label `code`, and the histogram `http_request_duration_seconds`, both with the
     /// labels `namespace` and `service` that a scrape of the Service gives them.
     Http,

@@ -11,6 +11,7 @@ use kube::Api;
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde::Serialize;
+use std::cell::Cell;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
@@ -75,6 +76,17 @@ pub async fn show(
     scope: &ScopeArgs,
     look: impl AsyncFn(&Connection) -> anyhow::Result<(String, i32)>,
 ) -> anyhow::Result<i32> {
+    show_each(TICK, args, cluster, scope, look).await
+}
+
+/// The same, looking this often on a terminal while nothing of ours changes.
+pub async fn show_each(
+    tick: Duration,
+    args: &OutputArgs,
+    cluster: &ClusterArgs,
+    scope: &ScopeArgs,
+    look: impl AsyncFn(&Connection) -> anyhow::Result<(String, i32)>,
+) -> anyhow::Result<i32> {
     let connection = cluster.connect().await?;
     let (mut text, mut code) = look(&connection).await?;
     if !args.watch {
@@ -83,35 +95,44 @@ pub async fn show(
     }
     let terminal = std::io::stdout().is_terminal();
     let mut changes = changes(&connection, scope);
-    loop {
-        if terminal {
-            emit("\u{1b}[H\u{1b}[2J")?;
-        }
-        emit(&text)?;
-        let before = text;
+    let shown = Cell::new(code);
+    let printing = async {
         loop {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => return Ok(code),
-                _ = changes.next() => {}
-                () = tokio::time::sleep(TICK), if terminal => {}
+            if terminal {
+                emit("\u{1b}[H\u{1b}[2J")?;
             }
-            tokio::time::sleep(TOGETHER).await;
-            while changes.next().now_or_never().flatten().is_some() {}
-            match look(&connection).await {
-                Ok(new) => (text, code) = new,
-                // The API server may be away for a while; the last answer stays on the screen.
-                Err(error) => {
-                    anstream::eprintln!("error: {error:#}");
-                    continue;
+            emit(&text)?;
+            shown.set(code);
+            let before = text;
+            loop {
+                tokio::select! {
+                    _ = changes.next() => {}
+                    () = tokio::time::sleep(tick), if terminal => {}
+                }
+                tokio::time::sleep(TOGETHER).await;
+                while changes.next().now_or_never().flatten().is_some() {}
+                match look(&connection).await {
+                    Ok(new) => (text, code) = new,
+                    // The API server may be away for a while; the last answer stays on the screen.
+                    Err(error) => {
+                        anstream::eprintln!("error: {error:#}");
+                        continue;
+                    }
+                }
+                if text != before {
+                    break;
                 }
             }
-            if text != before {
-                break;
+            if !terminal && !matches!(args.output, Some(Output::Json)) {
+                emit(if args.output == Some(Output::Yaml) { "---\n" } else { "\n" })?;
             }
         }
-        if !terminal && !matches!(args.output, Some(Output::Json)) {
-            emit(if args.output == Some(Output::Yaml) { "---\n" } else { "\n" })?;
-        }
+    };
+    // Heard at any moment, also while an answer is waited for.
+    tokio::select! {
+        biased;
+        _ = tokio::signal::ctrl_c() => Ok(shown.get()),
+        ended = printing => ended,
     }
 }
 

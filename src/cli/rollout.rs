@@ -2,18 +2,24 @@
 //! shares its name with the end of a suspension).
 
 use super::find::{self, DeliveryArgs, explained, full_name};
-use super::output::{OutputArgs, form, show};
+use super::output::{OutputArgs, form, show_each};
 use super::request::{WaitArgs, annotate, is_ready, must_act, token, wait};
 use super::{NOT_WELL, WELL};
 use crate::api::delivery::Revision;
 use crate::api::{Delivery, names};
-use crate::report::rollout::{report, text};
+use crate::report::rollout::{Pods, report, text, workloads};
 use crate::report::short;
 use anyhow::{Context, bail};
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::Api;
 use kube::api::PostParams;
+use kube::core::NamespaceResourceScope;
+use std::time::Duration;
+
+/// On a terminal pods are counted, and times move on, this often.
+const TICK: Duration = Duration::from_secs(2);
 
 /// Show how far a rollout is: its steps, weights, pods, measurements and what it waits for.
 ///
@@ -49,13 +55,49 @@ pub struct AskArgs {
 
 /// Prints how far it is.
 pub async fn run(args: RolloutArgs) -> anyhow::Result<i32> {
-    show(&args.output, &args.of.cluster, &args.of.scope, async |connection| {
+    show_each(TICK, &args.output, &args.of.cluster, &args.of.scope, async |connection| {
         let delivery = find::delivery(&connection.client, &args.of.scope, &args.of.name).await?;
-        let report = report(&delivery);
+        let mut report = report(&delivery);
+        if report.progress.is_some() {
+            report.pods = pods(&connection.client, &delivery).await;
+        }
         let code = if report.well { WELL } else { NOT_WELL };
         Ok((form(args.output.output, &report, |wide| text(&report, wide, Timestamp::now()))?, code))
     })
     .await
+}
+
+/// The pods of the workloads that are rolled out. What may not be read, or is not there, is left out.
+async fn pods(client: &kube::Client, delivery: &Delivery) -> Vec<Pods> {
+    let mut found = Vec::new();
+    for id in workloads(delivery) {
+        let (namespace, name) = (&id.namespace, &id.name);
+        let counted = match id.kind.as_str() {
+            "StatefulSet" => counts::<StatefulSet>(client, namespace, name).await.map(|set| {
+                let wanted = set.spec.and_then(|s| s.replicas);
+                (set.status.and_then(|s| s.ready_replicas), wanted)
+            }),
+            _ => counts::<Deployment>(client, namespace, name).await.map(|deployment| {
+                let wanted = deployment.spec.and_then(|s| s.replicas);
+                (deployment.status.and_then(|s| s.ready_replicas), wanted)
+            }),
+        };
+        if let Some((ready, wanted)) = counted {
+            let (ready, wanted) = (ready.unwrap_or(0), wanted.unwrap_or(1));
+            found.push(Pods { workload: id.to_string(), ready, wanted });
+        }
+    }
+    found
+}
+
+async fn counts<K>(client: &kube::Client, namespace: &str, name: &str) -> Option<K>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+{
+    Api::<K>::namespaced(client.clone(), namespace).get_opt(name).await.ok().flatten()
 }
 
 /// `windlass promote`.

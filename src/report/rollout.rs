@@ -1,15 +1,17 @@
 //! `windlass rollout`: how far a rollout is.
 
-use super::age::since;
+use super::age::{since, span};
 use super::table::{lines, tame};
 use super::{BAD, FAINT, GOOD, STRONG, UNSURE, paint, short};
 use crate::api::Delivery;
 use crate::api::analysis::{MetricRun, Outcome};
 use crate::api::delivery::{Goal, Held, InventoryEntry, Phase, Revision};
-use crate::api::rollout::{Base, Layout, RolloutStatus, Size, Stage};
+use crate::api::rollout::{Base, Layout, RolloutStatus, Size, Stage, WorkloadKind, WorkloadRef};
+use crate::core::manifest::ObjectId;
+use crate::core::rollout::left::left;
 use crate::core::rollout::status::told;
 use crate::core::rollout::steps::{Planned, Steps, Then};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde::Serialize;
 
@@ -43,9 +45,34 @@ pub struct Rollout {
     pub steps: Vec<StepLine>,
     /// The candidate's objects.
     pub objects: Vec<String>,
+    /// The pods of the workloads that are rolled out, stable's and the candidate's. Empty until somebody has counted them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<Pods>,
+    /// When what is under way has to be healthy (RFC 3339), while it is waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<String>,
+    /// When the step may be over (RFC 3339), where it waits for a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goes_on_at: Option<String>,
+    /// How long the steps after it take until promotion, at least, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_after: Option<i64>,
+    /// Whether a person has to say go before promotion.
+    pub asks: bool,
     /// The revision that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
+}
+
+/// The pods of one workload.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pods {
+    /// The workload.
+    pub workload: String,
+    /// How many are ready.
+    pub ready: i32,
+    /// How many there are to be.
+    pub wanted: i32,
 }
 
 /// One layout on the way.
@@ -76,6 +103,10 @@ pub fn report(delivery: &Delivery) -> Rollout {
         Stage::Draining | Stage::Returning => 0,
         _ => r.layout.weight,
     });
+    let left = steps.as_ref().zip(at).and_then(|(steps, progress)| left(progress, steps));
+    let awaited = |r: &RolloutStatus| r.settled.is_none() || r.unwell.is_some();
+    let deadline = status.attempt.as_ref().filter(|a| a.rollout.as_ref().is_some_and(awaited));
+    let deadline = deadline.map(|a| a.deadline.clone());
     Rollout {
         namespace: delivery.namespace().unwrap_or_default(),
         name: delivery.name_any(),
@@ -93,7 +124,51 @@ pub fn report(delivery: &Delivery) -> Rollout {
             .collect(),
         held: status.held,
         progress,
+        pods: Vec::new(),
+        deadline,
+        goes_on_at: left.as_ref().and_then(|l| l.goes_on_at).map(|at| at.to_string()),
+        seconds_after: left.as_ref().map(|l| l.then.as_secs()),
+        asks: left.is_some_and(|l| l.asks),
     }
+}
+
+/// The workloads that are rolled out: those under the names of Git first, then their candidates.
+pub fn workloads(delivery: &Delivery) -> Vec<ObjectId> {
+    let (Some(policy), Some(status)) = (&delivery.spec.template.rollout, &delivery.status) else {
+        return Vec::new();
+    };
+    let named: Vec<&WorkloadRef> = policy.workload.iter().chain(&policy.workloads).collect();
+    let meant = |e: &InventoryEntry| named.iter().any(|w| w.kind.as_str() == e.kind && w.name == e.name);
+    let kinds = [WorkloadKind::Deployment, WorkloadKind::StatefulSet].map(WorkloadKind::as_str);
+    let of = |candidate: bool| {
+        status.inventory.iter().filter(move |e| {
+            e.group == "apps" && e.candidate == candidate && kinds.contains(&e.kind.as_str())
+        })
+    };
+    of(false).filter(|e| meant(e)).chain(of(true)).map(InventoryEntry::id).collect()
+}
+
+/// The time that is left, in words.
+fn ahead(rollout: &Rollout, progress: &RolloutStatus, now: Timestamp) -> Vec<String> {
+    let until = |at: &String| at.parse::<Timestamp>().map(|at| at.duration_since(now)).unwrap_or_default();
+    let effect = match &progress.settled {
+        None => format!("not in effect yet, since {}", since(&progress.since, now)),
+        Some(at) => format!("in effect since {}", since(at, now)),
+    };
+    let goes_on = rollout.goes_on_at.as_ref().map(until);
+    let more = match (&rollout.deadline, goes_on) {
+        (Some(deadline), _) => format!(", {} left", span(until(deadline))),
+        (None, Some(time)) if time.is_positive() => format!(", goes on in {}", span(time)),
+        (None, _) => String::new(),
+    };
+    let mut out = vec![effect + &more];
+    if let Some(after) = rollout.seconds_after {
+        let time = goes_on.unwrap_or_default().max(SignedDuration::ZERO);
+        let time = span(time.saturating_add(SignedDuration::from_secs(after)));
+        let person = if rollout.asks { ", once a person has said go" } else { "" };
+        out.push(format!("promotion in {time} at the earliest{person}"));
+    }
+    out
 }
 
 /// Whether all traffic is with the names that stand in Git again.
@@ -166,6 +241,10 @@ pub fn text(rollout: &Rollout, wide: bool, now: Timestamp) -> String {
         rows.push(vec!["candidate".into(), revision(candidate), bar(rollout.weight)]);
     }
     out.extend(lines(&rows));
+    let pods = |p: &Pods| format!("{} {}/{} ready", tame(&p.workload), p.ready, p.wanted);
+    if !rollout.pods.is_empty() {
+        out.push(format!("pods: {}", rollout.pods.iter().map(pods).collect::<Vec<_>>().join(", ")));
+    }
     let Some(progress) = &rollout.progress else {
         if let Some(held) = &rollout.held {
             out.push(format!("held: {}: {}", short(&held.revision), tame(&told(&held.problem))));
@@ -190,11 +269,7 @@ pub fn text(rollout: &Rollout, wide: bool, now: Timestamp) -> String {
         out.push(paint(STRONG, "  ▶ traffic is with the names that stand in Git; the candidate goes"));
     }
     out.push(String::new());
-    let settled = progress.settled.as_ref().map_or_else(
-        || format!("not in effect yet, since {}", since(&progress.since, now)),
-        |at| format!("in effect since {}", since(at, now)),
-    );
-    out.push(settled);
+    out.extend(ahead(rollout, progress, now));
     if let Some(paused) = &progress.paused {
         out.push(paint(UNSURE, &format!("paused: {}", tame(&told(paused)))));
     }
@@ -251,14 +326,17 @@ mod tests {
             }},
         }))
         .unwrap();
-        let report = report(&delivery);
+        let mut report = report(&delivery);
         assert!(!report.well);
+        let pods = |workload: &str, ready| Pods { workload: workload.into(), ready, wanted: 2 };
+        report.pods = vec![pods("Deployment team/web", 2), pods("Deployment team/web-canary", 1)];
         let text = text(&report, false, "2026-01-01T00:01:05Z".parse().unwrap());
         let plain = anstream::adapter::strip_str(&text).to_string();
         insta::assert_snapshot!(plain, @r"
         team/shop  Paused
         stable      main@aaaaaaa  Change a (Ada)   ██████████████████████████████░░░░░░░░░░  75%
         candidate   main@bbbbbbb  Change b (Ada)   ██████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░  25%
+        pods: Deployment team/web 2/2 ready, Deployment team/web-canary 1/2 ready
 
           ✓ start the candidate (full size)
           ✓ 25% of traffic (full size)
@@ -267,6 +345,7 @@ mod tests {
             promote: the new revision takes its place, traffic stays with the candidate
 
         in effect since 60s
+        promotion in 5s at the earliest, once a person has said go
         paused: waits until a person says go: windlass promote
         ");
     }

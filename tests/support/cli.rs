@@ -75,6 +75,27 @@ impl Watching {
         tokio::time::timeout(LIMIT, read).await.unwrap_or_else(|_| panic!("{part} was not printed"));
     }
 
+    /// Waits until what was printed since the last line that begins like this is as wanted. Answers it.
+    pub async fn screen(&mut self, first: &str, what: &str, is: impl Fn(&str) -> bool) -> String {
+        let mut screen = String::new();
+        let read = async {
+            loop {
+                let line = self.lines.next_line().await.unwrap().expect("it ended");
+                if line.starts_with(first) {
+                    screen.clear();
+                }
+                screen.push_str(&line);
+                screen.push('\n');
+                if is(&screen) {
+                    return;
+                }
+            }
+        };
+        let read = tokio::time::timeout(LIMIT, read).await;
+        assert!(read.is_ok(), "{what} was not shown, but\n{screen}");
+        screen
+    }
+
     /// Ends it as Ctrl-C does. Answers its exit code.
     pub async fn interrupt(mut self) -> Option<i32> {
         let pid = self.child.id().unwrap().to_string();

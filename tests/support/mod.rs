@@ -12,4 +12,5 @@ pub mod plane;
 pub mod prometheus;
 pub mod remote;
 pub mod rendering;
+pub mod shop;
 pub mod sshd;

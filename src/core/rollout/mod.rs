@@ -27,6 +27,7 @@ pub mod hooks;
 #[cfg(test)]
 mod jobs_tests;
 pub mod late;
+pub mod left;
 mod measure;
 mod next;
 mod progress;

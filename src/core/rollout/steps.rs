@@ -6,9 +6,9 @@
 use crate::api::analysis::{AnalysisPolicy, JobOfStep};
 use crate::api::delivery::Problem;
 use crate::api::rollout::{
-    Base, CandidateSize, Layout, RolloutPolicy, RolloutStep, Router, Size, Stage, Strategy,
+    Base, CandidateSize, Layout, RolloutPolicy, RolloutStep, RouteKind, Router, Size, Stage, Strategy,
 };
-use crate::core::analysis::{StepKind, policy_of_step};
+use crate::core::analysis::{StepKind, builtin, policy_of_step};
 use jiff::SignedDuration;
 
 /// How long after a router has accepted a change it counts as in effect, if the policy does not say.
@@ -172,6 +172,9 @@ impl Steps {
             let (of_jobs, asked): (Vec<_>, Vec<_>) =
                 policy.metrics.into_iter().partition(|m| m.job.is_some());
             policy.metrics = asked;
+            if self.router.gateway_api.as_ref().is_some_and(|gateway| gateway.kind == RouteKind::GRPCRoute) {
+                builtin::of_calls(&mut policy.metrics);
+            }
             jobs.extend(of_jobs.into_iter().filter_map(|m| m.job));
             (policy, kind)
         });
@@ -291,6 +294,7 @@ fn is_larger(next: Option<Size>, before: Option<Size>) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::api::analysis::Provider;
     use serde_json::json;
 
     fn told(policy: serde_json::Value) -> Vec<String> {
@@ -411,6 +415,31 @@ mod tests {
         );
         let told = told(policy(json!({"cookie": beta})));
         assert!(told[2].ends_with("until told"), "{told:?}");
+    }
+
+    #[test]
+    fn calls_of_grpc_are_judged_by_their_own_statuses() {
+        let provider = |kind: &str| {
+            let policy = json!({
+                "strategy": "Canary", "workload": {"name": "web"}, "steps": [{"weight": 5}, {"analysis": {"count": 2}}],
+                "router": {"gatewayAPI": {"route": "web", "kind": kind}},
+                "analysis": {"metrics": [
+                    {"name": "rate", "prometheus": {"address": "http://p", "builtin": "request-success-rate"}},
+                    {"name": "own", "prometheus": {"address": "http://p", "builtin": "request-duration", "provider": "http"}},
+                    {"name": "query", "prometheus": {"address": "http://p", "query": "up"}, "success": "result > 0"},
+                ]},
+            });
+            let steps = Steps::new(&serde_json::from_value(policy).unwrap()).unwrap().unwrap();
+            let asked = |at: usize| {
+                let (policy, _) = steps.measured(&steps.all[at]).0.unwrap();
+                policy.metrics.iter().map(|m| m.prometheus.as_ref().unwrap().provider).collect::<Vec<_>>()
+            };
+            assert_eq!(asked(1), asked(2), "in a step that is about it, too");
+            asked(1)
+        };
+        let (http, calls) = (Some(Provider::Http), Some(Provider::EnvoyGrpc));
+        assert_eq!(provider("HTTPRoute"), [None, http, None]);
+        assert_eq!(provider("GRPCRoute"), [calls, http, None]);
     }
 
     #[test]
