@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use windlass::api::Delivery;
 use windlass::api::condition::kind;
 use windlass::api::delivery::Phase;
-use windlass::api::hook::{HookRun, HookStep};
+use windlass::api::hook::{HookPoint, HookRun, HookStep};
 
 fn smoke(tag: &str) -> String {
     hook("smoke", "rollout-step", "", tag)
@@ -103,7 +103,7 @@ async fn before_traffic_a_hook_runs_once_and_traffic_waits_for_it() {
 
     let next = world.commit("A probe that hangs", &[("shop/probe.yaml", &probe("hang"))]);
     let runs = |d: &Delivery| {
-        let of = |run: &HookRun| run.point == "before-traffic" && run.step == HookStep::Running;
+        let of = |run: &HookRun| run.point == HookPoint::BeforeTraffic && run.step == HookStep::Running;
         d.status.as_ref().is_some_and(|s| s.hooks.iter().any(of))
     };
     world.wait("shop", "runs the hook", runs).await;
