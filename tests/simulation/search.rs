@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Seeds that a plain run tries.
-const SEEDS: u64 = 2500;
+const SEEDS: u64 = 2200;
 
 /// Seeds that are tried to find one bug that was put in on purpose.
 const PLANTED_SEEDS: u64 = 2000;

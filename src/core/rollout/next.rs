@@ -18,7 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 pub(super) const SOON: SignedDuration = SignedDuration::from_secs(1);
 
 /// Retries after which something that should pass by itself is told to people.
-const PATIENCE: u32 = 3;
+pub(super) const PATIENCE: u32 = 3;
 
 /// One step in the life of a Delivery: what its state is now, and what is to be done. The state must be written
 /// before the actions are performed.
@@ -492,6 +492,9 @@ impl Machine<'_> {
         }
         match &self.seen.health {
             Health::Healthy => {
+                if let Some(problem) = self.overwritten(&attempt) {
+                    return self.put_back(attempt, &problem);
+                }
                 match self.gate(HookPoint::AfterApply, &attempt) {
                     Gate::Open => {}
                     Gate::Closed => {

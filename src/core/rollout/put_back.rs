@@ -1,10 +1,13 @@
-//! Objects that somebody deletes while a revision is put in place: they are put back at once. Until then nothing else is waited for
-//! in vain, and a revision does not fail for it.
+//! Objects that somebody deletes or overwrites while a revision is put in place: they are put back. Until then nothing else is waited
+//! for in vain, a revision does not fail for it, and none is taken for good for what is not of it.
 
-use super::next::{Machine, SOON};
-use super::{Action, Health, MISSING, back_off, stamp};
+use super::next::{Machine, PATIENCE, SOON};
+use super::{Action, Health, MISSING, back_off, measure, stamp};
 use crate::api::delivery::{Attempt, Problem, Step};
 use crate::api::rollout::RolloutStatus;
+
+/// Reason: see [`Machine::overwritten`].
+const OVERWRITTEN: &str = "Overwritten";
 
 /// Kinds without which requests that are sent to a variant get no answer.
 const ANSWER: [&str; 3] = ["Deployment", "StatefulSet", "Service"];
@@ -23,6 +26,22 @@ pub(super) fn answers_nothing(rollout: &RolloutStatus, gone: &Problem) -> bool {
 }
 
 impl Machine<'_> {
+    /// What is healthy is not what was applied: somebody wrote over it, perhaps by a request that came late. Not said for ever:
+    /// what another controller keeps writing is left to the correction of drift, which gives such fights up. Nor of what failed
+    /// already, which people may help.
+    pub(super) fn overwritten(&self, attempt: &Attempt) -> Option<Problem> {
+        let failed = self.state.attempt.as_ref().is_some_and(|a| a.step == Step::Failed);
+        if failed || self.seen.correctable == 0 || attempt.retries >= PATIENCE {
+            return None;
+        }
+        let of = measure(Some(attempt), self.state.effective.as_ref(), self.spec);
+        (of.is_some() && self.seen.measured == of).then(|| Problem {
+            reason: OVERWRITTEN.into(),
+            object: String::new(),
+            message: "what was applied was changed before it was known to be healthy".into(),
+        })
+    }
+
     /// Everything that the attempt wants is ensured again; what is there as it should be costs nothing. Its time goes on.
     pub(super) fn put_back(&mut self, mut attempt: Attempt, gone: &Problem) {
         // Who deletes again and again is not answered as often.
@@ -32,7 +51,7 @@ impl Machine<'_> {
         };
         if attempt.retries == 0 {
             let told = format!("{}; it is put back", gone.message);
-            self.notify(true, MISSING, &gone.object, told);
+            self.notify(true, &gone.reason, &gone.object, told);
         }
         attempt.retries += 1;
         attempt.step = Step::Applying;
@@ -47,8 +66,9 @@ impl Machine<'_> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use super::super::measure;
     use super::super::progress_tests::canary;
     use super::super::tests::{CANDIDATE, World};
     use crate::api::delivery::Phase;
@@ -70,6 +90,51 @@ mod tests {
         world.slow.clear();
         world.pass(20);
         assert_eq!(world.phase(), Phase::Ready);
+    }
+
+    #[test]
+    fn what_is_overwritten_before_it_is_healthy_is_not_taken_for_good() {
+        let mut world = World::deployed(&["web"]);
+        world.slow.insert("b".into());
+        world.push("b", &["web"]);
+        world.settle();
+        world.pass(5);
+        assert_eq!(world.phase(), Phase::Waiting);
+        // A request that was sent for the revision before comes now.
+        world.cluster.insert("web".into(), "a".into());
+        let measure = |world: &World| {
+            measure(world.state.attempt.as_ref(), world.state.effective.as_ref(), &world.spec)
+        };
+        world.seen.measured = measure(&world);
+        (world.seen.drifted, world.seen.correctable) = (1, 1);
+        world.round();
+        (world.seen.drifted, world.seen.correctable) = (0, 0);
+        world.pass(5);
+        assert!(world.state.attempt.is_some(), "it is not healthy");
+        assert_eq!(world.runs(), ["web=b"]);
+        assert_eq!(
+            world.notices.iter().filter(|n| n.reason == "Overwritten").count(),
+            1,
+            "{:?}",
+            world.notices
+        );
+        world.pass(400);
+        assert_eq!((world.phase(), world.runs()), (Phase::Held, vec!["web=a".to_owned()]));
+
+        // One that another controller keeps writing is deployed all the same.
+        world.push("c", &["web"]);
+        world.seen.correctable = 1;
+        for _ in 0..20 {
+            world.seen.measured = measure(&world);
+            world.round();
+            if world.state.attempt.is_none()
+                && world.state.effective.as_ref().is_some_and(|e| e.inputs == "c")
+            {
+                return;
+            }
+            world.pass(20);
+        }
+        panic!("{:?}", world.state);
     }
 
     #[test]
