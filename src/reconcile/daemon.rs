@@ -7,6 +7,7 @@ use super::delivery::work::Memory;
 use super::dependencies::Dependencies;
 use super::live::Kept;
 use super::metrics::Metrics;
+use super::slots::{PLACES, Slots};
 use super::snapshot::Shown;
 use super::sources::{RepositoryKey, Sources};
 use crate::api::delivery::Revision;
@@ -52,10 +53,6 @@ pub struct Options {
     /// What metrics are asked with, instead of the network.
     pub measures: Option<crate::analysis::Clients>,
 }
-
-/// Deliveries that put a revision in place at a time: enough to keep the API server busy with bundles of one object each. Each
-/// takes some hundred kilobytes.
-pub const SLOTS: usize = 64;
 
 /// How soon a Delivery is looked at for the first time, once its objects are seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +125,7 @@ pub struct Daemon {
     /// What was fetched.
     pub sources: Sources,
     /// Deliveries that put a revision in place at a time.
-    pub slots: tokio::sync::Semaphore,
+    pub slots: Slots,
     /// Bundles rendered last.
     pub bundles: BundleCache,
     /// What the installer chose.
@@ -268,7 +265,7 @@ impl Daemon {
         lock(&awaiting).insert(key.clone());
         tokio::spawn(async move {
             let haste = seen.await;
-            let many = lock(&awaiting).len() > SLOTS;
+            let many = lock(&awaiting).len() > PLACES;
             match haste {
                 Haste::Now => hasty.begin(key.clone()),
                 Haste::Later if many => {

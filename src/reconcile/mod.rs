@@ -12,5 +12,6 @@ pub mod metrics;
 pub mod preview;
 pub mod repository;
 pub mod run;
+pub mod slots;
 pub mod snapshot;
 pub mod sources;

@@ -1,6 +1,6 @@
 //! The daemon's life: connect, watch, reconcile, and end in good order.
 
-use super::daemon::{BundleCache, Daemon, Options, SLOTS};
+use super::daemon::{BundleCache, Daemon, Options};
 use super::delivery;
 use super::live::keep;
 use super::metrics::Metrics;
@@ -75,7 +75,7 @@ pub async fn prepare(
         objects,
         dependencies: super::dependencies::Dependencies::default(),
         sources: Sources::default(),
-        slots: tokio::sync::Semaphore::new(SLOTS),
+        slots: super::slots::Slots::default(),
         bundles: BundleCache::default(),
         options,
         secret_key,

@@ -362,9 +362,8 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             let spec = scope.spec();
             decision = next(&spec, &State::from(&before), &seen, now);
             if slot.is_none() && decision.actions.iter().any(takes_much) {
-                let waited = daemon.slots.available_permits() == 0;
-                // Never closed.
-                slot = daemon.slots.acquire().await.ok();
+                let waited = daemon.slots.are_taken();
+                slot = daemon.slots.take().await;
                 if waited {
                     // What was seen is old by now.
                     continue;
