@@ -197,8 +197,9 @@ async fn where_no_branch_takes_it_that_is_told_and_it_is_tried_again() {
     world.delivery("config", "shop", template()).await;
     world.wait_for("shop", Phase::Ready, &good).await;
     let bad = world.commit("Bad", &[("shop/web.yaml", &deployment("web", "missing", 1))]);
-    push(&world, &bare);
+    // Before it is there: a fetch asks no hook.
     protect(&bare, "*");
+    git(&bare, &["fetch", "--quiet", &world.repo.path().to_string_lossy(), "HEAD:refs/heads/main"]);
     let refused =
         |d: &Delivery| revert(d).is_some_and(|r| r.problem.is_some_and(|p| p.reason == "RevertRefused"));
     let delivery = world.wait("shop", "is refused", refused).await;

@@ -282,9 +282,12 @@ async fn one_that_fails_says_so_and_goes_on_trying() {
     assert!(message.contains("quota"), "{message}");
     world.wait_event("shop", "RollbackFailed").await;
     // What is not back is told, as it differs from what was good.
-    let report = world.wait_report("what is not back", |r| r.count > 0 && r.revision.contains(&with)).await;
-    let states: Vec<_> = report.objects.iter().map(|o| (o.name.as_str(), o.state.as_str())).collect();
-    assert!(states.contains(&("map", "Missing")), "{report:#?}");
+    world
+        .wait_report("what is not back", |r| {
+            let gone = r.objects.iter().any(|o| o.name == "map" && o.state == "Missing");
+            gone && r.revision.contains(&with)
+        })
+        .await;
     let drifted = |d: &windlass::api::Delivery| condition(d, kind::DRIFTED).0 == "True";
     world.wait("shop", "drift", drifted).await;
     world.delete("v1", "resourcequotas", "full").await;
@@ -348,7 +351,7 @@ async fn what_was_refused_while_applying_is_no_success_with_rollback_off() {
 }
 
 /// Has the containers with this image crash over and over, as a kubelet says it.
-async fn crash(world: &World, image: &str) {
+pub async fn crash(world: &World, image: &str) {
     let pods = world.space.send("GET", &world.space.path("v1", "pods"), &Value::Null).await;
     let with = |pod: &&Value| pod["spec"]["containers"][0]["image"] == image;
     for pod in pods["items"].as_array().unwrap().iter().filter(with) {

@@ -100,7 +100,7 @@ async fn some_are_borne_more_stop_it_and_a_person_or_a_failure_ends_that() {
     world.wait_for("shop", Phase::Ready, &third).await;
 
     // What is bad is bad all the same.
-    gauge.answer(&[0.7]);
+    gauge.answer(&[0.7, 0.7, 0.7, 0.95]);
     let fourth = world.commit("Fourth", &[("shop/web.yaml", &web("ok4", 2))]);
     unclear(&world, &fourth, "ok4").await;
     gauge.answer(&[0.1]);

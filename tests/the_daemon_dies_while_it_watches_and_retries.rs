@@ -2,7 +2,9 @@
 //! revision is taken away again, while a rollback that failed waits for its next try, and while it answers what a person asked for.
 //! The next one ends where the dead one would have. The places are named in `reconcile/delivery/mod.rs`.
 
-use crate::support::daemon::{World, config_map, deployment};
+use crate::a_rollback_is_complete::crash;
+use crate::support::cluster::wait_until;
+use crate::support::daemon::{LIMIT, World, config_map, deployment};
 use crate::the_daemon_dies_at_every_step::{arm, around, at_each, dies_and_rises, outcomes};
 use crate::the_daemon_dies_in_hooks_reverts_and_repairs::{gated, open_gates};
 use serde_json::{Value, json};
@@ -49,12 +51,25 @@ async fn over_a_watch_that_ends_in_health() {
 
 async fn a_watch_that_ends_in_a_rollback(mut world: World, place: String) {
     let good = deployed(&mut world, json!({"rollback": {"bake": "10m"}})).await;
-    arm(&world, &place);
+    let begins = place.ends_with("bake begun");
+    if begins {
+        arm(&world, &place);
+    }
     let bad = world.commit(
         "Breaks after a while",
-        &[("shop/web.yaml", &deployment("web", "flaky", 1)), ("shop/new.yaml", &config_map("new", "1"))],
+        &[("shop/web.yaml", &deployment("web", "ok2", 1)), ("shop/new.yaml", &config_map("new", "1"))],
     );
-    dies_and_rises(&mut world, &place).await;
+    if begins {
+        dies_and_rises(&mut world, &place).await;
+    }
+    world.wait_for("shop", Phase::Ready, &bad).await;
+    if !begins {
+        arm(&world, &place);
+    }
+    crash(&world, "registry.example.com/web:ok2").await;
+    if !begins {
+        dies_and_rises(&mut world, &place).await;
+    }
     let status = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
     let expected = [Outcome::Restored, Outcome::RolledBack, Outcome::Deployed, Outcome::Deployed];
     assert_eq!(outcomes(&status), expected, "{place}");
@@ -128,15 +143,28 @@ async fn a_rollback_that_fails(mut world: World, place: String) {
     world.deliver("shop", json!({})).await;
     open_gates(&world).await;
     world.wait_for("shop", Phase::Ready, &good).await;
-    // What goes back gets a new pod, which is not ready within this time.
+    // It is never ready, and has its time still when a person goes back.
+    let next = world.commit("Next", &[("shop/web.yaml", &gated("unready"))]);
+    wait_until("the old pod has made room", LIMIT, || async {
+        let pods = world.space.send("GET", &world.space.path("v1", "pods"), &Value::Null).await;
+        let images: Vec<&str> = pods["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|pod| pod["spec"]["containers"][0]["image"].as_str())
+            .collect();
+        if images == ["registry.example.com/web:unready"] { Ok(()) } else { Err(format!("{images:?}")) }
+    })
+    .await;
+    // What comes back gets a new pod, which is not ready within this time.
     let time = windlass::api::Duration::from_secs(3);
     world.deliver("shop", json!({"timeout": time, "retryInterval": "1s"})).await;
     world.wait("shop", "it has its time", |d| d.spec.template.timeout == Some(time)).await;
     arm(&world, &place);
-    let bad = world.commit("Bad", &[("shop/web.yaml", &gated("missing"))]);
+    world.annotate("shop", names::ROLLBACK_REQUEST, &good).await;
     dies_and_rises(&mut world, &place).await;
     open_gates(&world).await;
-    let status = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
+    let status = world.wait_for("shop", Phase::Held, &next).await.status.unwrap();
     assert_eq!(outcomes(&status)[0], Outcome::Restored, "{place}: {:?}", status.history);
     assert_eq!(status.effective.unwrap().commit, good, "{place}");
     runs(&world, &place, "ok").await;

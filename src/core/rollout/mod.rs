@@ -75,6 +75,9 @@ pub const NOT_OBSERVED: &str = "NotObserved";
 /// The reason of [`Health::Degraded`] of an object that was there and is gone.
 pub const MISSING: &str = "Missing";
 
+/// The reason of [`Health::Broken`] of an object that another Delivery has.
+pub const CONFLICT: &str = "Conflict";
+
 /// How many entries of history are kept.
 pub const HISTORY: usize = 10;
 

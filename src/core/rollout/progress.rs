@@ -19,7 +19,7 @@ use super::hooks::Gate;
 use super::next::Machine;
 use super::put_back::{answers_nothing, missing};
 use super::steps::{Planned, SETTLE, Steps, Then};
-use super::{Action, Health, SOURCE_UNKNOWN, Spec, Staged, Staging, read_stamp, stamp};
+use super::{Action, CONFLICT, Health, SOURCE_UNKNOWN, Spec, Staged, Staging, read_stamp, stamp};
 use crate::api::analysis::AnalysisPolicy;
 use crate::api::delivery::{Attempt, Goal, InventoryEntry, Problem, Revision, Step};
 use crate::api::hook::HookPoint;
@@ -81,6 +81,8 @@ impl Machine<'_> {
     ) {
         let first = self.steps().and_then(|s| Some((s.all.first()?.clone(), s.steps, s.router.clone())));
         let ill = match &self.seen.health {
+            // An object that another Delivery has says nothing of the pods.
+            Health::Broken(p) if p.reason == CONFLICT => None,
             Health::Degraded(p) | Health::Broken(p) => Some(p.message.clone()),
             _ => None,
         };
@@ -257,6 +259,10 @@ impl Machine<'_> {
     fn touched(&mut self, mut attempt: Attempt, mut rollout: RolloutStatus) {
         match self.seen.variants.named.clone() {
             Health::Healthy => {
+                let whole = Attempt { rollout: Some(rollout.clone()), ..attempt.clone() };
+                if let Some(problem) = self.overwritten(&whole) {
+                    return self.put_back(whole, &problem);
+                }
                 let since = read_stamp(rollout.settled.get_or_insert_with(|| stamp(self.now)));
                 let effect = match rollout.stage {
                     Stage::Draining => since + self.settle_time(),

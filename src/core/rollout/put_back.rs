@@ -2,7 +2,7 @@
 //! for in vain, a revision does not fail for it, and none is taken for good for what is not of it.
 
 use super::next::{Machine, PATIENCE, SOON};
-use super::{Action, Health, MISSING, back_off, measure, stamp};
+use super::{Action, Health, MISSING, back_off, measure, read_stamp, stamp};
 use crate::api::delivery::{Attempt, Problem, Step};
 use crate::api::rollout::RolloutStatus;
 
@@ -42,7 +42,8 @@ impl Machine<'_> {
         })
     }
 
-    /// Everything that the attempt wants is ensured again; what is there as it should be costs nothing. Its time goes on.
+    /// Everything that the attempt wants is ensured again; what is there as it should be costs nothing. Its time goes on, but for
+    /// one that had become healthy in time.
     pub(super) fn put_back(&mut self, mut attempt: Attempt, gone: &Problem) {
         // Who deletes again and again is not answered as often.
         let at = match attempt.retries {
@@ -55,6 +56,9 @@ impl Machine<'_> {
         }
         attempt.retries += 1;
         attempt.step = Step::Applying;
+        if gone.reason == OVERWRITTEN {
+            attempt.deadline = stamp(read_stamp(&attempt.deadline).max(at + self.spec.timeout));
+        }
         // What came of the last apply says nothing any more.
         attempt.retry_at = Some(stamp(at));
         self.state.attempt = Some(attempt);

@@ -124,6 +124,9 @@ pub fn status(
         None if condition::get(&before.conditions, kind::DRIFTED).is_some() && wanted.is_some() => {
             say(kind::DRIFTED, "Unknown", "Ignored", "spec.drift.mode is Ignore");
         }
+        None if condition::get(&before.conditions, kind::DRIFTED).is_some() && wanted.is_none() => {
+            say(kind::DRIFTED, "Unknown", "NothingDeployed", "no revision is in place");
+        }
         None => {}
     }
     // A person has to act: nothing changes by itself any more.

@@ -219,7 +219,8 @@ pub async fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySta
         return None;
     }
     let inventory = applied.as_ref().unwrap_or(&status.inventory);
-    let looked = look(scope, memory, &measure, inventory).await;
+    let strict = applied.is_none() && is_strict(attempt);
+    let looked = look(scope, memory, &measure, inventory, strict).await;
     let looked = super::foreign::look(scope, memory, status).await && looked;
     let told = report(scope, memory, &measure.revision).await;
     memory.drift.measured = Some(measure);
@@ -253,6 +254,7 @@ async fn look(
     memory: &mut Memory,
     measure: &Measure,
     inventory: &[InventoryEntry],
+    strict: bool,
 ) -> bool {
     let now = scope.daemon.now();
     memory.drift.read = None;
@@ -266,7 +268,7 @@ async fn look(
     // What is only told does not come back.
     let corrects = !scope.spec().suspend && attempt.is_none();
     let key = &scope.daemon.secret_key;
-    let strict = match is_strict(attempt) {
+    let strict = match strict {
         true => {
             Some(stage::standing(scope, memory, measure).await.map(|bundle| Wanted { bundle, before: None }))
         }

@@ -8,7 +8,7 @@ use crate::core::digest;
 use crate::core::health::{Status, is_unobserved};
 use crate::core::plan;
 use crate::core::rollout::{
-    Applied, Health, MISSING, NOT_OBSERVED, Observation, Prepared, Staging, Target, Variants,
+    Applied, CONFLICT, Health, MISSING, NOT_OBSERVED, Observation, Prepared, Staging, Target, Variants,
 };
 use crate::reconcile::live::version;
 use crate::reconcile::sources::{Fetched, Store};
@@ -387,9 +387,13 @@ fn health_of(
         (Some(live), Some(written)) if version(live) < written.resource_version => written.verdict.clone(),
         (None, Some(written)) => written.verdict.clone(),
         // Two that make one object in the same moment both find nothing there: whose label it carries in the end has it.
-        (Some(live), _) if *live.label != *scope.label => {
+        (Some(live), _)
+            if !live.label.is_empty()
+                && *live.label != *scope.label
+                && entry.uid.as_deref().is_none_or(|uid| *uid == *live.uid) =>
+        {
             let whose = plan::whose(&live.label, scope.daemon.owner(&live.label).as_deref());
-            return Health::Broken(problem("Conflict", &whose));
+            return Health::Broken(problem(CONFLICT, &whose));
         }
         (Some(live), _) => live.kept.verdict.clone(),
         (None, None) => {
