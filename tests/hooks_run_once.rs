@@ -53,7 +53,7 @@ async fn one_left(world: &World) -> Vec<(String, String, bool)> {
 }
 
 /// Has the Job that hangs end well, as a kubelet says it.
-async fn end_well(world: &World) {
+pub async fn end_well(world: &World) {
     let name = wait_until("its pod runs", LIMIT, || async {
         let pods = world.space.send("GET", &world.space.path("v1", "pods"), &Value::Null).await;
         let mut pods = pods["items"].as_array().unwrap().iter();

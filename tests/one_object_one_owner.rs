@@ -1,10 +1,13 @@
 //! The first Delivery that has an object keeps it; a second one that names it is told.
 
+use crate::hooks_run_once::{end_well, hook};
 use crate::support::cli::windlass_with;
 use crate::support::daemon::{World, condition, config_map};
 use serde_json::json;
+use windlass::api::Delivery;
 use windlass::api::condition::kind;
 use windlass::api::delivery::Phase;
+use windlass::api::hook::HookStep;
 
 #[tokio::test]
 async fn an_owner_that_is_not_known_here_is_told_by_its_label() {
@@ -23,6 +26,33 @@ async fn an_owner_that_is_not_known_here_is_told_by_its_label() {
     let event = world.wait_event("two", "Conflict").await;
     assert!(event.contains(far), "{event}");
     assert_eq!(world.get("v1", "configmaps", "it").await["data"]["key"], "far");
+}
+
+#[tokio::test]
+async fn what_was_nobodys_when_it_was_planned_stays_with_who_made_it_meanwhile() {
+    let world = World::new("owner-late").await;
+    world.commit(
+        "One waits for its hook",
+        &[
+            ("one/it.yaml", &config_map("it", "one")),
+            ("one/migrate.yaml", &hook("migrate", "before-apply", "", "hang")),
+        ],
+    );
+    world.repository(json!({})).await;
+    world.deliver_by_hand("one", "one", json!({})).await;
+    let runs =
+        |d: &Delivery| d.status.as_ref().is_some_and(|s| s.hooks.iter().any(|h| h.step == HookStep::Running));
+    world.wait("one", "runs its hook", runs).await;
+    let both = world.commit("Two has it", &[("two/it.yaml", &config_map("it", "two"))]);
+    world.deliver_by_hand("two", "two", json!({})).await;
+    world.wait_for("two", Phase::Ready, &both).await;
+    end_well(&world).await;
+    let owner = format!("belongs to Delivery {}/two ", world.space.name);
+    let told = |d: &Delivery| condition(d, kind::READY).2.contains(&owner);
+    let one = world.wait("one", "is told whose it is", told).await;
+    assert_ne!(one.status.unwrap().phase, Phase::Ready);
+    assert_eq!(world.get("v1", "configmaps", "it").await["data"]["key"], "two");
+    world.wait_for("two", Phase::Ready, &both).await;
 }
 
 fn job(tag: &str) -> String {

@@ -155,7 +155,13 @@ async fn write(planner: &Planner<'_>, manifest: &Manifest, planned: &Planned) ->
         Act::Record { uid, digest } => {
             return Ok(Done::Recorded { uid: uid.clone(), digest: digest.clone(), left: planned.left });
         }
-        Act::Create => Guard::Absent,
+        // It may have been a while, such as for a hook before the apply.
+        Act::Create => match (planner.live)(manifest).map(|live| live.label) {
+            Some(label) if !label.is_empty() && label != planner.label => {
+                return Err(planner.conflict(manifest, &label));
+            }
+            _ => Guard::Absent,
+        },
         Act::Update { uid, release } => {
             if !release.is_empty() {
                 let there = get(planner.access, &resource, namespace, name)

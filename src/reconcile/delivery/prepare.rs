@@ -458,7 +458,8 @@ impl Planner<'_> {
         Ok(Planned { lost, origin: lost.then_some(EntryOrigin::Adopted), ..planned })
     }
 
-    fn conflict(&self, manifest: &Manifest, label: &str) -> Refusal {
+    /// Another Delivery has the object.
+    pub(super) fn conflict(&self, manifest: &Manifest, label: &str) -> Refusal {
         let whose = plan::whose(label, (self.owner)(label).as_deref());
         Refusal {
             problem: Problem {
