@@ -222,6 +222,11 @@ fn unchunked(mut body: &str) -> String {
 
 /// A Deployment of the test's server, as JSON. The image's tag says how it behaves.
 pub fn server(name: &str, tag: &str, replicas: u32) -> Value {
+    // Once ready it stays so while the machine stalls: a probe that comes late says nothing of the program, and each request
+    // would be answered with 503.
+    let probe = json!({
+        "httpGet": {"path": "/readyz", "port": 8080}, "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 60,
+    });
     json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -235,7 +240,7 @@ pub fn server(name: &str, tag: &str, replicas: u32) -> Value {
                     "name": "app",
                     "image": format!("registry.example.com/{name}:{tag}"),
                     "ports": [{"containerPort": 8080}],
-                    "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8080}, "periodSeconds": 1},
+                    "readinessProbe": probe,
                 }]},
             },
         },
