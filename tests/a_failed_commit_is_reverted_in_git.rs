@@ -29,6 +29,15 @@ pub fn served(world: &World) -> PathBuf {
     bare
 }
 
+/// Has it served to anyone, and delivered from there. It is served for as long as the answer is held.
+async fn to_anyone(world: &World) -> GitServer {
+    let server = GitServer::start(world.repo.root(), Access::Anyone);
+    world.texts("Secret", "authority", json!({"ca.crt": server.ca()})).await;
+    world.remote("config", &server.url("served.git"), Some("authority"), json!({"interval": "1s"})).await;
+    world.delivery("config", "shop", template()).await;
+    server
+}
+
 pub fn push(world: &World, bare: &Path) {
     world.repo.git(&["push", "--quiet", &bare.to_string_lossy(), "HEAD:refs/heads/main"]);
 }
@@ -160,10 +169,7 @@ async fn without_the_right_to_push_it_says_so_and_goes_on_holding() {
     let good = world.commit("Good", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
     let bare = served(&world);
     git(&bare, &["config", "http.receivepack", "false"]);
-    let server = GitServer::start(world.repo.root(), Access::Anyone);
-    world.texts("Secret", "authority", json!({"ca.crt": server.ca()})).await;
-    world.remote("config", &server.url("served.git"), Some("authority"), json!({"interval": "1s"})).await;
-    world.delivery("config", "shop", template()).await;
+    let _server = to_anyone(&world).await;
     world.wait_for("shop", Phase::Ready, &good).await;
     let bad = world.commit("Bad", &[("shop/web.yaml", &deployment("web", "missing", 1))]);
     push(&world, &bare);
@@ -191,10 +197,7 @@ async fn where_no_branch_takes_it_that_is_told_and_it_is_tried_again() {
     let world = World::new("allprotected").await;
     let good = world.commit("Good", &[("shop/web.yaml", &deployment("web", "ok", 1))]);
     let bare = served(&world);
-    let server = GitServer::start(world.repo.root(), Access::Anyone);
-    world.texts("Secret", "authority", json!({"ca.crt": server.ca()})).await;
-    world.remote("config", &server.url("served.git"), Some("authority"), json!({"interval": "1s"})).await;
-    world.delivery("config", "shop", template()).await;
+    let _server = to_anyone(&world).await;
     world.wait_for("shop", Phase::Ready, &good).await;
     let bad = world.commit("Bad", &[("shop/web.yaml", &deployment("web", "missing", 1))]);
     // Before it is there: a fetch asks no hook.

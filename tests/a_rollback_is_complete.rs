@@ -54,13 +54,6 @@ async fn quota(world: &World, maps: &str) {
     .await;
 }
 
-/// Gives each revision from now on so many seconds.
-async fn give_time(world: &World, seconds: u64) {
-    world.deliver("shop", json!({"retryInterval": "1s", "timeout": format!("{seconds}s")})).await;
-    let timeout = Some(windlass::api::Duration::from_secs(seconds));
-    world.wait("shop", "has its time", |d| d.spec.template.timeout == timeout).await;
-}
-
 /// The image is not to be had any more: broken beyond doubt, whatever the time.
 async fn break_by_hand(world: &World) {
     let container = json!({"name": "app", "image": "registry.example.com/web:missing"});
@@ -455,7 +448,7 @@ async fn the_good_commit_is_fetched_by_its_id_or_said_to_be_missing() {
         let bad = world.commit("Never ready", &[("shop/web.yaml", &deployment("web", "unready", 1))]);
         world.wait_for("shop", Phase::Waiting, &bad).await;
         if !server_has_it {
-            give_time(&world, 15).await;
+            world.give_time(15, json!({"retryInterval": "1s"})).await;
         }
         world.kill();
         world.lose_cache();
@@ -494,7 +487,7 @@ async fn the_good_commit_is_fetched_by_its_id_or_said_to_be_missing() {
             "registry.example.com/web:missing"
         );
         // A newer commit gets through.
-        give_time(&world, 180).await;
+        world.give_time(180, json!({"retryInterval": "1s"})).await;
         let fixed = world.commit("Fixed", &[("shop/web.yaml", &deployment("web", "fixed", 1))]);
         world.wait_for("shop", Phase::Ready, &fixed).await;
     }

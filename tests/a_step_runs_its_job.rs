@@ -1,11 +1,12 @@
 //! A step of a rollout, and a metric, may run a Job of the directory: once for each revision and step, whoever dies meanwhile; when
 //! it fails, so does the rollout, and its log is told.
 
-use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployed, deployment, image, service, web};
-use crate::hooks_run_once::{created, hook, jobs};
+use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployed, deployment, image, web};
+use crate::hooks_run_once::{created, end_well, hook, jobs};
 use crate::support::cli::windlass;
 use crate::support::cluster::wait_until;
-use crate::support::daemon::{LIMIT, World, condition, config_map};
+use crate::support::daemon::{LIMIT, World, condition};
+use crate::the_daemon_dies_at_every_stage_of_a_rollout as stages;
 use crate::the_daemon_dies_at_every_step::{arm, around, at_each, dies_and_rises};
 use serde_json::{Value, json};
 use windlass::api::Delivery;
@@ -21,20 +22,6 @@ fn with_job() -> Value {
     let mut policy = blue_green();
     policy["steps"] = json!([{"job": {"name": "smoke"}}, {"pause": {}}]);
     policy
-}
-
-/// Has the pod of a Job that would go on for ever end well.
-async fn ends_well(world: &World) {
-    let name = wait_until("the Job's pod runs", LIMIT, || async {
-        let path = format!("{}?labelSelector=job-name", world.space.path("v1", "pods"));
-        let pods = world.space.send("GET", &path, &Value::Null).await;
-        let runs = |pod: &&Value| pod["status"]["phase"] == "Running";
-        let pod = pods["items"].as_array().unwrap().iter().find(runs);
-        pod.and_then(|p| p["metadata"]["name"].as_str()).map(str::to_owned).ok_or_else(|| pods.to_string())
-    })
-    .await;
-    let ended = json!({"status": {"phase": "Succeeded"}});
-    world.patch("v1", "pods", &format!("{name}/status"), ended).await;
 }
 
 async fn alone(world: &World) {
@@ -57,7 +44,7 @@ async fn it_runs_once_and_the_step_waits_for_it() {
     let (_, _, message) = condition(&running, kind::READY);
     let waits = format!("(step 1 of 2): waits for Job {}/smoke-", world.space.name);
     assert!(message.contains(&waits), "{message}");
-    ends_well(&world).await;
+    end_well(&world).await;
     world.wait_for("shop", Phase::Paused, &next).await;
     let found = jobs(&world).await;
     assert!(
@@ -108,7 +95,7 @@ async fn before_traffic_a_hook_runs_once_and_traffic_waits_for_it() {
     };
     world.wait("shop", "runs the hook", runs).await;
     assert_eq!(selector().await, stable, "traffic waits");
-    ends_well(&world).await;
+    end_well(&world).await;
     world.wait_for("shop", Phase::Ready, &next).await;
     assert_eq!(image(&deployment(&world, "web").await), "registry.example.com/web:ok2");
     assert_eq!(created(&world, &audit), 2, "each ran once");
@@ -121,19 +108,9 @@ async fn before_traffic_a_hook_runs_once_and_traffic_waits_for_it() {
 }
 
 async fn dies_before_traffic(mut world: World, place: String) {
-    world.start();
     let mut policy = blue_green();
     policy["steps"] = json!([]);
-    let good = world.commit(
-        "Good",
-        &[
-            ("shop/web.yaml", &web("ok", 2)),
-            ("shop/service.yaml", &service("app: web, tier: front")),
-            ("shop/settings.yaml", &config_map("settings", "blue")),
-        ],
-    );
-    world.deliver("shop", json!({"rollout": policy})).await;
-    world.wait_for("shop", Phase::Ready, &good).await;
+    stages::deployed(&mut world, "app: web, tier: front", policy).await;
     let audit = world.space.cluster.audit();
     arm(&world, &place);
     let probe = hook("probe", "before-traffic", "", "ok");
@@ -191,17 +168,7 @@ async fn a_metric_may_be_one_in_each_step_with_traffic() {
 }
 
 async fn dies_in_a_job_of_a_step(mut world: World, place: String) {
-    world.start();
-    let good = world.commit(
-        "Good",
-        &[
-            ("shop/web.yaml", &web("ok", 2)),
-            ("shop/service.yaml", &service("app: web, tier: front")),
-            ("shop/settings.yaml", &config_map("settings", "blue")),
-        ],
-    );
-    world.deliver("shop", json!({"rollout": with_job()})).await;
-    world.wait_for("shop", Phase::Ready, &good).await;
+    stages::deployed(&mut world, "app: web, tier: front", with_job()).await;
     let audit = world.space.cluster.audit();
     arm(&world, &place);
     let next = world.commit("Next", &[("shop/web.yaml", &web("ok2", 2)), ("shop/smoke.yaml", &smoke("ok"))]);

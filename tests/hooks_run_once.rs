@@ -55,7 +55,8 @@ async fn one_left(world: &World) -> Vec<(String, String, bool)> {
 /// Has the Job that hangs end well, as a kubelet says it.
 pub async fn end_well(world: &World) {
     let name = wait_until("its pod runs", LIMIT, || async {
-        let pods = world.space.send("GET", &world.space.path("v1", "pods"), &Value::Null).await;
+        let path = format!("{}?labelSelector=job-name", world.space.path("v1", "pods"));
+        let pods = world.space.send("GET", &path, &Value::Null).await;
         let mut pods = pods["items"].as_array().unwrap().iter();
         let running = pods.find(|pod| pod["status"]["phase"] == "Running");
         running.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).ok_or_else(|| "no".to_owned())

@@ -264,10 +264,8 @@ async fn no_value_of_a_secret_is_in_status_events_reports_or_the_log() {
 
 /// Has the Delivery made with settings, and waits until its revisions have so many seconds to become healthy.
 async fn give(world: &World, seconds: u64) {
-    let time = windlass::api::Duration::from_secs(seconds);
     let from = json!({"from": [{"configMap": "vars"}]});
-    world.deliver("shop", json!({"timeout": time, "retryInterval": "1s", "substitute": from})).await;
-    world.wait("shop", "it has its time", |d| d.spec.template.timeout == Some(time)).await;
+    world.give_time(seconds, json!({"retryInterval": "1s", "substitute": from})).await;
 }
 
 #[tokio::test]

@@ -23,13 +23,6 @@ fn web(tag: &str) -> String {
     deployment("web", tag, 1)
 }
 
-/// Gives each revision from now on so many seconds; those before had all the time that they need.
-async fn hurry(world: &World, seconds: u64) {
-    world.deliver("shop", json!({"timeout": format!("{seconds}s")})).await;
-    let timeout = Some(windlass::api::Duration::from_secs(seconds));
-    world.wait("shop", "has less time", |d| d.spec.template.timeout == timeout).await;
-}
-
 async fn deployed(world: &World) -> String {
     let files = [("shop/web.yaml", &*web("ok")), ("shop/settings.yaml", &*config_map("settings", "blue"))];
     let good = world.commit("Good", &files);
@@ -44,7 +37,7 @@ async fn storage_that_hangs_costs_only_time() {
     let mut world = World::stopped_in(cluster, "etcd").await;
     world.start();
     deployed(&world).await;
-    hurry(&world, 20).await;
+    world.give_time(20, json!({})).await;
     // Its pod is ready when this test says so.
     let slow =
         world.commit("Slow", &[("shop/web.yaml", &gated("ok")), ("shop/new.yaml", &config_map("new", "1"))]);
@@ -147,7 +140,7 @@ async fn a_clock_that_jumps_ends_no_wait_and_prolongs_none() {
         expected.insert(0, Outcome::Deployed);
     }
     // What never becomes ready is taken back in its time all the same.
-    hurry(&world, 8).await;
+    world.give_time(8, json!({})).await;
     for (number, (hours, restart)) in [(0, false), (-5, true)].into_iter().enumerate() {
         let never = world.commit(
             "Never",

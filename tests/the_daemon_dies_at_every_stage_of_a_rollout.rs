@@ -34,7 +34,7 @@ async fn at_all<F: Future<Output = ()>>(places: &[String], story: impl Fn(World,
 }
 
 /// A Delivery `shop` that runs a good commit and rolls out the next.
-async fn deployed(world: &mut World, selector: &str, rollout: Value) -> String {
+pub async fn deployed(world: &mut World, selector: &str, rollout: Value) -> String {
     world.start();
     let good = world.commit(
         "Good",

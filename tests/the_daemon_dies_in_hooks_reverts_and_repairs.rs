@@ -13,7 +13,7 @@ use windlass::api::delivery::{Outcome, Phase};
 use windlass::api::names;
 
 /// The same story at each place.
-async fn everywhere<F: Future<Output = ()>>(
+pub async fn everywhere<F: Future<Output = ()>>(
     steps: &[&str],
     also: &[&str],
     story: impl Fn(World, String) -> F,

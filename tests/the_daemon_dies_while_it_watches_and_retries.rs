@@ -5,16 +5,11 @@
 use crate::a_rollback_is_complete::crash;
 use crate::support::cluster::wait_until;
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
-use crate::the_daemon_dies_at_every_step::{arm, around, at_each, dies_and_rises, outcomes};
-use crate::the_daemon_dies_in_hooks_reverts_and_repairs::{gated, open_gates};
+use crate::the_daemon_dies_at_every_step::{arm, dies_and_rises, outcomes};
+use crate::the_daemon_dies_in_hooks_reverts_and_repairs::{everywhere, gated, open_gates};
 use serde_json::{Value, json};
 use windlass::api::delivery::{DeliveryStatus, Outcome, Phase};
 use windlass::api::names;
-
-async fn everywhere<F: Future<Output = ()>>(steps: &[&str], story: impl Fn(World, String) -> F) {
-    let places = around(steps, &[]);
-    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), story).await;
-}
 
 /// A Delivery `shop` that runs a good commit.
 async fn deployed(world: &mut World, template: Value) -> String {
@@ -46,7 +41,7 @@ async fn a_watch_that_ends_in_health(mut world: World, place: String) {
 
 #[tokio::test]
 async fn over_a_watch_that_ends_in_health() {
-    everywhere(&["status bake begun", "status bake over"], a_watch_that_ends_in_health).await;
+    everywhere(&["status bake begun", "status bake over"], &[], a_watch_that_ends_in_health).await;
 }
 
 async fn a_watch_that_ends_in_a_rollback(mut world: World, place: String) {
@@ -80,7 +75,8 @@ async fn a_watch_that_ends_in_a_rollback(mut world: World, place: String) {
 
 #[tokio::test]
 async fn over_a_watch_that_ends_in_a_rollback() {
-    everywhere(&["status bake begun", "status Rollback Applying"], a_watch_that_ends_in_a_rollback).await;
+    everywhere(&["status bake begun", "status Rollback Applying"], &[], a_watch_that_ends_in_a_rollback)
+        .await;
 }
 
 async fn new_settings_for_what_runs(mut world: World, place: String) {
@@ -113,7 +109,7 @@ async fn new_settings_for_what_runs(mut world: World, place: String) {
 #[tokio::test]
 async fn while_new_settings_are_brought_to_what_runs() {
     let steps = ["Prepare Refresh", "status Refresh Applying", "Apply Refresh"];
-    everywhere(&steps, new_settings_for_what_runs).await;
+    everywhere(&steps, &[], new_settings_for_what_runs).await;
 }
 
 async fn a_first_revision_that_is_removed(mut world: World, place: String) {
@@ -134,7 +130,8 @@ async fn a_first_revision_that_is_removed(mut world: World, place: String) {
 
 #[tokio::test]
 async fn while_a_first_revision_is_removed() {
-    everywhere(&["status Deploy Removing", "Prune", "status Held"], a_first_revision_that_is_removed).await;
+    everywhere(&["status Deploy Removing", "Prune", "status Held"], &[], a_first_revision_that_is_removed)
+        .await;
 }
 
 async fn a_rollback_that_fails(mut world: World, place: String) {
@@ -157,9 +154,7 @@ async fn a_rollback_that_fails(mut world: World, place: String) {
     })
     .await;
     // What comes back gets a new pod, which is not ready within this time.
-    let time = windlass::api::Duration::from_secs(3);
-    world.deliver("shop", json!({"timeout": time, "retryInterval": "1s"})).await;
-    world.wait("shop", "it has its time", |d| d.spec.template.timeout == Some(time)).await;
+    world.give_time(3, json!({"retryInterval": "1s"})).await;
     arm(&world, &place);
     world.annotate("shop", names::ROLLBACK_REQUEST, &good).await;
     dies_and_rises(&mut world, &place).await;
@@ -172,7 +167,7 @@ async fn a_rollback_that_fails(mut world: World, place: String) {
 
 #[tokio::test]
 async fn while_a_rollback_that_failed_waits_for_its_next_try() {
-    everywhere(&["status rollback failed", "Notify RollbackFailed"], a_rollback_that_fails).await;
+    everywhere(&["status rollback failed", "Notify RollbackFailed"], &[], a_rollback_that_fails).await;
 }
 
 async fn a_release(mut world: World, place: String) {
@@ -193,7 +188,7 @@ async fn a_release(mut world: World, place: String) {
 
 #[tokio::test]
 async fn while_a_held_revision_is_released() {
-    everywhere(&["status release handled", "Notify Released"], a_release).await;
+    everywhere(&["status release handled", "Notify Released"], &[], a_release).await;
 }
 
 async fn a_rollback_by_hand(mut world: World, place: String) {
@@ -212,5 +207,5 @@ async fn a_rollback_by_hand(mut world: World, place: String) {
 
 #[tokio::test]
 async fn while_a_person_goes_back() {
-    everywhere(&["status rollback handled", "Prepare Rollback"], a_rollback_by_hand).await;
+    everywhere(&["status rollback handled", "Prepare Rollback"], &[], a_rollback_by_hand).await;
 }

@@ -286,6 +286,11 @@ pub fn removal_order(entries: &[InventoryEntry]) -> Vec<Vec<InventoryEntry>> {
     groups.into_values().rev().collect()
 }
 
+/// Whether a value of our label stands for another Delivery than the one whose value is `ours`.
+pub fn is_anothers(label: &str, ours: &str) -> bool {
+    !label.is_empty() && label != ours
+}
+
 /// Whose an object is that carries a label of ours other than its own Delivery's, and what to do about it. `owner` is the
 /// Delivery (`namespace/name`) that the label stands for, where it is known.
 pub fn whose(label: &str, owner: Option<&str>) -> String {

@@ -210,6 +210,15 @@ impl World {
         self.repo.head()
     }
 
+    /// Has the Delivery `shop` made, or changed, so that a revision has so many seconds to become healthy, and waits until that is
+    /// handed on.
+    pub async fn give_time(&self, seconds: u64, mut template: Value) {
+        let time = windlass::api::Duration::from_secs(seconds);
+        template["timeout"] = json!(time);
+        self.deliver("shop", template).await;
+        self.wait("shop", "it has its time", |d| d.spec.template.timeout == Some(time)).await;
+    }
+
     /// Has the directories that match delivered into this namespace. `template` adds to the template.
     pub async fn deliver(&self, path: &str, template: Value) {
         let mut all = json!({"targetNamespace": self.space.name, "timeout": "3m", "retryInterval": "2s"});

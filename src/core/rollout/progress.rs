@@ -259,9 +259,8 @@ impl Machine<'_> {
     fn touched(&mut self, mut attempt: Attempt, mut rollout: RolloutStatus) {
         match self.seen.variants.named.clone() {
             Health::Healthy => {
-                let whole = Attempt { rollout: Some(rollout.clone()), ..attempt.clone() };
-                if let Some(problem) = self.overwritten(&whole) {
-                    return self.put_back(whole, &problem);
+                if let Some(problem) = self.overwritten(&attempt) {
+                    return self.put_back(attempt, &problem);
                 }
                 let since = read_stamp(rollout.settled.get_or_insert_with(|| stamp(self.now)));
                 let effect = match rollout.stage {

@@ -121,12 +121,10 @@ pub fn status(
             let reason = if seen.contested.is_empty() { "Differs" } else { "Contested" };
             say(kind::DRIFTED, "True", reason, &message);
         }
-        None if condition::get(&before.conditions, kind::DRIFTED).is_some() && wanted.is_some() => {
-            say(kind::DRIFTED, "Unknown", "Ignored", "spec.drift.mode is Ignore");
-        }
-        None if condition::get(&before.conditions, kind::DRIFTED).is_some() && wanted.is_none() => {
-            say(kind::DRIFTED, "Unknown", "NothingDeployed", "no revision is in place");
-        }
+        None if condition::get(&before.conditions, kind::DRIFTED).is_some() => match &wanted {
+            Some(_) => say(kind::DRIFTED, "Unknown", "Ignored", "spec.drift.mode is Ignore"),
+            None => say(kind::DRIFTED, "Unknown", "NothingDeployed", "no revision is in place"),
+        },
         None => {}
     }
     // A person has to act: nothing changes by itself any more.

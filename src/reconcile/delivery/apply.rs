@@ -157,7 +157,7 @@ async fn write(planner: &Planner<'_>, manifest: &Manifest, planned: &Planned) ->
         }
         // It may have been a while, such as for a hook before the apply.
         Act::Create => match (planner.live)(manifest).map(|live| live.label) {
-            Some(label) if !label.is_empty() && label != planner.label => {
+            Some(label) if plan::is_anothers(&label, planner.label) => {
                 return Err(planner.conflict(manifest, &label));
             }
             _ => Guard::Absent,

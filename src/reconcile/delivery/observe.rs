@@ -388,8 +388,7 @@ fn health_of(
         (None, Some(written)) => written.verdict.clone(),
         // Two that make one object in the same moment both find nothing there: whose label it carries in the end has it.
         (Some(live), _)
-            if !live.label.is_empty()
-                && *live.label != *scope.label
+            if plan::is_anothers(&live.label, &scope.label)
                 && entry.uid.as_deref().is_none_or(|uid| *uid == *live.uid) =>
         {
             let whose = plan::whose(&live.label, scope.daemon.owner(&live.label).as_deref());

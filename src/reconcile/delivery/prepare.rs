@@ -344,8 +344,7 @@ impl Planner<'_> {
         }
         let uid = text(&applied.object, "uid");
         // Two that name an object at once both find nothing there: it is the one's whose label it carries.
-        let taken =
-            live.as_ref().is_some_and(|l| l.uid == uid && !l.label.is_empty() && l.label != self.label);
+        let taken = live.as_ref().is_some_and(|l| l.uid == uid && plan::is_anothers(&l.label, self.label));
         let ours = !taken
             && (live.as_ref().is_some_and(|l| l.uid == uid && l.label == self.label)
                 || entry.is_some_and(|e| e.uid.as_deref() == Some(&uid)));
