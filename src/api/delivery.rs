@@ -408,6 +408,9 @@ pub struct Attempt {
     /// How often it was tried again.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub retries: u32,
+    /// How often it was written again, since somebody had written over it before it was known to be healthy.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub overwritten: u32,
     /// When it is tried again; absent while nothing went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<String>,

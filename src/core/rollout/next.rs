@@ -358,6 +358,7 @@ impl Machine<'_> {
             started_at: stamp(self.now),
             deadline: stamp(self.now + self.spec.timeout),
             retries: 0,
+            overwritten: 0,
             retry_at: None,
             problem: None,
             rollout: None,
@@ -494,6 +495,14 @@ impl Machine<'_> {
             Health::Healthy => {
                 if let Some(problem) = self.overwritten(&attempt) {
                     return self.put_back(attempt, &problem);
+                }
+                if let Some(problem) = self.uncompared(&attempt) {
+                    self.actions.push(Action::Wake(self.due(&attempt)));
+                    attempt.step = Step::Waiting;
+                    attempt.problem = Some(problem);
+                    attempt.retry_at = None;
+                    self.state.attempt = Some(attempt);
+                    return;
                 }
                 match self.gate(HookPoint::AfterApply, &attempt) {
                     Gate::Open => {}

@@ -262,6 +262,11 @@ impl Machine<'_> {
                 if let Some(problem) = self.overwritten(&attempt) {
                     return self.put_back(attempt, &problem);
                 }
+                if let Some(problem) = self.uncompared(&attempt) {
+                    let due = self.due(&attempt);
+                    attempt.problem = Some(problem);
+                    return self.stay(attempt, rollout, Some(due));
+                }
                 let since = read_stamp(rollout.settled.get_or_insert_with(|| stamp(self.now)));
                 let effect = match rollout.stage {
                     Stage::Draining => since + self.settle_time(),
@@ -541,6 +546,7 @@ impl Machine<'_> {
         attempt.problem = None;
         attempt.retry_at = None;
         attempt.retries = 0;
+        attempt.overwritten = 0;
         match same {
             true => {
                 attempt.step = Step::Waiting;

@@ -9,6 +9,9 @@ use crate::api::rollout::RolloutStatus;
 /// Reason: see [`Machine::overwritten`].
 const OVERWRITTEN: &str = "Overwritten";
 
+/// Reason: see [`Machine::uncompared`].
+const UNCOMPARED: &str = "NotCompared";
+
 /// Kinds without which requests that are sent to a variant get no answer.
 const ANSWER: [&str; 3] = ["Deployment", "StatefulSet", "Service"];
 
@@ -30,33 +33,50 @@ impl Machine<'_> {
     /// what another controller keeps writing is left to the correction of drift, which gives such fights up. Nor of what failed
     /// already, which people may help.
     pub(super) fn overwritten(&self, attempt: &Attempt) -> Option<Problem> {
-        let failed = self.state.attempt.as_ref().is_some_and(|a| a.step == Step::Failed);
-        if failed || self.seen.correctable == 0 || attempt.retries >= PATIENCE {
-            return None;
-        }
-        let of = measure(Some(attempt), self.state.effective.as_ref(), self.spec);
-        (of.is_some() && self.seen.measured == of).then(|| Problem {
+        let differs = self.seen.correctable > 0 && attempt.overwritten < PATIENCE && self.was_compared(attempt);
+        differs.then(|| Problem {
             reason: OVERWRITTEN.into(),
             object: String::new(),
             message: "what was applied was changed before it was known to be healthy".into(),
         })
     }
 
+    /// What is healthy may not be what was applied: an object was changed since and could not be compared. It is waited for as
+    /// long as the revision has time; what can never be compared keeps none from being deployed.
+    pub(super) fn uncompared(&self, attempt: &Attempt) -> Option<Problem> {
+        let why = self.seen.uncompared.as_ref()?;
+        let waits = self.due(attempt) > self.now && self.was_compared(attempt);
+        waits.then(|| match &attempt.problem {
+            // One answer differs from the next; status has the first.
+            Some(before) if before.reason == UNCOMPARED => before.clone(),
+            _ => Problem { reason: UNCOMPARED.into(), object: String::new(), message: why.clone() },
+        })
+    }
+
+    /// Whether the objects were compared with what the attempt wants now. What failed is not asked about.
+    fn was_compared(&self, attempt: &Attempt) -> bool {
+        let failed = self.state.attempt.as_ref().is_some_and(|a| a.step == Step::Failed);
+        let of = measure(Some(attempt), self.state.effective.as_ref(), self.spec);
+        !failed && of.is_some() && self.seen.measured == of
+    }
+
     /// Everything that the attempt wants is ensured again; what is there as it should be costs nothing. Its time goes on, but for
     /// one that had become healthy in time.
     pub(super) fn put_back(&mut self, mut attempt: Attempt, gone: &Problem) {
+        let overwritten = gone.reason == OVERWRITTEN;
+        let times = if overwritten { &mut attempt.overwritten } else { &mut attempt.retries };
         // Who deletes again and again is not answered as often.
-        let at = match attempt.retries {
+        let at = match *times {
             0 => self.now,
             more => self.now + back_off(SOON, more),
         };
-        if attempt.retries == 0 {
+        *times += 1;
+        if *times == 1 {
             let told = format!("{}; it is put back", gone.message);
             self.notify(true, &gone.reason, &gone.object, told);
         }
-        attempt.retries += 1;
         attempt.step = Step::Applying;
-        if gone.reason == OVERWRITTEN {
+        if overwritten {
             attempt.deadline = stamp(read_stamp(&attempt.deadline).max(at + self.spec.timeout));
         }
         // What came of the last apply says nothing any more.
@@ -139,6 +159,51 @@ mod tests {
             world.pass(20);
         }
         panic!("{:?}", world.state);
+    }
+
+    #[test]
+    fn what_was_refused_before_does_not_keep_what_is_overwritten_from_being_put_back() {
+        let mut world = World::deployed(&["web"]);
+        world.slow.insert("b".into());
+        world.push("b", &["web"]);
+        world.settle();
+        // Refusals before it, as of a webhook that was away.
+        world.state.attempt.as_mut().unwrap().retries = 7;
+        world.slow.clear();
+        world.cluster.insert("web".into(), "a".into());
+        world.seen.measured =
+            measure(world.state.attempt.as_ref(), world.state.effective.as_ref(), &world.spec);
+        (world.seen.drifted, world.seen.correctable) = (1, 1);
+        world.round();
+        (world.seen.drifted, world.seen.correctable) = (0, 0);
+        world.pass(5);
+        assert_eq!((world.phase(), world.runs()), (Phase::Ready, vec!["web=b".to_owned()]));
+        assert_eq!(world.notices.iter().filter(|n| n.reason == "Overwritten").count(), 1);
+    }
+
+    #[test]
+    fn what_could_not_be_compared_is_not_taken_for_good_while_there_is_time() {
+        // What never can be compared does not keep it from being deployed.
+        for comparable in [true, false] {
+            let mut world = World::deployed(&["web"]);
+            world.slow.insert("b".into());
+            world.push("b", &["web"]);
+            world.settle();
+            world.pass(5);
+            world.slow.clear();
+            world.seen.measured =
+                measure(world.state.attempt.as_ref(), world.state.effective.as_ref(), &world.spec);
+            world.seen.uncompared = Some("Deployment shop/web could not be compared: 503".into());
+            world.pass(5);
+            assert_eq!(world.phase(), Phase::Waiting);
+            let (_, _, message) = world.condition(crate::api::condition::kind::READY);
+            assert!(message.contains("could not be compared: 503"), "{message}");
+            if comparable {
+                world.seen.uncompared = None;
+            }
+            world.pass(if comparable { 1 } else { 600 });
+            assert_eq!((world.phase(), world.runs()), (Phase::Ready, vec!["web=b".to_owned()]));
+        }
     }
 
     #[test]

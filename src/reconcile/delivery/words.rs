@@ -74,6 +74,7 @@ mod tests {
             started_at: at(0).to_string(),
             deadline: at(300).to_string(),
             retries: 0,
+            overwritten: 0,
             retry_at: None,
             problem: None,
             rollout: None,
