@@ -131,6 +131,13 @@ async fn a_commit_is_told_from_the_repository_and_from_a_checkout_by_dry_runs_al
     assert!(writes.is_empty(), "{writes:#?}");
 }
 
+const MIGRATE: &str = "apiVersion: batch/v1
+kind: Job
+metadata: {name: migrate, annotations: {windlass.dev/hook: before-apply}}
+spec:
+  template: {spec: {restartPolicy: Never, containers: [{name: it, image: registry.example.com/migrate}]}}
+";
+
 #[tokio::test]
 async fn the_right_to_read_is_enough_and_what_could_not_be_checked_is_said() {
     let (world, proposal) = proposed("previewread").await;
@@ -179,6 +186,22 @@ async fn the_right_to_read_is_enough_and_what_could_not_be_checked_is_said() {
     assert!(unchecked[0]["message"].as_str().unwrap().starts_with("compared by reading alone: "), "{report}");
     let comment = windlass_with(&file, &[&arguments[..], &["-o", "markdown"]].concat());
     assert!(comment.out.contains("**Not checked**"), "{comment:?}");
+    // The Job of a hook cannot be tried either, and that is no failure.
+    world.repo.git(&["checkout", "--quiet", "-b", "hooked", &proposal]);
+    let hooked = world.commit("Hooked", &[("shop/migrate.yaml", MIGRATE)]);
+    world.repo.git(&["checkout", "--quiet", "-"]);
+    let mut arguments = arguments.to_vec();
+    *arguments.last_mut().unwrap() = &hooked;
+    let with_hook = windlass_with(&file, &[&arguments[..], &["-o", "json"]].concat());
+    assert_eq!(with_hook.code, 1, "{with_hook:?}");
+    let report: Value = serde_json::from_str(&with_hook.out).unwrap();
+    let unchecked = report["unchecked"].as_array().unwrap();
+    assert_eq!(unchecked.len(), 5, "{report}");
+    let of_hook = unchecked.iter().find(|u| u["object"].as_str().unwrap().contains("migrate")).unwrap();
+    assert!(
+        of_hook["message"].as_str().unwrap().starts_with("whether its Job would be taken: "),
+        "{of_hook}"
+    );
     assert!(!format!("{answer:?}{comment:?}").contains("aHVudGVy"), "{comment:?}");
     let writes: Vec<_> = audit.in_namespace(&world.space.name).into_iter().filter(|r| !r.is_read()).collect();
     assert!(writes.is_empty(), "{writes:#?}");

@@ -120,12 +120,16 @@ async fn and_a_route_that_people_change_or_delete_meanwhile_ends_right() {
     let second = shop.commit("v2");
     world.wait_for("shop", Phase::Paused, &second).await;
     assert_eq!(shop.backends().await, ["web", "web-canary"]);
+    // What the rollout itself changes is no drift.
+    let drifts = |n| move |d: &Delivery| d.status.as_ref().is_some_and(|s| s.drift == Some(n));
+    world.wait("shop", "is as the step wants it", drifts(0)).await;
     // Everything to the candidate, by hand.
     let refs = json!([{"name": "web-canary", "port": 80, "weight": 1}]);
     let patch = json!([{"op": "replace", "path": "/spec/rules/0/backendRefs", "value": refs}]);
     world.patch(API, "httproutes", "web", patch).await;
-    let told = |d: &Delivery| d.status.as_ref().is_some_and(|s| s.drift.unwrap_or(0) > 0);
-    world.wait("shop", "tells that the route was changed", told).await;
+    world.wait("shop", "tells that the route was changed", drifts(1)).await;
+    let report = world.wait_report("one object", |r| r.count == 1).await;
+    assert_eq!((report.objects[0].kind.as_str(), report.objects[0].name.as_str()), ("HTTPRoute", "web"));
     shop.ask(&["promote", "shop"]);
     let in_next = |d: &Delivery| {
         let rollout = d.status.as_ref().and_then(|s| s.attempt.as_ref()).and_then(|a| a.rollout.as_ref());

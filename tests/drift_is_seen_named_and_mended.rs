@@ -41,6 +41,19 @@ async fn reported_with_its_manager_and_left_alone() {
     assert_eq!(condition(&delivery, kind::DRIFTED).0, "True");
     world.wait_event("shop", "Drifted").await;
     assert_eq!(world.get("v1", "configmaps", "settings").await["data"]["key"], "2");
+    // What somebody else undoes was an episode, too, and not of our making.
+    let label =
+        world.get("v1", "configmaps", "settings").await["metadata"]["labels"][names::DELIVERY_LABEL].clone();
+    let copy = json!({"metadata": {"name": "copy", "labels": {names::DELIVERY_LABEL: label}}});
+    world.space.send("POST", &world.space.path("v1", "configmaps"), &copy).await;
+    let both = world.wait_report("two objects", |r| r.count == 2).await;
+    assert!(both.episodes.is_empty(), "{both:?}");
+    world.delete("v1", "configmaps", "copy").await;
+    let over = world.wait_report("one object", |r| r.count == 1).await;
+    assert_eq!(over.episodes.len(), 1, "{over:?}");
+    let episode = &over.episodes[0];
+    assert_eq!((&episode.mended_by, episode.object.name.as_str()), (&None, "copy"));
+    assert_eq!(episode.object.state, "Foreign");
     // Nobody wants to know any more, said while nobody looks: the report that stands is not left behind.
     world.kill();
     let ignore = json!({"drift": {"mode": "Ignore"}});
@@ -57,6 +70,7 @@ async fn written_back_and_kept_as_an_episode() {
     world.patch("v1", "configmaps", "settings", json!({"data": {"key": "2", "theirs": "1"}})).await;
     let seen = world.wait_report("an episode", |r| !r.episodes.is_empty()).await;
     assert_eq!(seen.count, 0);
+    assert_eq!(seen.episodes[0].mended_by.as_deref(), Some("windlass"));
     let field = &seen.episodes[0].object.fields[0];
     assert_eq!((field.live.as_deref(), field.manager.as_str()), (Some("\"2\""), "hand"));
     assert_eq!(world.get("v1", "configmaps", "settings").await["data"], json!({"key": "1", "theirs": "1"}));

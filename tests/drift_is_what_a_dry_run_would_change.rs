@@ -224,6 +224,9 @@ async fn try_object(
             other if other.is_doubtful() && moved && is_unchanged(desired, before, &answer) => {
                 return (tally, wrong("missed, for it was doubtful and is taken for settled"));
             }
+            other if other.is_doubtful() && !moved && !is_unchanged(desired, before, &answer) => {
+                return (tally, wrong("a false alarm, for it was doubtful and is taken for changed"));
+            }
             other if other.is_doubtful() => {
                 tally.doubtful += 1;
                 tally.cleared += usize::from(!moved);

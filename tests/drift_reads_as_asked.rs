@@ -85,6 +85,63 @@ async fn as_a_table_a_summary_json_junit_and_whole_objects() {
 }
 
 #[tokio::test]
+async fn a_long_value_is_compared_line_by_line_and_shows_nothing_that_came_from_a_secret() {
+    let world = World::new("long").await;
+    let secret = "correct-horse-battery";
+    world.texts("Secret", "login", json!({"password": secret})).await;
+    // Longer than what a report has room for.
+    let lines: Vec<String> = (0..60).map(|n| format!("setting {n} is as Git says\n")).collect();
+    let file = |nth: usize, line: &str| {
+        let mut lines = lines.clone();
+        lines[nth] = line.to_owned();
+        lines.concat()
+    };
+    let app = |conf: &str, key: &str| {
+        let data = json!({"app.conf": conf, "password": key, "theirs": null});
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "app"}, "data": data})
+    };
+    let mut wanted = app(&lines.concat(), "${password}");
+    wanted["data"].as_object_mut().unwrap().remove("theirs");
+    let commit = world.commit("It", &[("shop/app.yaml", &wanted.to_string())]);
+    world.repository(json!({})).await;
+    let template = json!({"substitute": {"from": [{"secret": "login"}]}, "drift": {"mode": "Report"}});
+    world.delivery("config", "shop", template).await;
+    world.wait_for("shop", Phase::Ready, &commit).await;
+    let by_hand = file(30, "setting 30 was changed by hand\n");
+    world.patch("v1", "configmaps", "app", json!({"data": {"app.conf": by_hand}})).await;
+    world.wait_report("one differs", |r| r.count == 1).await;
+    let whole = ask(&world, &["shop", "--diff"]);
+    assert_eq!(whole.code, 1, "{whole:?}");
+    let changed: Vec<&str> =
+        whole.out.lines().filter(|l| l.starts_with("- ") || l.starts_with("+ ")).map(str::trim_end).collect();
+    assert_eq!(changed.len(), 2, "{}", whole.out);
+    assert!(changed[0].ends_with("setting 30 is as Git says"), "{changed:?}");
+    assert!(changed[1].ends_with("setting 30 was changed by hand"), "{changed:?}");
+    // As context, and on either side.
+    let near = file(59, "setting 59 was changed by hand\n");
+    world.patch("v1", "configmaps", "app", json!({"data": {"app.conf": near}})).await;
+    let looked = |r: &windlass::api::drift_report::DriftReportSpec| {
+        let at = r.objects.first().and_then(|o| o.fields.first());
+        at.is_some_and(|f| f.live.is_some()) && r.count == 1
+    };
+    world.wait_report("one differs", looked).await;
+    let beside = ask(&world, &["shop", "--diff"]);
+    assert!(beside.out.contains("(value of password)"), "{}", beside.out);
+    world.patch("v1", "configmaps", "app", json!({"data": {"password": "by hand"}})).await;
+    world.wait_report("two fields", |r| r.objects.first().is_some_and(|o| o.fields.len() == 2)).await;
+    let changed = ask(&world, &["shop", "--diff"]);
+    assert!(changed.out.contains("by hand"), "{}", changed.out);
+    for answer in [&whole, &beside, &changed] {
+        assert!(!format!("{answer:?}").contains(secret), "{answer:?}");
+    }
+    // Whoever may not read the Secret is shown no objects that may have its value.
+    world.space.send("DELETE", &format!("{}/login", world.space.path("v1", "secrets")), &Value::Null).await;
+    let unread = ask(&world, &["shop", "--diff"]);
+    assert!(unread.out.contains("its objects are not shown"), "{unread:?}");
+    assert!(!format!("{unread:?}").contains(secret), "{unread:?}");
+}
+
+#[tokio::test]
 async fn watching_prints_again_when_something_changes_also_when_as_many_objects_differ() {
     let world = World::new("watches").await;
     let commit = world.commit("It", &[("shop/settings.yaml", &config_map("settings", "blue"))]);

@@ -73,6 +73,35 @@ async fn replicas_that_git_names_are_the_autoscalers_while_there_is_one() {
 }
 
 #[tokio::test]
+async fn requests_that_a_vertical_autoscaler_wrote_are_its_own() {
+    let world = World::new("rightfulvpa").await;
+    let mut web: Value = serde_saphyr::from_str(&deployment("web", "ok", 1)).unwrap();
+    web["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "100m"}});
+    let first = world.commit(
+        "It",
+        &[("shop/web.yaml", &web.to_string()), ("shop/marker.yaml", &config_map("marker", "1"))],
+    );
+    world.deliver("shop", json!({})).await;
+    world.wait_for("shop", Phase::Ready, &first).await;
+    let at = "/spec/template/spec/containers/0/resources/requests/cpu";
+    let path = world.space.path("apps/v1", "deployments");
+    let write = async |manager: &str, at: &str, value: Value| {
+        let patch = json!([{"op": "replace", "path": at, "value": value}]);
+        world.space.send("PATCH", &format!("{path}/web?fieldManager={manager}"), &patch).await
+    };
+    write("vpa-updater", at, json!("250m")).await;
+    a_round(&world).await;
+    let now = world.get("apps/v1", "deployments", "web").await;
+    assert_eq!(now.pointer(at), Some(&json!("250m")));
+    assert_eq!(told(&world).await, Vec::<String>::new());
+    // Of anybody else it is drift.
+    write("hand", at, json!("300m")).await;
+    world
+        .wait_object("apps/v1", "deployments", "web", "corrected", |o| o.pointer(at) == Some(&json!("100m")))
+        .await;
+}
+
+#[tokio::test]
 async fn a_ca_bundle_that_git_leaves_empty_is_the_injectors() {
     let mut world = World::new("cabundle").await;
     let name = world.space.name.clone();

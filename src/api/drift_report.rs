@@ -40,7 +40,7 @@ pub struct DriftReportSpec {
     /// What is not listed for want of room; absent when everything is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<LeftOut>,
-    /// The last drifts that were mended, newest first, 20 at most.
+    /// The last drifts that ended, newest first, 20 at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub episodes: Vec<DriftEpisode>,
     /// Fields that were written back, the last first, those that are left to another first of all; 50 at most.
@@ -113,15 +113,18 @@ pub struct DriftedField {
     pub at: Option<String>,
 }
 
-/// A drift that was mended.
+/// A drift that ended while the revision and the settings stayed the same.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DriftEpisode {
     /// When the difference was first seen.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub started_at: String,
-    /// When it was mended.
+    /// When it was mended, or first seen to be over.
     pub mended_at: String,
+    /// `windlass` where it was written back; absent where somebody else undid it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mended_by: Option<String>,
     /// What it was.
     pub object: DriftedObject,
 }

@@ -5,6 +5,7 @@ use super::connect::ClusterArgs;
 use super::directory::{Directory, assigned, assignment};
 use super::find::{self, ScopeArgs, explained, full_name};
 use super::output::{Output, emit, form as form_of};
+use super::rendered::{redacted, render, settings_of};
 use super::run::default_cache_dir;
 use super::{ERROR, NOT_WELL, WELL};
 use crate::api::delivery::{DeliverySpec, DeliveryTemplate, InventoryEntry, Problem, Revision, Source};
@@ -25,9 +26,7 @@ use crate::core::plan::{self, Brings, Removal};
 use crate::core::removal::{removal_patch, removals};
 use crate::core::rollout::steps::Steps;
 use crate::core::rollout::{Refusal, brief, status};
-use crate::core::tree::Tree;
 use crate::core::variant::{self, Decision};
-use crate::reconcile::delivery::bundle::{self, ClusterScopes, Renderer};
 use crate::reconcile::delivery::inventory;
 use crate::reconcile::delivery::leave::without_others;
 use crate::reconcile::delivery::observe;
@@ -35,20 +34,17 @@ use crate::reconcile::delivery::prepare::may_recreate;
 use crate::reconcile::delivery::settings;
 use crate::reconcile::delivery::stage::{Eyes, foresee};
 use crate::reconcile::directories::overridden;
-use crate::render::{self, Substitutions, find_kustomize};
 use crate::report::diff::{Act, DiffProblem, DiffReport, ObjectDiff, text};
 use crate::report::markdown::markdown;
 use crate::source::{CommitId, Credentials, RemoteUrl, resolve};
 use anyhow::{anyhow, bail};
 use futures::{StreamExt, stream};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// The reason of what the API server does not let one do.
 const NOT_ALLOWED: &str = "Forbidden";
@@ -203,32 +199,24 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
         }
         None => (spec_for(&args, &directory)?, String::new()),
     };
-    let renderer = Renderer { kustomize: find_kustomize(args.kustomize.as_deref()) };
-    let mut options = bundle::options(&spec, None, &renderer);
     let set = assigned(&args.set);
-    // What came from a Secret is not shown, wherever it was put.
-    let mut settings_read = None;
-    options.substitute = match &delivery {
+    let settings = match &delivery {
+        Some(delivery) => settings_of(delivery, &spec, &access).await?,
+        None => None,
+    };
+    let values = match &delivery {
         None => super::render::values(&spec.template, set),
-        Some(delivery) if spec.template.substitute.is_some() || !set.is_empty() => {
-            let namespace = delivery.namespace().unwrap_or_default();
-            let substitute = spec.template.substitute.as_ref();
-            let read = settings::read_from(&namespace, substitute, &access, &[], Timestamp::now()).await;
-            let read = read.settings.map_err(|p| anyhow!("{}", status::told(&p)))?;
-            let mut values = read.values.clone();
-            settings_read = Some(read);
-            values.extend(set);
-            Some(values)
+        Some(_) if settings.is_none() && set.is_empty() => None,
+        Some(_) => {
+            let read = settings.as_ref().map(|s| s.values.clone()).unwrap_or_default();
+            Some(read.into_iter().chain(set).collect())
         }
-        Some(_) => None,
-    }
-    .map(|values| Substitutions { values });
-    let redact = |text: String| settings_read.as_ref().map_or_else(|| text.clone(), |s| s.redact(&text));
-    let tree: Arc<dyn Tree> = directory.tree.clone();
-    let scopes = ClusterScopes(&discovery);
-    let (bundle, warnings) = bundle::render(tree, &directory.path, &options, &scopes, &label)
-        .await
-        .map_err(|refusal| anyhow!(redact(refusal.problem.message)))?;
+    };
+    let redact = |text: String| redacted(settings.as_ref(), text);
+    let (bundle, warnings) =
+        render(&directory, &spec, values.as_ref(), &discovery, &label, args.kustomize.as_deref())
+            .await
+            .map_err(|error| anyhow!(redact(error.to_string())))?;
     for warning in warnings {
         anstream::eprintln!("warning: {warning}");
     }
@@ -264,12 +252,11 @@ pub async fn run(args: DiffArgs) -> anyhow::Result<i32> {
             comparison.prunes(&bundle, inventory, &mut report).await;
         }
     }
-    let trees = render::inputs(directory.tree.as_ref(), &directory.path)?;
+    let trees = crate::render::inputs(directory.tree.as_ref(), &directory.path)?;
     let inputs = observe::inputs_digest(&spec.template, &trees);
     let status = delivery.as_ref().and_then(|d| d.status.as_ref());
-    let values = options.substitute.as_ref().map(|s| &s.values);
     let known = match &delivery {
-        Some(delivery) => Some(settings::Comparable::read(delivery, &access, values).await),
+        Some(delivery) => Some(settings::Comparable::read(delivery, &access, values.as_ref()).await),
         None => None,
     };
     let same_values = |digest: &str| known.as_ref().and_then(|known| known.is(digest));
@@ -345,7 +332,7 @@ async fn opened(args: &DiffArgs, connection: &Connection) -> anyhow::Result<(Dir
 
 /// The directory of a Delivery as a commit has it: of the checkout around us where that has the commit, else of the Delivery's
 /// Repository, with the credentials of that.
-async fn of_repository(
+pub async fn of_repository(
     connection: &Connection,
     delivery: &Delivery,
     revision: &str,
@@ -422,7 +409,7 @@ async fn delivery(
 }
 
 /// The settings of a Delivery as they would be with what stands on disk.
-async fn spec_of(
+pub async fn spec_of(
     connection: &Connection,
     delivery: &Delivery,
     directory: &Directory,
@@ -637,9 +624,17 @@ impl Comparison<'_> {
             let Some(resource) = self.discovery.resource(&manifest.gvk()) else { continue };
             let name = job_name(manifest.namespace(), manifest.name(), point, &Revision::default(), "");
             match dry_run(self.access, &resource, &job(hook, &name, point), Guard::Any).await.map(|_| ()) {
-                Ok(()) | Err(ApplyError { cause: Cause::WebhookNoDryRun { .. }, .. }) => {}
+                Ok(()) => {}
                 Err(ApplyError { cause: Cause::NamespaceMissing { namespace }, .. })
                     if self.brings.namespaces.contains(&namespace) => {}
+                Err(ApplyError {
+                    cause: cause @ (Cause::Forbidden { .. } | Cause::WebhookNoDryRun { .. }),
+                    ..
+                }) => report.unchecked.push(DiffProblem {
+                    object: manifest.id().to_string(),
+                    file: manifest.origin.to_string(),
+                    message: format!("whether its Job would be taken: {cause}"),
+                }),
                 Err(error) => report.problems.push(DiffProblem {
                     object: manifest.id().to_string(),
                     file: manifest.origin.to_string(),

@@ -1,18 +1,25 @@
 //! `windlass drift`.
 
 use super::connect::ClusterArgs;
-use super::find::{self, ScopeArgs};
+use super::diff::{of_repository, spec_of};
+use super::find::{self, ScopeArgs, full_name};
 use super::output::{Output, OutputArgs, form, show};
+use super::rendered::{redacted, render, settings_of};
+use super::run::default_cache_dir;
 use super::{NOT_WELL, WELL};
-use crate::api::DriftReport;
+use crate::api::{Delivery, DriftReport};
 use crate::cluster::apply::get;
 use crate::cluster::{Connection, Discovery};
-use crate::core::manifest::Gvk;
-use crate::core::wanted::as_wanted;
+use crate::core::bundle::Bundle;
+use crate::core::manifest::{Gvk, Manifest};
+use crate::core::rollout::{Measure, Spec, Staging, measure};
+use crate::core::wanted::{as_wanted, is_cut};
+use crate::reconcile::delivery::work::Settings;
 use crate::report::diff::object_lines;
 use crate::report::drift::{DriftList, report, summary, text};
 use crate::report::{STRONG, junit, paint};
 use jiff::Timestamp;
+use kube::ResourceExt;
 
 /// Show each field that is not as Git says, who changed it, and what was mended lately.
 ///
@@ -80,7 +87,7 @@ pub async fn run(args: DriftArgs) -> anyhow::Result<i32> {
         let now = Timestamp::now();
         let printed = match args.output {
             Some(DriftOutput::Junit) => junit::drift(&list),
-            None if args.diff => text(&list, false, now) + &whole(connection, &list).await?,
+            None if args.diff => text(&list, false, now) + &whole(connection, &list, &deliveries).await?,
             _ => form(output, &list, |wide| match summed_up {
                 true => summary(&list, wide, now),
                 false => text(&list, wide, now),
@@ -91,26 +98,81 @@ pub async fn run(args: DriftArgs) -> anyhow::Result<i32> {
     .await
 }
 
-/// Each object that differs, as lines of YAML: read from the cluster as whoever asks, and put beside what the report says.
-async fn whole(connection: &Connection, list: &DriftList) -> anyhow::Result<String> {
+/// Each object that differs, as lines of YAML: read from the cluster as whoever asks, and put beside what the report says. Values
+/// that the report had to cut come from Git, where that can be read.
+async fn whole(connection: &Connection, list: &DriftList, deliveries: &[Delivery]) -> anyhow::Result<String> {
     let discovery = Discovery::new(connection.client.clone());
     discovery.refresh().await?;
     let access = connection.access(None);
     let mut out = String::new();
-    for object in list.deliveries.iter().flat_map(|d| &d.objects) {
-        // The one is not there, and of the other nothing is wanted.
-        if object.state == "Missing" || object.state == "Foreign" {
-            continue;
+    for drifted in list.deliveries.iter().filter(|d| !d.objects.is_empty()) {
+        let is = |d: &&Delivery| {
+            d.namespace().as_deref() == Some(&drifted.namespace) && d.name_any() == drifted.name
+        };
+        let Some(delivery) = deliveries.iter().find(is) else { continue };
+        let settings = match settings_of(delivery, &delivery.spec, &access).await {
+            Ok(settings) => settings,
+            Err(why) => {
+                let name = full_name(delivery);
+                out.push_str(&format!(
+                    "\n{name}: its objects are not shown, since what came from a Secret could not be left out: {why}\n"
+                ));
+                continue;
+            }
+        };
+        let bundle = match drifted.objects.iter().any(is_cut) {
+            true => Some(wanted(connection, &discovery, delivery, settings.as_ref()).await),
+            false => None,
+        };
+        for object in &drifted.objects {
+            // The one is not there, and of the other nothing is wanted.
+            if object.state == "Missing" || object.state == "Foreign" {
+                continue;
+            }
+            let gvk = Gvk::new(&object.api_version, &object.kind);
+            let Some(resource) = discovery.resource(&gvk) else { continue };
+            let Some(live) = get(&access, &resource, &object.namespace, &object.name).await? else {
+                continue;
+            };
+            let id = resource.id(&object.namespace, &object.name);
+            let (manifest, note) = match &bundle {
+                Some(Ok(bundle)) => (bundle.get(&id).map(Manifest::to_value), None),
+                Some(Err(why)) if is_cut(object) => (None, Some(why)),
+                _ => (None, None),
+            };
+            let lines = object_lines(&as_wanted(&live, object, manifest.as_ref()), &live);
+            out.push_str(&format!(
+                "\n{}\n{}",
+                paint(STRONG, &id.to_string()),
+                redacted(settings.as_ref(), lines)
+            ));
+            if let Some(why) = note {
+                let why = redacted(settings.as_ref(), why.to_string());
+                out.push_str(&format!(
+                    "  (as far as the DriftReport tells, which cuts long values: {why})\n"
+                ));
+            }
         }
-        let gvk = Gvk::new(&object.api_version, &object.kind);
-        let Some(resource) = discovery.resource(&gvk) else { continue };
-        let Some(live) = get(&access, &resource, &object.namespace, &object.name).await? else { continue };
-        let id = resource.id(&object.namespace, &object.name);
-        out.push_str(&format!(
-            "\n{}\n{}",
-            paint(STRONG, &id.to_string()),
-            object_lines(&as_wanted(&live, object), &live)
-        ));
     }
     Ok(out)
+}
+
+/// What Git wants of a Delivery's objects: the revision that its drift is measured against, rendered.
+async fn wanted(
+    connection: &Connection,
+    discovery: &Discovery,
+    delivery: &Delivery,
+    settings: Option<&Settings>,
+) -> anyhow::Result<Bundle> {
+    let status = delivery.status.clone().unwrap_or_default();
+    let spec = Spec::from(&delivery.spec);
+    let measure = measure(status.attempt.as_ref(), status.effective.as_ref(), &spec);
+    let Some(Measure { revision, staging: Staging::Whole }) = measure else {
+        anyhow::bail!("a rollout is under way, which changes what Git says");
+    };
+    let cache = default_cache_dir().join("diff");
+    let directory = of_repository(connection, delivery, &revision.commit, &cache).await?;
+    let spec = spec_of(connection, delivery, &directory).await?;
+    let values = settings.map(|s| &s.values);
+    Ok(render(&directory, &spec, values, discovery, "", None).await?.0)
 }

@@ -15,6 +15,7 @@ pub mod output;
 pub mod probe;
 pub mod release;
 pub mod render;
+mod rendered;
 pub mod request;
 pub mod rollback;
 pub mod rollout;

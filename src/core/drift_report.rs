@@ -1,6 +1,8 @@
 //! The DriftReport as it grows: what differs now, since when, and what was mended lately, in a bounded size.
 
 use crate::api::drift_report::{DriftEpisode, DriftReportSpec, DriftedObject, LeftOut, RecurringField};
+use crate::api::names;
+use crate::core::contest;
 use crate::core::rollout::stamp;
 use jiff::Timestamp;
 
@@ -69,6 +71,26 @@ pub fn grown(old: DriftReportSpec, found: Found<'_>) -> DriftReportSpec {
         episodes,
         recurring: found.recurring.map_or(old.recurring, <[_]>::to_vec),
     }
+}
+
+/// What `old` tells of and differs no more, as far as that is not in `mended` already: somebody undid it, or an earlier life of the
+/// daemon was about to write it back and did not come to tell. Not what ended because something else is wanted now.
+/// `applied`: objects were applied since, for the same revision.
+pub fn ended(old: &DriftReportSpec, found: Found<'_>, restarted: bool, applied: bool) -> Vec<DriftEpisode> {
+    let same = old.revision == found.revision && old.generation == found.generation && !applied;
+    let differs = |object: &DriftedObject| found.objects.iter().any(|o| same_object(o, object));
+    let told = |object: &DriftedObject| found.mended.iter().any(|e| same_object(&e.object, object));
+    let over = old.objects.iter().filter(|object| !differs(object) && !told(object));
+    over.filter_map(|object| {
+        let noted = restarted && contest::is_noted(&old.recurring, object);
+        (noted || same).then(|| DriftEpisode {
+            started_at: object.since.clone(),
+            mended_at: stamp(found.now),
+            mended_by: noted.then(|| names::FIELD_MANAGER.to_owned()),
+            object: object.clone(),
+        })
+    })
+    .collect()
 }
 
 /// Whether two entries speak of one object.
@@ -183,10 +205,34 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_undid_is_an_episode_and_what_another_revision_ended_is_none() {
+        let told = [object("a", 1), object("b", 1), object("c", 1)];
+        let old = grown(DriftReportSpec::default(), found(&told, &[]));
+        let mended = DriftEpisode { object: object("b", 1), ..DriftEpisode::default() };
+        let now = found(&told[2..], std::slice::from_ref(&mended));
+        let over = ended(&old, now, false, false);
+        assert_eq!(over.len(), 1, "c differs on, and b is told already: {over:?}");
+        assert_eq!((over[0].object.name.as_str(), &over[0].mended_by), ("a", &None));
+        assert_eq!(
+            (over[0].started_at.as_str(), over[0].mended_at.as_str()),
+            ("2026-01-02T00:00:00Z", "2026-01-03T00:00:00.000Z")
+        );
+        assert!(ended(&old, now, false, true).is_empty(), "it was applied again");
+        assert!(ended(&old, Found { revision: "main@sha1:b", ..now }, false, false).is_empty());
+        assert!(ended(&old, Found { generation: 2, ..now }, false, false).is_empty());
+        // What was about to be written back when the daemon died.
+        let mut dying = old.clone();
+        contest::note(&mut dying.recurring, &told[0], "2026-01-02T00:00:00Z");
+        let over = ended(&dying, Found { revision: "main@sha1:b", ..now }, true, false);
+        assert_eq!(over[0].mended_by.as_deref(), Some("windlass"));
+    }
+
+    #[test]
     fn old_episodes_go_first() {
         let episode = |name: &str, fields| DriftEpisode {
             started_at: String::new(),
             mended_at: "2026-01-02T00:00:00Z".into(),
+            mended_by: None,
             object: object(name, fields),
         };
         let old = DriftReportSpec {

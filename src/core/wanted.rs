@@ -1,19 +1,51 @@
 //! A live object with its drifted fields as Git wants them, from what the DriftReport tells.
 //!
-//! The report names what differs and nothing else: the rest of the object is as it stands. Values that the report had to cut stay
-//! cut, and are marked so.
+//! The report names what differs and nothing else: the rest of the object is as it stands. Values that the report had to cut come
+//! from the manifest; without it they stay cut, and are marked so.
 
 use crate::api::drift_report::{DriftedField, DriftedObject};
+use crate::core::drift::drift;
+use crate::core::ignore::pointer;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
-/// The object as Git wants it.
-pub fn as_wanted(live: &Value, drifted: &DriftedObject) -> Value {
-    let mut wanted = live.clone();
+/// Ends a value that the report had to cut.
+const CUT: char = '…';
+
+/// Whether the report does not tell all of what differs in an object.
+pub fn is_cut(drifted: &DriftedObject) -> bool {
+    drifted.fields_left_out > 0 || drifted.fields.iter().any(|f| is_cut_value(f.desired.as_deref()))
+}
+
+fn is_cut_value(text: Option<&str>) -> bool {
+    text.is_some_and(|text| text.ends_with(CUT) && serde_json::from_str::<Value>(text).is_err())
+}
+
+/// The object as Git wants it. `manifest`: what Git has of it, where that could be read.
+pub fn as_wanted(live: &Value, drifted: &DriftedObject, manifest: Option<&Value>) -> Value {
+    let found = manifest.map(|manifest| drift(manifest, Some(live)));
+    let whole: BTreeMap<String, Option<Value>> = found
+        .iter()
+        .flat_map(|found| found.fields())
+        .map(|f| (pointer(&f.path), f.desired.clone()))
+        .collect();
+    let mut fields: BTreeMap<String, Option<Value>> = BTreeMap::new();
     for field in &drifted.fields {
+        let cut = is_cut_value(field.desired.as_deref());
+        let known = whole.get(&field.pointer).filter(|_| cut).cloned();
+        fields.insert(field.pointer.clone(), known.unwrap_or_else(|| desired(field)));
+    }
+    if drifted.fields_left_out > 0 {
+        for (pointer, desired) in whole {
+            fields.entry(pointer).or_insert(desired);
+        }
+    }
+    let mut wanted = live.clone();
+    for (pointer, desired) in fields {
         let steps: Vec<String> =
-            field.pointer.split('/').skip(1).map(|s| s.replace("~1", "/").replace("~0", "~")).collect();
+            pointer.split('/').skip(1).map(|s| s.replace("~1", "/").replace("~0", "~")).collect();
         if !steps.is_empty() {
-            put(&mut wanted, &steps, desired(field).as_ref());
+            put(&mut wanted, &steps, desired.as_ref());
         }
     }
     wanted
@@ -101,9 +133,31 @@ mod tests {
             field("/spec/nothing/there", None),
         ];
         assert_eq!(
-            as_wanted(&live, &DriftedObject { fields, ..DriftedObject::default() }),
+            as_wanted(&live, &DriftedObject { fields, ..DriftedObject::default() }, None),
             json!({"metadata": {"name": "web", "annotations": {"a/b": "\"long…"}}, "spec": {"replicas": 1, "containers": [
                 {"name": "proxy", "image": "proxy:1"}, {"name": "web", "image": "web:1", "args": ["a"]}, {"name": "log"}]}})
+        );
+    }
+
+    #[test]
+    fn what_the_report_had_to_cut_comes_from_git() {
+        let long = |end: &str| format!("{}{end}", "line\n".repeat(100));
+        let config = |value: String| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "it"}, "data": {"a": value, "b": "2"}});
+        let mut live = config(long("by hand"));
+        live["data"]["b"] = json!("3");
+        let cut = DriftedField {
+            pointer: "/data/a".into(),
+            desired: Some(format!("\"{}…", &long("")[..250])),
+            ..DriftedField::default()
+        };
+        let mut drifted = DriftedObject { fields: vec![cut], ..DriftedObject::default() };
+        assert!(is_cut(&drifted));
+        let wanted = as_wanted(&live, &drifted, Some(&config(long("end"))));
+        assert_eq!(wanted["data"], json!({"a": long("end"), "b": "3"}), "b is left to somebody");
+        drifted.fields_left_out = 1;
+        assert_eq!(
+            as_wanted(&live, &drifted, Some(&config(long("end"))))["data"],
+            config(long("end"))["data"]
         );
     }
 }

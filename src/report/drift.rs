@@ -275,7 +275,7 @@ pub fn text(list: &DriftList, wide: bool, now: Timestamp) -> String {
         }
         out.push(paint(STRONG, "mended lately"));
         let mut rows = vec![head(&[
-            "MENDED", "LASTED", "TIMES", "DELIVERY", "OBJECT", "FIELD", "DESIRED", "LIVE", "WHO",
+            "MENDED", "BY", "LASTED", "TIMES", "DELIVERY", "OBJECT", "FIELD", "DESIRED", "LIVE", "WHO",
         ])];
         for mended in &list.mended {
             let object = &mended.episode.object;
@@ -285,6 +285,7 @@ pub fn text(list: &DriftList, wide: bool, now: Timestamp) -> String {
             for (nth, row) in object_rows(object, wide, now).into_iter().enumerate() {
                 let mut cells = vec![
                     since(&mended.episode.mended_at, now),
+                    mended.episode.mended_by.clone().unwrap_or_else(|| "others".into()),
                     lasted(&mended.episode),
                     times(recurring, object, object.fields.get(nth).map_or("", |f| &f.path)),
                     format!("{}/{}", mended.namespace, mended.name),

@@ -187,7 +187,7 @@ fn drifted() -> DriftReport {
                 {"apiVersion": "apps/v1", "kind": "Deployment", "namespace": "shop", "name": "web",
                     "path": "spec.replicas", "pointer": "/spec/replicas", "manager": "scaler", "times": 7, "inARow": 5,
                     "firstAt": "2026-03-01T08:00:00Z", "lastAt": "2026-03-01T11:58:00Z", "stoppedAt": "2026-03-01T11:58:01Z"}],
-            "episodes": [{"startedAt": "2026-03-01T09:59:50Z", "mendedAt": "2026-03-01T10:00:01Z", "object": object("ConfigMap", "Modified", json!([colour]))}]},
+            "episodes": [{"startedAt": "2026-03-01T09:59:50Z", "mendedAt": "2026-03-01T10:00:01Z", "mendedBy": "windlass", "object": object("ConfigMap", "Modified", json!([colour]))}]},
     }))
     .unwrap()
 }

@@ -9,7 +9,7 @@ use crate::api::delivery::{DeliveryStatus, DriftMode, Goal, InventoryEntry, Revi
 use crate::api::drift_report::{
     DriftEpisode, DriftReport, DriftReportSpec, DriftedField, DriftedObject, RecurringField,
 };
-use crate::api::names::DELIVERY_LABEL;
+use crate::api::names::{DELIVERY_LABEL, FIELD_MANAGER};
 use crate::cluster::apply::{Guard, dry_run, get};
 use crate::cluster::watch::Entry;
 use crate::cluster::{Cause, Closely};
@@ -17,10 +17,11 @@ use crate::core::autoscale::with_replicas;
 use crate::core::bundle::Bundle;
 use crate::core::contest;
 use crate::core::drift::{self, ObjectDrift, drift};
-use crate::core::drift_report::{FIELDS, Found, grown, same_object};
+use crate::core::drift_report::{FIELDS, Found, ended, grown, same_object};
 use crate::core::ignore::{Left, Rules, pointer};
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::manifest_digest;
+use crate::core::rightful::depends_on_who;
 use crate::core::rollout::{ApplyEnd, Health, Measure, Refusal, back_off, is_strict, measure, rests, stamp};
 use crate::reconcile::live::{Kept, digest, version};
 use jiff::{SignedDuration, Timestamp};
@@ -71,6 +72,8 @@ pub struct Seen {
     reported: Option<Vec<DriftedObject>>,
     /// Drifts that were mended and not yet reported.
     mended: Vec<DriftEpisode>,
+    /// Whether objects were applied since the last report: what differs no more ended by that.
+    applied: bool,
     /// Objects whose correction was refused, how often in a row, and when it is tried again. It keeps no other from being corrected.
     refused: BTreeSet<ObjectId>,
     failures: u32,
@@ -143,6 +146,7 @@ impl Seen {
     pub fn forget<'a>(&mut self, written: impl Iterator<Item = &'a ObjectId>) {
         for id in written {
             self.looked.remove(id);
+            self.applied = true;
         }
     }
 
@@ -540,7 +544,11 @@ async fn compare(
         let ours = !left.changed && live["metadata"]["uid"].as_str() == entry.uid.as_deref();
         ours.then(|| digest(live, &scope.daemon.secret_key))
     };
-    let rests_on_live = || live.clone().filter(|_| left.changed && rules.depend_on_live(desired));
+    let rests_on_live = || {
+        let on_who =
+            |live: &Value| rules.depend_on_live(desired) || depends_on_who(&manifest.to_value(), live);
+        live.clone().filter(|live| left.changed && on_who(live))
+    };
     if let (true, Some(resource), Some(live)) = (found.has_doubt(), &resource, &live) {
         let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
         let by = scope.daemon.discovery.server_version().await;
@@ -688,10 +696,27 @@ pub async fn correct(
     }
     if let Some(refusal) = refused {
         let refusal = memory.redacted(refusal);
-        scope.notify(true, "DriftNotCorrected", &refusal.problem.object, &refusal.problem.message);
+        let told = without_values(&refusal.problem.message);
+        scope.notify(true, "DriftNotCorrected", &refusal.problem.object, &told);
+        tracing::warn!(object = %refusal.problem.object, problem = %refusal.problem.message, "drift was not corrected");
     }
     // What was written back is shown to the machine first; it asks for the rest again.
     if memory.drift.corrected.is_some() { None } else { memory.drift.retry_at }
+}
+
+/// What the API server says of values that it does not take, without the values: events tell how much differs, and where.
+fn without_values(message: &str) -> String {
+    const BEFORE: [&str; 3] = ["Invalid value: ", "Unsupported value: ", "Duplicate value: "];
+    let one = |problem: &str| {
+        let quoted = BEFORE.iter().find_map(|before| Some((before, problem.split_once(before)?)));
+        let Some((before, (field, rest))) = quoted else { return problem.to_owned() };
+        let said = rest.rsplit_once(": ").map_or("", |(_, said)| said);
+        match said {
+            "" => format!("{field}{}", before.trim_end_matches(": ")),
+            said => format!("{field}{said}"),
+        }
+    };
+    message.split("; ").map(one).collect::<Vec<_>>().join("; ")
 }
 
 /// What a correction came to.
@@ -774,7 +799,8 @@ fn note_corrected(
             }
         }
         let started_at = object.since.clone();
-        let episode = DriftEpisode { started_at, mended_at: mended_at.clone(), object };
+        let mended_by = Some(FIELD_MANAGER.to_owned());
+        let episode = DriftEpisode { started_at, mended_at: mended_at.clone(), mended_by, object };
         memory.drift.mended.insert(0, episode);
     }
     let brought_up_to_date = |old: &InventoryEntry| match written.remove(&old.id()) {
@@ -782,22 +808,6 @@ fn note_corrected(
         None => old.clone(),
     };
     memory.drift.corrected = Some(inventory.iter().map(brought_up_to_date).collect());
-}
-
-/// What an earlier life of the daemon was about to write back, did not come to tell, and differs no more.
-fn written_back_before(
-    old: &DriftReportSpec,
-    differing: &[DriftedObject],
-    now: Timestamp,
-) -> Vec<DriftEpisode> {
-    let ended = old.objects.iter().filter(|o| !differing.iter().any(|d| same_object(o, d)));
-    let written = ended.filter(|o| contest::is_noted(&old.recurring, o)).cloned();
-    let episode = |object: DriftedObject| DriftEpisode {
-        started_at: object.since.clone(),
-        mended_at: stamp(now),
-        object,
-    };
-    written.map(episode).collect()
 }
 
 /// Writes the DriftReport when there is something new to tell. Answers whether it stands.
@@ -822,10 +832,6 @@ pub async fn report(scope: &Scope<'_>, memory: &mut Memory, effective: &Revision
             Err(_) => return false,
         },
     };
-    if memory.drift.reported.is_none() && memory.drift.complete && scope.spec().drift != DriftMode::Ignore {
-        let ended = written_back_before(&old, &objects, scope.daemon.now());
-        memory.drift.mended.extend(ended);
-    }
     let revision = effective.to_string();
     let found = Found {
         revision: &revision,
@@ -835,6 +841,13 @@ pub async fn report(scope: &Scope<'_>, memory: &mut Memory, effective: &Revision
         recurring: memory.drift.recurring.as_ref().map(|r| r.fields.as_slice()),
         now: scope.daemon.now(),
     };
+    let all_seen = memory.drift.complete && memory.drift.uncompared.is_empty();
+    let over = match all_seen && scope.spec().drift != DriftMode::Ignore {
+        true => ended(&old, found, memory.drift.reported.is_none(), memory.drift.applied),
+        false => Vec::new(),
+    };
+    let mended = [memory.drift.mended.as_slice(), &over].concat();
+    let found = Found { mended: &mended, ..found };
     let spec = grown(old, found);
     let mut report = DriftReport::new(&name, spec);
     report.metadata.owner_references = Some(vec![owner]);
@@ -850,8 +863,8 @@ pub async fn report(scope: &Scope<'_>, memory: &mut Memory, effective: &Revision
             );
             scope.notify(true, "Drifted", "", &text);
         }
-        if !memory.drift.mended.is_empty() {
-            let count = memory.drift.mended.len();
+        let count = mended.iter().filter(|e| e.mended_by.is_some()).count();
+        if count > 0 {
             let text = format!(
                 "{count} {} written back as {effective} wants",
                 if count == 1 { "object was" } else { "objects were" }
@@ -859,10 +872,28 @@ pub async fn report(scope: &Scope<'_>, memory: &mut Memory, effective: &Revision
             scope.notify(false, "DriftCorrected", "", &text);
         }
         memory.drift.mended.clear();
+        memory.drift.applied = false;
         if let Some(recurring) = &mut memory.drift.recurring {
             recurring.new = false;
         }
         memory.drift.reported = Some(objects);
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_values;
+
+    #[test]
+    fn an_event_quotes_no_value() {
+        let table = [
+            ("spec.a: Invalid value: {\"b\": \"c: d\"}: field is immutable", "spec.a: field is immutable"),
+            ("a: Duplicate value: \"it\"; b: is required", "a: Duplicate value; b: is required"),
+            ("the webhook is away", "the webhook is away"),
+        ];
+        for (message, told) in table {
+            assert_eq!(without_values(message), told);
+        }
+    }
 }
