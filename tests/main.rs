@@ -33,6 +33,7 @@ mod a_rollout_that_cannot_be_meant_is_not_taken;
 mod a_rollout_that_goes_wrong_ends_where_promised;
 mod a_share_grows_by_its_shorthand;
 mod a_step_costs_its_writes;
+mod a_step_has_the_share_that_it_asks_for;
 mod a_step_runs_its_job;
 mod a_strategy_changes_over_defaults;
 mod an_ab_test_serves_marked_requests;
