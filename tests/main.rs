@@ -31,6 +31,7 @@ mod a_rollout_is_watched_on_one_screen;
 mod a_rollout_takes_all_that_it_names;
 mod a_rollout_that_cannot_be_meant_is_not_taken;
 mod a_rollout_that_goes_wrong_ends_where_promised;
+mod a_route_edited_by_hand_is_divided_again;
 mod a_share_grows_by_its_shorthand;
 mod a_step_costs_its_writes;
 mod a_step_has_the_share_that_it_asks_for;
