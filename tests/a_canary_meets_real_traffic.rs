@@ -7,6 +7,7 @@ use crate::support::load::{Counts, Load};
 use crate::support::plane::{self, Plane, server, service};
 use crate::support::shop::{RATE, Shop, none_failed};
 use serde_json::{Value, json};
+use windlass::api::Delivery;
 use windlass::api::condition::kind;
 use windlass::api::delivery::Phase;
 
@@ -14,39 +15,59 @@ use windlass::api::delivery::Phase;
 const SCRAPE: f64 = 2.0;
 const WINDOW: f64 = 10.0;
 
+/// How often it is measured, in seconds, and how many failures are borne.
+const INTERVAL: f64 = 2.0;
+const FAILURE_LIMIT: u32 = 1;
+
 /// The share of traffic that a candidate gets while it is measured first.
 const WEIGHT: f64 = 0.2;
 
-/// Until a failure is acted upon, in seconds: settle, first measurement, failures that are borne and one more; until it shows
-/// at all, the scrape and the window; and two seconds in which the daemon decides and the proxy follows.
-const SECONDS: f64 = 1.0 + 4.0 + 2.0 * 2.0 + SCRAPE + WINDOW + 2.0;
+/// The longest that a bad release may last, in seconds: until it has failed once more than is borne, and until a failure shows
+/// at all. Nothing is added for the time in which a step settles, the daemon decides and the proxy follows: that is less than
+/// what a failure needs less than a whole window to show.
+const SECONDS: f64 = (FAILURE_LIMIT as f64 + 1.0) * INTERVAL + SCRAPE + WINDOW;
 
-/// What a bad release did, and the most that it may: its weight, times its rate of errors, for as long as it takes to see them.
-fn within(what: &str, bad: u64, errors: f64, counts: &Counts) {
-    let most = f64::from(RATE) * SECONDS * WEIGHT * errors;
+/// What a bad release did, and the most that it may: its weight, times its rate of errors, for as long as it takes to see them;
+/// beyond that four deviations of a count of independent requests.
+fn within(what: &str, bad: u64, weight: f64, errors: f64, counts: &Counts) {
+    let most = f64::from(RATE) * SECONDS * weight * errors;
     println!(
-        "{what}: {bad} of {} requests; at most {most:.0} ({WEIGHT} of traffic, {errors} of it, for {SECONDS} s)",
+        "{what}: expected at most {most:.0} of {} requests ({weight} of traffic, {errors} of it, for {SECONDS} s), measured {bad}",
         counts.requests
     );
     assert!(bad as f64 <= most + 4.0 * most.sqrt(), "{counts:?}");
 }
 
+/// What is measured of it.
+fn analysis(metric: Value) -> Value {
+    // `initialDelay` is the interval: the first measurement is one of those that are counted.
+    json!({
+        "interval": format!("{INTERVAL}s"), "failureLimit": FAILURE_LIMIT, "consecutiveErrorLimit": 10, "metrics": [metric],
+    })
+}
+
+fn success_rate(plane: &Plane) -> Value {
+    json!({"name": "success-rate", "prometheus": {
+        "address": plane.prometheus(), "builtin": "request-success-rate", "window": format!("{WINDOW}s"),
+    }})
+}
+
 fn canary(plane: &Plane) -> Value {
-    measured_canary(json!({"name": "success-rate", "prometheus": {
-        "address": plane.prometheus(), "builtin": "request-success-rate", "window": "10s",
-    }}))
+    measured_canary(success_rate(plane))
 }
 
 fn measured_canary(metric: Value) -> Value {
     json!({
         "strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
         "steps": [{"weight": 20}, {"analysis": {"count": 2}}, {"weight": 50}, {"pause": "2s"}],
-        "settle": "1s",
-        "analysis": {
-            "interval": "2s", "initialDelay": "4s", "failureLimit": 1, "consecutiveErrorLimit": 10,
-            "metrics": [metric],
-        },
+        "settle": "1s", "analysis": analysis(metric),
     })
+}
+
+/// That nothing of stable was touched: the uid and the generation of its workload.
+async fn untouched(shop: &Shop) -> (Value, Value) {
+    let web = shop.world.get("apps/v1", "deployments", "web").await;
+    (web["metadata"]["uid"].clone(), web["metadata"]["generation"].clone())
 }
 
 #[tokio::test]
@@ -70,7 +91,7 @@ async fn a_good_canary_is_promoted_and_a_bad_one_costs_no_more_than_its_share() 
     let counts = load.stop();
     let (_, _, message) = condition(&held, kind::HELD);
     assert!(message.contains("success-rate"), "{message}");
-    within("canary that fails half of its requests", counts.failed, 0.5, &counts);
+    within("canary that fails half of its requests", counts.failed, WEIGHT, 0.5, &counts);
 }
 
 #[tokio::test]
@@ -90,15 +111,17 @@ async fn a_slow_canary_is_taken_back_by_how_long_requests_take() {
     assert!(message.contains("duration"), "{message}");
     none_failed(&shop, &counts).await;
     assert!(counts.of("late") > 0, "{counts:?}");
-    within("slow canary", counts.of("late"), 1.0, &counts);
+    within("slow canary", counts.of("late"), WEIGHT, 1.0, &counts);
 }
 
 #[tokio::test]
 async fn a_canary_that_leaks_is_taken_back_when_the_kernel_kills_it() {
     let Some(plane) = plane::shared("a_canary_meets_real_traffic::leak") else { return };
-    // 16 MiB more each second: it is killed some seconds after it got traffic.
+    // 16 MiB more each second: it is killed some seconds after it got traffic, well within the step.
     let limits = json!({"limits": {"memory": "128Mi"}});
-    let shop = Shop::with(plane, "leak", canary(plane), json!({"resources": limits})).await;
+    let mut rollout = canary(plane);
+    rollout["steps"] = json!([{"weight": 20}, {"pause": "1h"}]);
+    let shop = Shop::with(plane, "leak", rollout, json!({"resources": limits})).await;
     let load = Load::start(plane, &shop.host, RATE, &[]);
     let bad = shop.commit("leak");
     let held = shop.world.wait_for("shop", Phase::Held, &bad).await;
@@ -109,7 +132,7 @@ async fn a_canary_that_leaks_is_taken_back_when_the_kernel_kills_it() {
     assert!(message.contains("OOMKilled") || message.contains("success-rate"), "{message}");
     assert!(counts.of("leak") > 0, "{counts:?}");
     // Without endpoints, all that it gets fails.
-    within("leaking canary", counts.failed, 1.0, &counts);
+    within("leaking canary", counts.failed, WEIGHT, 1.0, &counts);
 }
 
 #[tokio::test]
@@ -129,13 +152,85 @@ async fn blue_green_switches_to_what_is_well_and_never_to_what_crashes() {
     println!("blue-green: {counts:?}");
     none_failed(&shop, &counts).await;
 
-    // One that crashes is never switched to.
+    // What crashes, or has no image, is never switched to.
     let load = Load::start(plane, &shop.host, RATE, &[]);
-    let bad = shop.commit("crash");
-    shop.world.wait_for("shop", Phase::Held, &bad).await;
+    for (tag, said) in [("crash", " times"), ("missing", "not found")] {
+        let before = untouched(&shop).await;
+        let bad = shop.commit(tag);
+        let held = shop.world.wait_for("shop", Phase::Held, &bad).await;
+        let (_, _, message) = condition(&held, kind::HELD);
+        assert!(message.contains(said), "{tag}: {message}");
+        assert!(held.status.unwrap().held.unwrap().problem.object.ends_with("/web-preview"), "{tag}");
+        shop.is_alone().await;
+        assert_eq!(untouched(&shop).await, before, "{tag}");
+    }
     let counts = load.stop();
-    assert_eq!((counts.failed, counts.of("crash")), (0, 0), "{counts:?}");
+    assert_eq!((counts.failed, counts.of("v2")), (0, counts.requests), "{counts:?}");
+}
+
+#[tokio::test]
+async fn blue_green_that_fails_after_the_switch_is_switched_back_by_one_change() {
+    let Some(plane) = plane::shared("a_canary_meets_real_traffic::switched_back") else { return };
+    let rollout = json!({
+        "strategy": "BlueGreen", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
+        "settle": "1s", "scaleDownDelay": "1h", "analysis": analysis(success_rate(plane)),
+    });
+    let shop = Shop::new(plane, "switched-back", rollout).await;
+    let generation = async || shop.route().await["metadata"]["generation"].as_i64().unwrap();
+    let (route, before) = (generation().await, untouched(&shop).await);
+    let load = Load::start(plane, &shop.host, RATE, &[]);
+    // It is ready, and fails when it has traffic: half of its answers are a 500.
+    let bad = shop.commit("errors");
+    let held = shop.world.wait_for("shop", Phase::Held, &bad).await;
+    let counts = load.stop();
+    let (_, _, message) = condition(&held, kind::HELD);
+    assert!(message.contains("success-rate"), "{message}");
+    assert!(counts.of("errors") > 0, "{counts:?}");
+    within("blue-green that fails half of its requests after the switch", counts.failed, 1.0, 0.5, &counts);
+    assert_eq!(counts.counts.get("500 v1"), None, "{counts:?}");
     shop.is_alone().await;
+    assert_eq!(untouched(&shop).await, before, "the old pods stand as they stood");
+    // Named, switched to, switched back, named no more.
+    assert_eq!(generation().await, route + 4);
+}
+
+#[tokio::test]
+async fn a_canary_that_is_measured_well_and_crashes_later_is_taken_back_by_what_is_measured() {
+    let Some(plane) = plane::shared("a_canary_meets_real_traffic::crashes_later") else { return };
+    let mut rollout = canary(plane);
+    rollout["steps"] = json!([{"weight": 20}, {"analysis": {"count": 2}}, {"pause": "1h"}]);
+    let shop = Shop::new(plane, "crashes-later", rollout.clone()).await;
+    // Restarts are not what takes it back: they may take minutes to be enough of them.
+    shop.world.deliver("shop", json!({"rollout": rollout, "health": {"maxRestarts": 1000}})).await;
+    let forgiving =
+        |d: &Delivery| d.spec.template.health.as_ref().is_some_and(|h| h.max_restarts == Some(1000));
+    shop.world.wait("shop", "bears restarts", forgiving).await;
+    let before = untouched(&shop).await;
+    let load = Load::start(plane, &shop.host, RATE, &[]);
+    let bad = shop.commit("v2");
+    let measured_well = |d: &Delivery| {
+        let attempt = d.status.as_ref().and_then(|s| s.attempt.as_ref());
+        let rollout = attempt.filter(|a| a.revision.commit == bad).and_then(|a| a.rollout.as_ref());
+        rollout.is_some_and(|r| r.step == 3)
+    };
+    shop.world.wait("shop", "was measured well, and waits", measured_well).await;
+    let counts = load.so_far();
+    assert_eq!(counts.failed, 0, "{counts:?}");
+    // From now on its processes die again and again.
+    for pod in shop.world.names("v1", "pods").await.iter().filter(|pod| pod.starts_with("web-canary-")) {
+        let image = json!("registry.example.com/web:crash");
+        let crashes = json!([{"op": "replace", "path": "/spec/containers/0/image", "value": image}]);
+        shop.world.patch("v1", "pods", pod, crashes).await;
+    }
+    let held = shop.world.wait_for("shop", Phase::Held, &bad).await;
+    shop.is_alone().await;
+    let counts = load.stop();
+    let (_, _, message) = condition(&held, kind::HELD);
+    assert!(message.contains("success-rate"), "{message}");
+    assert!(counts.of("v2") > 0, "{counts:?}");
+    // Without endpoints, all that it gets fails.
+    within("canary that crashes later", counts.failed, WEIGHT, 1.0, &counts);
+    assert_eq!(untouched(&shop).await, before);
 }
 
 #[tokio::test]

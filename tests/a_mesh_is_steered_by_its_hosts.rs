@@ -3,13 +3,12 @@
 
 use crate::a_rollout_goes_step_by_step::{service, web};
 use crate::support::cli::windlass;
-use crate::support::cluster::{SOON, try_send, wait_until};
-use crate::support::daemon::{LIMIT, World, config_map};
+use crate::support::daemon::{World, config_map};
+use crate::support::gateway::know;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 use windlass::api::delivery::Phase;
 use windlass::api::rollout::Strategy;
-use windlass::cluster::crds;
 
 pub const API: &str = "networking.istio.io/v1";
 pub const ROUTES: &str = "virtualservices";
@@ -23,41 +22,7 @@ pub async fn meshed(test: &str) -> (MutexGuard<'static, ()>, World) {
     let alone = ALONE.lock().await;
     let mut world = World::stopped(test).await;
     for (kind, plural) in [("VirtualService", ROUTES), ("DestinationRule", "destinationrules")] {
-        let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-        let schema = json!({"type": "object", "properties": {"spec": open, "status": open}});
-        let definition = json!({
-            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": {"name": format!("{plural}.networking.istio.io")},
-            "spec": {
-                "group": "networking.istio.io", "scope": "Namespaced", "names": {"kind": kind, "plural": plural},
-                "versions": [{
-                    "name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
-                    "schema": {"openAPIV3Schema": schema},
-                }],
-            },
-        });
-        let all = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-        // Those of a test before this one take a moment to go, and now and then the API server overlooks one.
-        let one = format!("{all}/{plural}.networking.istio.io");
-        wait_until(&format!("{plural} can be made"), LIMIT, || async {
-            let client = &world.space.connection.client;
-            let Err(error) = try_send(client, "POST", all, &definition).await else { return Ok(()) };
-            if let Ok(there) = try_send(client, "GET", &one, &Value::Null).await {
-                if there["metadata"]["deletionTimestamp"].is_null() {
-                    return Ok(());
-                }
-                crds::look_again(&world.space.access, &there).await.map_err(|e| e.to_string())?;
-            }
-            Err(error.to_string())
-        })
-        .await;
-        world.space.forget_later(&format!("{all}/{plural}.networking.istio.io"));
-        let path = world.space.path(API, plural);
-        wait_until(&format!("{plural} are served"), SOON, || async {
-            let found = try_send(&world.space.connection.client, "GET", &path, &Value::Null).await;
-            found.map_err(|e| e.to_string())
-        })
-        .await;
+        know(&mut world.space, "networking.istio.io", kind, plural).await;
     }
     world.start();
     (alone, world)

@@ -1,10 +1,14 @@
 //! Whoever asks something of a rollout writes his own name: the policy that an installation brings has the API server refuse
 //! any other, and gets in the way of nothing else.
 
-use crate::support::cli::{Answer, kubectl};
+use crate::a_rollout_goes_step_by_step::{canary, service, web};
+use crate::support::cli::{Answer, kubectl, windlass_with};
 use crate::support::cluster::{suffix, wait_until};
-use crate::support::daemon::{LIMIT, World};
+use crate::support::daemon::{LIMIT, World, condition, config_map};
 use serde_json::{Value, json};
+use windlass::api::Delivery;
+use windlass::api::condition::kind;
+use windlass::api::delivery::Phase;
 use windlass::api::names;
 use windlass::installation::Installation;
 
@@ -123,5 +127,79 @@ async fn anothers_is_refused_and_nothing_else() {
     for (who, passes) in [("eve", false), ("ada", true)] {
         let answer = by(&world, who, &["create", "-f", &file.display().to_string()]);
         assert_eq!(answer.code == 0, passes, "{who}: {answer:?}");
+    }
+}
+
+/// `windlass` as somebody who may do everything, and says who he is.
+fn windlass_by(world: &World, who: &str, verb: &str) -> Answer {
+    let text = std::fs::read_to_string(&world.space.cluster.kubeconfig).unwrap();
+    let mut config: Value = serde_saphyr::from_str(&text).unwrap();
+    let user = &mut config["users"][0]["user"];
+    (user["as"], user["as-groups"]) = (json!(who), json!(["system:masters"]));
+    let file = world.file(who);
+    std::fs::write(&file, config.to_string()).unwrap();
+    windlass_with(&file, &[verb, "shop", "-n", &world.space.name])
+}
+
+#[tokio::test]
+async fn who_promoted_and_who_aborted_stands_in_events_and_in_the_status() {
+    let mut world = World::stopped("who-asked").await;
+    guarded(&mut world).await;
+    world.start();
+    let first = world.commit(
+        "First",
+        &[
+            ("shop/web.yaml", &web("ok", 2)),
+            ("shop/service.yaml", &service("app: web")),
+            ("shop/settings.yaml", &config_map("settings", "blue")),
+        ],
+    );
+    let policy = canary(json!([{"weight": 30}, {"pause": {}}]));
+    world.deliver("shop", json!({"rollout": policy})).await;
+    world.wait_for("shop", Phase::Ready, &first).await;
+    let second = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
+    world.wait_for("shop", Phase::Paused, &second).await;
+    // In another's name it goes nowhere.
+    wait_until("another's name is refused", LIMIT, || async {
+        match annotate(&world, "eve", &format!("promote:{}:{}:ada", "0".repeat(40), suffix())) {
+            answer if answer.err.contains("the user must be who asks: eve") => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        }
+    })
+    .await;
+    let anothers = annotate(&world, "eve", &format!("promote:{second}:20261121T100000Z:ada"));
+    assert_ne!(anothers.code, 0, "{anothers:?}");
+
+    let before = jiff::Timestamp::now();
+    let asked = windlass_by(&world, "ada", "promote");
+    assert_eq!(asked.code, 0, "{asked:?}");
+    let ready = world.wait_for("shop", Phase::Ready, &second).await;
+    // What, of which commit, when, and who.
+    let handled =
+        |d: &Delivery| d.status.as_ref().and_then(|s| s.handled_rollout.clone()).unwrap_or_default();
+    let recorded = handled(&ready);
+    let parts: Vec<&str> = recorded.split(':').collect();
+    let [verb, commit, time, user] = parts[..] else { panic!("{recorded}") };
+    assert_eq!((verb, commit, user), ("promote", second.as_str(), "ada"));
+    let time: jiff::Timestamp = time.parse().unwrap_or_else(|e| panic!("{recorded}: {e}"));
+    assert!(time.as_second() >= before.as_second() && time <= jiff::Timestamp::now(), "{recorded}");
+    let told = world.wait_event("shop", "Promoted").await;
+    assert!(told.contains("ada lets go on") && told.contains(&second[..7]), "{told}");
+
+    let third = world.commit("Third", &[("shop/web.yaml", &web("ok3", 2))]);
+    world.wait_for("shop", Phase::Paused, &third).await;
+    let asked = windlass_by(&world, "bob", "abort");
+    assert_eq!(asked.code, 0, "{asked:?}");
+    let held = world.wait_for("shop", Phase::Held, &third).await;
+    assert!(handled(&held).ends_with(":bob"), "{}", handled(&held));
+    let (_, _, message) = condition(&held, kind::HELD);
+    assert!(message.contains("bob aborted"), "{message}");
+    let history = &held.status.as_ref().unwrap().history;
+    let why = history.iter().find_map(|h| h.problem.as_ref().filter(|_| h.revision.commit == third));
+    assert!(why.is_some_and(|problem| problem.message.contains("bob aborted")), "{history:?}");
+    let told = world.wait_event("shop", "RollingBack").await;
+    assert!(told.contains("bob aborted"), "{told}");
+    for (_, text) in world.events("shop").await {
+        assert!(!text.contains("eve"), "{text}");
     }
 }

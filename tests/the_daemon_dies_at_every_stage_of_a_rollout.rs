@@ -24,12 +24,12 @@ fn stages(all: &[&str]) -> Vec<String> {
 }
 
 /// The actions of `stages` carry the goal between their name and the stage.
-fn places(goal: &str, all: &[&str], also: &[&str]) -> Vec<String> {
+pub fn places(goal: &str, all: &[&str], also: &[&str]) -> Vec<String> {
     let named = stages(all).into_iter().map(|place| place.replace("Apply ", &format!("Apply {goal} ")));
     named.chain(also.iter().map(|place| (*place).to_owned())).collect()
 }
 
-async fn at_all<F: Future<Output = ()>>(places: &[String], story: impl Fn(World, String) -> F) {
+pub async fn at_all<F: Future<Output = ()>>(places: &[String], story: impl Fn(World, String) -> F) {
     at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), story).await;
 }
 
@@ -50,7 +50,7 @@ pub async fn deployed(world: &mut World, selector: &str, rollout: Value) -> Stri
 }
 
 /// Exactly one variant is there and has all traffic, and runs this image with this configuration.
-async fn one_variant(world: &World, place: &str, status: &DeliveryStatus, tag: &str, key: &str) {
+pub async fn one_variant(world: &World, place: &str, status: &DeliveryStatus, tag: &str, key: &str) {
     assert_eq!(world.names("apps/v1", "deployments").await, ["web"], "{place}");
     assert_eq!(world.names("v1", "services").await, ["web"], "{place}");
     assert_eq!(world.names("v1", "configmaps").await, ["settings"], "{place}");
@@ -64,7 +64,8 @@ async fn one_variant(world: &World, place: &str, status: &DeliveryStatus, tag: &
     assert!(status.inventory.iter().all(|e| e.uid.is_some() && !e.stale && !e.candidate), "{place}");
 }
 
-fn next(world: &World, tag: &str, more: &[(&str, &str)]) -> String {
+/// The next commit: this image, and another configuration.
+pub fn next(world: &World, tag: &str, more: &[(&str, &str)]) -> String {
     let web = web(tag, 2);
     let red = config_map("settings", "red");
     let files: Vec<(&str, &str)> = [("shop/web.yaml", web.as_str()), ("shop/settings.yaml", red.as_str())]

@@ -112,7 +112,7 @@ impl Split {
 }
 
 /// Fails unless `found` of `n` agrees with the share `p` within four deviations.
-fn agrees(what: &str, found: u64, n: u64, p: f64) {
+pub fn agrees(what: &str, found: u64, n: u64, p: f64) {
     let (found, n) = (found as f64, n as f64);
     let allowed = 4.0 * (n * p * (1.0 - p)).sqrt();
     println!("{what}: asked {:.1} %, measured {:.1} % of {n}", p * 100.0, found / n * 100.0);

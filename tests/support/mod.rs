@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod daemon;
 pub mod edits;
 pub mod faults;
+pub mod gateway;
 pub mod git;
 pub mod git_https;
 pub mod load;

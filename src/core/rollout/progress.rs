@@ -319,6 +319,12 @@ impl Machine<'_> {
         if candidate != Health::Healthy || named != Health::Healthy {
             let refused = ill.as_ref().filter(|p| is_route(p)).cloned();
             let mut frozen = ill.filter(|p| !is_route(p));
+            // What its pods do in between, such as starting again and again, does not save a candidate whose metrics fail.
+            if frozen.is_none()
+                && let Some(Verdict::Failed(problem)) = self.measured(&attempt.revision, &mut rollout, steps)
+            {
+                return self.fail(attempt, problem);
+            }
             if rollout.settled.is_some() && rollout.unwell.is_none() {
                 rollout.unwell = Some(stamp(self.now));
                 attempt.deadline = stamp(self.now + self.spec.timeout);

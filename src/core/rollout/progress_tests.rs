@@ -460,6 +460,32 @@ fn measurements_let_it_go_on_or_take_it_back() {
 }
 
 #[test]
+fn measurements_that_fail_take_it_back_while_its_pods_are_not_ready_too() {
+    for stable_is_ill in [false, true] {
+        let mut world = measured();
+        world.push("b", &["web"]);
+        world.settle();
+        measure(&mut world, Outcome_::Failure, 1);
+        assert_eq!(world.weight, 10);
+        // Its pods end and start again, far from the time in which they have to be ready.
+        world.slow.insert("b".into());
+        if stable_is_ill {
+            world.ill.insert("web=a".into());
+        }
+        measure(&mut world, Outcome_::Failure, 3);
+        world.pass(10);
+        match stable_is_ill {
+            false => {
+                assert_eq!((world.phase(), world.weight), (Phase::Held, 0));
+                assert_eq!(world.state.held.as_ref().unwrap().problem.reason, "AnalysisFailed");
+            }
+            // There is nothing better to give its share to.
+            true => assert_eq!((world.phase(), world.weight), (Phase::Paused, 10)),
+        }
+    }
+}
+
+#[test]
 fn without_data_it_pauses_and_goes_on_when_there_is_some() {
     let mut world = measured();
     world.push("b", &["web"]);

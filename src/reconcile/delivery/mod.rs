@@ -352,7 +352,9 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
                 wake = drift::follow(&scope, &mut memory, &before).await;
             }
             pods::follow(&scope, &mut memory, &before);
-            route::follow(&scope, &mut memory, &before).await;
+            if let Some(at) = route::follow(&scope, &mut memory, &before).await {
+                wake = Some(wake.map_or(at, |w| w.min(at)));
+            }
             measure::ensure(&scope, &mut memory, &before).await;
             let seen = observe::observe(&scope, &mut memory, &before).await;
             // The watch may still show one that has gone, and wakes nobody when it does not any more. Nothing is asked.

@@ -8,7 +8,7 @@ use super::work::Memory;
 use crate::api::delivery::{DeliveryStatus, Goal, Problem, Step};
 use crate::api::rollout::{Router, Stage};
 use crate::cluster::apply::{get, patch_strictly};
-use crate::cluster::{ApplyError, Discovery, Resource};
+use crate::cluster::{ApplyError, Cause, Discovery, Resource};
 use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::rollout::{NAMES_CANDIDATE, Refusal, Staging, staging};
 use crate::core::router::{self, Acceptance, Split, VariantService};
@@ -17,6 +17,9 @@ use serde_json::Value;
 
 /// How soon it is looked again whether a route is accepted: nothing tells, for routes of others carry no label of ours.
 const AGAIN: SignedDuration = SignedDuration::from_millis(500);
+
+/// The same where the API server did not answer.
+const LATER: SignedDuration = SignedDuration::from_secs(5);
 
 /// The reason of a route that is not there.
 pub const MISSING: &str = "RouteMissing";
@@ -123,12 +126,14 @@ impl Followed {
 }
 
 /// Watches the route of others that the stage under way divides. One that somebody has changed since is divided again; one
-/// that cannot be counts as an illness of what stands under the names of Git.
-pub async fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
+/// that cannot be counts as an illness of what stands under the names of Git. Answers when to look again where it could not be
+/// done now, such as when its controller wrote in between: no watch tells.
+pub async fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) -> Option<Timestamp> {
     let Some(of) = divided(scope, status) else {
         memory.route = None;
-        return;
+        return None;
     };
+    let later = scope.daemon.now() + LATER;
     let before = memory.route.take().filter(|followed| followed.of == of);
     let external = match &before {
         Some(Followed { watched: Some((external, beside)), .. }) if beside.is_outdated() => {
@@ -136,37 +141,39 @@ pub async fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySta
         }
         Some(_) => {
             memory.route = before;
-            return;
+            return None;
         }
         None => match memory.work.as_ref().filter(|work| work.staging == of) {
             Some(work) => work.route.clone(),
             // Nothing is known of it in this life of the daemon.
             None => match stage::external(scope, memory, &of).await {
                 Ok(external) => external,
-                Err(_) => return,
+                Err(_) => return Some(later),
             },
         },
     };
     let Some(external) = external else {
         memory.route = Some(Followed { of, watched: None, trouble: None });
-        return;
+        return None;
     };
-    let Ok(resource) = resource(&scope.daemon.discovery, &external.id) else { return };
+    let Ok(resource) = resource(&scope.daemon.discovery, &external.id) else { return Some(later) };
     let (live, trouble) = match ensured(scope, &external).await {
         Ok((live, _)) => (live, None),
         Err(refusal) if refusal.transient => {
             memory.route = before;
-            return;
+            let changed = refusal.problem.reason == Cause::Conflict.reason();
+            return Some(if changed { scope.daemon.now() + AGAIN } else { later });
         }
         Err(refusal) if refusal.problem.reason == MISSING => (None, Some(refusal.problem)),
         Err(refusal) => match read(&scope.eyes(), &external.id).await {
             Ok(live) => (live, Some(refusal.problem)),
-            Err(_) => return,
+            Err(_) => return Some(later),
         },
     };
     // The watch of before ends after this one has begun: they are one.
     let beside = Beside::route(scope, &resource, &external.id, live.as_ref());
     memory.route = Some(Followed { of, watched: Some((external, beside)), trouble });
+    None
 }
 
 /// What a rollout that waits has traffic divided for.
