@@ -95,6 +95,41 @@ async fn a_good_canary_is_promoted_and_a_bad_one_costs_no_more_than_its_share() 
 }
 
 #[tokio::test]
+async fn what_the_app_counts_itself_decides_and_no_request_at_all_is_waited_for() {
+    let Some(plane) = plane::shared("a_canary_meets_real_traffic::counts_itself") else { return };
+    let builtin = |name: &str| json!({"address": plane.prometheus(), "builtin": name, "provider": "http", "window": "10s"});
+    let mut rollout = canary(plane);
+    rollout["analysis"]["consecutiveErrorLimit"] = json!(2);
+    rollout["analysis"]["metrics"] = json!([
+        {"name": "rate", "prometheus": builtin("request-success-rate")},
+        // Against stable, whose time is asked at the same moment.
+        {"name": "duration", "prometheus": builtin("request-duration"), "success": "candidate <= stable * 3 + 0.5"},
+    ]);
+    let shop = Shop::new(plane, "counts", rollout).await;
+    let next = shop.commit("v2");
+    // Nobody asks the application anything: that is no success, and it is said.
+    let silent = |d: &Delivery| {
+        let attempt = d.status.as_ref().and_then(|s| s.attempt.as_ref());
+        let paused = attempt.and_then(|a| a.rollout.as_ref()?.paused.as_ref());
+        paused.is_some_and(|p| p.message.contains("no requests were "))
+    };
+    let waits = shop.world.wait("shop", "waits for requests", silent).await;
+    let status = waits.status.unwrap();
+    assert_eq!(status.phase, Phase::Paused);
+    let runs = &status.attempt.as_ref().unwrap().rollout.as_ref().unwrap().analysis;
+    assert!(runs.iter().all(|run| run.succeeded == 0), "{runs:?}");
+    let load = Load::start(plane, &shop.host, RATE, &[]);
+    shop.world.wait_for("shop", Phase::Ready, &next).await;
+    shop.is_alone().await;
+    let bad = shop.commit("errors");
+    let held = shop.world.wait_for("shop", Phase::Held, &bad).await;
+    shop.is_alone().await;
+    load.stop();
+    let (_, _, message) = condition(&held, kind::HELD);
+    assert!(message.contains("rate"), "{message}");
+}
+
+#[tokio::test]
 async fn a_slow_canary_is_taken_back_by_how_long_requests_take() {
     let Some(plane) = plane::shared("a_canary_meets_real_traffic::slow") else { return };
     let metric = json!({"name": "duration", "success": "result <= 0.4", "prometheus": {

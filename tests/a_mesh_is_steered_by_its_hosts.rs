@@ -1,5 +1,5 @@
-//! With Istio a rollout divides traffic between hosts: by the VirtualService of the directory, or by one that is made for as long as
-//! there is a candidate; never by one of that name that is somebody else's.
+//! With Istio a rollout divides traffic between hosts: by the VirtualService of the directory, by one of that name that is somebody
+//! else's, or by one that is made for as long as there is a candidate.
 
 use crate::a_rollout_goes_step_by_step::{service, web};
 use crate::support::cli::windlass;
@@ -42,9 +42,13 @@ fn shares(stable: u64, candidate: u64) -> Vec<Vec<(String, Option<u64>)>> {
     vec![vec![("web".into(), Some(stable)), ("web-canary".into(), Some(candidate))]]
 }
 
-fn promote(world: &World) {
-    let answer = windlass(&world.space, &["promote", "shop", "-n", &world.space.name]);
+fn ask(world: &World, verb: &str) {
+    let answer = windlass(&world.space, &[verb, "shop", "-n", &world.space.name]);
     assert_eq!(answer.code, 0, "{answer:?}");
+}
+
+fn promote(world: &World) {
+    ask(world, "promote");
 }
 
 async fn alone(world: &World) {
@@ -53,7 +57,7 @@ async fn alone(world: &World) {
 }
 
 #[tokio::test]
-async fn one_is_made_and_goes_anothers_is_refused_and_ones_own_is_given_back() {
+async fn one_is_made_and_goes_and_anothers_or_ones_own_is_given_back() {
     let (_alone, world) = meshed("mesh").await;
     let route = |host: &str| {
         json!({
@@ -76,21 +80,30 @@ async fn one_is_made_and_goes_anothers_is_refused_and_ones_own_is_given_back() {
     world.deliver("shop", json!({"retryInterval": "2s", "rollout": canary})).await;
     world.wait_for("shop", Phase::Ready, &good).await;
 
-    // Somebody else's.
+    // Somebody else's is divided by a patch, kept so whatever people do to it, and given back.
     world.space.send("POST", &world.space.path(API, ROUTES), &route("theirs.example.com")).await;
     let before = world.get(API, ROUTES, "web").await;
     let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 1))]);
-    let refused = world.wait_refused("shop", "RouteConflict").await.status.unwrap();
-    let problem = refused.failure.unwrap().problem;
-    let named = format!("{}/web is in the cluster and somebody else's", world.space.name);
-    assert!(problem.message.contains(&named), "{problem:?}");
-    assert_eq!(refused.effective.unwrap().commit, good);
-    alone(&world).await;
+    world.wait_for("shop", Phase::Paused, &next).await;
+    let divided = world.get(API, ROUTES, "web").await;
+    assert_eq!(hosts(&divided), shares(80, 20), "{divided}");
+    assert_eq!(divided["metadata"]["labels"], Value::Null, "it is none of ours");
+    let weigh = json!([{"op": "replace", "path": "/spec/http/0/route/1/weight", "value": 90}]);
+    world.patch(API, ROUTES, "web", weigh).await;
+    world
+        .wait_object(API, ROUTES, "web", "the step's shares stand again", |r| hosts(r) == shares(80, 20))
+        .await;
+    ask(&world, "abort");
+    let held = world.wait_for("shop", Phase::Held, &next).await;
+    assert_eq!(held.status.unwrap().effective.unwrap().commit, good);
     let after = world.get(API, ROUTES, "web").await;
-    assert_eq!(after["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"]);
+    assert_eq!(after["spec"], before["spec"]);
+    assert_eq!(after["metadata"]["annotations"], before["metadata"]["annotations"]);
+    alone(&world).await;
 
     // When it is gone, one is made for as long as there is a candidate.
     world.delete(API, ROUTES, "web").await;
+    ask(&world, "retry");
     world.wait_for("shop", Phase::Paused, &next).await;
     let made = world.get(API, ROUTES, "web").await;
     assert_eq!((hosts(&made), &made["spec"]["hosts"]), (shares(80, 20), &json!(["web"])), "{made}");
@@ -108,7 +121,20 @@ async fn one_is_made_and_goes_anothers_is_refused_and_ones_own_is_given_back() {
     let routed = world.commit("With a route of its own", &[("shop/mesh.yaml", &mesh)]);
     world.wait_for("shop", Phase::Ready, &routed).await;
     let own = world.get(API, ROUTES, "web").await;
+    // Refused by the mesh, no pod of a candidate is started for it.
+    let said = json!([{"level": "ERROR", "type": {"name": "ReferencedResourceNotFound", "code": "IST0101"}}]);
+    let status = |messages: &Value| json!({"status": {"validationMessages": messages}});
+    world.patch(API, ROUTES, "web/status", status(&said)).await;
     let third = world.commit("Third", &[("shop/web.yaml", &web("ok3", 1))]);
+    let refused = world.wait_refused("shop", "RouteRefused").await.status.unwrap();
+    let problem = refused.failure.unwrap().problem;
+    assert!(
+        problem.message.contains("is refused by Istio: ReferencedResourceNotFound IST0101"),
+        "{problem:?}"
+    );
+    assert_eq!(refused.effective.unwrap().commit, routed);
+    alone(&world).await;
+    world.patch(API, ROUTES, "web/status", status(&Value::Null)).await;
     world.wait_for("shop", Phase::Paused, &third).await;
     assert_eq!(hosts(&world.get(API, ROUTES, "web").await), shares(80, 20));
     let copy = world.get(API, "destinationrules", "web-canary").await;

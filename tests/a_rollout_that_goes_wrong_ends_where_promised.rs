@@ -41,7 +41,13 @@ fn ask(world: &World, arguments: &[&str]) {
 
 /// Has the pods of stable called ready or not, by whoever looks after their node.
 async fn say_ready(world: &World, ready: &str) {
-    let path = format!("{}?labelSelector=tier%3Dfront", world.space.path("v1", "pods"));
+    set_ready(world, "tier=front", ready).await;
+}
+
+/// The same of any pods.
+async fn set_ready(world: &World, selector: &str, ready: &str) {
+    let selector = selector.replace('=', "%3D");
+    let path = format!("{}?labelSelector={selector}", world.space.path("v1", "pods"));
     let pods = world.space.send("GET", &path, &Value::Null).await;
     let pods = pods["items"].as_array().unwrap();
     assert!(!pods.is_empty());
@@ -315,7 +321,9 @@ async fn an_autoscaler_that_changes_sizes_finds_its_capacity_before_during_and_a
             ("shop/scaler.yaml", scaler),
         ],
     );
-    world.deliver("shop", json!({"rollout": blue_green()})).await;
+    let mut policy = blue_green();
+    policy["steps"] = json!([{"pause": {}}, {"pause": {}}]);
+    world.deliver("shop", json!({"rollout": policy})).await;
     world.wait_for("shop", Phase::Ready, &good).await;
     let size = |replicas: i64| {
         move |d: &Value| d["spec"]["replicas"] == replicas && d["status"]["readyReplicas"] == replicas
@@ -340,6 +348,12 @@ async fn an_autoscaler_that_changes_sizes_finds_its_capacity_before_during_and_a
     scale(5).await;
     let still = world.wait_for("shop", Phase::Paused, &next).await;
     assert_eq!(rollout(&still).unwrap().paused.as_ref().unwrap().reason, "AwaitsPromotion");
+    // With the next step, and before any traffic, the candidate grows as what it takes the place of has.
+    ask(&world, &["promote", "shop"]);
+    let second = |d: &Delivery| rollout(d).is_some_and(|r| r.step == 2) && paused(d) == "AwaitsPromotion";
+    world.wait("shop", "is at its second step", second).await;
+    world.wait_object(APPS, "deployments", "web-preview", "has grown", size(5)).await;
+    assert_eq!((least("web").await, least("web-preview").await), (json!(4), json!(5)));
     ask(&world, &["promote", "shop"]);
     world.wait_for("shop", Phase::Ready, &next).await;
     let after = deployment(&world, "web").await;
@@ -347,6 +361,73 @@ async fn an_autoscaler_that_changes_sizes_finds_its_capacity_before_during_and_a
     assert_eq!(least("web").await, 2, "the bounds of Git hold again");
     assert_eq!(world.names("autoscaling/v2", "horizontalpodautoscalers").await, ["web"]);
     alone(&world).await;
+}
+
+#[tokio::test]
+async fn a_policy_of_others_that_leaves_the_candidate_out_refuses_it() {
+    let steps = json!([{"weight": 30}, {"pause": {}}]);
+    let (world, good) = deployed("policy-of-others", "app: web", canary(steps)).await;
+    let api = "networking.k8s.io/v1";
+    let policy = json!({
+        "apiVersion": api, "kind": "NetworkPolicy", "metadata": {"name": "fence"},
+        "spec": {"podSelector": {"matchLabels": {"tier": "front"}}, "policyTypes": ["Ingress"]},
+    });
+    world.space.send("POST", &world.space.path(api, "networkpolicies"), &policy).await;
+    let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
+    let refused = world.wait_refused("shop", "CannotFollowCandidate").await.status.unwrap();
+    let problem = refused.failure.unwrap().problem;
+    let said = format!("NetworkPolicy {}/fence is in the cluster and not in the directory", world.space.name);
+    assert!(problem.message.contains(&said), "{problem:?}");
+    assert!(problem.message.contains("would not isolate the candidate's"), "{problem:?}");
+    assert_eq!(refused.effective.unwrap().commit, good);
+    assert_eq!(world.names(APPS, "deployments").await, ["web"]);
+    // Both variants have this label.
+    let both = json!([{"op": "replace", "path": "/spec/podSelector/matchLabels", "value": {"app": "web"}}]);
+    world.patch(api, "networkpolicies", "fence", both).await;
+    world.wait_for("shop", Phase::Paused, &next).await;
+    ask(&world, &["promote", "shop"]);
+    world.wait_for("shop", Phase::Ready, &next).await;
+    alone(&world).await;
+}
+
+#[tokio::test]
+async fn an_object_that_was_ill_before_neither_switches_a_rollout_off_nor_is_held_against_it() {
+    let world = World::new("ill-before").await;
+    let worker = |tag: &str| crate::support::daemon::deployment("worker", tag, 1);
+    let good = world.commit(
+        "First",
+        &[
+            ("shop/web.yaml", &web("ok", 2)),
+            ("shop/service.yaml", &service("app: web")),
+            ("shop/settings.yaml", &config_map("settings", "blue")),
+            ("shop/worker.yaml", &worker("ok")),
+        ],
+    );
+    let steps = json!([{"weight": 30}, {"pause": {}}]);
+    let rollback = json!({"bake": "1h"});
+    world.deliver("shop", json!({"rollout": canary(steps), "rollback": rollback})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    // Whoever looks after its node says that its pod is not ready.
+    let sick = |d: &Delivery| condition(d, kind::HEALTHY).0 == "False";
+    set_ready(&world, "app=worker", "False").await;
+    world.wait("shop", "is not healthy", sick).await;
+
+    let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
+    let paused = world.wait_for("shop", Phase::Paused, &next).await;
+    assert_eq!(rollout(&paused).unwrap().excused, [format!("Deployment {}/worker", world.space.name)]);
+    assert_eq!(world.names(APPS, "deployments").await, ["web", "web-canary", "worker"]);
+    let told = world.wait_event("shop", "UnhealthyBefore").await;
+    assert!(told.contains("/worker was not healthy before"), "{told}");
+    assert!(sick(&paused));
+    ask(&world, &["promote", "shop"]);
+    let promoted = |d: &Delivery| {
+        let status = d.status.as_ref().unwrap();
+        status.attempt.is_none() && status.effective.as_ref().is_some_and(|e| e.commit == next)
+    };
+    let done = world.wait("shop", "is promoted", promoted).await;
+    assert_eq!(done.status.as_ref().unwrap().history[0].outcome, Outcome::Deployed);
+    assert!(sick(&done), "and it says all the same that not all is well");
+    assert!(done.status.unwrap().held.is_none());
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! A step of a rollout costs the writes that it needs and a few of its status, by the API server's own count: one for a weight,
 //! one for a switch, and one to go back.
 
-use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployed, web};
+use crate::a_mesh_is_steered_by_its_hosts::{API, meshed};
+use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployed, service, web};
 use crate::support::cli::windlass;
 use crate::support::cluster::Audited;
-use crate::support::daemon::World;
+use crate::support::daemon::{World, config_map};
 use serde_json::{Value, json};
 use std::time::Instant;
 use windlass::api::Delivery;
@@ -108,4 +109,57 @@ async fn a_switch_costs_one_write_each_way() {
     let expected = ["delete deployments web-preview", "delete services web-preview", "patch services web"];
     assert_eq!(back.writes, expected, "{back:?}");
     assert!(back.tries <= 1 && back.statuses <= STATUSES + 2 + words(begin), "{back:?}");
+}
+
+#[tokio::test]
+async fn a_share_of_a_route_costs_one_write_and_promotion_one_for_each_thing_that_changes() {
+    let (_alone, world) = meshed("route-costs").await;
+    let route = json!({
+        "apiVersion": API, "kind": "VirtualService", "metadata": {"name": "web"},
+        "spec": {"hosts": ["web"], "http": [{"route": [{"destination": {"host": "web"}}]}]},
+    });
+    let good = world.commit(
+        "First version",
+        &[
+            ("shop/web.yaml", &web("ok", 1)),
+            ("shop/service.yaml", &service("app: web")),
+            ("shop/settings.yaml", &config_map("settings", "blue")),
+            ("shop/route.yaml", &route.to_string()),
+        ],
+    );
+    let policy = json!({
+        "strategy": "Canary", "workload": {"name": "web"}, "router": {"istio": {"virtualService": "web"}},
+        "steps": [{"weight": 20}, {"pause": {}}, {"weight": 50}, {"pause": {}}], "settle": "300ms",
+    });
+    world.deliver("shop", json!({"rollout": policy})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 1))]);
+    world.wait("shop", "waits in step 2", waits_in(2)).await;
+
+    let (audit, begin) = (world.space.cluster.audit(), Instant::now());
+    ask(&world, "promote");
+    world.wait("shop", "waits in step 4", waits_in(4)).await;
+    let share = sent(&world, &audit.in_namespace(&world.space.name));
+    println!("a share of a route: {share:?}");
+    assert_eq!(share.writes, ["patch virtualservices web"], "{share:?}");
+    assert!(share.tries <= 1, "{share:?}");
+    assert!(share.statuses <= 2 * STATUSES + 1 + words(begin), "{share:?}");
+
+    // All traffic to the candidate, the workload, traffic back, the route as Git has it; and what goes.
+    let (audit, begin) = (world.space.cluster.audit(), Instant::now());
+    ask(&world, "promote");
+    world.wait_for("shop", Phase::Ready, &next).await;
+    let promoted = sent(&world, &audit.in_namespace(&world.space.name));
+    println!("promotion: {promoted:?}");
+    let expected = [
+        "delete deployments web-canary",
+        "delete services web-canary",
+        "patch deployments web",
+        "patch virtualservices web",
+        "patch virtualservices web",
+        "patch virtualservices web",
+    ];
+    assert_eq!(promoted.writes, expected, "{promoted:?}");
+    assert!(promoted.tries <= 4, "one for each object that is written: {promoted:?}");
+    assert!(promoted.statuses <= 4 * STATUSES + 2 + words(begin), "{promoted:?}");
 }

@@ -18,8 +18,9 @@ use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use windlass::analysis::{Clients, Credentials, Inputs, Reach, measure};
 use windlass::api::analysis::{AnalysisPolicy, Metric, Outcome};
+use windlass::core::analysis::endpoints::Endpoint;
 use windlass::core::analysis::{
-    Judged, Measurement, Pair, StepKind, Variables, Variant, judge, problems, settings,
+    Judged, Measurement, Pair, StepKind, Subjects, Variables, Variant, judge, problems, settings,
 };
 
 /// The app: what it counts, and what it was sent.
@@ -94,11 +95,17 @@ async fn gate(
     (StatusCode::from_u16(code).unwrap(), axum::Json(json!({"go": code == 200})))
 }
 
+/// A pod whose Service has one port, without a name.
+fn pod(at: &SocketAddr) -> Endpoint {
+    Endpoint { addresses: [at.ip()].into(), ports: [(String::new(), at.port())].into() }
+}
+
 fn inputs(candidate: &str, endpoints: &[SocketAddr]) -> Inputs {
     let variant = |name: &str, endpoints: &[SocketAddr]| Variant {
         workload: name.into(),
         service: name.into(),
-        endpoints: endpoints.to_vec(),
+        endpoints: endpoints.iter().map(pod).collect(),
+        ..Variant::default()
     };
     let pair = Pair {
         stable: variant("web", &endpoints[..endpoints.len().min(1)]),
@@ -117,7 +124,7 @@ fn inputs(candidate: &str, endpoints: &[SocketAddr]) -> Inputs {
 /// Measures what a manifest says, once.
 async fn measured(metric: &Value, inputs: &Inputs) -> (Measurement, Judged) {
     let policy: AnalysisPolicy = serde_json::from_value(json!({"metrics": [metric]})).unwrap();
-    assert_eq!(problems(&policy, StepKind::Other), Vec::<String>::new());
+    assert_eq!(problems(&policy, StepKind::Other, &Subjects::default()), Vec::<String>::new());
     let metric: &Metric = &policy.metrics[0];
     let clients = Clients::new(Reach { loopback: true });
     let measurement = measure(&clients, metric, &settings(&policy, metric), inputs).await;

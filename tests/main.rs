@@ -88,6 +88,7 @@ mod source_remote_that_hangs;
 mod source_reverts_are_pushed_once;
 mod source_trees_without_checkout;
 mod the_api_server_is_away;
+mod the_app_itself_is_asked;
 mod the_daemon_dies_around_its_records;
 mod the_daemon_dies_at_every_stage_of_a_rollout;
 mod the_daemon_dies_at_every_step;

@@ -26,8 +26,11 @@ pub(super) async fn read(asking: &Asking<'_>, of: &HttpMetric, side: Side) -> Ve
         return vec![(String::new(), reading)];
     };
     let variant = asking.pair.side(side);
-    let at = |address: &SocketAddr| SocketAddr::new(address.ip(), of.port.unwrap_or(address.port()));
-    let mut endpoints: BTreeSet<SocketAddr> = variant.endpoints.iter().map(at).collect();
+    if !variant.unseen.is_empty() {
+        let told = format!("the endpoints of {} are not seen: {}", variant.workload, variant.unseen);
+        return vec![(String::new(), Reading::Error(told))];
+    }
+    let mut endpoints: BTreeSet<SocketAddr> = variant.addresses(of.port.as_ref());
     if side == Side::Stable {
         endpoints = endpoints.into_iter().take(1).collect();
     }

@@ -61,7 +61,7 @@ fn clock(start: Instant) -> impl Fn() -> Timestamp + Send + Sync + Clone + 'stat
 }
 
 fn order(policy: serde_json::Value, key: &str) -> Order {
-    let variant = |name: &str| Variant { workload: name.into(), service: name.into(), endpoints: Vec::new() };
+    let variant = |name: &str| Variant { workload: name.into(), service: name.into(), ..Variant::default() };
     let pair = Pair { stable: variant("web"), candidate: variant("web-canary") };
     let variables = Variables { namespace: "shop".into(), pairs: vec![pair], ..Variables::default() };
     Order {

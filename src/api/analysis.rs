@@ -2,6 +2,7 @@
 
 use super::Duration;
 use super::repository::LocalRef;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -213,7 +214,8 @@ pub enum Provider {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.url) != has(self.path)").message("http takes one of url and path"),
-    validation = Rule::new("!has(self.port) || has(self.path)").message("port belongs to path; a url has its own")
+    validation = Rule::new("!has(self.port) || has(self.path)").message("port belongs to path; a url has its own"),
+    validation = Rule::new("!has(self.port) || type(self.port) == string || self.port >= 1 && self.port <= 65535").message("port is a number from 1 to 65535, or the name of a port of the Service")
 )]
 pub struct HttpMetric {
     /// An address, such as one that leads through the route; variables as in queries. It is asked once.
@@ -224,10 +226,10 @@ pub struct HttpMetric {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = r"^/"))]
     pub path: Option<String>,
-    /// With `path`: the port of the pods, that of the Service's endpoints by default.
+    /// With `path`: a port of the pods by its number, or one of their Service by its name. By default the only port of the
+    /// Service, or of several the one that the route sends requests to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: Option<u16>,
+    pub port: Option<IntOrString>,
     /// Which status codes are well, any 2xx by default. Redirects are not followed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(range(min = 100, max = 599)))]

@@ -518,6 +518,9 @@ pub struct Bake {
     /// Why it is not healthy, or what else is to blame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+    /// Objects that were not healthy before its rollout began and that it did not change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excused: Vec<String>,
 }
 
 /// Something that a rollback did not undo.

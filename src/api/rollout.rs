@@ -391,9 +391,16 @@ pub struct RolloutStatus {
     /// The measurements of this step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub analysis: Vec<MetricRun>,
-    /// How many pods the workloads had when the rollout began, where Git leaves that to an autoscaler.
+    /// How many pods the workloads have, where Git leaves that to an autoscaler.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sizes: Vec<WorkloadSize>,
+    /// The VirtualService that would be made for the rollout was there, and is somebody else's: it is divided by a patch.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub others_route: bool,
+    /// Objects that were not healthy before the rollout began and that the revision does not change, such as
+    /// `Deployment shop/worker`: their health says nothing of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excused: Vec<String>,
 }
 
 /// A stage of a rollout.
@@ -475,13 +482,23 @@ pub enum Size {
     Replicas(u32),
 }
 
-/// How many pods a workload had.
+/// How many pods a workload has, where something else than Git decides that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkloadSize {
     /// The workload.
     pub workload: WorkloadRef,
-    /// Its pods.
+    /// Its pods when the rollout began.
     pub replicas: i64,
+    /// Its pods when the step began, where they have become more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now: Option<i64>,
+}
+
+impl WorkloadSize {
+    /// What a candidate's size is counted by.
+    pub fn counted(&self) -> i64 {
+        self.now.unwrap_or(self.replicas)
+    }
 }
 
 #[cfg(test)]

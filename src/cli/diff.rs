@@ -118,7 +118,11 @@ async fn way(
         Err(problem) => return refused(&problem),
     };
     match foresee(eyes, policy, &steps, [&before, &after], &workloads, inventory).await {
-        Ok(_) => first,
+        Ok(known) => {
+            let problem = |message| DiffProblem { object: String::new(), file: String::new(), message };
+            report.unchecked.extend(known.unchecked.into_iter().map(problem));
+            first
+        }
         // Whoever asks may not look at what the daemon would look at.
         Err(Refusal { problem, transient }) if transient || problem.reason == NOT_ALLOWED => {
             report.unchecked.push(DiffProblem {

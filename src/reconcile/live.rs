@@ -5,6 +5,7 @@ use crate::core::fields::owned_digest;
 use crate::core::health::{Verdict, job_completed, template_essence, verdict};
 use crate::core::plan::is_secret;
 use serde_json::{Value, json};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// What a watch keeps of an object that carries our label, besides its identity.
@@ -18,13 +19,22 @@ pub struct Kept {
     pub workload: Option<Arc<Value>>,
     /// Whether a Job has completed, be it marked for deletion or not; `None` for what is no Job.
     pub completed: Option<bool>,
+    /// How many pods a workload is to have; `None` for none, and for what names no number.
+    pub pods: Option<NonZeroU32>,
 }
 
 /// Digests an object of a watch or of an answer.
 pub fn keep(object: &Value, key: &[u8]) -> Kept {
     let verdict = verdict(object);
     let workload = (!verdict.settles() && is_workload(object)).then(|| Arc::new(trimmed(object)));
-    Kept { digest: digest(object, key).into(), verdict, workload, completed: job_completed(object) }
+    let pods = object["spec"]["replicas"].as_u64().filter(|_| is_workload(object));
+    Kept {
+        digest: digest(object, key).into(),
+        verdict,
+        workload,
+        completed: job_completed(object),
+        pods: pods.and_then(|pods| NonZeroU32::new(u32::try_from(pods).ok()?)),
+    }
 }
 
 /// Digest of the fields that we own; empty when we own none.

@@ -10,6 +10,7 @@
 
 pub mod builtin;
 mod check;
+pub mod endpoints;
 mod judge;
 #[cfg(test)]
 mod laws;
@@ -18,7 +19,7 @@ pub mod template;
 mod verdict;
 
 pub use crate::api::analysis::Outcome;
-pub use check::problems;
+pub use check::{Subject, Subjects, problems};
 pub use judge::{Judged, Measurement, Reading, judge, names_stable};
 pub use run::{SHOWN_EVERY, next_step, runs_of, step, worth_showing};
 pub use template::{Pair, Variables, Variant};

@@ -1,5 +1,8 @@
 //! `{{ candidate }}` and the like, in queries and addresses. What is put in is escaped for where it stands.
 
+use super::endpoints::Endpoint;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 /// Names that may stand between `{{` and `}}`.
@@ -13,8 +16,20 @@ pub struct Variant {
     pub workload: String,
     /// Name of its Service; empty where there is none.
     pub service: String,
+    /// The port of that Service that is asked where a metric names none, by its name.
+    pub port: String,
     /// The ready endpoints of that Service, sorted.
-    pub endpoints: Vec<SocketAddr>,
+    pub endpoints: Vec<Endpoint>,
+    /// Why they are not known; empty where they are.
+    pub unseen: String,
+}
+
+impl Variant {
+    /// Where its endpoints are asked, at the port that a metric names.
+    pub fn addresses(&self, port: Option<&IntOrString>) -> BTreeSet<SocketAddr> {
+        let default = IntOrString::String(self.port.clone());
+        self.endpoints.iter().filter_map(|endpoint| endpoint.at(port.unwrap_or(&default))).collect()
+    }
 }
 
 /// The two variants of a workload.
@@ -207,7 +222,7 @@ mod tests {
         let variant = |workload: &str, service: &str| Variant {
             workload: workload.into(),
             service: service.into(),
-            endpoints: Vec::new(),
+            ..Variant::default()
         };
         let pair = |name: &str| Pair {
             stable: variant(name, &format!("{name}-svc")),

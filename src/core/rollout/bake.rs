@@ -33,6 +33,7 @@ impl Machine<'_> {
             until: stamp(self.now + self.spec.bake),
             lost_at: None,
             problem: None,
+            excused: attempt.rollout.as_ref().map(|r| r.excused.clone()).unwrap_or_default(),
         });
     }
 

@@ -135,7 +135,7 @@ pub fn standing(spec: &Spec, state: &State, seen: &Observation, generation: i64)
     Standing {
         generation,
         commit,
-        ready: settled && phase == Phase::Ready && seen.health == Health::Healthy,
+        ready: settled && phase == Phase::Ready && seen.health == Health::Healthy && seen.ill.is_empty(),
         phase,
     }
 }

@@ -64,6 +64,7 @@ use crate::api::hook::HookRun;
 use crate::api::rollout::{Layout, WorkloadSize};
 use crate::core::analysis::AnalysisSeen;
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The reason why a candidate is not removed yet: a route names it, which Git does not.
@@ -206,8 +207,11 @@ pub struct Observation {
     pub applied: Option<Applied>,
     /// What became of the last prune.
     pub pruned: Option<Pruned>,
-    /// The health of the objects in the inventory that are not stale.
+    /// The health of the objects in the inventory that are not stale, but for those that are
+    /// [excused](crate::api::rollout::RolloutStatus::excused).
     pub health: Health,
+    /// The objects of the inventory that are degraded or broken, those that are excused among them.
+    pub ill: Vec<Problem>,
     /// Since when this life of the daemon has been in contact with the API server without a gap; `None` while it is not.
     pub in_contact_since: Option<Timestamp>,
     /// Since when the objects are seen without a gap, where that is known.
@@ -250,6 +254,9 @@ pub struct Observation {
     pub variants: Variants,
     /// What was measured in the step that is under way.
     pub analysis: Option<AnalysisSeen>,
+    /// How many pods the workloads that an autoscaler sizes have now, in the order of the rollout's `sizes`; `None` for one that is
+    /// not seen.
+    pub sizes: Vec<Option<i64>>,
 }
 
 /// The health of a rollout's two variants apart.
@@ -318,8 +325,10 @@ pub struct Staged {
     pub candidate: Revision,
     /// How they stand beside each other.
     pub layout: Layout,
-    /// How many pods the workloads had when the rollout began, where Git leaves that to an autoscaler.
+    /// How many pods the workloads have, where Git leaves that to an autoscaler.
     pub sizes: Vec<WorkloadSize>,
+    /// The route that would be made is there, and somebody else's.
+    pub others_route: bool,
 }
 
 /// How a revision is begun.
@@ -331,9 +340,22 @@ pub enum Begin {
     Rollout {
         /// What of it needs one.
         why: String,
-        /// How many pods the workloads have, where Git leaves that to an autoscaler.
-        sizes: Vec<WorkloadSize>,
+        /// What was found out before.
+        known: Foreknown,
     },
+}
+
+/// What is found out before a rollout begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Foreknown {
+    /// How many pods the workloads have, where Git leaves that to an autoscaler.
+    pub sizes: Vec<WorkloadSize>,
+    /// The route would be made where there is none, and somebody has one of its name: that is divided instead.
+    pub others_route: bool,
+    /// The objects that it is about: those that the revision changes, and what traffic reaches the workloads by.
+    pub concerns: BTreeSet<String>,
+    /// What could not be looked at, a sentence each.
+    pub unchecked: Vec<String>,
 }
 
 /// Why a revision cannot be begun, or goes no further.

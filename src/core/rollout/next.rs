@@ -337,8 +337,8 @@ impl Machine<'_> {
                 self.end_bake_for_newer();
                 match begin {
                     // Where a candidate has traffic still, no other takes its place.
-                    Some(Begin::Rollout { why, sizes }) if left.is_none() => {
-                        self.start_rollout(revision, &why, sizes, inventory)
+                    Some(Begin::Rollout { why, known }) if left.is_none() => {
+                        self.start_rollout(revision, &why, known, inventory)
                     }
                     _ => {
                         self.state.inventory = inventory.clone();

@@ -18,14 +18,16 @@
 use super::hooks::Gate;
 use super::next::Machine;
 use super::put_back::{answers_nothing, missing};
+use super::status::told;
 use super::steps::{Planned, SETTLE, Steps, Then};
-use super::{Action, CONFLICT, Health, SOURCE_UNKNOWN, Spec, Staged, Staging, read_stamp, stamp};
+use super::{Action, CONFLICT, Foreknown, Health, SOURCE_UNKNOWN, Spec, Staged, Staging, read_stamp, stamp};
 use crate::api::analysis::AnalysisPolicy;
 use crate::api::delivery::{Attempt, Goal, InventoryEntry, Problem, Revision, Step};
 use crate::api::hook::HookPoint;
 use crate::api::rollout::{Base, Layout, RolloutStatus, Size, Stage, WorkloadSize};
 use crate::core::analysis::{self, ERROR, INCONCLUSIVE, NO_DATA, StepKind, Verdict};
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
 
 /// The reason of a pause that a person asked for.
 const BY_HAND: &str = "PausedByHand";
@@ -70,22 +72,24 @@ impl Machine<'_> {
         }
     }
 
-    /// Begins a revision with its first layout. Where stable is not healthy there is nothing to be careful with: the
-    /// revision may be what heals it.
+    /// Begins a revision with its first layout. Where something is not healthy that it is about there is nothing to be careful
+    /// with: the revision may be what heals it. What else is not healthy says nothing of it, before and after.
     pub(super) fn start_rollout(
         &mut self,
         revision: Revision,
         why: &str,
-        sizes: Vec<WorkloadSize>,
+        known: Foreknown,
         inventory: &[InventoryEntry],
     ) {
         let first = self.steps().and_then(|s| Some((s.all.first()?.clone(), s.steps, s.router.clone())));
-        let ill = match &self.seen.health {
-            // An object that another Delivery has says nothing of the pods.
-            Health::Broken(p) if p.reason == CONFLICT => None,
-            Health::Degraded(p) | Health::Broken(p) => Some(p.message.clone()),
+        let worst = match &self.seen.health {
+            Health::Degraded(p) | Health::Broken(p) => Some(p),
             _ => None,
         };
+        // An object that another Delivery has says nothing of the pods.
+        let all = || self.seen.ill.iter().chain(worst).filter(|p| p.reason != CONFLICT);
+        let ill = all().find(|p| known.concerns.contains(&p.object)).map(told);
+        let excused: BTreeSet<String> = all().map(|p| p.object.clone()).collect();
         let Some((first, steps, router)) = first.filter(|_| ill.is_none()) else {
             if let Some(ill) = ill {
                 self.notify(
@@ -101,6 +105,14 @@ impl Machine<'_> {
             return;
         };
         self.notify(false, "RollingOut", "", format!("{revision} is rolled out: {why}"));
+        if !excused.is_empty() {
+            let names: Vec<&str> = excused.iter().map(String::as_str).collect();
+            let text = format!(
+                "{} was not healthy before, and {revision} does not change it: it is not waited for, and not held against it",
+                names.join(", ")
+            );
+            self.notify(true, "UnhealthyBefore", "", text);
+        }
         self.state.inventory = inventory.to_vec();
         self.start(Goal::Deploy, revision.clone());
         if let Some(attempt) = &mut self.state.attempt {
@@ -119,7 +131,9 @@ impl Machine<'_> {
                 go: false,
                 analysis: Vec::new(),
                 full: false,
-                sizes,
+                sizes: known.sizes,
+                others_route: known.others_route,
+                excused: excused.into_iter().collect(),
             });
         }
     }
@@ -465,8 +479,31 @@ impl Machine<'_> {
         Some(verdict)
     }
 
+    /// The sizes that candidates are counted by, where stable has grown since. It does not shrink below what it had before.
+    fn grown(&self, rollout: &RolloutStatus) -> Option<Vec<WorkloadSize>> {
+        let mut sizes = rollout.sizes.clone();
+        for (size, seen) in sizes.iter_mut().zip(&self.seen.sizes) {
+            size.now = size.now.max(seen.filter(|pods| *pods > size.replicas));
+        }
+        (sizes != rollout.sizes).then_some(sizes)
+    }
+
+    /// Before a candidate gets another share it grows as stable has: the layout stays, and is put in place once more.
+    fn grow(&mut self, mut attempt: Attempt, mut rollout: RolloutStatus, sizes: Vec<WorkloadSize>) {
+        rollout.sizes = sizes;
+        attempt.rollout = Some(rollout);
+        attempt.step = Step::Applying;
+        attempt.deadline = stamp(self.now + self.spec.timeout);
+        (attempt.retry_at, attempt.retries) = (None, 0);
+        self.state.attempt = Some(attempt);
+        self.prepare_attempt();
+    }
+
     /// The next layout, or the end of the steps.
     fn advance(&mut self, attempt: Attempt, rollout: RolloutStatus, steps: &Steps) {
+        if let Some(sizes) = self.grown(&rollout) {
+            return self.grow(attempt, rollout, sizes);
+        }
         if rollout.full && (rollout.at as usize) < steps.promotion() {
             return self.promote_whole(attempt, rollout, steps);
         }
@@ -706,6 +743,7 @@ pub fn staging(attempt: &Attempt, effective: Option<&Revision>, spec: &Spec) -> 
             _ => rollout.layout.clone(),
         },
         sizes: rollout.sizes.clone(),
+        others_route: rollout.others_route,
     }))
 }
 

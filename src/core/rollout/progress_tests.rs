@@ -155,6 +155,87 @@ fn stable_that_lacks_pods_for_long_freezes_as_well_and_is_not_held_against_the_c
 }
 
 #[test]
+fn what_was_ill_before_and_is_not_changed_is_neither_waited_for_nor_held_against_a_revision() {
+    for bake in [0, 3600] {
+        let mut world = canary();
+        world.spec.bake = SignedDuration::from_secs(bake);
+        world.ill.extend(["old=a".to_owned(), "old=b".to_owned()]);
+        world.settle();
+        world.push("b", &["web", "old"]);
+        world.settle();
+        assert_eq!((world.weight, world.phase()), (10, Phase::RollingOut));
+        let told = world.notices.iter().find(|n| n.reason == "UnhealthyBefore").unwrap();
+        assert!(
+            told.message.starts_with("Deployment shop/old was not healthy before, and main@"),
+            "{told:?}"
+        );
+        let (status, _, message) = world.condition("Healthy");
+        assert_eq!(status, "False");
+        assert!(message.starts_with("Deployment shop/old"), "{message}");
+        world.pass(100);
+        assert_eq!((world.weight, world.phase()), (50, Phase::Paused));
+        // What becomes ill meanwhile is another matter.
+        world.ill.insert("web=a".into());
+        world.pass(100);
+        assert_eq!(
+            world.state.attempt.as_ref().unwrap().rollout.as_ref().unwrap().paused.as_ref().unwrap().reason,
+            "StableUnhealthy"
+        );
+        world.ill.remove("web=a");
+        world.settle();
+        ask(&mut world, "promote", "b0");
+        world.pass(1200);
+        assert_eq!(world.phase(), Phase::Ready);
+        assert_eq!(world.state.effective.as_ref().unwrap().inputs, "b");
+        assert_eq!(world.condition("Healthy").0, "False", "it is not healthy for all that");
+    }
+}
+
+#[test]
+fn a_candidate_grows_with_stable_before_it_gets_its_next_share() {
+    let mut world = canary();
+    let workload = crate::api::rollout::WorkloadRef { kind: Default::default(), name: "web".into() };
+    world.sizes = vec![WorkloadSize { workload, replicas: 4, now: None }];
+    world.push("b", &["web"]);
+    world.settle();
+    let counted =
+        |world: &World| world.state.attempt.as_ref().unwrap().rollout.as_ref().unwrap().sizes[0].counted();
+    world.seen.sizes = vec![Some(4)];
+    world.pass(10);
+    assert_eq!((world.weight, counted(&world)), (10, 4));
+    // It grows in the midst of a pause, which goes on; with the next step the candidate grows first, and has its share then.
+    world.seen.sizes = vec![Some(6)];
+    world.pass(30);
+    assert_eq!((world.weight, counted(&world)), (10, 4));
+    let before = world.applied.len();
+    world.pass(35);
+    assert_eq!((world.weight, world.phase(), counted(&world)), (50, Phase::Paused, 6));
+    assert_eq!(world.applied.len(), before + 2, "once for the size, and once for the share");
+    // It does not shrink again, and one that is not seen says nothing.
+    world.seen.sizes = vec![Some(5)];
+    ask(&mut world, "promote", "b");
+    assert_eq!(counted(&world), 6);
+    world.seen.sizes = vec![None];
+    world.pass(60);
+    assert_eq!(world.phase(), Phase::Ready);
+    assert_eq!(world.weights, [10, 50, 100, 0]);
+}
+
+#[test]
+fn what_is_ill_that_a_revision_changes_is_healed_by_it_at_once() {
+    let mut world = canary();
+    world.ill.insert("old=a".into());
+    world.concerns.insert("Deployment shop/old".into());
+    world.settle();
+    world.push("b", &["web", "old"]);
+    world.settle();
+    assert_eq!(world.runs(), ["old=b", "web=b"]);
+    assert!(world.weights.is_empty());
+    let told = world.notices.iter().find(|n| n.reason == "StableUnhealthy").unwrap();
+    assert!(told.message.contains("Deployment shop/old"), "{told:?}");
+}
+
+#[test]
 fn promotion_that_fails_puts_the_last_good_revision_back_under_the_traffic_of_the_candidate() {
     let mut world = canary();
     world.ill.insert("web=b".into());

@@ -244,7 +244,7 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
             message.push_str(&untold(state));
             ("False", reason, message)
         }
-        Phase::Ready => match &seen.health {
+        Phase::Ready => match &all_health(seen) {
             Health::Degraded(p) | Health::Broken(p) | Health::Progressing(p) => {
                 let (reason, message) = because(p);
                 ("False", reason, message)
@@ -348,8 +348,16 @@ fn refused(state: &State) -> String {
     }
 }
 
+/// The health of all objects, those that are excused among them.
+fn all_health(seen: &Observation) -> Health {
+    match (&seen.health, seen.ill.first()) {
+        (Health::Healthy, Some(ill)) => Health::Degraded(ill.clone()),
+        (health, _) => health.clone(),
+    }
+}
+
 fn healthy(seen: &Observation, working: &bool) -> (&'static str, &'static str, String) {
-    match &seen.health {
+    match &all_health(seen) {
         Health::Healthy => ("True", "Healthy", String::new()),
         Health::Unknown => ("Unknown", "NotSeen", String::new()),
         Health::Progressing(p) => (if *working { "Unknown" } else { "False" }, "Progressing", told(p)),

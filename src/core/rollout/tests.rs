@@ -82,6 +82,10 @@ pub(super) struct World {
     pub(super) gone: bool,
     /// Objects of a revision (`web=b`) that break.
     pub(super) ill: BTreeSet<String>,
+    /// What a rollout is about.
+    pub(super) concerns: BTreeSet<String>,
+    /// The sizes of workloads that Git leaves to others, when a rollout begins.
+    pub(super) sizes: Vec<WorkloadSize>,
     /// The share of traffic that the candidate gets, and since when.
     pub(super) weight: u32,
     pub(super) weight_since: Timestamp,
@@ -128,6 +132,8 @@ impl World {
             wake: None,
             gone: false,
             ill: BTreeSet::new(),
+            concerns: ["Deployment shop/web".to_owned()].into(),
+            sizes: Vec::new(),
             weight: 0,
             weight_since: Timestamp::UNIX_EPOCH,
             weights: Vec::new(),
@@ -159,6 +165,7 @@ impl World {
     /// One round: observe, decide, act.
     pub(super) fn round(&mut self) -> bool {
         self.seen.health = self.health(None);
+        self.seen.ill = self.all_ill().into_iter().map(|(_, problem)| problem).collect();
         self.seen.variants = Variants { named: self.health(Some(false)), candidate: self.health(Some(true)) };
         let decision = next(&self.spec, &self.state, &self.seen, self.now);
         self.state = decision.state;
@@ -280,9 +287,14 @@ impl World {
             }
             Action::Prepare(revision, goal, staging) => {
                 let begin = staging.is_none().then(|| match &self.spec.rollout {
-                    Some(_) if goal == Goal::Deploy && self.state.effective.is_some() => {
-                        Begin::Rollout { why: "its image changed".into(), sizes: Vec::new() }
-                    }
+                    Some(_) if goal == Goal::Deploy && self.state.effective.is_some() => Begin::Rollout {
+                        why: "its image changed".into(),
+                        known: Foreknown {
+                            concerns: self.concerns.clone(),
+                            sizes: self.sizes.clone(),
+                            ..Foreknown::default()
+                        },
+                    },
                     _ => Begin::Direct(String::new()),
                 });
                 let staging = match (staging, &self.spec.rollout, &self.state.effective) {
@@ -292,7 +304,8 @@ impl World {
                             stable: effective.clone(),
                             candidate: revision.clone(),
                             layout: steps.all[0].layout.clone(),
-                            sizes: Vec::new(),
+                            sizes: self.sizes.clone(),
+                            others_route: false,
                         }))
                     }
                     _ => Staging::Whole,
@@ -391,11 +404,17 @@ impl World {
     pub(super) fn health(&self, candidate: Option<bool>) -> Health {
         let of = |e: &&InventoryEntry| !e.stale && candidate.is_none_or(|c| e.candidate == c);
         let counts: BTreeSet<&String> = self.state.inventory.iter().filter(of).map(|e| &e.name).collect();
-        let ill = |(name, of): (&String, &String)| {
-            counts.contains(name) && self.ill.contains(&format!("{name}={of}"))
+        let excused = match (&self.state.attempt, &self.state.bake) {
+            (Some(attempt), _) => attempt.rollout.as_ref().map_or(&[][..], |r| &r.excused),
+            (None, Some(bake)) => &bake.excused,
+            (None, None) => &[],
         };
-        if self.cluster.iter().any(ill) {
-            return Health::Broken(problem("CrashLoopBackOff"));
+        let ill = self
+            .all_ill()
+            .into_iter()
+            .find(|(name, p)| counts.contains(name) && !excused.contains(&p.object));
+        if let Some((_, problem)) = ill {
+            return Health::Broken(problem);
         }
         let running = |set: &BTreeSet<String>| {
             self.cluster.iter().any(|(name, of)| counts.contains(name) && set.contains(of))
@@ -413,6 +432,17 @@ impl World {
         } else {
             Health::Healthy
         }
+    }
+
+    /// Objects that are broken, each with why.
+    fn all_ill(&self) -> Vec<(String, Problem)> {
+        let ill = |(name, of): (&String, &String)| {
+            let object = format!("Deployment shop/{name}");
+            let counts = self.state.inventory.iter().any(|e| !e.stale && e.name == *name);
+            (counts && self.ill.contains(&format!("{name}={of}")))
+                .then(|| (name.clone(), Problem { object, ..problem("CrashLoopBackOff") }))
+        };
+        self.cluster.iter().filter_map(ill).collect()
     }
 
     /// Status, reason and message of a condition.

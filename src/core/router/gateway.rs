@@ -191,6 +191,18 @@ pub(super) fn points_at(route: &Value, services: &[VariantService]) -> bool {
     })
 }
 
+/// The stable Services that a route sends traffic to, by their places, each with the port that is named.
+pub(super) fn named(route: &Value, services: &[VariantService]) -> Vec<(usize, Option<u64>)> {
+    let namespace = route.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
+    let dialect = Backends { namespace };
+    let rules = route.pointer("/spec/rules").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let stable = |entry: &Value| match dialect.side(entry, services) {
+        Side::Stable(at) => Some((at, entry.get("port").and_then(Value::as_u64))),
+        _ => None,
+    };
+    rules.iter().flat_map(|rule| list(rule, "backendRefs")).filter_map(stable).collect()
+}
+
 /// The Services, other than in the route's own namespace, to which a split has it send traffic.
 pub(super) fn abroad<'a>(route: &Value, split: &'a Split) -> Vec<&'a VariantService> {
     let namespace = route.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();

@@ -210,6 +210,18 @@ pub(super) fn points_at(route: &Value, services: &[VariantService]) -> bool {
     })
 }
 
+/// The stable Services that a VirtualService sends traffic to, by their places, each with the port that is named.
+pub(super) fn named(route: &Value, services: &[VariantService]) -> Vec<(usize, Option<u64>)> {
+    let namespace = home(route);
+    let spec = route.get("spec").cloned().unwrap_or_default();
+    let stable = |entry: &Value| match side_of(entry.pointer("/destination/host"), &namespace, services) {
+        Side::Stable(at) => Some((at, entry.pointer("/destination/port/number").and_then(Value::as_u64))),
+        _ => None,
+    };
+    let entries = LISTS.iter().flat_map(|kind| list(&spec, kind)).flat_map(|rule| list(rule, "route"));
+    entries.filter_map(stable).collect()
+}
+
 /// The rule for marked requests: the same with the header in each match, and the candidates in the place of their stable
 /// Services. `None` when no request of the rule can carry the mark.
 fn marked(

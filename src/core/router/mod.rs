@@ -32,6 +32,7 @@ use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use entries::Written;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use why::Why;
 
 /// How traffic is to be divided.
@@ -151,7 +152,7 @@ pub enum Place {
     /// Not among them: it is read from the cluster and changed by [`patch`].
     External(ObjectId),
     /// Not among them: it is made, and added for as long as traffic moves. Where the cluster has one of this name that is not
-    /// ours, it is to be left out and [`patch`]ed instead.
+    /// ours, that is [`patch`]ed instead ([`shape_beside`]).
     Made(ObjectId),
     /// Nowhere: the numbers of pods steer it ([`replicas`]).
     Pods,
@@ -262,8 +263,19 @@ pub fn steers(gvk: &Gvk) -> bool {
 pub fn shape(
     router: &Router,
     namespace: &str,
+    objects: Vec<Manifest>,
+    split: Option<&Split>,
+) -> Result<Shaped, Problem> {
+    shape_beside(router, namespace, objects, split, false)
+}
+
+/// The same where it is known whether the cluster has a route of this name that is somebody else's: then none is made.
+pub fn shape_beside(
+    router: &Router,
+    namespace: &str,
     mut objects: Vec<Manifest>,
     split: Option<&Split>,
+    others: bool,
 ) -> Result<Shaped, Problem> {
     let Some(mut wanted) = target(router, namespace) else {
         if let Some(split) = split {
@@ -284,7 +296,7 @@ pub fn shape(
             }
             Place::Bundle(id)
         }
-        (None, split) if router.istio.is_some() => {
+        (None, split) if router.istio.is_some() && !others => {
             if let Some(split) = split {
                 let mut made =
                     made::made(&wanted.name, split, &objects).map_err(|why| why.problem(&wanted, None))?;
@@ -373,6 +385,30 @@ pub fn points_at_candidate(router: &Router, route: &Value, services: &[VariantSe
         let name = route.pointer("/metadata/name").and_then(Value::as_str);
         services.iter().any(|service| name == Some(service.stable.as_str()) && selected(service))
     }
+}
+
+/// What a route sends to the Services of a rollout: for each of them, the numbers of its ports that are named; `None` for one
+/// that the route does not name.
+pub fn ports_used(router: &Router, route: &Value, services: &[VariantService]) -> Vec<Option<BTreeSet<u16>>> {
+    let named = if router.gateway_api.is_some() {
+        gateway::named(route, services)
+    } else if router.istio.is_some() {
+        istio::named(route, services)
+    } else {
+        let name = router.service.as_ref().map(|service| service.name.as_str());
+        services
+            .iter()
+            .position(|s| name == Some(s.stable.as_str()))
+            .map(|at| (at, None))
+            .into_iter()
+            .collect()
+    };
+    let mut used: Vec<Option<BTreeSet<u16>>> = vec![None; services.len()];
+    for (service, port) in named {
+        let ports = used[service].get_or_insert_default();
+        ports.extend(port.and_then(|port| u16::try_from(port).ok()));
+    }
+    used
 }
 
 /// The place of the route among the objects: the one in the namespace asked for where several have its name.

@@ -438,3 +438,22 @@ fn a_grant_covers_the_candidate_too() {
     let named = check(&[grant("shop", json!({"group": "", "kind": "Service", "name": "web"}))]).unwrap_err();
     assert!(named.contains("ReferenceGrant shop/from-edge covers Service web alone"), "{named}");
 }
+
+#[test]
+fn the_ports_that_a_route_uses_are_known() {
+    let services = [web(), VariantService { stable: "web-admin".into(), candidate: "x".into(), ..web() }];
+    let rules = json!({"rules": [
+        {"backendRefs": [{"name": "web", "port": 80, "weight": 9}, {"name": "web-canary", "port": 81, "weight": 1}]},
+        {"backendRefs": [{"name": "web", "port": 8080}, {"name": "old", "port": 9}]},
+    ]});
+    let used = ports_used(&gateway(), &route(&rules).to_value(), &services);
+    assert_eq!(used, [Some([80, 8080].into()), None]);
+    let spec = json!({"http": [{"route": [
+        {"destination": {"host": "web-admin.shop.svc", "port": {"number": 90}}, "weight": 5},
+        {"destination": {"host": "web"}, "weight": 95},
+    ]}]});
+    let used = ports_used(&istio(), &virtual_service(&spec).to_value(), &services);
+    assert_eq!(used, [Some(BTreeSet::new()), Some([90].into())]);
+    let switch = Router { service: Some(ServiceRouter { name: "web-admin".into() }), ..Router::default() };
+    assert_eq!(ports_used(&switch, &json!({}), &services), [None, Some(BTreeSet::new())]);
+}

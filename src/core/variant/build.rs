@@ -125,13 +125,13 @@ pub(super) fn copy(object: &Manifest, name: &str) -> Manifest {
     copy
 }
 
-/// How many pods a workload has: as was counted when the rollout began where that is known, else as Git says.
+/// How many pods a workload has: as was counted when the step began where that is known, else as Git says.
 pub fn pods(workload: &Manifest, sizes: &[WorkloadSize]) -> i64 {
     let counted = sizes.iter().find(|size| {
         size.workload.name == workload.name() && size.workload.kind.as_str() == workload.gvk().kind
     });
     counted
-        .map(|size| size.replicas)
+        .map(WorkloadSize::counted)
         .or_else(|| super::at(workload, &["spec", "replicas"]).as_i64())
         .unwrap_or(1)
 }
@@ -151,7 +151,7 @@ pub(super) fn replicas(wanted: i64, size: Size) -> i64 {
     }
 }
 
-/// The candidate of a stage; see [`super`] for what it is. `sizes` holds how many pods the workloads had before, where an
+/// The candidate of a stage; see [`super`] for what it is. `sizes` holds how many pods the workloads have, where an
 /// autoscaler decides.
 ///
 /// A Problem names the object that stands in the way, where in Git it is, and what to do: those of [`needs_rollout`],
@@ -164,34 +164,11 @@ pub fn candidate(
     layout: &Layout,
     sizes: &[WorkloadSize],
 ) -> Result<Candidate, Problem> {
-    let (Some(size), Decision::Rollout { workloads, .. }) =
-        (layout.size, needs_rollout(stable, target, policy)?)
-    else {
+    let Some(size) = layout.size else { return Ok(Candidate::default()) };
+    let mut names = names(stable, target, policy);
+    let twins = twins([stable, target], policy, size, sizes, &mut names)?;
+    if twins.is_empty() {
         return Ok(Candidate::default());
-    };
-    let suffix = if policy.strategy == Strategy::BlueGreen { "-preview" } else { "-canary" };
-    let by_counts = policy.router.as_ref().is_some_and(|router| router.replicas.is_some());
-    let reach = if by_counts { Reach::Both } else { Reach::One };
-    let mut names = Names::new(suffix, [stable, target]);
-    let mut twins = Vec::new();
-    for id in &workloads {
-        let (Some(old), Some(new)) = (stable.get(id), target.get(id)) else { continue };
-        let name = names.fresh(id);
-        let (key, from) = label::choose([stable, target], old, new, &name, reach)?;
-        let wanted = pods(new, sizes);
-        let measure = if by_counts { pods(old, sizes) } else { wanted };
-        let mut twin = Twin {
-            new,
-            name,
-            key,
-            from,
-            ours: [old, new].map(|workload| labels(&super::template(workload))),
-            theirs: Labels::new(),
-            wanted,
-            replicas: replicas(measure, size),
-        };
-        twin.theirs = label::rewritten(&super::template(new), &twin.rewrite());
-        twins.push(twin);
     }
     let of = Of { stable, target, layout, twins };
     let mut made = Candidate::default();
@@ -212,6 +189,60 @@ pub fn candidate(
     autoscaler::copies(&of, &mut names, &mut made);
     needs::close(&of, &mut made);
     Ok(made)
+}
+
+/// Whether NetworkPolicies that stand in the cluster, and in neither bundle, mean the workloads' pods and their candidates' alike.
+/// One that does not cannot be copied: it is somebody else's. The Problem is `CannotFollowCandidate`, or one of
+/// [`candidate`]'s.
+pub fn followed(
+    stable: &Bundle,
+    target: &Bundle,
+    policy: &RolloutPolicy,
+    others: &[Manifest],
+) -> Result<(), Problem> {
+    let mut names = names(stable, target, policy);
+    network::outside(others, &twins([stable, target], policy, Size::Percent(100), &[], &mut names)?)
+}
+
+fn names(stable: &Bundle, target: &Bundle, policy: &RolloutPolicy) -> Names {
+    let suffix = if policy.strategy == Strategy::BlueGreen { "-preview" } else { "-canary" };
+    Names::new(suffix, [stable, target])
+}
+
+/// The workloads that get a candidate; none where no rollout is needed.
+fn twins<'a>(
+    [stable, target]: [&'a Bundle; 2],
+    policy: &RolloutPolicy,
+    size: Size,
+    sizes: &[WorkloadSize],
+    names: &mut Names,
+) -> Result<Vec<Twin<'a>>, Problem> {
+    let Decision::Rollout { workloads, .. } = needs_rollout(stable, target, policy)? else {
+        return Ok(Vec::new());
+    };
+    let by_counts = policy.router.as_ref().is_some_and(|router| router.replicas.is_some());
+    let reach = if by_counts { Reach::Both } else { Reach::One };
+    let mut twins = Vec::new();
+    for id in &workloads {
+        let (Some(old), Some(new)) = (stable.get(id), target.get(id)) else { continue };
+        let name = names.fresh(id);
+        let (key, from) = label::choose([stable, target], old, new, &name, reach)?;
+        let wanted = pods(new, sizes);
+        let measure = if by_counts { pods(old, sizes) } else { wanted };
+        let mut twin = Twin {
+            new,
+            name,
+            key,
+            from,
+            ours: [old, new].map(|workload| labels(&super::template(workload))),
+            theirs: Labels::new(),
+            wanted,
+            replicas: replicas(measure, size),
+        };
+        twin.theirs = label::rewritten(&super::template(new), &twin.rewrite());
+        twins.push(twin);
+    }
+    Ok(twins)
 }
 
 /// Copies the ConfigMaps and Secrets that say something else now; those with a new name are needed as they are. The

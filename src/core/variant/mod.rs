@@ -28,7 +28,7 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-pub use build::{Candidate, Label, ServicePair, Variant, candidate, pods, reference};
+pub use build::{Candidate, Label, ServicePair, Variant, candidate, followed, pods, reference};
 pub use config::{carry, stamp, stamped};
 pub use decide::{Decision, needs_rollout};
 pub use stage::{StageObjects, stage};

@@ -42,10 +42,11 @@ pub fn stage(
     let least = |scaled: &ObjectId| {
         let size = layout.size?;
         variants.iter().find(|variant| variant.stable == *scaled)?;
-        let before = sizes.iter().find(|size| size.workload == reference(scaled))?.replicas;
+        let counted = sizes.iter().find(|size| size.workload == reference(scaled))?;
+        let now = counted.counted();
         Some(match layout.base {
-            Base::Stable => before,
-            Base::Target => before.saturating_add(replicas(before, size)),
+            Base::Stable => counted.replicas,
+            Base::Target => now.saturating_add(replicas(now, size)),
         })
     };
     let mut objects: Vec<Manifest> = Vec::with_capacity(base.objects().len() + copies.len() + needs.len());

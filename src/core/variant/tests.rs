@@ -8,7 +8,7 @@ mod real;
 mod refusals;
 mod sizes;
 
-use super::{Decision, StageObjects, needs_rollout, stage};
+use super::{Decision, StageObjects, followed, needs_rollout, stage};
 use crate::api::delivery::{Empty, Problem};
 use crate::api::rollout::{
     Base, GatewayRouter, Layout, RolloutPolicy, Router, Size, Strategy, WorkloadKind, WorkloadRef,
@@ -188,7 +188,7 @@ fn full() -> Layout {
 }
 
 fn sizes(replicas: i64) -> Vec<WorkloadSize> {
-    vec![WorkloadSize { workload: workload("web"), replicas }]
+    vec![WorkloadSize { workload: workload("web"), replicas, now: None }]
 }
 
 /// What a stage has that stands in neither bundle, as YAML.

@@ -10,15 +10,67 @@ use crate::cluster::apply::list;
 use crate::core::bundle::Bundle;
 use crate::core::manifest::{Manifest, ObjectId, Origin};
 use crate::core::rollout::Refusal;
-use crate::core::router::{self, GRANTS, Grant, Place, Split};
+use crate::core::router::{self, Acceptance, GRANTS, Grant, Place, Split};
 use serde_json::Value;
 use std::collections::BTreeSet;
+
+/// Whether the route that would be made where there is none is there, and somebody else's: it is divided instead. Only Istio's is
+/// made.
+pub async fn is_others(
+    eyes: &Eyes<'_>,
+    router: &Router,
+    bundles: [&Bundle; 2],
+    inventory: &[InventoryEntry],
+) -> Result<bool, Refusal> {
+    let id = router.istio.as_ref().and_then(|_| router::target(router, eyes.namespace));
+    let Some(id) = id.filter(|id| !id.namespace.is_empty()) else { return Ok(false) };
+    let in_git = bundles.iter().any(|bundle| bundle.get(&id).is_some());
+    if in_git || inventory.iter().any(|entry| entry.is(&id)) {
+        return Ok(false);
+    }
+    let live = route::read(eyes, &id).await?;
+    let ours = |live: &Value| live["metadata"]["labels"][names::DELIVERY_LABEL].as_str() == Some(eyes.label);
+    Ok(live.is_some_and(|live| !ours(&live)))
+}
+
+/// The NetworkPolicies of others where the workloads are, and what could not be looked at.
+pub async fn policies(
+    eyes: &Eyes<'_>,
+    workloads: &[ObjectId],
+    bundles: [&Bundle; 2],
+) -> Result<(Vec<Manifest>, Vec<String>), Refusal> {
+    let (group, kind) = ("networking.k8s.io", "NetworkPolicy");
+    let namespaces: BTreeSet<&str> = workloads.iter().map(|id| id.namespace.as_str()).collect();
+    let (mut found, mut unchecked) = (Vec::new(), Vec::new());
+    for namespace in namespaces {
+        let Some(resource) = eyes.discovery.preferred(group, kind) else { break };
+        match list(eyes.access, &resource, namespace).await {
+            Ok(all) => found.extend(all.into_iter().filter_map(|live| Manifest::new(live, Origin::default()).ok())),
+            Err(error) if error.is_transient() => {
+                let (group, kind) = (group.into(), kind.into());
+                let id = ObjectId { group, kind, namespace: namespace.into(), name: String::new() };
+                return Err(route::refused(&id, &error));
+            }
+            Err(error) => unchecked.push(format!(
+                "whether NetworkPolicies of others in {namespace} isolate the candidate as the workload is not known: {error}"
+            )),
+        }
+    }
+    let label = |policy: &Manifest| {
+        let labels =
+            policy.fields().get("metadata").and_then(|m| m.get("labels")?.get(names::DELIVERY_LABEL));
+        labels.and_then(Value::as_str) == Some(eyes.label)
+    };
+    found.retain(|policy| !label(policy) && bundles.iter().all(|bundle| bundle.get(&policy.id()).is_none()));
+    Ok((found, unchecked))
+}
 
 /// What all layouts of a rollout need of the cluster.
 #[derive(Default)]
 pub struct Foreseen {
     route: Option<(Router, ObjectId)>,
-    made: Option<ObjectId>,
+    /// The route of the Delivery itself.
+    own: Option<ObjectId>,
     splits: Vec<Split>,
     needed: Vec<Grant>,
     /// ReferenceGrants that stand beside the candidate.
@@ -33,12 +85,11 @@ impl Foreseen {
                 self.route = Some((router.clone(), id.clone()));
                 self.splits.extend(split.cloned());
             }
-            (Place::Made(id), _) => self.made = Some(id.clone()),
             (Place::Bundle(id), Some(split)) => {
                 let route = bundle.get(id);
                 self.need(route.map(|route| router::grants_needed(route, split)).unwrap_or_default());
             }
-            (Place::Bundle(_) | Place::Pods, _) => {}
+            (Place::Bundle(_) | Place::Made(_) | Place::Pods, _) => {}
         }
         for object in
             bundle.objects().iter().filter(|o| o.gvk().kind == GRANTS.1 && o.gvk().group == GRANTS.0)
@@ -50,6 +101,11 @@ impl Foreseen {
         }
     }
 
+    /// The route is in the directory, and stays as it is: what its controller says of it holds for the rollout.
+    pub fn own(&mut self, route: &ObjectId) {
+        self.own = Some(route.clone());
+    }
+
     fn need(&mut self, grants: Vec<Grant>) {
         for grant in grants {
             if !self.needed.contains(&grant) {
@@ -59,7 +115,7 @@ impl Foreseen {
     }
 
     /// Asks the cluster.
-    pub async fn ask(mut self, eyes: &Eyes<'_>, inventory: &[InventoryEntry]) -> Result<(), Refusal> {
+    pub async fn ask(mut self, eyes: &Eyes<'_>) -> Result<(), Refusal> {
         let wrong = |problem: Problem| Refusal { problem, transient: false };
         if let Some((router, id)) = self.route.take() {
             let live = route::read(eyes, &id).await?;
@@ -70,22 +126,11 @@ impl Foreseen {
                 }
             }
         }
-        if let Some(id) = self.made.take().filter(|id| !inventory.iter().any(|e| e.is(id)))
+        if let Some(id) = self.own.take()
             && let Some(live) = route::read(eyes, &id).await?
-            && live
-                .pointer("/metadata/labels")
-                .and_then(|l| l.get(names::DELIVERY_LABEL))
-                .and_then(Value::as_str)
-                != Some(eyes.label)
+            && let Acceptance::Refused(problem) = router::accepted(&live)
         {
-            return Err(wrong(Problem {
-                reason: "RouteConflict".into(),
-                object: id.to_string(),
-                message: format!(
-                    "{id} is in the cluster and somebody else's, and one of that name would be made for the rollout: \
-                     it is not in the directory. Write it there, or name another in spec.rollout.router.istio"
-                ),
-            }));
+            return Err(wrong(problem));
         }
         self.grants(eyes).await
     }

@@ -1,20 +1,20 @@
 //! Measuring a rollout: what is asked in the step that is under way, with what, and for whom.
 
 use super::Scope;
-use super::stage::pairs;
+use super::subjects::pairs;
 use super::work::Memory;
 use crate::analysis::{Credentials, Inputs, Order, Running};
 use crate::api::analysis::AnalysisPolicy;
 use crate::api::delivery::DeliveryStatus;
-use crate::cluster::apply::list_where;
-use crate::core::analysis::{AnalysisSeen, Pair, Variables, Variant, secrets};
+use crate::cluster::named::Version;
+use crate::cluster::{EndpointWatch, Named, NamedObject, ServicesOf};
+use crate::core::analysis::{AnalysisSeen, Variables, secrets};
 use crate::core::manifest::Gvk;
 use crate::core::rollout::{Measuring, Spec, Staging, measuring, staging};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use serde_json::Value;
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What is measured of one Delivery.
@@ -23,6 +23,10 @@ pub struct Measures {
     running: Running,
     /// What it is measured with, and of which step that was found out.
     found: Option<(String, Inputs)>,
+    /// The Secrets that metrics name, watched while they do: one that is made or rotated meanwhile counts at once.
+    secrets: BTreeMap<NamedObject, Named>,
+    /// The endpoints that metrics ask, watched while one does.
+    endpoints: Option<EndpointWatch>,
 }
 
 impl Measures {
@@ -44,22 +48,47 @@ pub async fn ensure(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySta
         memory.measures = Measures::default();
         return;
     };
+    follow(scope, &mut memory.measures, &measuring.policy);
+    let outdated = memory.measures.secrets.values().any(Named::is_outdated);
     let inputs = match &memory.measures.found {
-        Some((key, inputs)) if *key == measuring.key => inputs.clone(),
+        Some((key, inputs)) if *key == measuring.key && !outdated => inputs.clone(),
         _ => match inputs(scope, memory, status, &spec, &measuring.policy).await {
             Some(inputs) => inputs,
             // Nothing is measured in this round; the next one tries again.
             None => return,
         },
     };
-    let inputs = with_endpoints(scope, inputs, &measuring.policy).await;
     memory.measures.found = Some((measuring.key.clone(), inputs.clone()));
+    // Until they are seen nothing can be said of them.
+    let Some(inputs) = with_endpoints(scope, &mut memory.measures, inputs, &measuring.policy) else { return };
     let runs = status.attempt.as_ref().and_then(|a| a.rollout.as_ref()).map(|r| r.analysis.clone());
     let Measuring { key, policy, kind, since } = measuring;
     let order = Order { key, policy, kind, since, runs: runs.unwrap_or_default(), inputs };
     let clock = scope.daemon.options.clock.clone();
     let wake = scope.daemon.waker(&scope.label);
     memory.measures.running.ensure(&scope.daemon.measures, order, move || clock.now(), wake);
+}
+
+/// Watches the Secrets that a policy names, and no others.
+fn follow(scope: &Scope<'_>, measures: &mut Measures, policy: &AnalysisPolicy) {
+    let account = scope.account();
+    let namespace = scope.delivery.namespace().unwrap_or_default();
+    let wanted: BTreeSet<NamedObject> = secrets(policy)
+        .into_iter()
+        .map(|name| NamedObject {
+            account: account.clone(),
+            gvk: Gvk::new("v1", "Secret"),
+            namespace: namespace.clone(),
+            name,
+        })
+        .collect();
+    measures.secrets.retain(|object, _| wanted.contains(object));
+    for object in wanted {
+        if let Entry::Vacant(place) = measures.secrets.entry(object) {
+            let watch = scope.daemon.named.ensure(place.key(), scope.daemon.waker(&scope.label));
+            place.insert(watch);
+        }
+    }
 }
 
 fn wanted(scope: &Scope<'_>, spec: &Spec, status: &DeliveryStatus) -> Option<Measuring> {
@@ -79,94 +108,86 @@ async fn inputs(
 ) -> Option<Inputs> {
     let attempt = status.attempt.as_ref()?;
     let Staging::Staged(staged) = staging(attempt, status.effective.as_ref(), spec) else { return None };
-    let found = match pairs(scope, memory, &staged).await {
+    let (namespace, pairs) = match pairs(scope, memory, &staged).await {
         Ok(found) => found,
         Err(refusal) => {
             tracing::warn!("what is compared cannot be told: {}", refusal.problem.message);
             return None;
         }
     };
-    let namespace = found.first().map(|(stable, _, _)| stable.namespace.clone()).unwrap_or_default();
-    let pairs = found.into_iter().map(|(stable, candidate, services)| {
-        let (of_stable, of_candidate) = services.map_or_else(Default::default, |s| (s.stable, s.candidate));
-        let variant = |workload, service| Variant { workload, service, endpoints: Vec::new() };
-        Pair { stable: variant(stable.name, of_stable), candidate: variant(candidate.name, of_candidate) }
-    });
     let variables = Variables {
         namespace,
         revision: attempt.revision.to_string(),
         delivery: scope.delivery.name_any(),
         step: attempt.rollout.as_ref().map_or(0, |r| r.step),
-        pairs: pairs.collect(),
+        pairs,
     };
     let mut credentials = BTreeMap::new();
     for name in secrets(policy) {
-        let read = read(scope, &name).await;
+        let (version, read) = read(scope, &name).await;
+        let watch = memory.measures.secrets.iter().find(|(object, _)| object.name == name);
+        if let (Some((_, watch)), Some(version)) = (watch, version) {
+            watch.note(version);
+        }
         credentials.insert(name, read.map(Arc::new));
     }
     Some(Inputs { variables, credentials })
 }
 
-/// A Secret of the Delivery's namespace, read as the account that acts for it.
-async fn read(scope: &Scope<'_>, name: &str) -> Result<Credentials, String> {
+/// A Secret of the Delivery's namespace, read as the account that acts for it, and which version of it that is, where that is
+/// known.
+async fn read(scope: &Scope<'_>, name: &str) -> (Option<Version>, Result<Credentials, String>) {
     let namespace = scope.delivery.namespace().unwrap_or_default();
     let api: kube::Api<Secret> = kube::Api::namespaced(scope.access.client().clone(), &namespace);
     let secret = match api.get_opt(name).await {
         Ok(Some(secret)) => secret,
-        Ok(None) => return Err(format!("there is no Secret {namespace}/{name}")),
+        Ok(None) => return (Some(None), Err("it is not there".to_owned())),
         // The server's words about a Secret are not passed on.
         Err(kube::Error::Api(status)) => {
-            return Err(format!("Secret {namespace}/{name} could not be read ({})", status.code));
+            return (None, Err(format!("it could not be read ({})", status.code)));
         }
-        Err(_) => return Err(format!("Secret {namespace}/{name} could not be read")),
+        Err(_) => return (None, Err("it could not be read".to_owned())),
     };
+    let version = secret.resource_version().and_then(|version| version.parse().ok());
     let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
-    Credentials::from_secret(&data).map_err(|error| format!("Secret {namespace}/{name}: {error}"))
+    (Some(version), Credentials::from_secret(&data).map_err(|error| error.to_string()))
 }
 
-/// The endpoints that are ready now, where a metric asks each of them.
-async fn with_endpoints(scope: &Scope<'_>, mut inputs: Inputs, policy: &AnalysisPolicy) -> Inputs {
+/// The endpoints that are ready now, where a metric asks each of them; `None` until they are seen.
+fn with_endpoints(
+    scope: &Scope<'_>,
+    measures: &mut Measures,
+    mut inputs: Inputs,
+    policy: &AnalysisPolicy,
+) -> Option<Inputs> {
     if !policy.metrics.iter().any(|m| m.http.as_ref().is_some_and(|h| h.path.is_some())) {
-        return inputs;
+        measures.endpoints = None;
+        return Some(inputs);
     }
-    let Some(slices) = scope.daemon.discovery.resource(&Gvk::new("discovery.k8s.io/v1", "EndpointSlice"))
-    else {
-        return inputs;
-    };
-    let namespace = inputs.variables.namespace.clone();
-    for pair in &mut inputs.variables.pairs {
-        for variant in [&mut pair.stable, &mut pair.candidate] {
-            if variant.service.is_empty() {
-                continue;
-            }
-            let selector = format!("kubernetes.io%2Fservice-name%3D{}", variant.service);
-            match list_where(&scope.access, &slices, &namespace, &selector).await {
-                Ok(found) => variant.endpoints = ready(&found),
-                // Without endpoints a measurement has no value, which is never a success.
-                Err(error) => {
-                    tracing::warn!(%error, service = %variant.service, "endpoints could not be listed");
-                    variant.endpoints.clear();
-                }
-            }
-        }
+    let sides = inputs.variables.pairs.iter().flat_map(|pair| [&pair.stable, &pair.candidate]);
+    let services: BTreeSet<String> =
+        sides.map(|side| side.service.clone()).filter(|name| !name.is_empty()).collect();
+    if services.is_empty() {
+        measures.endpoints = None;
+        return Some(inputs);
     }
-    inputs
-}
-
-/// The addresses of ready endpoints, sorted.
-fn ready(slices: &[Value]) -> Vec<SocketAddr> {
-    let items = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let mut all = Vec::new();
-    for slice in slices {
-        let Some(port) = slice["ports"][0]["port"].as_u64().and_then(|p| u16::try_from(p).ok()) else {
+    let of = ServicesOf { account: scope.account(), namespace: inputs.variables.namespace.clone(), services };
+    if measures.endpoints.as_ref().is_none_or(|watch| *watch.of() != of) {
+        let wake = scope.daemon.waker(&scope.label);
+        let started = EndpointWatch::start(&scope.daemon.connection, &scope.daemon.discovery, of, wake);
+        measures.endpoints = Some(started);
+    }
+    let watch = measures.endpoints.as_ref()?;
+    let failing = watch.failing();
+    for side in inputs.variables.pairs.iter_mut().flat_map(|pair| [&mut pair.stable, &mut pair.candidate]) {
+        if side.service.is_empty() {
             continue;
-        };
-        for endpoint in items(&slice["endpoints"]).iter().filter(|e| e["conditions"]["ready"] != false) {
-            let address = endpoint["addresses"][0].as_str().and_then(|a| a.parse::<IpAddr>().ok());
-            all.extend(address.map(|address| SocketAddr::new(address, port)));
+        }
+        match (&failing, watch.ready(&side.service)) {
+            (Some(cause), _) => side.unseen = cause.to_string(),
+            (None, Some(ready)) => side.endpoints = ready,
+            (None, None) => return None,
         }
     }
-    all.sort();
-    all.dedup();
-    all
+    Some(inputs)
 }

@@ -27,6 +27,7 @@ mod route;
 pub mod settings;
 mod sight;
 pub mod stage;
+mod subjects;
 mod words;
 pub mod work;
 
@@ -681,7 +682,9 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 None => {
                     let known: &Memory = memory;
                     // A candidate that is not healthy must not keep traffic from leaving it.
-                    let counts = |e: &&InventoryEntry| goal != Goal::Rollback || !e.candidate;
+                    let excused = observe::excused(status);
+                    let counts =
+                        |e: &&InventoryEntry| !excused(e) && (goal != Goal::Rollback || !e.candidate);
                     let healthy = |work: &work::Work, ids: &[ObjectId]| {
                         let some: Vec<InventoryEntry> = work
                             .inventory

@@ -4,6 +4,7 @@ use super::work::{Memory, Settings, TargetKey, Work};
 use super::{Scope, settings};
 use crate::api::delivery::{DeliveryStatus, DeliveryTemplate, InventoryEntry, Problem, Revision};
 use crate::api::names;
+use crate::api::rollout::WorkloadSize;
 use crate::core::digest;
 use crate::core::health::{Status, is_unobserved};
 use crate::core::plan;
@@ -33,11 +34,13 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
     // A revision that is only prepared says nothing about the health of what runs.
     let attempted = status.attempt.as_ref().map(|a| &a.revision);
     let under_way = work.filter(|w| Some(&w.revision) == attempted);
-    let health = if under_way.is_some() || work.is_none() {
-        health(scope, inventory, under_way, memory)
-    } else {
-        self::health(scope, &status.inventory, None, memory)
+    let (seen_of, under_way) = match under_way.is_some() || work.is_none() {
+        true => (inventory, under_way),
+        false => (status.inventory.as_slice(), None),
     };
+    let excused = excused(status);
+    let ill = ill(scope, seen_of, under_way, memory);
+    let health = health(scope, seen_of.iter().filter(|e| !excused(e)), under_way, memory);
     let health = super::sight::through(memory, with_route(without_secrets(health, memory), memory));
     let variants = variants(scope, memory, status);
     Observation {
@@ -50,6 +53,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         applied: memory.work.as_ref().and_then(applied),
         pruned: memory.pruned.clone(),
         health,
+        ill,
         in_contact_since: memory.in_contact_since,
         seen_since: memory.seen_since,
         measured: memory.drift.measured.clone(),
@@ -70,7 +74,23 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         rollout: annotations.get(names::ROLLOUT_REQUEST).cloned(),
         variants,
         analysis: memory.measures.seen(),
+        sizes: sizes(scope, status),
     }
+}
+
+/// How many pods the workloads have now that an autoscaler sizes, during a rollout.
+fn sizes(scope: &Scope<'_>, status: &DeliveryStatus) -> Vec<Option<i64>> {
+    let rollout = status.attempt.as_ref().and_then(|attempt| attempt.rollout.as_ref());
+    let now = |size: &WorkloadSize| {
+        let its = |e: &&InventoryEntry| {
+            let named =
+                e.group == "apps" && e.kind == size.workload.kind.as_str() && e.name == size.workload.name;
+            named && !e.stale && !e.candidate
+        };
+        let entry = status.inventory.iter().find(its)?;
+        scope.live(&entry.gvk(), &entry.id())?.kept.pods.map(|pods| i64::from(pods.get()))
+    };
+    rollout.map(|rollout| rollout.sizes.iter().map(now).collect()).unwrap_or_default()
 }
 
 /// The health of a rollout's two variants apart. Objects that its present layout has not recorded yet count for neither.
@@ -80,10 +100,10 @@ fn variants(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> Vari
     };
     let under_way = memory.work.as_ref().filter(|w| w.revision == attempt.revision);
     let inventory = under_way.map_or(&status.inventory, |w| &w.inventory);
+    let excused = excused(status);
     let of = |candidate: bool| {
-        let some: Vec<InventoryEntry> =
-            inventory.iter().filter(|e| e.candidate == candidate).cloned().collect();
-        without_secrets(health(scope, &some, under_way, memory), memory)
+        let some = inventory.iter().filter(|e| e.candidate == candidate && !excused(e));
+        without_secrets(health(scope, some, under_way, memory), memory)
     };
     Variants { named: with_route(of(false), memory), candidate: of(true) }
 }
@@ -335,20 +355,47 @@ async fn revision(
 
 /// The health of the objects in an inventory together, the worst first. `work` tells what was written in this life of
 /// the daemon: what the watch shows from before does not count.
-pub fn health(
+pub fn health<'e>(
     scope: &Scope<'_>,
-    inventory: &[InventoryEntry],
+    inventory: impl IntoIterator<Item = &'e InventoryEntry>,
     work: Option<&Work>,
     memory: &Memory,
 ) -> Health {
     let mut worst = Health::Healthy;
-    for entry in inventory.iter().filter(|e| !e.stale) {
+    for entry in inventory.into_iter().filter(|e| !e.stale) {
         let one = health_of(scope, entry, work, memory);
         if rank(&one) > rank(&worst) {
             worst = one;
         }
     }
     worst
+}
+
+/// Which objects of an inventory are degraded or broken.
+fn ill(
+    scope: &Scope<'_>,
+    inventory: &[InventoryEntry],
+    work: Option<&Work>,
+    memory: &Memory,
+) -> Vec<Problem> {
+    let of = |entry: &InventoryEntry| {
+        let (Health::Degraded(mut problem) | Health::Broken(mut problem)) =
+            health_of(scope, entry, work, memory)
+        else {
+            return None;
+        };
+        problem.message = memory.redact(&problem.message);
+        Some(problem)
+    };
+    inventory.iter().filter(|e| !e.stale).filter_map(of).collect()
+}
+
+/// Which objects were not healthy before the rollout that is under way, or that the revision came by that is watched on.
+pub fn excused(status: &DeliveryStatus) -> impl Fn(&InventoryEntry) -> bool + use<> {
+    let of_rollout = status.attempt.as_ref().map(|a| a.rollout.as_ref().map(|r| r.excused.as_slice()));
+    let of_bake = status.bake.as_ref().map(|bake| bake.excused.as_slice());
+    let names: Vec<String> = of_rollout.unwrap_or(of_bake).unwrap_or_default().to_vec();
+    move |entry| !names.is_empty() && names.contains(&entry.id().to_string())
 }
 
 fn rank(health: &Health) -> u8 {

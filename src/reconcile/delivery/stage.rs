@@ -2,9 +2,10 @@
 //! revision needs a rollout at all.
 
 use super::bundle::refusal;
-use super::foreseen::Foreseen;
+use super::foreseen::{self, Foreseen};
 use super::prepare::refused;
 use super::route::{self, External};
+use super::subjects::subjects;
 use super::work::{Memory, Work};
 use super::{Scope, bundle_of, prepare as prepare_bundle, previous};
 use crate::api::delivery::{DeliveryStatus, Goal, InventoryEntry, Problem, Revision};
@@ -13,16 +14,16 @@ use crate::api::names;
 use crate::api::rollout::{Layout, RolloutPolicy, Strategy, WorkloadSize};
 use crate::cluster::apply::get;
 use crate::cluster::{Access, Discovery};
-use crate::core::analysis::{StepKind, policy_of_step, problems};
+use crate::core::analysis::{StepKind, Subjects, policy_of_step, problems};
 use crate::core::autoscale;
 use crate::core::bundle::Bundle;
 use crate::core::hook::Hook;
 use crate::core::manifest::{Manifest, ObjectId};
 use crate::core::rollout::hooks::no_such_job;
 use crate::core::rollout::steps::{Steps, Then};
-use crate::core::rollout::{Begin, Measure, Refusal, Staged, Staging};
+use crate::core::rollout::{Begin, Foreknown, Measure, Refusal, Staged, Staging};
 use crate::core::router::{self, Place, ServicePort, Split, VariantLabel, VariantService};
-use crate::core::variant::{self, Decision, ServicePair, StageObjects};
+use crate::core::variant::{self, Decision, StageObjects};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -125,19 +126,35 @@ async fn begin(
         }
         Decision::Rollout { why, workloads } => (why, workloads),
     };
-    let sizes =
+    let mut known =
         foresee(&scope.eyes(), policy, &steps, [&stable, &target], &workloads, &status.inventory).await?;
     let staged = Staged {
         stable: effective.clone(),
         candidate: revision.clone(),
         layout: steps.all.first().map(|p| p.layout.clone()).unwrap_or_default(),
-        sizes: sizes.clone(),
+        sizes: known.sizes.clone(),
+        others_route: known.others_route,
     };
     let mut work = staged_work(scope, memory, status, revision, goal, staged).await?;
-    let shares = shares(&steps, &stable, &workloads, &sizes);
-    let why = why.into_iter().chain(shares).collect::<Vec<_>>().join("; ");
-    work.begin = Some(Begin::Rollout { why, sizes });
+    let shares = shares(&steps, &stable, &workloads, &known.sizes);
+    let said = shares.into_iter().chain(std::mem::take(&mut known.unchecked));
+    let why = why.into_iter().chain(said).collect::<Vec<_>>().join("; ");
+    known.concerns = concerns(&stable, &target, &workloads, &work);
+    work.begin = Some(Begin::Rollout { why, known });
     Ok(work)
+}
+
+/// The objects that a rollout is about: those that the revision changes, and those that traffic reaches the workloads by. Who has
+/// a candidate is among the first; its Service and its route are changed or copied.
+fn concerns(stable: &Bundle, target: &Bundle, workloads: &[ObjectId], work: &Work) -> BTreeSet<String> {
+    let ids: BTreeSet<ObjectId> = stable.objects().iter().chain(target.objects()).map(Manifest::id).collect();
+    let same = |id: &ObjectId| match (stable.get(id), target.get(id)) {
+        (Some(old), Some(new)) => old.fields() == new.fields(),
+        _ => false,
+    };
+    let steers = |id: &ObjectId| target.get(id).is_some_and(|object| router::steers(&object.gvk()));
+    let its = ids.into_iter().filter(|id| !same(id) || steers(id) || workloads.contains(id));
+    its.chain(work.route.iter().map(|route| route.id.clone())).map(|id| id.to_string()).collect()
 }
 
 /// Who looks at the cluster before a rollout, and for which Delivery.
@@ -153,7 +170,7 @@ pub struct Eyes<'a> {
 }
 
 /// Whether a rollout can be begun, so that it does not fail for that half-way: each of its layouts is made of the two bundles, and
-/// what the cluster has to have for them is looked at. Answers the sizes of workloads that Git leaves to others.
+/// what the cluster has to have for them is looked at. Answers what has to be known of it later on.
 pub async fn foresee(
     eyes: &Eyes<'_>,
     policy: &RolloutPolicy,
@@ -161,19 +178,39 @@ pub async fn foresee(
     [stable, target]: [&Bundle; 2],
     workloads: &[ObjectId],
     inventory: &[InventoryEntry],
-) -> Result<Vec<WorkloadSize>, Refusal> {
+) -> Result<Foreknown, Refusal> {
     let wrong = |problem: Problem| Refusal { problem, transient: false };
     let sizes = sizes(eyes, stable, workloads).await?;
+    let others_route = foreseen::is_others(eyes, &steps.router, [stable, target], inventory).await?;
     // Every layout is tried before the first pod is started.
     let mut foreseen = Foreseen::default();
+    let mut first = None;
     for planned in &steps.all {
-        let shape = shaped(eyes, policy, stable, target, &planned.layout, &sizes).map_err(wrong)?;
+        let about = (&planned.layout, sizes.as_slice(), others_route);
+        let shape = shaped(eyes, policy, [stable, target], about).map_err(wrong)?;
         foreseen.add(&steps.router, &shape.place, shape.split.as_ref(), &shape.bundle);
+        first.get_or_insert(shape);
     }
-    foreseen.ask(eyes, inventory).await?;
-    check_measures(steps)?;
+    let unchanged = |id: &ObjectId| match (stable.get(id), target.get(id)) {
+        (Some(old), Some(new)) => old.fields() == new.fields(),
+        _ => false,
+    };
+    if let Some(Shape { place: Place::Bundle(id), .. }) = &first
+        && steps.router.names_backends()
+        && unchanged(id)
+    {
+        foreseen.own(id);
+    }
+    foreseen.ask(eyes).await?;
+    let subjects = match &first {
+        Some(shape) => subjects(eyes, policy, shape).await?,
+        None => Subjects::default(),
+    };
+    check_measures(steps, &subjects)?;
     check_jobs(steps, target).map_err(wrong)?;
-    Ok(sizes)
+    let (policies, unchecked) = foreseen::policies(eyes, workloads, [stable, target]).await?;
+    variant::followed(stable, target, policy, &policies).map_err(wrong)?;
+    Ok(Foreknown { sizes, others_route, unchecked, ..Foreknown::default() })
 }
 
 /// What is to be said of the shares of traffic that numbers of pods cannot make.
@@ -191,13 +228,14 @@ fn shares(steps: &Steps, stable: &Bundle, workloads: &[ObjectId], sizes: &[Workl
 }
 
 /// What is to be measured has to be something that can be.
-fn check_measures(steps: &Steps) -> Result<(), Refusal> {
+fn check_measures(steps: &Steps, subjects: &Subjects) -> Result<(), Refusal> {
     let general = steps.analysis.iter().map(|policy| (policy.clone(), StepKind::Other));
     let own = steps.all.iter().filter_map(|planned| match &planned.then {
         Then::Analysis(own) => Some((policy_of_step(steps.analysis.as_ref(), own), StepKind::Analysis)),
         _ => None,
     });
-    let found: Vec<String> = general.chain(own).flat_map(|(policy, kind)| problems(&policy, kind)).collect();
+    let all = general.chain(own);
+    let found: Vec<String> = all.flat_map(|(policy, kind)| problems(&policy, kind, subjects)).collect();
     match found.is_empty() {
         true => Ok(()),
         false => Err(refusal("InvalidAnalysis", format!("spec.rollout: {}", found.join("; ")), false)),
@@ -234,21 +272,23 @@ async fn sizes(
             .await
             .map_err(|error| refused(manifest, &error))?;
         if let Some(replicas) = live.as_ref().and_then(|l| l["spec"]["replicas"].as_i64()) {
-            sizes.push(WorkloadSize { workload: variant::reference(id), replicas });
+            sizes.push(WorkloadSize { workload: variant::reference(id), replicas, now: None });
         }
     }
     Ok(sizes)
 }
 
 /// The objects of a layout, with traffic as it says.
-struct Shape {
-    bundle: Bundle,
+pub(super) struct Shape {
+    pub(super) bundle: Bundle,
     /// Those that are there for the rollout only.
     candidates: BTreeSet<ObjectId>,
+    /// The workloads that have a candidate.
+    pub(super) variants: Vec<variant::Variant>,
     /// Where the route stands.
-    place: Place,
+    pub(super) place: Place,
     /// How it divides traffic; `None` where there is no candidate.
-    split: Option<Split>,
+    pub(super) split: Option<Split>,
 }
 
 impl Shape {
@@ -268,10 +308,8 @@ impl Shape {
 fn shaped(
     eyes: &Eyes<'_>,
     policy: &RolloutPolicy,
-    stable: &Bundle,
-    target: &Bundle,
-    layout: &Layout,
-    sizes: &[WorkloadSize],
+    [stable, target]: [&Bundle; 2],
+    (layout, sizes, others_route): (&Layout, &[WorkloadSize], bool),
 ) -> Result<Shape, Problem> {
     let staged = variant::stage(stable, target, policy, layout, sizes)?;
     let split = layout.size.map(|_| split(&staged, layout));
@@ -279,7 +317,7 @@ fn shaped(
         stable.objects().iter().chain(target.objects()).map(Manifest::id).collect();
     let router = policy.router.clone().unwrap_or_default();
     let namespace = eyes.namespace;
-    let mut shaped = router::shape(&router, namespace, staged.objects, split.as_ref())?;
+    let mut shaped = router::shape_beside(&router, namespace, staged.objects, split.as_ref(), others_route)?;
     if let Place::Made(id) = &shaped.place
         && let Some(made) = shaped.objects.iter_mut().find(|object| object.id() == *id)
     {
@@ -306,11 +344,11 @@ fn shaped(
         object: String::new(),
         message: error.to_string(),
     })?;
-    Ok(Shape { bundle, candidates, place: shaped.place, split })
+    Ok(Shape { bundle, candidates, variants: staged.variants, place: shaped.place, split })
 }
 
 /// The objects of a stage.
-async fn shape_of(
+pub(super) async fn shape_of(
     scope: &Scope<'_>,
     memory: &Memory,
     policy: &RolloutPolicy,
@@ -318,7 +356,8 @@ async fn shape_of(
 ) -> Result<Shape, Refusal> {
     let stable = bundle_of(scope, memory, &staged.stable).await?;
     let target = restarting(scope, &stable, bundle_of(scope, memory, &staged.candidate).await?);
-    shaped(&scope.eyes(), policy, &stable, &target, &staged.layout, &staged.sizes)
+    let about = (&staged.layout, staged.sizes.as_slice(), staged.others_route);
+    shaped(&scope.eyes(), policy, [&stable, &target], about)
         .map_err(|problem| Refusal { problem, transient: false })
 }
 
@@ -351,23 +390,6 @@ pub(super) async fn external(
         }
         _ => Ok(None),
     }
-}
-
-/// Who is compared with whom while a candidate is there.
-pub(super) async fn pairs(
-    scope: &Scope<'_>,
-    memory: &Memory,
-    staged: &Staged,
-) -> Result<Vec<(ObjectId, ObjectId, Option<ServicePair>)>, Refusal> {
-    let Some(policy) = &scope.delivery.spec.template.rollout else { return Ok(Vec::new()) };
-    let stable = bundle_of(scope, memory, &staged.stable).await?;
-    let target = bundle_of(scope, memory, &staged.candidate).await?;
-    let stage = variant::stage(&stable, &target, policy, &staged.layout, &staged.sizes)
-        .map_err(|problem| Refusal { problem, transient: false })?;
-    let service = |v: &variant::Variant| {
-        stage.services.iter().find(|s| s.namespace == v.stable.namespace && s.label == v.label).cloned()
-    };
-    Ok(stage.variants.iter().map(|v| (v.stable.clone(), v.candidate.clone(), service(v))).collect())
 }
 
 /// How a layout divides traffic between the Services of a stage.

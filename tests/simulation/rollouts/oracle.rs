@@ -110,6 +110,13 @@ fn size_before(status: &Value, workload: &str) -> Option<u64> {
     sizes.into_iter().flatten().find(|s| s["workload"]["name"] == workload)?["replicas"].as_u64()
 }
 
+/// How many it has since a step began.
+fn size_now(status: &Value, workload: &str) -> Option<u64> {
+    let sizes = status["attempt"]["rollout"]["sizes"].as_array();
+    let size = sizes.into_iter().flatten().find(|s| s["workload"]["name"] == workload)?;
+    size["now"].as_u64().or_else(|| size["replicas"].as_u64())
+}
+
 /// How many pods a candidate may have, beside so many of stable's.
 fn allowed_size(status: &Value, pods: u64) -> Option<u64> {
     let size = &status["attempt"]["rollout"]["layout"]["size"];
@@ -272,7 +279,7 @@ impl Rollouts {
         if key.0 == Kind::Deployment
             && is_candidate(&key.1)
             && let Some(allowed) =
-                allowed_size(status, size_before(status, stable_of(&key.1)).unwrap_or(standing.pods))
+                allowed_size(status, size_now(status, stable_of(&key.1)).unwrap_or(standing.pods))
             && after["spec"]["replicas"].as_u64().unwrap_or(1) > allowed
         {
             let what =

@@ -84,7 +84,7 @@ fn a_small_web_service_is_held_at_its_size() {
     let target = changed(&stable, "podinfo");
     let policy =
         RolloutPolicy { strategy: Strategy::BlueGreen, workload: Some(workload("podinfo")), ..policy() };
-    let sizes = [WorkloadSize { workload: workload("podinfo"), replicas: 3 }];
+    let sizes = [WorkloadSize { workload: workload("podinfo"), replicas: 3, now: None }];
     let stage = stage(&stable, &target, &policy, &full(), &sizes).unwrap();
     for name in ["podinfo", "podinfo-preview"] {
         let autoscaler = stage.object("autoscaling", "HorizontalPodAutoscaler", name);

@@ -248,3 +248,39 @@ fn the_next_label_is_taken_where_the_first_does_not_tell_apart() {
     assert_eq!(stage.variants[0].label.key, "tier");
     assert_eq!(stage.object("", "Service", "web-canary")["spec"]["selector"]["tier"], "web-canary");
 }
+
+#[test]
+fn a_network_policy_of_others_has_to_mean_both_variants() {
+    let target = bundle(&WEB.replacen("web:1", "web:2", 1));
+    let said = |spec: &str| {
+        let text = format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: fence}}\nspec: {spec}\n"
+        );
+        let problem = followed(&bundle(WEB), &target, &policy(), &objects(&text)).err();
+        problem.map(|p| (p.reason, p.message)).unwrap_or_default()
+    };
+    let from = |labels: &str| {
+        format!(
+            "{{podSelector: {{matchLabels: {{app: cache}}}}, ingress: [{{from: [{{podSelector: {{matchLabels: {labels}}}}}]}}]}}"
+        )
+    };
+    for (spec, why) in [
+        (
+            "{podSelector: {matchLabels: {app: web}}}".to_owned(),
+            "it isolates them, and would not isolate the candidate's",
+        ),
+        (
+            "{podSelector: {matchExpressions: [{key: app, operator: NotIn, values: [web]}]}}".to_owned(),
+            "it leaves them out, and would isolate the candidate's",
+        ),
+        (from("{app: web}"), "it lets them through, and would not let the candidate's"),
+        ("{podSelector: {}}".to_owned(), ""),
+        ("{podSelector: {matchLabels: {team: shop}}}".to_owned(), ""),
+        ("{podSelector: {matchLabels: {app: cache}}}".to_owned(), ""),
+        (from("{team: shop}"), ""),
+    ] {
+        let (reason, message) = said(&spec);
+        assert!(message.contains(why) && message.is_empty() == why.is_empty(), "{spec}: {message}");
+        assert_eq!(reason, if why.is_empty() { "" } else { "CannotFollowCandidate" });
+    }
+}

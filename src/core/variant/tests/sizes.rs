@@ -46,6 +46,20 @@ fn least(stage: &StageObjects, name: &str) -> Option<i64> {
 }
 
 #[test]
+fn what_grew_since_counts_for_the_candidate_and_not_for_the_way_back() {
+    let grown = [WorkloadSize { now: Some(6), ..sizes(4).remove(0) }];
+    let stable = web_and(HPA).replacen("  replicas: 3\n", "", 1);
+    let target = bundle(&stable.replacen("web:1", "web:2", 1));
+    let of = |base| {
+        let layout = layout(base, Some(Size::Percent(50)));
+        let stage = stage(&bundle(&stable), &target, &policy(), &layout, &grown).unwrap();
+        (least(&stage, "web"), stage.object("apps", "Deployment", "web-canary")["spec"]["replicas"].as_i64())
+    };
+    assert_eq!(of(Base::Stable), (Some(4), Some(3)));
+    assert_eq!(of(Base::Target), (Some(9), Some(3)));
+}
+
+#[test]
 fn an_autoscaler_is_held_where_going_back_finds_the_capacity() {
     let (half, full) = (Some(Size::Percent(50)), Some(Size::Percent(100)));
     // Base, the candidate's size, pods before; least pods of the workload, least of the candidate, the candidate's pods.
