@@ -1,6 +1,7 @@
 //! What is kept of a live object: not the object, but what is needed to know whether it is as we left it and healthy.
 
 use crate::cluster::watch::Entry;
+use crate::core::application::Pods;
 use crate::core::fields::owned_digest;
 use crate::core::health::{Verdict, job_completed, template_essence, verdict};
 use crate::core::plan::is_secret;
@@ -16,6 +17,8 @@ pub struct Kept {
     pub verdict: Verdict,
     /// A workload that is not healthy, of its template only a digest: what tells its new pods from its old ones.
     pub workload: Option<Arc<Value>>,
+    /// How many pods a Deployment has; `None` for what is none.
+    pub pods: Option<Pods>,
     /// Whether a Job has completed, be it marked for deletion or not; `None` for what is no Job.
     pub completed: Option<bool>,
 }
@@ -24,7 +27,27 @@ pub struct Kept {
 pub fn keep(object: &Value, key: &[u8]) -> Kept {
     let verdict = verdict(object);
     let workload = (!verdict.settles() && is_workload(object)).then(|| Arc::new(trimmed(object)));
-    Kept { digest: digest(object, key).into(), verdict, workload, completed: job_completed(object) }
+    Kept {
+        digest: digest(object, key).into(),
+        verdict,
+        workload,
+        pods: pods(object),
+        completed: job_completed(object),
+    }
+}
+
+fn pods(object: &Value) -> Option<Pods> {
+    if (object["apiVersion"].as_str(), object["kind"].as_str()) != (Some("apps/v1"), Some("Deployment")) {
+        return None;
+    }
+    let count = |field: &Value| field.as_i64().and_then(|n| i32::try_from(n).ok());
+    let of = |name: &str| count(&object["status"][name]).unwrap_or(0);
+    Some(Pods {
+        wanted: count(&object["spec"]["replicas"]).unwrap_or(1),
+        there: of("replicas"),
+        ready: of("readyReplicas"),
+        available: of("availableReplicas"),
+    })
 }
 
 /// Digest of the fields that we own; empty when we own none.
