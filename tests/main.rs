@@ -34,6 +34,7 @@ mod a_step_costs_its_writes;
 mod a_step_runs_its_job;
 mod a_strategy_changes_over_defaults;
 mod an_ab_test_serves_marked_requests;
+mod an_application_costs_what_it_must;
 mod an_application_is_kept_running;
 mod an_application_is_what_it_expands_to;
 mod an_application_that_fails_is_taken_back;
