@@ -37,6 +37,7 @@ mod an_ab_test_serves_marked_requests;
 mod an_application_costs_what_it_must;
 mod an_application_is_kept_running;
 mod an_application_is_what_it_expands_to;
+mod an_application_meets_what_is_there;
 mod an_application_that_fails_is_taken_back;
 mod an_autoscaler_takes_over;
 mod an_object_is_seen_in_the_version_that_git_names;
