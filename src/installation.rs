@@ -141,7 +141,7 @@ impl Installation {
         json!([
             {
                 "apiGroups": [names::GROUP],
-                "resources": ["repositories"],
+                "resources": ["repositories", "applications"],
                 "verbs": ["get", "list", "watch"],
             },
             {
@@ -151,15 +151,22 @@ impl Installation {
             },
             {
                 "apiGroups": [names::GROUP],
-                "resources": ["repositories/status", "deliveries/status"],
+                "resources": ["repositories/status", "deliveries/status", "applications/status"],
                 "verbs": ["get", "patch", "update"],
             },
             // Only asked for where owner references that block deletion are checked
             // (OwnerReferencesPermissionEnforcement).
             {
                 "apiGroups": [names::GROUP],
-                "resources": ["repositories/finalizers", "deliveries/finalizers"],
+                "resources": ["repositories/finalizers", "deliveries/finalizers", "applications/finalizers"],
                 "verbs": ["update"],
+            },
+            // What the specs of Applications became. Nothing runs by them but what the deployer may apply, and only as long as
+            // they say what they said when they were written.
+            {
+                "apiGroups": ["apps"],
+                "resources": ["controllerrevisions"],
+                "verbs": ["get", "list", "create", "delete"],
             },
             {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
             {"apiGroups": [""], "resources": ["secrets"], "verbs": secrets},

@@ -2,7 +2,7 @@
 //! expansion says: what is left out has the same value, and what contradicts itself is refused, in both.
 //!
 //! `tests/golden/applications` has Applications and, in `.expanded`, what `windlass render` prints of each (with
-//! `UPDATE_GOLDEN=1` that is written). The definition is installed here alone: nothing else uses it.
+//! `UPDATE_GOLDEN=1` that is written). No daemon watches the namespaces of this file.
 
 use crate::routes_are_valid::{Served, crds, definitions};
 use crate::support::cli::kubectl;
@@ -291,7 +291,7 @@ struct Refused {
     server: Option<String>,
 }
 
-/// The definition as it is generated, there for as long as the test cluster: no other test uses the kind.
+/// The definition as it is generated, there for as long as the test cluster; others install the same one.
 async fn installed(space: &Space) {
     let name = "applications.windlass.dev";
     let path = format!("{DEFINITIONS}/{name}?fieldManager={TEST_AGENT}&force=true");

@@ -38,6 +38,12 @@ pub mod kind {
     pub const DRIFTED: &str = "Drifted";
     /// A revision failed, was rolled back and is not tried again.
     pub const HELD: &str = "Held";
+    /// Of an Application: it serves, with some of its pods at least.
+    pub const AVAILABLE: &str = "Available";
+    /// Of an Application: a change is being put in place.
+    pub const PROGRESSING: &str = "Progressing";
+    /// Of an Application: it does not work, or its last change cannot be put in place.
+    pub const DEGRADED: &str = "Degraded";
 }
 
 /// Sets a condition in a list: the transition time moves only when the status does.

@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
     namespaced,
     status = "DeliveryStatus",
     doc = "One directory of a Repository kept running in one namespace: the unit of sync, rollout, rollback and drift.",
+    validation = Rule::new("!has(self.spec.source.application) || self.metadata.name == self.spec.source.application + '.application'").message("source.application stands in the Delivery that Windlass makes of an Application itself, named NAME.application; write the Application, or name a repository"),
     printcolumn = r#"{"name":"Revision","type":"string","jsonPath":".status.revision"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
@@ -39,16 +40,51 @@ pub struct DeliverySpec {
 }
 
 /// Where the manifests of a Delivery are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("has(self.repository) != has(self.application)").message("source takes one of repository and application"))]
 pub struct Source {
     /// Name of a Repository in the same namespace.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = 253))]
     pub repository: String,
+    /// Name of an Application in the same namespace, instead of a Repository: its spec is what is delivered. Windlass makes such
+    /// a Delivery of each Application itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub application: Option<String>,
     /// The directory in it; empty for the root.
     #[serde(default)]
     #[x_kube(validation = Rule::new("!self.startsWith('/') && !('..' in self.split('/'))").message("path is relative to the root of the repository and cannot leave it"))]
     #[schemars(length(max = 1024))]
     pub path: String,
+}
+
+impl Source {
+    /// What tells sources of one namespace apart: the name of the Repository, or `Application NAME`, which is no name of one.
+    pub fn name(&self) -> String {
+        match &self.application {
+            Some(application) => application_source(application),
+            None => self.repository.clone(),
+        }
+    }
+}
+
+/// What an Application is called among the sources of its namespace.
+pub fn application_source(application: &str) -> String {
+    format!("Application {application}")
+}
+
+impl Delivery {
+    /// Its namespace, and what tells its source from others there ([`Source::name`]).
+    pub fn source_key(&self) -> (String, String) {
+        (self.metadata.namespace.clone().unwrap_or_default(), self.spec.source.name())
+    }
+
+    /// Whether it delivers this directory of a Repository.
+    pub fn delivers(&self, path: &str) -> bool {
+        let source = &self.spec.source;
+        source.application.is_none() && source.path.trim_matches('/') == path
+    }
 }
 
 /// How a directory is delivered: the fields of a Delivery besides its source. A Repository's `deliveries` give them

@@ -28,7 +28,7 @@ use serde_json::Value;
 
 /// The definitions of our resources, as they are written to `manifests/crds/` and applied by `windlass install`.
 pub fn crds() -> Vec<Value> {
-    [Repository::crd(), Delivery::crd(), DriftReport::crd(), InventoryShard::crd()]
+    [Repository::crd(), Delivery::crd(), Application::crd(), DriftReport::crd(), InventoryShard::crd()]
         .iter()
         .map(definition)
         .collect()

@@ -71,6 +71,15 @@ pub const CONFIG: &str = "windlass.dev/config";
 /// Label on a Delivery that a Repository's `deliveries` made: the name of the Repository.
 pub const REPOSITORY_LABEL: &str = "windlass.dev/repository";
 
+/// Label on the Delivery and the ControllerRevisions of an Application: the name of the Application.
+pub const APPLICATION_LABEL: &str = "windlass.dev/application";
+
+/// The name of the Delivery that is made of an Application. No directory of a Repository makes one of that name unless it is named
+/// so itself.
+pub fn application_delivery(application: &str) -> String {
+    format!("{application}.application")
+}
+
 /// Value of [`DELIVERY_LABEL`] for a Delivery: 32 hexadecimal digits.
 pub fn delivery_label(installation: &str, namespace: &str, name: &str) -> String {
     use sha2::{Digest, Sha256};

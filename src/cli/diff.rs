@@ -322,6 +322,13 @@ async fn opened(args: &DiffArgs, connection: &Connection) -> anyhow::Result<(Dir
             };
             let scope = ScopeArgs { namespace: args.namespace.clone(), all_namespaces: false };
             let delivery = find::delivery(&connection.client, &scope, name).await?;
+            if let Some(application) = &delivery.spec.source.application {
+                bail!(
+                    "{} delivers the spec of Application {application}, which has no commits; `windlass render FILE` prints what a \
+                     file with Applications becomes",
+                    full_name(&delivery)
+                );
+            }
             return Ok((of_repository(connection, &delivery, revision, &cache).await?, Some(delivery)));
         }
     };
@@ -398,8 +405,7 @@ async fn delivery(
             return Ok(None);
         }
     };
-    let mut found: Vec<Delivery> =
-        all.into_iter().filter(|d| d.spec.source.path.trim_matches('/') == directory.path).collect();
+    let mut found: Vec<Delivery> = all.into_iter().filter(|d| d.delivers(&directory.path)).collect();
     if found.len() > 1 {
         let names: Vec<String> = found.iter().map(full_name).collect();
         bail!(
@@ -438,7 +444,7 @@ fn spec_for(args: &DiffArgs, directory: &Directory) -> anyhow::Result<DeliverySp
         DeliveryTemplate { target_namespace: args.namespace.clone(), ..DeliveryTemplate::default() };
     let template =
         overridden(template, directory.tree.as_ref(), &directory.path).map_err(|p| anyhow!(p.message))?;
-    let source = Source { repository: String::new(), path: directory.path.clone() };
+    let source = Source { path: directory.path.clone(), ..Source::default() };
     Ok(DeliverySpec { source, template })
 }
 

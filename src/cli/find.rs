@@ -104,14 +104,29 @@ fn is(delivery: &Delivery, name: &str) -> bool {
     }
 }
 
-/// The Deliveries with these names, all of them when none is given. A name that none has is an error.
+/// Whether a Delivery is that of the Application that is meant by a name.
+fn is_of_application(delivery: &Delivery, name: &str) -> bool {
+    let (namespace, name) =
+        name.split_once('/').map_or((None, name), |(namespace, name)| (Some(namespace), name));
+    delivery.spec.source.application.as_deref() == Some(name)
+        && namespace.is_none_or(|namespace| delivery.namespace().as_deref() == Some(namespace))
+}
+
+/// The Deliveries with these names, all of them when none is given. The name of an Application means the Delivery that is made of
+/// it, unless another one has that name. A name that none has is an error.
 pub fn select(all: Vec<Delivery>, names: &[String]) -> anyhow::Result<Vec<Delivery>> {
+    let mut meant: Vec<(&String, bool)> = Vec::new();
     for name in names {
-        if !all.iter().any(|d| is(d, name)) {
+        let exactly = all.iter().any(|d| is(d, name));
+        if !exactly && !all.iter().any(|d| is_of_application(d, name)) {
             bail!("{}", missing(&all, name));
         }
+        meant.push((name, exactly));
     }
-    Ok(all.into_iter().filter(|d| names.is_empty() || names.iter().any(|name| is(d, name))).collect())
+    let is_meant = |d: &Delivery| {
+        meant.iter().any(|(name, exactly)| if *exactly { is(d, name) } else { is_of_application(d, name) })
+    };
+    Ok(all.into_iter().filter(|d| meant.is_empty() || is_meant(d)).collect())
 }
 
 /// The one Delivery with a name.
@@ -176,6 +191,17 @@ mod tests {
         assert_eq!(said("blgo"), "there is no Delivery blgo; there are: b/blog, a/shop, b/shop");
         assert!(said("c/shop").contains("there is no Delivery c/shop"));
         assert_eq!(select(all(), &[]).unwrap().len(), 3);
+        let of_application: Delivery = serde_json::from_value(json!({
+            "apiVersion": "windlass.dev/v1alpha1", "kind": "Delivery",
+            "metadata": {"namespace": "b", "name": "web.application"},
+            "spec": {"source": {"application": "web"}},
+        }))
+        .unwrap();
+        let with = || all().into_iter().chain([of_application.clone()]).collect::<Vec<_>>();
+        for name in ["web", "b/web", "web.application"] {
+            assert_eq!(full_name(&one(with(), name).unwrap()), "b/web.application", "{name}");
+        }
+        assert!(one(with(), "a/web").is_err());
         assert_eq!(select(all(), &["shop".into()]).unwrap().len(), 2);
     }
 }

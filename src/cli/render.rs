@@ -67,7 +67,7 @@ pub async fn run(args: RenderArgs) -> anyhow::Result<i32> {
         overridden(template, directory.tree.as_ref(), &directory.path).map_err(|p| anyhow!(p.message))?;
     let values = values(&template, assigned(&args.set));
     let spec =
-        DeliverySpec { source: Source { repository: String::new(), path: directory.path.clone() }, template };
+        DeliverySpec { source: Source { path: directory.path.clone(), ..Source::default() }, template };
     let renderer = Renderer { kustomize: find_kustomize(args.kustomize.as_deref()) };
     let mut options = bundle::options(&spec, None, &renderer);
     options.substitute = values.map(|values| Substitutions { values });

@@ -31,6 +31,20 @@ pub async fn run(args: SyncArgs) -> anyhow::Result<i32> {
     must_act(&delivery)?;
     let namespace = delivery.namespace().unwrap_or_default();
     let api: Api<Repository> = Api::namespaced(client.clone(), &namespace);
+    if delivery.spec.source.application.is_some() {
+        // Its spec is seen without polling anything.
+        let token = token();
+        annotate(client, &delivery, &token, None).await?;
+        if args.wait.wait {
+            return wait(client, &delivery, &token, args.wait.timeout, is_ready).await;
+        }
+        anstream::println!(
+            "{} is asked to sync; `windlass status {}` tells more",
+            full_name(&delivery),
+            args.of.name
+        );
+        return Ok(WELL);
+    }
     let of = &delivery.spec.source.repository;
     let Some(repository) = api.get_opt(of).await.map_err(explained)? else {
         bail!("Repository {namespace}/{of} does not exist, and {} delivers from it", full_name(&delivery));

@@ -4,7 +4,7 @@ use super::connect::{ClusterArgs, HOME};
 use super::find::{explained, patiently};
 use super::request::MANAGER;
 use super::{ERROR, WELL};
-use crate::api::{Delivery, DriftReport, Repository, names};
+use crate::api::{Application, Delivery, DriftReport, Repository, names};
 use crate::cluster::apply::{Deletion, Propagation, delete, get};
 use crate::cluster::discovery::Resource;
 use crate::cluster::lease::{Candidate, Leadership, LeaseError, LeaseOptions};
@@ -84,6 +84,7 @@ struct Found {
     /// Deliveries of other installations, which stay.
     others: Vec<Delivery>,
     repositories: Vec<Repository>,
+    applications: Vec<Application>,
     reports: Vec<DriftReport>,
     /// Secrets that the daemon or `windlass run` wrote.
     secrets: Vec<Thing>,
@@ -161,6 +162,7 @@ impl Found {
     fn is_nothing(&self) -> bool {
         self.deliveries.is_empty()
             && self.repositories.is_empty()
+            && self.applications.is_empty()
             && self.reports.is_empty()
             && self.secrets.is_empty()
             && self.deployments.is_empty()
@@ -192,6 +194,9 @@ impl Found {
         }
         for r in &self.repositories {
             say(format!("  Repository {}/{}", r.namespace().unwrap_or_default(), r.name_any()));
+        }
+        for a in &self.applications {
+            say(format!("  Application {}/{}", a.namespace().unwrap_or_default(), a.name_any()));
         }
         for r in &self.reports {
             say(format!("  DriftReport {}/{}", r.namespace().unwrap_or_default(), r.name_any()));
@@ -258,8 +263,12 @@ impl Cluster<'_> {
 
     /// Everything of an installation.
     async fn look(&self, args: &UninstallArgs) -> anyhow::Result<Found> {
-        let mut found =
-            Found { repositories: self.ours().await?, reports: self.ours().await?, ..Found::default() };
+        let mut found = Found {
+            repositories: self.ours().await?,
+            applications: self.ours().await?,
+            reports: self.ours().await?,
+            ..Found::default()
+        };
         let labelled = ListParams::default().labels(&format!("{PART_OF}=windlass"));
         for (api_version, kind) in PARTS {
             found.parts.extend(self.list(api_version, kind, &labelled).await?);
@@ -295,6 +304,12 @@ impl Cluster<'_> {
                 })
             };
             found.repositories.retain(|r| is(r.namespace(), Some(&r.name_any())));
+            found.applications.retain(|a| {
+                !found.others.iter().any(|d| {
+                    d.namespace() == a.namespace()
+                        && d.spec.source.application.as_ref() == a.metadata.name.as_ref()
+                })
+            });
             found.reports.retain(|r| {
                 found
                     .deliveries
@@ -510,7 +525,7 @@ impl Cluster<'_> {
         Ok(problems)
     }
 
-    /// Removes Deliveries, reports and Repositories, in this order: each owns the one before.
+    /// Removes Deliveries, reports, Repositories and Applications, in this order: each owns one before.
     async fn remove_resources(&self, found: &Found) -> anyhow::Result<()> {
         for delivery in &found.deliveries {
             let api: Api<Delivery> =
@@ -531,6 +546,9 @@ impl Cluster<'_> {
         }
         for repository in &found.repositories {
             self.remove_ours(repository).await?;
+        }
+        for application in &found.applications {
+            self.remove_ours(application).await?;
         }
         Ok(())
     }

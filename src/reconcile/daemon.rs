@@ -11,7 +11,7 @@ use super::slots::{PLACES, Slots};
 use super::snapshot::Shown;
 use super::sources::{RepositoryKey, Sources};
 use crate::api::delivery::Revision;
-use crate::api::{Delivery, Repository};
+use crate::api::{Application, Delivery, Repository};
 use crate::cluster::events::{Note, Recorder, Regarding};
 use crate::cluster::lease::Contact;
 use crate::cluster::watch::Watches;
@@ -136,6 +136,8 @@ pub struct Daemon {
     pub wake: UnboundedSender<ObjectRef<Delivery>>,
     /// Repositories to look at; set once their controller runs.
     pub wake_repository: OnceLock<UnboundedSender<ObjectRef<Repository>>>,
+    /// Applications to look at; set once their controller runs, and never where the cluster does not have the kind.
+    pub wake_application: OnceLock<UnboundedSender<ObjectRef<Application>>>,
     /// Repositories that are polled at their next look, although they rest.
     pub(super) asked: Arc<Mutex<HashSet<RepositoryKey>>>,
     /// Events for people.
@@ -152,6 +154,10 @@ pub struct Daemon {
     pub(super) hasty: Arc<Hasty>,
     pub(super) directories: Mutex<HashMap<RepositoryKey, String>>,
     pub(super) listed: AtomicBool,
+    /// The Applications that were looked at, by the label of their objects.
+    pub(super) applications: Mutex<HashMap<String, (String, String)>>,
+    /// Whether all Applications were seen, or the cluster does not have the kind.
+    pub(super) applications_listed: AtomicBool,
     /// Watches that began before a Delivery asked for them.
     pub(super) early: Mutex<Early>,
     /// Whether [`Shown`] has all Deliveries: the first list was complete.
@@ -197,8 +203,7 @@ impl Daemon {
         let key = (delivery.namespace().unwrap_or_default(), delivery.name_any());
         let label = crate::api::names::delivery_label(&self.options.installation, &key.0, &key.1);
         lock(&self.labels).entry(label).or_insert_with(|| key.clone());
-        let repository = (key.0.clone(), delivery.spec.source.repository.clone());
-        lock(&self.deliveries).insert(key.clone(), repository);
+        lock(&self.deliveries).insert(key.clone(), delivery.source_key());
         lock(&self.memories).entry(key).or_default().clone()
     }
 
@@ -352,6 +357,50 @@ impl Daemon {
         self.listed.load(Ordering::Relaxed)
     }
 
+    /// Whether all that may be the source of a Delivery was seen: a source that is not known then does not exist.
+    pub fn sources_listed(&self, delivery: &Delivery) -> bool {
+        match delivery.spec.source.application {
+            Some(_) => self.applications_listed.load(Ordering::Relaxed),
+            None => self.repositories_listed(),
+        }
+    }
+
+    /// A Delivery as the watch shows it.
+    pub fn shown_delivery(&self, namespace: &str, name: &str) -> Option<Arc<Delivery>> {
+        self.shown.get()?.deliveries.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// Notes an Application, so that what becomes of its objects wakes it.
+    pub(super) fn note_application(&self, key: &(String, String)) {
+        let delivery = crate::api::names::application_delivery(&key.1);
+        let label = crate::api::names::delivery_label(&self.options.installation, &key.0, &delivery);
+        lock(&self.applications).entry(label).or_insert_with(|| key.clone());
+    }
+
+    /// Looks at an Application soon.
+    pub fn wake_application(&self, namespace: &str, name: &str) {
+        if let Some(wake) = self.wake_application.get() {
+            // The receiver is gone only when the daemon stops.
+            let _ = wake.send(ObjectRef::new(name).within(namespace));
+        }
+    }
+
+    /// Looks at the Application whose objects carry this label soon, if there is one.
+    pub fn wake_application_of(&self, label: &str) {
+        let key = lock(&self.applications).get(label).cloned();
+        if let Some((namespace, name)) = key {
+            self.wake_application(&namespace, &name);
+        }
+    }
+
+    /// Looks at all Applications soon.
+    pub fn wake_applications(&self) {
+        let all: Vec<_> = lock(&self.applications).values().cloned().collect();
+        for (namespace, name) in all {
+            self.wake_application(&namespace, &name);
+        }
+    }
+
     /// Whether the daemon is to end: what is being written is finished, nothing new is begun.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
@@ -374,9 +423,11 @@ impl Daemon {
 
     /// Whether the Repository of a Delivery moved on since its target was computed.
     pub fn commit_moved(&self, delivery: &Delivery, memory: &Memory) -> bool {
-        let key: RepositoryKey =
-            (delivery.namespace().unwrap_or_default(), delivery.spec.source.repository.clone());
-        let newest = self.sources.get(&key).and_then(|k| k.fetched).map(|f| f.commit.id.as_str().to_owned());
+        let newest = self
+            .sources
+            .get(&delivery.source_key())
+            .and_then(|k| k.fetched)
+            .map(|f| f.commit.id.as_str().to_owned());
         match (&memory.target, newest) {
             (Some((known, _)), Some(newest)) => known.commit != newest,
             _ => false,
@@ -395,7 +446,14 @@ impl Daemon {
         } else {
             format!("{object}: {message}")
         };
-        let about = note("Delivery", delivery, warning, reason, text);
+        let mut about = note("Delivery", delivery, warning, reason, text);
+        // Where there is an Application, people look there.
+        if let Some(application) = &delivery.spec.source.application {
+            about.regarding.id.kind = "Application".into();
+            about.regarding.id.name.clone_from(application);
+            let owner = delivery.owner_references().iter().find(|owner| owner.controller == Some(true));
+            about.regarding.uid = owner.map(|owner| owner.uid.clone());
+        }
         let inventory = delivery.status.iter().flat_map(|s| &s.inventory);
         // And on the object itself, where people who do not know Windlass look.
         if let Some(entry) = inventory.filter(|_| !object.is_empty()).find(|e| e.id().to_string() == object) {
@@ -410,6 +468,11 @@ impl Daemon {
             });
         }
         self.events.note(about);
+    }
+
+    /// Tells people about an Application, by an event on it.
+    pub fn notify_application(&self, application: &Application, warning: bool, reason: &str, message: &str) {
+        self.events.note(note("Application", application, warning, reason, message.into()));
     }
 
     /// Tells people what is wrong with a Repository, by an event on it.

@@ -52,7 +52,7 @@ pub fn wanted(
             };
             let template = expand(&set.template, directory, &path)?;
             let template = overridden(template, tree, &path)?;
-            let source = Source { repository: repository.into(), path: path.clone() };
+            let source = Source { repository: repository.into(), path: path.clone(), ..Source::default() };
             let name = name_for(repository, directory);
             if let Some(other) = wanted.get(&name)
                 && other.source.path != path

@@ -1,11 +1,11 @@
 //! What is kept of a live object: not the object, but what is needed to know whether it is as we left it and healthy.
 
 use crate::cluster::watch::Entry;
+use crate::core::application::Pods;
 use crate::core::fields::owned_digest;
 use crate::core::health::{Verdict, job_completed, template_essence, verdict};
 use crate::core::plan::is_secret;
 use serde_json::{Value, json};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// What a watch keeps of an object that carries our label, besides its identity.
@@ -17,24 +17,38 @@ pub struct Kept {
     pub verdict: Verdict,
     /// A workload that is not healthy, of its template only a digest: what tells its new pods from its old ones.
     pub workload: Option<Arc<Value>>,
+    /// How many pods a Deployment or StatefulSet has; `None` for what is neither.
+    pub pods: Option<Pods>,
     /// Whether a Job has completed, be it marked for deletion or not; `None` for what is no Job.
     pub completed: Option<bool>,
-    /// How many pods a workload is to have; `None` for none, and for what names no number.
-    pub pods: Option<NonZeroU32>,
 }
 
 /// Digests an object of a watch or of an answer.
 pub fn keep(object: &Value, key: &[u8]) -> Kept {
     let verdict = verdict(object);
     let workload = (!verdict.settles() && is_workload(object)).then(|| Arc::new(trimmed(object)));
-    let pods = object["spec"]["replicas"].as_u64().filter(|_| is_workload(object));
     Kept {
         digest: digest(object, key).into(),
         verdict,
         workload,
+        pods: pods(object),
         completed: job_completed(object),
-        pods: pods.and_then(|pods| NonZeroU32::new(u32::try_from(pods).ok()?)),
     }
+}
+
+fn pods(object: &Value) -> Option<Pods> {
+    let (version, kind) = (object["apiVersion"].as_str(), object["kind"].as_str());
+    if version != Some("apps/v1") || !matches!(kind, Some("Deployment" | "StatefulSet")) {
+        return None;
+    }
+    let count = |field: &Value| field.as_i64().and_then(|n| i32::try_from(n).ok());
+    let of = |name: &str| count(&object["status"][name]).unwrap_or(0);
+    Some(Pods {
+        wanted: count(&object["spec"]["replicas"]).unwrap_or(1),
+        there: of("replicas"),
+        ready: of("readyReplicas"),
+        available: of("availableReplicas"),
+    })
 }
 
 /// Digest of the fields that we own; empty when we own none.

@@ -1,5 +1,6 @@
 //! The controllers. Each reads as the pipeline does: source, render, plan, apply, health, status.
 
+pub mod application;
 pub mod clock;
 pub mod daemon;
 pub mod delivery;

@@ -1,5 +1,6 @@
 //! The daemon's life: connect, watch, reconcile, and end in good order.
 
+use super::application::{self, Applications};
 use super::daemon::{BundleCache, Daemon, Options};
 use super::delivery;
 use super::live::keep;
@@ -7,10 +8,11 @@ use super::metrics::Metrics;
 use super::repository::{self, Repositories};
 use super::snapshot::Shown;
 use super::sources::Sources;
-use crate::api::{Delivery, Repository};
+use crate::api::{Application, Delivery, Repository, names};
 use crate::cluster::events::Recorder;
 use crate::cluster::watch::{Event, Watches};
 use crate::cluster::{Connection, Discovery, NamedWatches, ObjectWatches, PodWatches};
+use crate::core::manifest::Gvk;
 use crate::lock::lock;
 use futures::{Stream, StreamExt, TryStreamExt};
 use kube::runtime::controller::{self, Controller};
@@ -81,6 +83,7 @@ pub async fn prepare(
         secret_key,
         wake,
         wake_repository: std::sync::OnceLock::new(),
+        wake_application: std::sync::OnceLock::new(),
         asked: Arc::default(),
         events,
         metrics: Metrics::new()?,
@@ -93,6 +96,8 @@ pub async fn prepare(
         hasty: Arc::default(),
         directories: Mutex::default(),
         listed: AtomicBool::new(false),
+        applications: Mutex::default(),
+        applications_listed: AtomicBool::new(false),
         early: Mutex::default(),
         deliveries_listed: tokio::sync::watch::Sender::new(false),
         stopping: AtomicBool::new(false),
@@ -138,12 +143,44 @@ pub async fn run(daemon: Arc<Daemon>, inboxes: Inboxes, shutdown: impl Future<Ou
     let of_deliveries = of_deliveries
         .with_config(controller_config())
         .reconcile_on(stream_of(inboxes.deliveries))
-        .graceful_shutdown_on(ending)
+        .graceful_shutdown_on(ending.clone())
         .run(delivery::reconcile, |_, error, _| again(error), daemon.clone())
         .for_each(|result| async { told(result.err()) });
-    futures::join!(of_repositories, of_deliveries);
+    futures::join!(of_repositories, of_deliveries, applications(daemon.clone(), ending));
     relay.abort();
     follow.abort();
+}
+
+/// Applications that are looked at at once: each may write three objects.
+const AT_ONCE: u16 = 32;
+
+/// The controller of Applications; ends at once where the cluster does not have the kind, as before an upgrade of the definitions.
+async fn applications(
+    daemon: Arc<Daemon>,
+    ending: futures::future::Shared<futures::future::BoxFuture<'static, ()>>,
+) {
+    let kind = Gvk::new(&format!("{}/v1alpha1", names::GROUP), "Application");
+    if daemon.discovery.resource(&kind).is_none() {
+        // It may just have been installed. What cannot be read now is as it was.
+        let _ = daemon.discovery.refresh().await;
+    }
+    if daemon.discovery.resource(&kind).is_none() {
+        tracing::info!("the cluster has no Applications; `windlass install` brings their definition");
+        daemon.applications_listed.store(true, Ordering::Relaxed);
+        daemon.wake_all();
+        return;
+    }
+    let (wake, inbox) = mpsc::unbounded_channel();
+    let _ = daemon.wake_application.set(wake);
+    let (shown, stream) = application::follow(&daemon, api::<Application>(&daemon));
+    let context = Arc::new(Applications::new(daemon.clone(), shown.clone()));
+    Controller::for_stream(stream, shown)
+        .with_config(controller::Config::default().concurrency(AT_ONCE))
+        .reconcile_on(stream_of(inbox))
+        .graceful_shutdown_on(ending)
+        .run(application::reconcile, |_, error, _| again(error), context)
+        .for_each(|result| async { told(result.err()) })
+        .await;
 }
 
 fn api<K>(daemon: &Daemon) -> Api<K>
@@ -220,7 +257,10 @@ pub async fn relay(
             }
             labels.insert(change.label);
         }
-        labels.iter().for_each(|label| daemon.wake_label(label));
+        for label in &labels {
+            daemon.wake_label(label);
+            daemon.wake_application_of(label);
+        }
     }
 }
 
@@ -248,10 +288,17 @@ fn follow_deliveries(
     // Not the store's own `wait_until_ready`: it wakes only the last of those who wait, or none when that one has just asked in
     // passing; and the controller waits for it.
     let of = daemon.clone();
-    let reflected = reflector(writer, events).inspect_ok(move |event| {
-        if let watcher::Event::InitDone = event {
+    let reflected = reflector(writer, events).inspect_ok(move |event| match event {
+        watcher::Event::InitDone => {
             of.deliveries_listed.send_replace(true);
+            of.wake_applications();
         }
+        watcher::Event::Apply(delivery) | watcher::Event::Delete(delivery) => {
+            if let Some(application) = &delivery.spec.source.application {
+                of.wake_application(&delivery.namespace().unwrap_or_default(), application);
+            }
+        }
+        watcher::Event::Init | watcher::Event::InitApply(_) => {}
     });
     let (read, mut taken) = mpsc::channel(READ);
     tokio::spawn(async move {

@@ -122,8 +122,10 @@ impl Daemon {
         if before.effective.as_ref().is_some_and(|old| old.commit == new.commit) || status.held.is_some() {
             return;
         }
-        let key = (after.namespace().unwrap_or_default(), after.spec.source.repository.clone());
-        let Some(seen) = self.sources.get(&key).and_then(|known| known.seen_at(&new.commit)) else { return };
+        let Some(seen) = self.sources.get(&after.source_key()).and_then(|known| known.seen_at(&new.commit))
+        else {
+            return;
+        };
         // A clock that was set back has not made us faster.
         let took = Duration::try_from(self.now().duration_since(seen)).unwrap_or_default();
         self.metrics.deployed(took);

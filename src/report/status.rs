@@ -176,7 +176,7 @@ fn delivery(delivery: &Delivery) -> DeliveryRow {
     DeliveryRow {
         namespace: delivery.namespace().unwrap_or_default(),
         name: delivery.name_any(),
-        repository: delivery.spec.source.repository.clone(),
+        repository: delivery.spec.source.name(),
         path: delivery.spec.source.path.clone(),
         target_namespace: delivery.spec.template.target_namespace.clone(),
         revision: status.revision.clone(),

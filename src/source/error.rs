@@ -291,6 +291,24 @@ pub enum SourceError {
         /// What the system said.
         reason: String,
     },
+    /// What an Application was once is not kept any more.
+    #[error(
+        "{object}, which kept the revision {id}, is gone or was changed: apply the Application as it was then once more"
+    )]
+    RevisionGone {
+        /// The object that kept it.
+        object: String,
+        /// The revision.
+        id: String,
+    },
+    /// What an Application was once could not be read.
+    #[error("{object} could not be read: {detail}; it is tried again")]
+    RevisionUnread {
+        /// The object that keeps it.
+        object: String,
+        /// What the API server said.
+        detail: String,
+    },
     /// Git failed with something that none of the above is.
     #[error("git failed {what} of {url}: {detail}")]
     Git {
@@ -316,6 +334,7 @@ impl SourceError {
                 | Self::Damaged { .. }
                 | Self::Busy { .. }
                 | Self::CacheFull { .. }
+                | Self::RevisionUnread { .. }
                 | Self::Git { .. }
         )
     }
@@ -344,6 +363,8 @@ impl SourceError {
             }
             Self::RefDeleted { .. } => "ReferenceDeleted",
             Self::CommitNotFound { .. } | Self::NotMirrored { .. } => "CommitNotFound",
+            Self::RevisionGone { .. } => "RevisionGone",
+            Self::RevisionUnread { .. } => "RevisionUnreadable",
             Self::ObjectFormat { .. } => "UnsupportedFormat",
             Self::Damaged { .. } => "MirrorDamaged",
             Self::Busy { .. } => "MirrorBusy",

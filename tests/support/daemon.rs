@@ -15,7 +15,8 @@ use windlass::api::{Delivery, DriftReport, Repository};
 use windlass::cluster::crds;
 
 /// What the daemon writes about itself: its own resources, its Events, its Lease.
-const OWN: [&str; 5] = ["deliveries", "repositories", "driftreports", "events", "leases"];
+const OWN: [&str; 7] =
+    ["deliveries", "repositories", "applications", "controllerrevisions", "driftreports", "events", "leases"];
 
 /// Longer than anything that is waited for takes on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(180);
@@ -237,7 +238,11 @@ impl World {
         body["apiVersion"] = json!("windlass.dev/v1alpha1");
         body["kind"] = json!(kind);
         body["metadata"]["name"] = json!(name);
-        let plural = if kind == "Delivery" { "deliveries" } else { "repositories" };
+        let plural = match kind {
+            "Delivery" => "deliveries",
+            "Application" => "applications",
+            _ => "repositories",
+        };
         let api: kube::Api<kube::core::DynamicObject> = kube::Api::namespaced_with(
             self.space.connection.client.clone(),
             &self.space.name,

@@ -1,5 +1,6 @@
 //! What the tests stand on: a real control plane, real Git servers, real daemons, and faults before them.
 
+pub mod applications;
 pub mod cli;
 pub mod cluster;
 pub mod daemon;

@@ -178,7 +178,7 @@ fn probe_port(probe: &str) -> String {
     format!("{} && {} && {grpc}", one("httpGet"), one("tcpSocket"))
 }
 
-/// The definition of the resource, as the API server takes it. It is not installed: nothing acts on its objects so far.
+/// The definition of the resource, as the API server takes it.
 pub fn definition() -> serde_json::Value {
     use kube::CustomResourceExt;
     super::definition(&Application::crd())

@@ -15,8 +15,10 @@ mod exposure;
 mod faults;
 mod network;
 mod read;
+mod revision;
 mod scaling;
 mod service;
+mod status;
 mod traffic;
 
 #[cfg(test)]
@@ -25,6 +27,8 @@ mod tests;
 pub use defaulted::{Defaulted, defaulted};
 pub use error::{ApplicationError, Invalid};
 pub use read::{is_application, read};
+pub use revision::{Revision, revision, revision_name};
+pub use status::{Pods, Seen, status};
 
 use super::manifest::{Manifest, Origin};
 use crate::api::application::{Application, ApplicationSpec};
@@ -86,6 +90,20 @@ pub fn completed(mut spec: ApplicationSpec) -> ApplicationSpec {
         scaling.target_cpu_utilization = scaling.target_cpu_utilization.or(Some(80));
     }
     spec
+}
+
+/// The selector of an Application's pods as text.
+pub fn selector(name: &str) -> String {
+    format!("app.kubernetes.io/instance={name},app.kubernetes.io/name={name}")
+}
+
+/// Where an Application is reached from outside of the cluster: by its first path, and encrypted where an Ingress says so. (A
+/// Gateway's listener is not known here.) None for a name that stands for many.
+pub fn url(spec: &ApplicationSpec) -> Option<String> {
+    let expose = spec.expose.as_ref().filter(|expose| !expose.host.starts_with('*'))?;
+    let secure = expose.ingress.as_ref().is_some_and(|ingress| ingress.tls_secret.is_some());
+    let scheme = if secure { "https" } else { "http" };
+    Some(format!("{scheme}://{}{}", expose.host, expose.path))
 }
 
 /// An Application, and what follows from it for more than one object.

@@ -5,6 +5,7 @@
 //! the rules by kind. Everything here takes what the API server said and returns a value; a field of an
 //! unexpected shape counts as absent, so no object can bring the daemon down.
 
+mod application;
 mod custom;
 mod definitions;
 mod disturbance;
@@ -30,6 +31,7 @@ pub use pod::{PodRules, pod_trouble, pod_waits_for};
 pub use summary::summarize;
 pub use workload_pods::{new_pods, pods_in_the_way, workload_trouble, workload_waits_for};
 
+use crate::api::names;
 use live::Live;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -175,6 +177,7 @@ fn by_kind(live: &Live<'_>, group: &str, kind: &str) -> Verdict {
         ("apiextensions.k8s.io", "CustomResourceDefinition") => definitions::custom_resource_definition(live),
         ("apiregistration.k8s.io", "APIService") => definitions::api_service(live),
         ("gateway.networking.k8s.io", kind) => gateway::verdict(live, kind),
+        (names::GROUP, "Application") => application::verdict(live),
         // A Node and a few others of the core group carry conditions; they are read as those of a custom
         // resource.
         (group, kind) if definitions::is_built_in(group) && kind != "Node" => {

@@ -116,8 +116,7 @@ fn delivery_unready(daemon: &Daemon, key: &Key, own: &Key) -> Option<Problem> {
             },
         ));
     };
-    let repository = (key.0.clone(), there.spec.source.repository.clone());
-    let newest = daemon.sources.get(&repository).and_then(|known| known.fetched);
+    let newest = daemon.sources.get(&there.source_key()).and_then(|known| known.fetched);
     let newest = newest.as_ref().map(|fetched| fetched.commit.id.as_str());
     let standing = daemon.dependencies.standing(key);
     let why = core::unready(standing.as_ref(), there.metadata.generation.unwrap_or_default(), newest)?;

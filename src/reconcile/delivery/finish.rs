@@ -152,11 +152,9 @@ pub async fn keep(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus, r
 /// Keeps nothing for a Delivery any more. Answers `false` while its mirror is about to be opened, so that nothing could be done yet.
 pub async fn keep_nothing(scope: &Scope<'_>) -> bool {
     let Some(store) = store(scope) else {
-        let delivery = scope.delivery;
-        let key = (delivery.namespace().unwrap_or_default(), delivery.spec.source.repository.clone());
-        return match scope.daemon.sources.get(&key) {
+        return match scope.daemon.sources.get(&scope.delivery.source_key()) {
             Some(known) => known.problem.is_some(),
-            None => scope.daemon.repositories_listed(),
+            None => scope.daemon.sources_listed(scope.delivery),
         };
     };
     let names = [scope.label.clone(), next_name(&scope.label), before_name(&scope.label)];
@@ -168,9 +166,7 @@ pub async fn keep_nothing(scope: &Scope<'_>) -> bool {
 }
 
 fn store(scope: &Scope<'_>) -> Option<Store> {
-    let delivery = scope.delivery;
-    let key = (delivery.namespace().unwrap_or_default(), delivery.spec.source.repository.clone());
-    scope.daemon.sources.get(&key)?.store
+    scope.daemon.sources.get(&scope.delivery.source_key())?.store
 }
 
 async fn keep_commits(scope: &Scope<'_>, commits: Vec<(String, String)>) {

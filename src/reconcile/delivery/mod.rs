@@ -264,14 +264,10 @@ fn log_revision(daemon: &Daemon, delivery: &Delivery, logged: &mut String) {
     let status = delivery.status.as_ref();
     let revision = match status.and_then(|s| s.attempt.as_ref()) {
         Some(attempt) => attempt.revision.to_string(),
-        None => {
-            let repository = &delivery.spec.source.repository;
-            let key = (delivery.namespace().unwrap_or_default(), repository.clone());
-            match daemon.sources.get(&key).and_then(|known| known.fetched) {
-                Some(fetched) => fetched.revision(),
-                None => status.and_then(|s| s.revision.clone()).unwrap_or_default(),
-            }
-        }
+        None => match daemon.sources.get(&delivery.source_key()).and_then(|known| known.fetched) {
+            Some(fetched) => fetched.revision(),
+            None => status.and_then(|s| s.revision.clone()).unwrap_or_default(),
+        },
     };
     if *logged != revision {
         tracing::Span::current().record("revision", &revision);
@@ -927,12 +923,11 @@ async fn rendered(scope: &Scope<'_>, memory: &Memory, revision: &Revision) -> Re
         return Ok(work.bundle.clone());
     }
     let delivery = scope.delivery;
-    let namespace = delivery.namespace().unwrap_or_default();
     let cache = (scope.label.clone(), delivery.metadata.generation, revision.clone());
     if let Some(bundle) = scope.daemon.bundles.get(&cache) {
         return Ok(bundle);
     }
-    let source = scope.daemon.sources.get(&(namespace, delivery.spec.source.repository.clone()));
+    let source = scope.daemon.sources.get(&delivery.source_key());
     let Some(store) = source.and_then(|k| k.store) else {
         return Err(refusal(SOURCE_UNKNOWN, "the Repository was not read yet", true));
     };

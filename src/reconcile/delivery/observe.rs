@@ -88,7 +88,7 @@ fn sizes(scope: &Scope<'_>, status: &DeliveryStatus) -> Vec<Option<i64>> {
             named && !e.stale && !e.candidate
         };
         let entry = status.inventory.iter().find(its)?;
-        scope.live(&entry.gvk(), &entry.id())?.kept.pods.map(|pods| i64::from(pods.get()))
+        scope.live(&entry.gvk(), &entry.id())?.kept.pods.map(|pods| i64::from(pods.wanted)).filter(|wanted| *wanted > 0)
     };
     rollout.map(|rollout| rollout.sizes.iter().map(now).collect()).unwrap_or_default()
 }
@@ -209,8 +209,6 @@ fn applied(work: &Work) -> Option<Applied> {
 /// What Git wants of the Delivery. Nothing is computed again while commit and spec are the same.
 async fn target(scope: &Scope<'_>, memory: &mut Memory) -> Target {
     let delivery = scope.delivery;
-    let namespace = delivery.namespace().unwrap_or_default();
-    let repository = &delivery.spec.source.repository;
     let problem = |reason: &str, message: String| {
         Target::Failed(Problem { reason: reason.into(), object: String::new(), message })
     };
@@ -218,15 +216,24 @@ async fn target(scope: &Scope<'_>, memory: &mut Memory) -> Target {
     if let Err(error) = &scope.rules {
         return Target::Failed(super::leave::problem(error));
     }
-    let Some(known) = scope.daemon.sources.get(&(namespace.clone(), repository.clone())) else {
-        return match scope.daemon.repositories_listed() {
-            true => problem(
-                "RepositoryMissing",
-                format!(
+    let key = delivery.source_key();
+    let Some(known) = scope.daemon.sources.get(&key) else {
+        let (namespace, source) = (&key.0, &delivery.spec.source);
+        return match (scope.daemon.sources_listed(delivery), &source.application) {
+            (false, _) => Target::Unknown,
+            (true, None) => {
+                let repository = &source.repository;
+                let text = format!(
                     "Repository {namespace}/{repository} does not exist; spec.source.repository names it"
-                ),
-            ),
-            false => Target::Unknown,
+                );
+                problem("RepositoryMissing", text)
+            }
+            (true, Some(application)) => {
+                let text = format!(
+                    "Application {namespace}/{application} does not exist; spec.source.application names it"
+                );
+                problem("ApplicationMissing", text)
+            }
         };
     };
     // The commit brings another spec: what it was before stays until that is here, too.

@@ -76,7 +76,7 @@ pub fn begin(scope: &Scope<'_>, memory: &mut Memory, held: &Held) {
         wake();
     };
     let delivery = scope.delivery;
-    let repository = (delivery.namespace().unwrap_or_default(), delivery.spec.source.repository.clone());
+    let repository = delivery.source_key();
     let store = scope.daemon.sources.get(&repository).and_then(|known| known.store);
     let effective = delivery.status.as_ref().and_then(|s| s.effective.clone());
     let (Some(store), Some(effective)) = (store, effective) else {

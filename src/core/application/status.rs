@@ -1,0 +1,373 @@
+//! How an Application is: from how its Delivery stands, and how many pods its Deployment has, to what people read.
+
+use crate::api::application::{ApplicationPhase, ApplicationStatus};
+use crate::api::condition::{self, kind};
+use crate::api::delivery::{DeliveryStatus, Phase, Problem, Step};
+use crate::core::rollout::status::told;
+use jiff::Timestamp;
+
+/// How many pods a Deployment has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pods {
+    /// How many are wanted.
+    pub wanted: i32,
+    /// How many there are.
+    pub there: i32,
+    /// How many are ready.
+    pub ready: i32,
+    /// How many have been ready for a while.
+    pub available: i32,
+}
+
+/// What is seen of an Application.
+#[derive(Clone, Debug)]
+pub struct Seen<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The generation of its spec.
+    pub generation: Option<i64>,
+    /// The revision that its spec is, or why it is none or could not be kept.
+    pub wanted: Result<&'a str, &'a Problem>,
+    /// What keeps the revision from being delivered, though it is one.
+    pub hindrance: Option<&'a Problem>,
+    /// How its Delivery stands; `None` before there is one.
+    pub delivery: Option<&'a DeliveryStatus>,
+    /// Its pods; `None` while they were not seen.
+    pub pods: Option<Pods>,
+    /// Where it is reached.
+    pub url: Option<String>,
+}
+
+/// Reason of `Degraded` and of a phase: the revision could not be put in place.
+const FAILED: &str = "RolloutFailed";
+
+/// The status to write. `before` is what stands there now: its conditions keep their times, and its numbers stand while nothing
+/// was seen.
+pub fn status(seen: &Seen<'_>, before: &ApplicationStatus, now: Timestamp) -> ApplicationStatus {
+    let none = DeliveryStatus::default();
+    let delivery = seen.delivery.unwrap_or(&none);
+    let pods = seen.pods.map(|p| (p.there, p.ready, p.available));
+    let numbers = pods.map_or((before.replicas, before.ready_replicas, before.available_replicas), |p| {
+        (Some(p.0), Some(p.1), Some(p.2))
+    });
+    let standing = Standing::of(seen, delivery, before);
+    let effective = delivery.effective.as_ref().map(|r| super::revision_name(seen.name, &r.commit));
+    let mut status = ApplicationStatus {
+        observed_generation: seen.generation,
+        phase: standing.phase(delivery, before),
+        replicas: numbers.0,
+        ready_replicas: numbers.1,
+        available_replicas: numbers.2,
+        selector: Some(super::selector(seen.name)),
+        current_revision: effective
+            .or_else(|| before.current_revision.clone().filter(|_| seen.delivery.is_none())),
+        url: seen.url.clone(),
+        conditions: before.conditions.clone(),
+    };
+    let phase = status.phase;
+    let mut say = |kind: &str, is: &str, reason: &str, message: &str| {
+        condition::set(&mut status.conditions, kind, is, reason, message, now, seen.generation);
+    };
+    let (ready, reason, message) = standing.ready(delivery, phase);
+    say(kind::READY, ready, &reason, &message);
+    let (wanted, available) = (standing.wanted, standing.available);
+    let (serves, why, counted) = match (wanted, available) {
+        (Some(wanted), Some(available)) => (
+            if available > 0 || wanted == 0 { "True" } else { "False" },
+            if available >= wanted { "AllPodsAvailable" } else { "PodsUnavailable" },
+            format!("{available} of {wanted} pods are available"),
+        ),
+        _ => ("Unknown", "NotSeen", String::new()),
+    };
+    // While nothing was seen, what was known before stands.
+    if serves != "Unknown" || condition::get(&before.conditions, kind::AVAILABLE).is_none() {
+        say(kind::AVAILABLE, serves, why, &counted);
+    }
+    match phase {
+        ApplicationPhase::Progressing => say(kind::PROGRESSING, "True", &reason, &message),
+        _ => say(kind::PROGRESSING, "False", "Settled", ""),
+    }
+    match (&standing.doing, phase) {
+        (Doing::Refused(problem), _) => say(kind::DEGRADED, "True", &problem.reason, &told(problem)),
+        (Doing::Failed, _) => say(kind::DEGRADED, "True", FAILED, &message),
+        (_, ApplicationPhase::Degraded) => say(kind::DEGRADED, "True", "PodsUnavailable", &message),
+        _ => say(kind::DEGRADED, "False", "NotDegraded", ""),
+    }
+    match condition::get(&delivery.conditions, kind::HELD).filter(|c| c.status == "True") {
+        Some(held) => say(kind::HELD, "True", &held.reason, &held.message),
+        None => say(kind::HELD, "False", "NothingHeld", ""),
+    }
+    status
+}
+
+/// What becomes of the spec.
+enum Doing {
+    /// It is no revision, or could not be kept, or cannot be delivered.
+    Refused(Problem),
+    /// Its Delivery has not taken it yet.
+    Awaited,
+    /// It is being put in place, or taken back.
+    UnderWay,
+    /// It could not be put in place, and stays as it is.
+    Failed,
+    /// It was taken back; what was good before runs, unless there was nothing.
+    Held,
+    /// It was refused before anything of it was begun; what was good before runs.
+    NotBegun,
+    /// It runs.
+    Runs,
+}
+
+struct Standing {
+    doing: Doing,
+    wanted: Option<i32>,
+    available: Option<i32>,
+}
+
+impl Standing {
+    fn of(seen: &Seen<'_>, delivery: &DeliveryStatus, before: &ApplicationStatus) -> Self {
+        let wanted = seen.pods.map(|p| p.wanted);
+        let available = seen.pods.map(|p| p.available).or(before.available_replicas);
+        let doing = match (seen.wanted, seen.hindrance) {
+            (Err(problem), _) | (Ok(_), Some(problem)) => Doing::Refused(problem.clone()),
+            (Ok(id), None) => doing(id, delivery),
+        };
+        Standing { doing, wanted: wanted.or(before.replicas), available }
+    }
+
+    fn phase(&self, delivery: &DeliveryStatus, before: &ApplicationStatus) -> ApplicationPhase {
+        let by_pods = match (self.wanted, self.available) {
+            (Some(wanted), Some(available)) if available >= wanted => ApplicationPhase::Running,
+            (Some(_), Some(0)) => ApplicationPhase::Degraded,
+            (Some(_), Some(_)) => ApplicationPhase::PartiallyRunning,
+            _ => before.phase,
+        };
+        let nothing = delivery.effective.is_none();
+        match &self.doing {
+            Doing::Refused(_) | Doing::NotBegun if nothing => ApplicationPhase::Pending,
+            Doing::Awaited if nothing && delivery.attempt.is_none() => ApplicationPhase::Pending,
+            Doing::Awaited | Doing::UnderWay => ApplicationPhase::Progressing,
+            Doing::Failed => ApplicationPhase::Degraded,
+            Doing::Held if nothing => ApplicationPhase::Degraded,
+            Doing::Held if by_pods == ApplicationPhase::Degraded => ApplicationPhase::Degraded,
+            Doing::Held => ApplicationPhase::RolledBack,
+            Doing::Refused(_) | Doing::NotBegun | Doing::Runs => by_pods,
+        }
+    }
+
+    /// Status, reason and message of `Ready`: in the words of the Delivery, where it speaks of this spec.
+    fn ready(&self, delivery: &DeliveryStatus, phase: ApplicationPhase) -> (&'static str, String, String) {
+        let words = condition::get(&delivery.conditions, kind::READY);
+        let words =
+            words.map_or(("Pending".into(), String::new()), |c| (c.reason.clone(), c.message.clone()));
+        match &self.doing {
+            Doing::Refused(problem) => {
+                let runs =
+                    if delivery.effective.is_some() { "; what was there before goes on running" } else { "" };
+                ("False", problem.reason.clone(), format!("{}{runs}", told(problem)))
+            }
+            Doing::Awaited => ("False", "Pending".into(), "the spec is about to be taken".into()),
+            Doing::Runs if phase == ApplicationPhase::Running => {
+                let ready =
+                    condition::get(&delivery.conditions, kind::READY).is_some_and(|c| c.status == "True");
+                match ready {
+                    true => ("True", "Running".into(), words.1),
+                    false => ("False", words.0, words.1),
+                }
+            }
+            Doing::Runs => {
+                let counted = match (self.wanted, self.available) {
+                    (Some(wanted), Some(available)) => format!("{available} of {wanted} pods are available"),
+                    _ => "its pods were not seen yet".into(),
+                };
+                ("False", "PodsUnavailable".into(), counted)
+            }
+            Doing::UnderWay | Doing::Failed | Doing::Held | Doing::NotBegun => ("False", words.0, words.1),
+        }
+    }
+}
+
+fn doing(id: &str, delivery: &DeliveryStatus) -> Doing {
+    let is = |revision: &crate::api::delivery::Revision| revision.commit == id;
+    match (delivery.phase, &delivery.attempt) {
+        (Phase::Applying | Phase::Waiting | Phase::RollingOut | Phase::Paused | Phase::RollingBack, _) => {
+            return Doing::UnderWay;
+        }
+        (Phase::RollbackFailed, _) => return Doing::Failed,
+        (_, Some(attempt)) if !is(&attempt.revision) => return Doing::Awaited,
+        (_, Some(attempt)) if attempt.step == Step::Failed => return Doing::Failed,
+        (_, Some(_)) => return Doing::UnderWay,
+        (_, None) => {}
+    }
+    if delivery.held.as_ref().is_some_and(|held| is(&held.revision)) {
+        return Doing::Held;
+    }
+    if delivery.effective.as_ref().is_some_and(is) {
+        return Doing::Runs;
+    }
+    let refused = delivery.failure.as_ref().is_some_and(|f| f.revision.as_ref().is_none_or(is));
+    let waits = delivery.waiting.as_ref().is_some_and(|w| is(&w.revision));
+    match (delivery.phase, refused || waits) {
+        (Phase::Suspended, _) | (_, true) => Doing::NotBegun,
+        _ => Doing::Awaited,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::api::delivery::{Attempt, Goal, Held, Revision};
+
+    const OLD: &str = "1111111111111111111111111111111111111111";
+    const NEW: &str = "2222222222222222222222222222222222222222";
+
+    fn revision(id: &str) -> Revision {
+        Revision { commit: id.into(), ..Revision::default() }
+    }
+
+    fn problem(reason: &str) -> Problem {
+        Problem { reason: reason.into(), object: String::new(), message: "why".into() }
+    }
+
+    fn attempt(id: &str, step: Step) -> Option<Attempt> {
+        Some(Attempt {
+            goal: Goal::Deploy,
+            revision: revision(id),
+            step,
+            started_at: String::new(),
+            deadline: String::new(),
+            retries: 0,
+            retry_at: None,
+            problem: None,
+            overwritten: 0,
+            rollout: None,
+        })
+    }
+
+    fn at(phase: Phase, effective: Option<&str>) -> DeliveryStatus {
+        let mut delivery =
+            DeliveryStatus { phase, effective: effective.map(revision), ..DeliveryStatus::default() };
+        let ready = if phase == Phase::Ready { "True" } else { "False" };
+        condition::set(
+            &mut delivery.conditions,
+            kind::READY,
+            ready,
+            "Word",
+            "said",
+            Timestamp::UNIX_EPOCH,
+            None,
+        );
+        delivery
+    }
+
+    fn of(delivery: &DeliveryStatus, wanted: i32, available: i32) -> ApplicationStatus {
+        let pods = Pods { wanted, there: wanted, ready: available, available };
+        let seen = Seen {
+            name: "web",
+            generation: Some(2),
+            wanted: Ok(NEW),
+            hindrance: None,
+            delivery: Some(delivery),
+            pods: Some(pods),
+            url: None,
+        };
+        status(&seen, &ApplicationStatus::default(), Timestamp::UNIX_EPOCH)
+    }
+
+    fn is(status: &ApplicationStatus, kind: &str) -> (String, String) {
+        let c = condition::get(&status.conditions, kind).unwrap();
+        (c.status.clone(), c.reason.clone())
+    }
+
+    #[test]
+    fn pods_decide_once_the_spec_runs() {
+        use ApplicationPhase::{Degraded, PartiallyRunning, Running};
+        for (wanted, available, phase, ready) in [
+            (3, 3, Running, "True"),
+            (3, 1, PartiallyRunning, "False"),
+            (3, 0, Degraded, "False"),
+            (0, 0, Running, "True"),
+        ] {
+            let status = of(&at(Phase::Ready, Some(NEW)), wanted, available);
+            assert_eq!(
+                (status.phase, is(&status, kind::READY).0.as_str()),
+                (phase, ready),
+                "{available} of {wanted}"
+            );
+            assert_eq!(status.current_revision.as_deref(), Some("web-2222222222"));
+            assert_eq!(status.available_replicas, Some(available));
+        }
+    }
+
+    #[test]
+    fn a_spec_that_was_not_taken_yet_is_not_ready_by_the_one_before() {
+        let status = of(&at(Phase::Ready, Some(OLD)), 3, 3);
+        assert_eq!(status.phase, ApplicationPhase::Progressing);
+        assert_eq!(status.observed_generation, Some(2));
+        assert_eq!(is(&status, kind::READY), ("False".into(), "Pending".into()));
+        assert_eq!(of(&at(Phase::Pending, None), 0, 0).phase, ApplicationPhase::Pending);
+        // The one before failed and is still there: it says nothing of this one.
+        let failed = DeliveryStatus { attempt: attempt(OLD, Step::Failed), ..at(Phase::Failed, Some(OLD)) };
+        assert_eq!(is(&of(&failed, 3, 3), kind::DEGRADED).0, "False");
+    }
+
+    #[test]
+    fn what_fails_is_told_apart() {
+        let held =
+            Held { revision: revision(NEW), problem: problem("Broken"), since: String::new(), revert: None };
+        let back = DeliveryStatus { held: Some(held.clone()), ..at(Phase::Held, Some(OLD)) };
+        let status = of(&back, 3, 3);
+        assert_eq!(status.phase, ApplicationPhase::RolledBack);
+        assert_eq!(status.current_revision.as_deref(), Some("web-1111111111"));
+        assert_eq!(is(&status, kind::DEGRADED).0, "False", "what runs is good");
+        assert_eq!(of(&back, 3, 0).phase, ApplicationPhase::Degraded);
+        let first = DeliveryStatus { held: Some(held), ..at(Phase::Held, None) };
+        assert_eq!(of(&first, 0, 0).phase, ApplicationPhase::Degraded);
+        let left = DeliveryStatus { attempt: attempt(NEW, Step::Failed), ..at(Phase::Failed, Some(OLD)) };
+        let status = of(&left, 3, 3);
+        assert_eq!(status.phase, ApplicationPhase::Degraded);
+        assert_eq!(is(&status, kind::DEGRADED), ("True".into(), FAILED.into()));
+        let under_way =
+            DeliveryStatus { attempt: attempt(NEW, Step::Waiting), ..at(Phase::Waiting, Some(OLD)) };
+        assert_eq!(is(&of(&under_way, 3, 3), kind::PROGRESSING).0, "True");
+    }
+
+    #[test]
+    fn an_invalid_spec_is_told_and_what_runs_counts_on() {
+        let wrong = problem("InvalidApplication");
+        let runs = at(Phase::Ready, Some(OLD));
+        let mut seen = Seen {
+            name: "web",
+            generation: Some(3),
+            wanted: Err(&wrong),
+            hindrance: None,
+            delivery: Some(&runs),
+            pods: Some(Pods { wanted: 2, there: 2, ready: 2, available: 2 }),
+            url: None,
+        };
+        let of = |seen: &Seen<'_>| status(seen, &ApplicationStatus::default(), Timestamp::UNIX_EPOCH);
+        assert_eq!(of(&seen).phase, ApplicationPhase::Running);
+        assert_eq!(is(&of(&seen), kind::READY), ("False".into(), "InvalidApplication".into()));
+        assert_eq!(is(&of(&seen), kind::DEGRADED), ("True".into(), "InvalidApplication".into()));
+        seen.delivery = None;
+        seen.pods = None;
+        assert_eq!(of(&seen).phase, ApplicationPhase::Pending);
+    }
+
+    #[test]
+    fn while_nothing_is_seen_what_was_known_stands() {
+        let runs = at(Phase::Ready, Some(NEW));
+        let before = of(&runs, 3, 3);
+        let seen = Seen {
+            name: "web",
+            generation: Some(2),
+            wanted: Ok(NEW),
+            hindrance: None,
+            delivery: Some(&runs),
+            pods: None,
+            url: None,
+        };
+        assert_eq!(status(&seen, &before, Timestamp::MAX), before);
+    }
+}

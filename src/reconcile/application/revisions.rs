@@ -1,0 +1,184 @@
+//! The revisions of an Application: what its spec became, kept as ControllerRevisions that it owns. To its Delivery they are the
+//! commits of a repository.
+
+use crate::api::delivery::{Phase, Problem};
+use crate::api::{Application, Delivery, names};
+use crate::core::application::{Revision, expand, revision, revision_name};
+use crate::core::manifest::Origin;
+use crate::core::tree::Tree;
+use crate::reconcile::sources::Commits;
+use crate::source::{CommitId, Credentials, Limits, SourceError};
+use futures::future::BoxFuture;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams, Preconditions};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The revisions of one Application.
+pub(super) struct Revisions {
+    pub(super) client: Client,
+    pub(super) shown: Store<Application>,
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+impl Revisions {
+    /// A revision: what the spec is now where that is the one, else what was kept.
+    async fn get(&self, id: &str) -> Result<Revision, SourceError> {
+        let shown = self.shown.get(&ObjectRef::new(&self.name).within(&self.namespace));
+        let now = shown.and_then(|application| expand(&application, &Origin::default()).ok());
+        if let Some(now) = now.as_ref().map(revision).filter(|now| now.id == id) {
+            return Ok(now);
+        }
+        let name = revision_name(&self.name, id);
+        let object = format!("ControllerRevision {}/{name}", self.namespace);
+        let api: Api<ControllerRevision> = Api::namespaced(self.client.clone(), &self.namespace);
+        let found = api.get_opt(&name).await;
+        let found = found
+            .map_err(|e| SourceError::RevisionUnread { object: object.clone(), detail: e.to_string() })?;
+        let kept = found.and_then(|kept| Revision::read(&kept.data?.0));
+        // One that says something else than it did is none of ours.
+        kept.filter(|kept| kept.id == id)
+            .ok_or_else(|| SourceError::RevisionGone { object, id: id.chars().take(12).collect() })
+    }
+}
+
+impl Commits for Revisions {
+    fn tree(&self, id: &CommitId) -> BoxFuture<'_, Result<Arc<dyn Tree>, SourceError>> {
+        let id = id.clone();
+        Box::pin(async move { Ok(Arc::new(self.get(id.as_str()).await?.tree()) as Arc<dyn Tree>) })
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        id: &'a CommitId,
+        _: &'a Credentials,
+        _: &'a Limits,
+    ) -> BoxFuture<'a, Result<(), SourceError>> {
+        Box::pin(async move { self.get(id.as_str()).await.map(|_| ()) })
+    }
+
+    // What is kept follows from what the Delivery names: [`tidy`].
+    fn keep(&self, _: &str, _: &CommitId) -> BoxFuture<'_, Result<(), SourceError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn forget(&self, _: &str) -> BoxFuture<'_, Result<(), SourceError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// Why a revision was not kept.
+pub(super) enum NotKept {
+    /// It may work a little later.
+    Later(Box<kube::Error>),
+    /// Somebody has to do something.
+    Refused(Problem),
+}
+
+/// Keeps the revision that the spec of an Application is now.
+pub(super) async fn keep(client: &Client, application: &Application) -> Result<(), NotKept> {
+    let refused = |message: String| {
+        NotKept::Refused(Problem { reason: "RevisionNotKept".into(), object: String::new(), message })
+    };
+    let expansion = expand(application, &Origin::default()).map_err(|e| refused(e.to_string()))?;
+    let now = revision(&expansion);
+    let namespace = application.namespace().unwrap_or_default();
+    let name = revision_name(&application.name_any(), &now.id);
+    let of = BTreeMap::from([(names::APPLICATION_LABEL.to_owned(), application.name_any())]);
+    let kept = ControllerRevision {
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            namespace: Some(namespace.clone()),
+            labels: Some(of),
+            owner_references: application.controller_owner_ref(&()).map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        },
+        revision: application.metadata.generation.unwrap_or_default(),
+        data: Some(RawExtension(now.data(&json!(application.spec)))),
+    };
+    let api: Api<ControllerRevision> = Api::namespaced(client.clone(), &namespace);
+    let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
+    match api.create(&params, &kept).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            let there = api.get_opt(&name).await.map_err(|e| NotKept::Later(Box::new(e)))?;
+            let ours = |there: &ControllerRevision| {
+                there.metadata.deletion_timestamp.is_none()
+                    && is_of(application, there)
+                    && there.data.as_ref().and_then(|d| Revision::read(&d.0)).is_some_and(|r| r.id == now.id)
+            };
+            match there {
+                Some(there) if ours(&there) => Ok(()),
+                // Left by an Application of this name that was deleted: it goes soon.
+                _ => Err(refused(format!(
+                    "ControllerRevision {namespace}/{name} is there and is not this Application's; it is waited for, \
+                     delete it if it does not go"
+                ))),
+            }
+        }
+        Err(kube::Error::Api(status)) if super::is_refusal(status.code) => Err(refused(format!(
+            "ControllerRevision {namespace}/{name}, which a rollback needs, could not be written: {}",
+            status.message
+        ))),
+        Err(error) => Err(NotKept::Later(Box::new(error))),
+    }
+}
+
+/// Whether an object is an Application's: it owns it, or nobody does, as after its name was orphaned.
+fn is_of<K: Resource>(application: &Application, object: &K) -> bool {
+    let owners = object.owner_references();
+    owners.is_empty() || owners.iter().any(|owner| Some(&owner.uid) == application.metadata.uid.as_ref())
+}
+
+/// The revisions that a Delivery may still need, or has begun.
+pub(super) fn needed(delivery: &Delivery) -> impl Iterator<Item = &str> {
+    let status = delivery.status.iter();
+    status.flat_map(|s| {
+        let named = [
+            s.effective.as_ref(),
+            s.attempt.as_ref().map(|a| &a.revision),
+            s.held.as_ref().map(|h| &h.revision),
+            s.bake.as_ref().map(|b| &b.good),
+            s.waiting.as_ref().map(|w| &w.revision),
+        ];
+        named.into_iter().flatten().chain(s.history.iter().map(|h| &h.revision)).map(|r| r.commit.as_str())
+    })
+}
+
+/// Whether a revision is in place, and nothing is under way.
+pub(super) fn is_settled(delivery: &Delivery, id: &str) -> bool {
+    delivery.status.as_ref().is_some_and(|s| {
+        s.phase == Phase::Ready && s.attempt.is_none() && s.effective.as_ref().is_some_and(|r| r.commit == id)
+    })
+}
+
+/// Removes the revisions that nothing needs any more. What could not be removed takes a little room, and is removed the next time.
+pub(super) async fn tidy(client: &Client, application: &Application, delivery: &Delivery) {
+    let (namespace, name) = (application.namespace().unwrap_or_default(), application.name_any());
+    let needed: BTreeSet<String> = needed(delivery).map(|id| revision_name(&name, id)).collect();
+    let api: Api<ControllerRevision> = Api::namespaced(client.clone(), &namespace);
+    let params = ListParams::default().labels(&format!("{}={name}", names::APPLICATION_LABEL));
+    let all = match api.list_metadata(&params).await {
+        Ok(all) => all.items,
+        Err(error) => return tracing::warn!(%error, "old revisions could not be listed"),
+    };
+    for old in all.iter().filter(|r| is_of(application, *r)) {
+        if needed.contains(&old.name_any()) {
+            continue;
+        }
+        let params = DeleteParams {
+            preconditions: Some(Preconditions { uid: old.uid(), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        match api.delete(&old.name_any(), &params).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(e)) if e.code == 404 || e.code == 409 => {}
+            Err(error) => tracing::warn!(%error, "an old revision could not be removed"),
+        }
+    }
+}

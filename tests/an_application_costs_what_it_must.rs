@@ -1,0 +1,96 @@
+//! An Application at rest costs nothing, a change what it must, and a burst of edits not one change each.
+
+use crate::support::cluster::{Audited, wait_until};
+use crate::support::daemon::{LIMIT, World};
+use serde_json::json;
+use std::time::Duration;
+
+fn besides_watches_and_lease(requests: Vec<Audited>) -> Vec<Audited> {
+    requests.into_iter().filter(|r| r.resource != "leases" && r.verb != "watch").collect()
+}
+
+/// Waits until the daemon has asked for nothing for so long.
+async fn quiet_for(world: &World, time: Duration) {
+    wait_until("it is quiet", LIMIT, || async {
+        let audit = world.space.cluster.audit();
+        tokio::time::sleep(time).await;
+        let requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
+        if requests.is_empty() { Ok(()) } else { Err(format!("{requests:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn at_rest_nothing_is_asked_and_a_restart_writes_nothing() {
+    let mut world = World::new("app-rest").await;
+    world.application("web", "ok", json!({})).await;
+    world.wait_application_runs("web", "ok").await;
+    // The point is that time passes and nothing happens.
+    quiet_for(&world, Duration::from_millis(3500)).await;
+    let audit = world.space.cluster.audit();
+    let version = |of: Option<String>| of.unwrap();
+    let before = version(world.applications().get("web").await.unwrap().metadata.resource_version);
+    world.restart().await;
+    wait_until("the new daemon reads the Applications", LIMIT, || async {
+        let requests = audit.in_namespace(&world.space.name);
+        let seen = requests.iter().any(|r| r.resource == "applications" && r.verb == "list");
+        if seen { Ok(()) } else { Err(format!("{} requests", requests.len())) }
+    })
+    .await;
+    quiet_for(&world, Duration::from_millis(1500)).await;
+    let mut writes = besides_watches_and_lease(audit.in_namespace(&world.space.name));
+    writes.retain(|r| !r.is_read());
+    assert!(writes.is_empty(), "{writes:#?}");
+    assert_eq!(version(world.applications().get("web").await.unwrap().metadata.resource_version), before);
+}
+
+#[tokio::test]
+async fn a_change_of_its_deployment_s_status_costs_one_request() {
+    let world = World::new("app-status").await;
+    world.application("web", "ok", json!({})).await;
+    world.wait_application_runs("web", "ok").await;
+    quiet_for(&world, Duration::from_millis(1500)).await;
+    let audit = world.space.cluster.audit();
+    // One pod less for a moment: the Deployment's status changes twice, and nothing else does.
+    let pods = world.names("v1", "pods").await;
+    world.delete("v1", "pods", &pods[0]).await;
+    world
+        .wait_object("apps/v1", "deployments", "web", "all pods are available", |d| {
+            d["status"]["availableReplicas"] == 2 && d["status"]["replicas"] == 2
+        })
+        .await;
+    quiet_for(&world, Duration::from_millis(1500)).await;
+    let requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
+    let own = |r: &&Audited| r.resource == "applications" && !r.is_read();
+    assert!(requests.iter().filter(own).count() <= 6, "{requests:#?}");
+    // Of the Delivery at most what it says about its health, and nothing is asked of the objects.
+    let others =
+        requests.iter().filter(|r| !["applications", "deliveries", "events"].contains(&r.resource.as_str()));
+    let others: Vec<_> = others.filter(|r| !(r.resource == "pods" || r.resource == "replicasets")).collect();
+    assert!(others.is_empty(), "{others:#?}");
+}
+
+#[tokio::test]
+async fn a_hundred_edits_in_a_burst_are_a_few_changes() {
+    let world = World::new("app-burst").await;
+    world.application("web", "ok", json!({})).await;
+    world.wait_application_runs("web", "ok").await;
+    quiet_for(&world, Duration::from_millis(1500)).await;
+    let audit = world.space.cluster.audit();
+    let begin = std::time::Instant::now();
+    for edit in 0..100 {
+        world.application("web", "ok", json!({"env": [{"name": "EDIT", "value": edit.to_string()}]})).await;
+    }
+    let took = begin.elapsed();
+    world.wait_application_runs("web", "ok").await;
+    let deployment = world.get("apps/v1", "deployments", "web").await;
+    let env = &deployment["spec"]["template"]["spec"]["containers"][0]["env"];
+    assert_eq!(env[0]["value"], "99", "the last one counts");
+    quiet_for(&world, Duration::from_millis(1500)).await;
+    let requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
+    let begun = requests.iter().filter(|r| r.resource == "controllerrevisions" && r.verb == "create").count();
+    // One at once, one for each second that the burst takes, and the last.
+    let most = usize::try_from(took.as_secs()).unwrap() + 3;
+    assert!(begun <= most, "{begun} revisions in {took:?}");
+    assert!(begun < 50, "{begun} revisions");
+}

@@ -1,0 +1,210 @@
+//! An Application has the objects that it is short for, keeps them that way, and takes them along when it goes.
+
+use crate::support::applications::condition_of;
+use crate::support::cli::{kubectl_with, windlass_with};
+use crate::support::cluster::wait_until;
+use crate::support::daemon::{LIMIT, World};
+use serde_json::{Value, json};
+use windlass::api::application::ApplicationPhase;
+use windlass::api::condition::kind;
+use windlass::api::delivery::Phase;
+
+/// Kinds that an Application may be short for, as `windlass render` prints them.
+const CHILDREN: [(&str, &str); 6] = [
+    ("apps/v1", "deployments"),
+    ("v1", "services"),
+    ("v1", "configmaps"),
+    ("policy/v1", "poddisruptionbudgets"),
+    ("networking.k8s.io/v1", "networkpolicies"),
+    ("autoscaling/v2", "horizontalpodautoscalers"),
+];
+
+async fn children(world: &World) -> Vec<String> {
+    let mut all = Vec::new();
+    for (api, plural) in CHILDREN {
+        all.extend(world.names(api, plural).await.into_iter().map(|name| format!("{plural}/{name}")));
+    }
+    all
+}
+
+#[tokio::test]
+async fn from_an_image_to_pods_that_serve() {
+    let world = World::new("app-runs").await;
+    let more = json!({
+        "config": {"env": {"FEATURE": "on"}},
+        "expose": {"host": "web.example.com", "ingress": {}},
+    });
+    world.application("web", "ok", more.clone()).await;
+    let status = world.wait_application_runs("web", "ok").await;
+    assert_eq!(
+        (status.replicas, status.ready_replicas, status.available_replicas),
+        (Some(2), Some(2), Some(2))
+    );
+    assert_eq!(status.url.as_deref(), Some("http://web.example.com/"));
+    assert_eq!(condition_of(&status, kind::READY).0, "True");
+    assert_eq!(condition_of(&status, kind::AVAILABLE).2, "2 of 2 pods are available");
+    for other in [kind::PROGRESSING, kind::DEGRADED, kind::HELD] {
+        assert_eq!(condition_of(&status, other).0, "False", "{other}");
+    }
+    let there = children(&world).await;
+    for child in ["deployments/web", "services/web", "poddisruptionbudgets/web"] {
+        assert!(there.contains(&child.to_owned()), "{child}: {there:?}");
+    }
+    let config = |all: &[String]| all.iter().find(|n| n.starts_with("configmaps/web-env-")).cloned().unwrap();
+    let before = config(&there);
+    // What runs is kept, as what the spec became.
+    assert_eq!(Some(world.revisions_of("web").await), status.current_revision.clone().map(|r| vec![r]));
+
+    // Another image, and other configuration, roll the pods.
+    let mut changed = more;
+    changed["config"]["env"]["FEATURE"] = json!("off");
+    world.application("web", "ok2", changed).await;
+    let status = world.wait_application_runs("web", "ok2").await;
+    let now = children(&world).await;
+    assert!(config(&now) != before && !now.contains(&before), "{now:?}");
+    assert_eq!(world.revisions_of("web").await.len(), 2, "the one before is what a rollback needs");
+    assert!(world.revisions_of("web").await.contains(&status.current_revision.unwrap()));
+    let events = world.events_about("Application", "web").await;
+    assert!(!events.is_empty() && world.events("web.application").await.is_empty(), "{events:?}");
+
+    // People who know the Application's name need no other.
+    let shown = windlass_with(&world.space.cluster.kubeconfig, &["history", "-n", &world.space.name, "web"]);
+    assert!(
+        shown.code == 0 && shown.out.contains("registry.example.com/web:ok2"),
+        "{}{}",
+        shown.out,
+        shown.err
+    );
+}
+
+#[tokio::test]
+async fn it_is_scaled_like_a_deployment() {
+    let world = World::new("app-scale").await;
+    world.application("web", "ok", json!({})).await;
+    world.wait_application_runs("web", "ok").await;
+    let namespace = world.space.name.clone();
+    let answer = kubectl_with(
+        &world.space.cluster.kubeconfig,
+        &["scale", "application", "web", "--replicas=3", "-n", &namespace],
+    );
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    let status = world
+        .wait_application("web", "three pods", |s| {
+            s.phase == ApplicationPhase::Running && s.replicas == Some(3)
+        })
+        .await;
+    assert_eq!(status.available_replicas, Some(3));
+    // Whoever scales by the subresource sees the pods that are meant.
+    let path = format!("{}/web/scale", world.space.path("windlass.dev/v1alpha1", "applications"));
+    let scale = world.space.send("GET", &path, &Value::Null).await;
+    assert_eq!(scale["status"]["replicas"], 3);
+    let selector = scale["status"]["selector"].as_str().unwrap();
+    let pods = format!("{}?labelSelector={selector}", world.space.path("v1", "pods"));
+    assert_eq!(world.space.send("GET", &pods, &Value::Null).await["items"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn what_somebody_does_to_its_objects_is_mended() {
+    let world = World::new("app-mended").await;
+    world.application("web", "ok", json!({})).await;
+    world.wait_application_runs("web", "ok").await;
+    let edit = json!({"spec": {"ports": [{"port": 8080, "name": "other"}]}});
+    world.patch("v1", "services", "web", edit).await;
+    world
+        .wait_object("v1", "services", "web", "its port has its name again", |s| {
+            s["spec"]["ports"][0]["name"] == "http"
+        })
+        .await;
+    let before = world.get("apps/v1", "deployments", "web").await["metadata"]["uid"].clone();
+    world.delete("apps/v1", "deployments", "web").await;
+    world
+        .wait_object("apps/v1", "deployments", "web", "it is there again", |d| {
+            d["metadata"]["uid"].is_string() && d["metadata"]["uid"] != before
+        })
+        .await;
+    world.wait_application_runs("web", "ok").await;
+    // Its Delivery, too, is made again, and nothing is lost by that.
+    world.delete("windlass.dev/v1alpha1", "deliveries", "web.application").await;
+    world.wait_application_runs("web", "ok").await;
+    world.wait("web.application", "it is there again", |d| d.metadata.deletion_timestamp.is_none()).await;
+}
+
+#[tokio::test]
+async fn it_takes_everything_along_and_can_come_back() {
+    let world = World::new("app-gone").await;
+    world.application("web", "ok", json!({"config": {"files": {"a.yaml": "b: c\n"}}})).await;
+    world.wait_application_runs("web", "ok").await;
+    world.delete_application("web").await;
+    // Back before the objects of the first are gone.
+    world.application("web", "ok2", json!({})).await;
+    world.wait_application_runs("web", "ok2").await;
+    world.wait_for_application_only(&world.revisions_of("web").await).await;
+    world.delete_application("web").await;
+    world.wait_gone("web.application").await;
+    wait_until("nothing is left", LIMIT, || async {
+        let mut left = children(&world).await;
+        left.extend(world.revisions_of("web").await);
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+}
+
+impl World {
+    /// Waits until an Application has no other revisions than one.
+    async fn wait_for_application_only(&self, known: &[String]) {
+        wait_until("one revision is left", LIMIT, || async {
+            let left = self.revisions_of("web").await;
+            if left.len() == 1 { Ok(()) } else { Err(format!("{left:?}, before {known:?}")) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_orphan_goes_on_running_and_is_taken_up_again() {
+    let world = World::new("app-orphan").await;
+    // The garbage collector learns of kinds that were just defined a while later, and orphans what it knows of alone.
+    world.application("other", "ok", json!({})).await;
+    world.wait_application_runs("other", "ok").await;
+    world.delete_application("other").await;
+    world.wait_gone("other.application").await;
+    world.application("web", "ok", json!({})).await;
+    world.wait_application_runs("web", "ok").await;
+    let uid = world.get("apps/v1", "deployments", "web").await["metadata"]["uid"].clone();
+    let namespace = world.space.name.clone();
+    let arguments = ["delete", "application", "web", "--cascade=orphan", "-n", &namespace];
+    let answer = kubectl_with(&world.space.cluster.kubeconfig, &arguments);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    world.application("web", "ok", json!({})).await;
+    world.wait_application_runs("web", "ok").await;
+    let delivery = world
+        .wait("web.application", "it is ready", |d| {
+            d.status.as_ref().is_some_and(|s| s.phase == Phase::Ready)
+        })
+        .await;
+    assert!(delivery.metadata.owner_references.is_some_and(|owners| owners.len() == 1));
+    assert_eq!(world.get("apps/v1", "deployments", "web").await["metadata"]["uid"], uid, "the same one");
+}
+
+#[tokio::test]
+async fn nobody_writes_its_delivery_by_hand() {
+    let world = World::stopped("app-by-hand").await;
+    let spec = json!({"spec": {"source": {"application": "web"}, "targetNamespace": world.space.name}});
+    let mut body = spec.clone();
+    body["apiVersion"] = json!("windlass.dev/v1alpha1");
+    body["kind"] = json!("Delivery");
+    body["metadata"] = json!({"name": "mine"});
+    let path = world.space.path("windlass.dev/v1alpha1", "deliveries");
+    let client = &world.space.connection.client;
+    let refused =
+        crate::support::cluster::try_send(client, "POST", &path, &body).await.unwrap_err().to_string();
+    assert!(refused.contains("write the Application, or name a repository"), "{refused}");
+    body["spec"]["source"] = json!({"application": "web", "repository": "config"});
+    let refused =
+        crate::support::cluster::try_send(client, "POST", &path, &body).await.unwrap_err().to_string();
+    assert!(refused.contains("source takes one of repository and application"), "{refused}");
+    body["spec"]["source"] = json!({"path": "a"});
+    let refused =
+        crate::support::cluster::try_send(client, "POST", &path, &body).await.unwrap_err().to_string();
+    assert!(refused.contains("source takes one of repository and application"), "{refused}");
+}

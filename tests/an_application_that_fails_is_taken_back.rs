@@ -1,0 +1,138 @@
+//! A change of an Application that fails is taken back to the last good spec; where a directory delivers the Application, the
+//! directory goes back, and never both.
+
+use crate::support::applications::condition_of;
+use crate::support::cluster::try_send;
+use crate::support::daemon::World;
+use serde_json::{Value, json};
+use windlass::api::application::ApplicationPhase;
+use windlass::api::condition::kind;
+use windlass::api::delivery::{Outcome, Phase, RollbackMode};
+
+async fn running(test: &str) -> (World, String) {
+    let world = World::new(test).await;
+    world.application("web", "ok", json!({"config": {"env": {"COLOUR": "blue"}}})).await;
+    let status = world.wait_application_runs("web", "ok").await;
+    (world, status.current_revision.unwrap())
+}
+
+#[tokio::test]
+async fn the_last_good_spec_comes_back_and_a_newer_one_gets_through() {
+    let (world, good) = running("app-back").await;
+    world.application("web", "crash", json!({"config": {"env": {"COLOUR": "red"}}})).await;
+    let status = world.wait_application_phase("web", ApplicationPhase::RolledBack).await;
+    assert_eq!(status.current_revision.as_deref(), Some(good.as_str()));
+    assert_eq!(world.image_of("web").await, "registry.example.com/web:ok");
+    let (held, _, why) = condition_of(&status, kind::HELD);
+    assert!(held == "True" && why.contains("registry.example.com/web:crash"), "{why}");
+    assert_eq!(condition_of(&status, kind::READY).0, "False");
+    assert_eq!(condition_of(&status, kind::AVAILABLE).0, "True");
+    let events = world.events_about("Application", "web").await;
+    assert!(events.iter().any(|(reason, _)| reason == "RolledBack"), "{events:?}");
+    world.application("web", "ok2", json!({})).await;
+    let status = world.wait_application_runs("web", "ok2").await;
+    assert_eq!(condition_of(&status, kind::HELD).0, "False");
+}
+
+#[tokio::test]
+async fn a_restarted_daemon_takes_back_what_it_did_not_begin() {
+    let (mut world, good) = running("app-again").await;
+    world.kill();
+    world.application("web", "crash", json!({})).await;
+    world.give_away().await;
+    world.start();
+    let status = world.wait_application_phase("web", ApplicationPhase::RolledBack).await;
+    assert_eq!(status.current_revision, Some(good));
+    // And one that begins when all is over knows it.
+    world.restart().await;
+    world.wait_application_phase("web", ApplicationPhase::RolledBack).await;
+    assert_eq!(world.image_of("web").await, "registry.example.com/web:ok");
+}
+
+#[tokio::test]
+async fn a_spec_that_contradicts_itself_is_told_and_nothing_of_it_is_applied() {
+    let (world, good) = running("app-invalid").await;
+    // The schema does not say this: what a pod asks for is elsewhere.
+    let wrong = json!({"autoscaling": {"maxReplicas": 3}});
+    world.application("web", "ok2", wrong.clone()).await;
+    let status = world.wait_application("web", "it is told", |s| {
+        s.conditions.iter().any(|c| c.reason == "InvalidApplication")
+    });
+    let status = status.await;
+    let (ready, reason, message) = condition_of(&status, kind::READY);
+    assert_eq!((ready.as_str(), reason.as_str()), ("False", "InvalidApplication"));
+    assert!(message.contains("spec.resources.requests has no cpu"), "{message}");
+    assert_eq!(status.phase, ApplicationPhase::Running, "what was there before runs");
+    assert_eq!(status.current_revision, Some(good));
+    assert_eq!(world.image_of("web").await, "registry.example.com/web:ok");
+    let events = world.events_about("Application", "web").await;
+    assert!(events.iter().any(|(reason, _)| reason == "InvalidApplication"), "{events:?}");
+    // What was good is looked after meanwhile.
+    world.delete("v1", "services", "web").await;
+    world
+        .wait_object("v1", "services", "web", "it is there again", |s| s["metadata"]["uid"].is_string())
+        .await;
+    // One that is invalid from the beginning is not begun.
+    world.application("other", "ok", wrong).await;
+    let status = world.wait_application("other", "it is told", |s| !s.conditions.is_empty()).await;
+    assert_eq!(status.phase, ApplicationPhase::Pending);
+    assert_eq!(world.get("apps/v1", "deployments", "other").await, Value::Null);
+    assert_eq!(world.deliveries().get_opt("other.application").await.unwrap().map(|d| d.spec), None);
+    world.application("web", "ok2", json!({})).await;
+    world.wait_application_runs("web", "ok2").await;
+}
+
+/// A file with an Application.
+fn manifest(tag: &str) -> String {
+    format!(
+        "apiVersion: windlass.dev/v1alpha1\nkind: Application\nmetadata: {{name: web}}\n\
+         spec: {{image: \"registry.example.com/web:{tag}\", port: 8080, replicas: 2}}\n"
+    )
+}
+
+#[tokio::test]
+async fn a_directory_that_delivers_it_goes_back_and_it_does_not() {
+    let world = World::new("app-in-git").await;
+    let good = world.commit("Good", &[("shop/web.yaml", &manifest("ok"))]);
+    world.deliver("shop", json!({})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    world.wait_application_runs("web", "ok").await;
+    let inner = world.wait("web.application", "it leaves going back to the directory", |d| {
+        d.spec.template.rollback.as_ref().is_some_and(|r| r.mode == RollbackMode::Off)
+    });
+    inner.await;
+    let bad = world.commit("Bad", &[("shop/web.yaml", &manifest("crash"))]);
+    let outer = world.wait_for("shop", Phase::Held, &bad).await;
+    let held = outer.status.unwrap().held.unwrap();
+    assert!(held.problem.object.contains("Application"), "{:?}", held.problem);
+    world.wait_application_runs("web", "ok").await;
+    let inner = world.wait("web.application", "it is ready", |d| {
+        d.status.as_ref().is_some_and(|s| s.phase == Phase::Ready)
+    });
+    let history = inner.await.status.unwrap().history;
+    assert!(
+        history.iter().all(|h| h.outcome != Outcome::RolledBack && h.outcome != Outcome::Restored),
+        "{history:#?}"
+    );
+    let fixed = world.commit("Fixed", &[("shop/web.yaml", &manifest("ok2"))]);
+    world.wait_for("shop", Phase::Ready, &fixed).await;
+    world.wait_application_runs("web", "ok2").await;
+    // It leaves Git, and everything goes.
+    world.commit(
+        "Gone",
+        &[("shop/web.yaml", ""), ("shop/other.yaml", &crate::support::daemon::config_map("other", "1"))],
+    );
+    world.wait_gone("web.application").await;
+    let path = format!("{}/web", world.space.path("apps/v1", "deployments"));
+    crate::support::cluster::wait_until(
+        "the pods' Deployment is gone",
+        crate::support::daemon::LIMIT,
+        || async {
+            match try_send(&world.space.connection.client, "GET", &path, &Value::Null).await {
+                Err(kube::Error::Api(e)) if e.code == 404 => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        },
+    )
+    .await;
+}
