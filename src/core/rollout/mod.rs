@@ -32,6 +32,8 @@ mod measure;
 mod next;
 mod progress;
 #[cfg(test)]
+mod pruning_tests;
+#[cfg(test)]
 mod progress_tests;
 mod put_back;
 mod quiet;

@@ -370,6 +370,7 @@ impl Machine<'_> {
         let Some(attempt) = self.state.attempt.clone() else { return };
         if let Some(at) = &attempt.retry_at
             && read_stamp(at) > self.now
+            && self.lost_while_pruning(&attempt).is_none()
         {
             return self.actions.push(Action::Wake(read_stamp(at)));
         }
@@ -567,6 +568,13 @@ impl Machine<'_> {
     }
 
     fn pruning(&mut self, mut attempt: Attempt) {
+        if let Some(problem) = self.lost_while_pruning(&attempt) {
+            // What was removed meanwhile is known still, and what was not is removed in the end.
+            if let Some(pruned) = &self.seen.pruned {
+                self.state.inventory = pruned.inventory.clone();
+            }
+            return self.fail(attempt, problem);
+        }
         if let Some(pruned) = &self.seen.pruned {
             let left = pruned.inventory.iter().any(|e| e.stale);
             match &pruned.refusal {

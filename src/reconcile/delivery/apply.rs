@@ -3,7 +3,7 @@
 use super::leave;
 use super::prepare::{Planner, refused};
 use super::work::{Act, Planned, Work, Written};
-use crate::api::delivery::{EntryOrigin, Problem};
+use crate::api::delivery::{EntryOrigin, Goal, Problem};
 use crate::api::names::FIELD_MANAGER;
 use crate::cluster::apply::{Guard, Propagation, apply, delete, get, patch_json};
 use crate::cluster::{ApplyError, Cause, Deletion};
@@ -20,6 +20,9 @@ use serde_json::Value;
 
 /// Objects of one wave that are written at once.
 const AT_ONCE: usize = 32;
+
+/// The reason of an object that takes no apply, since it is about to be gone.
+const BEING_DELETED: &str = "BeingDeleted";
 
 /// Writes what differs. `healthy` tells the health of some of the objects, `superseded` whether a newer revision makes
 /// going on pointless, `stopping` whether nothing more is to be begun.
@@ -44,6 +47,7 @@ pub async fn run(
     let stopping = &stopping;
     let mut before: Vec<ObjectId> = Vec::new();
     let mut last = None;
+    let mut held = None;
     for (wave, objects) in &waves {
         if let Some(last) = last
             && plan::barrier(last, *wave)
@@ -112,8 +116,13 @@ pub async fn run(
                 }
             }
         }
-        if let Some(refusal) = failed {
-            return ApplyEnd::Failed(refusal);
+        match failed {
+            // A finalizer may keep what the failed revision removed for long: the pods that fail do not run on for that.
+            Some(refusal) if work.goal == Goal::Rollback && refusal.problem.reason == BEING_DELETED => {
+                held.get_or_insert(refusal);
+            }
+            Some(refusal) => return ApplyEnd::Failed(refusal),
+            None => {}
         }
         if stopping() {
             return ApplyEnd::Blocked("the daemon is stopping".into());
@@ -121,7 +130,7 @@ pub async fn run(
         before.extend(objects.iter().map(|o| o.id()));
         last = Some(*wave);
     }
-    ApplyEnd::Done
+    held.map_or(ApplyEnd::Done, ApplyEnd::Failed)
 }
 
 fn act<'a>(work: &'a Work, manifest: &Manifest) -> Option<&'a Act> {
@@ -220,7 +229,7 @@ fn resource_version(object: &Value) -> &str {
 fn being_deleted(manifest: &Manifest) -> Refusal {
     Refusal {
         problem: Problem {
-            reason: "BeingDeleted".into(),
+            reason: BEING_DELETED.into(),
             object: manifest.id().to_string(),
             message: "is being deleted; it is applied again when it is gone".into(),
         },
