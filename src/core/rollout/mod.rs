@@ -32,9 +32,9 @@ mod measure;
 mod next;
 mod progress;
 #[cfg(test)]
-mod pruning_tests;
-#[cfg(test)]
 mod progress_tests;
+#[cfg(test)]
+mod pruning_tests;
 mod put_back;
 mod quiet;
 mod revert;

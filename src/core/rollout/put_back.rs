@@ -33,7 +33,8 @@ impl Machine<'_> {
     /// what another controller keeps writing is left to the correction of drift, which gives such fights up. Nor of what failed
     /// already, which people may help.
     pub(super) fn overwritten(&self, attempt: &Attempt) -> Option<Problem> {
-        let differs = self.seen.correctable > 0 && attempt.overwritten < PATIENCE && self.was_compared(attempt);
+        let differs =
+            self.seen.correctable > 0 && attempt.overwritten < PATIENCE && self.was_compared(attempt);
         differs.then(|| Problem {
             reason: OVERWRITTEN.into(),
             object: String::new(),

@@ -356,8 +356,12 @@ impl World {
                     let was_good = e.kept || good.is_some_and(|bundle| bundle.contains(&e.name));
                     e.stale && (self.spec.prune || !was_good)
                 };
-                let (stuck, free): (Vec<_>, Vec<_>) =
-                    self.state.inventory.iter().cloned().partition(|e| goes(e) && self.stuck.contains(&e.name));
+                let (stuck, free): (Vec<_>, Vec<_>) = self
+                    .state
+                    .inventory
+                    .iter()
+                    .cloned()
+                    .partition(|e| goes(e) && self.stuck.contains(&e.name));
                 let (stale, mut left): (Vec<_>, Vec<_>) = free.into_iter().partition(goes);
                 let refusal = (!stuck.is_empty())
                     .then(|| Refusal { problem: problem("BeingDeleted"), transient: true });

@@ -48,6 +48,7 @@ pub async fn run(
     let mut before: Vec<ObjectId> = Vec::new();
     let mut last = None;
     let mut held = None;
+    let goal = work.goal;
     for (wave, objects) in &waves {
         if let Some(last) = last
             && plan::barrier(last, *wave)
@@ -96,7 +97,7 @@ pub async fn run(
                 writes.push(async move {
                     match stopping() {
                         true => None,
-                        false => Some((manifest, write(planner, manifest, &planned).await)),
+                        false => Some((manifest, write(planner, manifest, &planned, goal).await)),
                     }
                 });
             }
@@ -149,7 +150,12 @@ enum Done {
     Written { object: Box<Value>, digest: String, created: bool, left: bool },
 }
 
-async fn write(planner: &Planner<'_>, manifest: &Manifest, planned: &Planned) -> Result<Done, Refusal> {
+async fn write(
+    planner: &Planner<'_>,
+    manifest: &Manifest,
+    planned: &Planned,
+    goal: Goal,
+) -> Result<Done, Refusal> {
     let refuse = |error: ApplyError| refused(manifest, &error);
     let missing = || ApplyError::new(manifest.id(), Cause::KindUnknown { kind: manifest.gvk().to_string() });
     let resource = planner.discovery.resource(&manifest.gvk()).ok_or_else(|| refuse(missing()))?;
@@ -206,7 +212,7 @@ async fn write(planner: &Planner<'_>, manifest: &Manifest, planned: &Planned) ->
         }
         _ => (apply(planner.access, &resource, &value, guard).await.map_err(refuse)?, false),
     };
-    fault::place(|| "amid writes".into());
+    fault::place(|| format!("amid writes {goal:?}"));
     if applied.object["metadata"]["deletionTimestamp"].is_string() {
         return Err(being_deleted(manifest));
     }
