@@ -116,6 +116,42 @@ async fn a_person_says_whose_the_objects_are() {
     assert_eq!(world.names("v1", "configmaps").await, ["old", "settings"]);
 }
 
+/// Somebody's hand took the inventory alone: what is good and what failed before is known still.
+#[tokio::test]
+async fn an_inventory_that_was_emptied_is_told_and_adopted_again() {
+    let world = deployed("robbed").await;
+    let audit = world.space.cluster.audit();
+    let empty = json!([{"op": "replace", "path": "/status/inventory", "value": []}]);
+    world.patch(DELIVERY.0, DELIVERY.1, "shop/status", empty.clone()).await;
+    let message = told(&world).await;
+    assert!(message.contains("3 objects"), "{message}");
+    assert!(world.writes(&audit).is_empty(), "{:#?}", world.writes(&audit));
+    let (code, said) = adopt(&world).await;
+    assert_eq!(code, 0, "{said}");
+    world.wait_event("shop", "Adopted").await;
+    let status = world.wait_for("shop", Phase::Ready, &world.repo.head()).await.status.unwrap();
+    assert!(status.inventory.len() == 3 && status.inventory.iter().all(|e| e.uid.is_some()), "{status:#?}");
+
+    // Also while a revision is held: that stays so.
+    let bad = world.commit("Bad", &[("shop/web.yaml", &deployment("web", "missing", 1))]);
+    world.wait_for("shop", Phase::Held, &bad).await;
+    let audit = world.space.cluster.audit();
+    world.patch(DELIVERY.0, DELIVERY.1, "shop/status", empty).await;
+    world.wait_refused("shop", "InventoryLost").await;
+    assert!(world.writes(&audit).is_empty(), "{:#?}", world.writes(&audit));
+    let (_, said) = adopt(&world).await;
+    world
+        .wait("shop", "it is held with its objects", |d| {
+            d.status.as_ref().is_some_and(|s| {
+                s.phase == Phase::Held && s.attempt.is_none() && s.failure.is_none() && s.inventory.len() == 3
+            })
+        })
+        .await;
+    let web = world.get("apps/v1", "deployments", "web").await;
+    let image = &web["spec"]["template"]["spec"]["containers"][0]["image"];
+    assert_eq!(*image, "registry.example.com/web:ok", "{said}");
+}
+
 /// An object as a backup holds it.
 fn backed_up(object: &Value) -> Value {
     let mut object = object.clone();

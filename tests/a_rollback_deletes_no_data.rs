@@ -4,6 +4,7 @@ use crate::support::daemon::{World, condition, deployment};
 use serde_json::{Value, json};
 use windlass::api::condition::kind;
 use windlass::api::delivery::{Exception, Phase};
+use windlass::api::names;
 
 async fn deployed(test: &str, more: &[(&str, &str)]) -> (World, String) {
     let world = World::new(test).await;
@@ -165,7 +166,39 @@ async fn definitions_namespaces_and_jobs_of_the_bad_commit() {
         versions.iter().map(|v| (v["name"].as_str().unwrap(), v["storage"] == true)).collect();
     assert_eq!(stored, [("v1", true), ("v2", false)]);
     let more = world.space.send("GET", &format!("/api/v1/namespaces/{name}-more"), &Value::Null).await;
-    assert!(more["metadata"]["labels"][windlass::api::names::DELIVERY_LABEL].is_null(), "it is released");
+    assert!(more["metadata"]["labels"][names::DELIVERY_LABEL].is_null(), "it is released");
     assert!(more["metadata"]["deletionTimestamp"].is_null());
     assert!(world.get("batch/v1", "jobs", "migrate").await.is_null());
+}
+
+#[tokio::test]
+async fn what_is_made_anew_without_what_it_held_is_listed() {
+    let (mut world, _) = deployed("anew", &[]).await;
+    let name = world.space.name.clone();
+    let group = format!("anew.{name}.example.com");
+    world
+        .space
+        .forget_later(&format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/things.{group}"));
+    let goes =
+        |text: &str| text.replace("metadata: {", "metadata: {annotations: {windlass.dev/prune: enabled}, ");
+    let job = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: migrate}\nspec: {template: {spec: {restartPolicy: Never, \
+               containers: [{name: it, image: \"registry.example.com/migrate:ok\"}]}}}\n";
+    let good = world.commit(
+        "With a definition and a job",
+        &[("shop/things.yaml", &goes(&definition(&group, &["v1"]))), ("shop/job.yaml", job)],
+    );
+    world.wait_for("shop", Phase::Ready, &good).await;
+    let bare = world.commit("Without", &[("shop/things.yaml", ""), ("shop/job.yaml", "")]);
+    world.wait_for("shop", Phase::Ready, &bare).await;
+    assert!(world.get("batch/v1", "jobs", "migrate").await.is_null());
+    world.annotate("shop", names::ROLLBACK_REQUEST, &good).await;
+    let status = world.wait_for("shop", Phase::Held, &bare).await.status.unwrap();
+    let except = status.rolled_back_except;
+    let told = about(&except, &format!("CustomResourceDefinition things.{group}"));
+    assert!(told.contains("made anew, without the objects of its kind"), "{told}");
+    let told = about(&except, &format!("Job {name}/migrate"));
+    assert!(told.contains("runs again"), "{told}");
+    assert_eq!(except.len(), 2, "{except:?}");
+    assert!(world.get("batch/v1", "jobs", "migrate").await.is_object());
+    world.wait_event("shop", "RolledBackExcept").await;
 }

@@ -94,6 +94,12 @@ async fn what_it_adopted_is_released_and_its_data_stays() {
     let written = serde_json::to_string(&delivery).unwrap();
     assert!(!written.contains("b2xkLXBhc3N3b3Jk") && !world.log().contains("old-password"));
     assert!(world.get("v1", "persistentvolumeclaims", "data").await.is_object(), "data is not thrown away");
+    let except = delivery.status.unwrap().rolled_back_except;
+    let data = format!("PersistentVolumeClaim {}/data", world.space.name);
+    assert!(
+        except.iter().any(|e| e.object == data && e.message.contains("no data is deleted")),
+        "{except:?}"
+    );
 }
 
 /// Kept in Secrets of the Delivery's namespace, which its account may not be allowed to write, or which have no room.

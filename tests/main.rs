@@ -106,4 +106,5 @@ mod traffic_follows_the_weights;
 mod watches_share_connections;
 mod what_is_doubtful_is_asked;
 mod what_is_left_to_others_stays;
+mod what_is_stuck_holds_nothing_up;
 mod yaml_reads_as_kubectl;

@@ -370,6 +370,19 @@ async fn a_chain_of_fifty_takes_the_time_of_its_own_work_and_no_request_for_wait
     // A dry-run and an apply for each object; begun, done, and for all but the first that it waits. What it waits for may
     // be worded anew while it waits long.
     assert_eq!(objects.len(), 2 * CHAIN, "{objects:#?}");
+    // A link that waits asks for nothing until it is told: it is tried once, applied once, and never read.
+    for n in 0..CHAIN {
+        let name = format!("link-{n:02}");
+        let (tries, applies): (Vec<&Audited>, Vec<&Audited>) =
+            objects.iter().copied().filter(|r| r.name == name).partition(|r| r.is_read());
+        assert_eq!((tries.len(), applies.len()), (1, 1), "{name}");
+    }
+    let asks = |r: &&Audited| {
+        matches!(r.verb.as_str(), "get" | "list")
+            && (r.resource == "configmaps" || r.name.starts_with("link-"))
+    };
+    let asked: Vec<&Audited> = requests.iter().filter(asks).collect();
+    assert!(asked.is_empty(), "{asked:#?}");
     let writes = requests.iter().filter(about).count();
     assert!(writes <= 4 * CHAIN, "{writes} writes about {CHAIN} Deliveries");
     let events = requests.iter().filter(|r| r.resource == "events").count();

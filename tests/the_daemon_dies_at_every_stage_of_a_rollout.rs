@@ -96,7 +96,7 @@ async fn a_switch(mut world: World, place: String) {
 async fn of_a_switch() {
     let all = ["Starting 0", "Switching 1", "Promoting 2", "Returning 2"];
     let also = [
-        "amid writes",
+        "amid writes Deploy",
         "amid removals",
         "before status Deploy Pruning",
         "after Prune",

@@ -138,7 +138,7 @@ async fn of_a_change() {
         "keeping adopted values",
         "forgetting adopted values",
     ];
-    let places = around(&steps, &["amid writes", "amid removals"]);
+    let places = around(&steps, &["amid writes Deploy", "amid removals"]);
     at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_change).await;
 }
 
@@ -179,7 +179,7 @@ async fn of_a_rollback() {
         "Keep",
         "keeping adopted values",
     ];
-    let places = around(&steps, &["amid writes", "amid removals"]);
+    let places = around(&steps, &["amid writes Deploy", "amid writes Rollback", "amid removals"]);
     at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_rollback).await;
 }
 
@@ -199,7 +199,7 @@ async fn a_first_revision_that_fails(mut world: World, place: String) {
 async fn of_a_first_revision_that_fails() {
     let steps =
         ["Prepare Deploy", "status Deploy Applying", "Apply Deploy", "status Deploy Failed", "Notify Failed"];
-    let places = around(&steps, &["amid writes"]);
+    let places = around(&steps, &["amid writes Deploy"]);
     at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_first_revision_that_fails).await;
 }
 
@@ -221,7 +221,7 @@ async fn a_correction(mut world: World, place: String) {
 
 #[tokio::test]
 async fn of_a_correction() {
-    let places = around(&["Correct"], &["amid writes"]);
+    let places = around(&["Correct"], &["amid writes Deploy"]);
     at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_correction).await;
 }
 

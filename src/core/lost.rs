@@ -3,7 +3,7 @@
 //! The intent to write an object stands in the status before the first write, and the history stays when the inventory
 //! becomes empty. So a status that knows of nothing, and an object that carries the Delivery's label, mean a loss: not a new
 //! Delivery, and not a daemon that died early. What was good, adopted or to be removed is not known any more, so nothing is
-//! touched until a person looked.
+//! touched until a person looked. The same holds for a status that has a revision in place, and an inventory that somebody emptied.
 
 use super::bundle::wave_of;
 use super::manifest::{Gvk, ObjectId};
@@ -17,8 +17,13 @@ pub const REASON: &str = "InventoryLost";
 /// Objects that a message names at most.
 const NAMED: usize = 10;
 
-/// Whether a status knows of nothing that was ever done.
+/// Whether a status knows of nothing that was ever done, or of a revision that is in place and of none of its objects: a bundle
+/// has one at least (`EmptyBundle`). That a single one is missing cannot be told from one that somebody else made.
 pub fn is_blank(status: &DeliveryStatus) -> bool {
+    let no_objects = status.inventory.is_empty() && status.inventory_shards.is_empty();
+    if status.effective.is_some() && status.attempt.is_none() && no_objects {
+        return true;
+    }
     status.inventory.is_empty()
         && status.inventory_shards.is_empty()
         && status.history.is_empty()
@@ -132,6 +137,19 @@ mod tests {
         assert!(!is_blank(&DeliveryStatus { history, ..Default::default() }));
         let shards = DeliveryStatus { inventory_shards: vec!["a".into()], ..Default::default() };
         assert!(!is_blank(&shards));
+    }
+
+    #[test]
+    fn a_revision_without_objects_has_lost_them() {
+        let effective = Some(Revision::default());
+        let robbed = DeliveryStatus { effective: effective.clone(), ..Default::default() };
+        assert!(is_blank(&robbed));
+        let shards = DeliveryStatus { inventory_shards: vec!["a".into()], ..robbed.clone() };
+        assert!(!is_blank(&shards));
+        let attempt = serde_json::from_value(json!({"goal": "Deploy", "revision": Revision::default(),
+            "step": "Applying", "startedAt": "", "deadline": "", "retries": 0}))
+        .unwrap();
+        assert!(!is_blank(&DeliveryStatus { attempt: Some(attempt), ..robbed }));
     }
 
     #[test]

@@ -4,13 +4,13 @@
 //! What is broken beyond doubt is enough at once, but for a deadline of its own controller that passed. What is only not
 //! healthy gets the time that a revision gets to become healthy, for pods are restarted and moved all the time. What a lost node, an eviction or somebody's change explains
 //! ([`Observation::disturbed`](super::Observation::disturbed)) counts for nothing, however long it lasts: the last good
-//! revision would be hit the same way. Until the pods are seen that could tell
+//! revision would be hit the same way. The same holds while objects that left Git are being removed. Until the pods are seen that could tell
 //! ([`Observation::pods_unseen`](super::Observation::pods_unseen)), nothing is held against it. The watch ends in health
 //! that was seen, never by time alone.
 
 use super::next::Machine;
 use super::{Action, Health, read_stamp, stamp};
-use crate::api::delivery::{Attempt, Bake, Goal, Outcome, Problem, Revision, RollbackMode};
+use crate::api::delivery::{Attempt, Bake, Goal, Outcome, Problem, Revision, RollbackMode, Step};
 use jiff::SignedDuration;
 
 /// What a Deployment says whose time is up. It counts the time in which its node was lost, and goes on saying it until the
@@ -118,6 +118,18 @@ impl Machine<'_> {
         note(&mut bake, &problem);
         self.state.bake = Some(bake);
         self.actions.push(Action::Wake(deadline));
+    }
+
+    /// What broke in a revision that was healthy, while what left Git is still being removed: a finalizer that nobody takes off may
+    /// hold that up for ever. What is only not healthy had its time, and pods are restarted and moved all the time.
+    pub(super) fn lost_while_pruning(&self, attempt: &Attempt) -> Option<Problem> {
+        let explained = self.seen.disturbed.is_some() || self.seen.pods_unseen;
+        match self.health_that_counts(attempt) {
+            Health::Broken(p) if attempt.step == Step::Pruning && !explained && p.reason != TIME_UP => {
+                Some(p.clone())
+            }
+            _ => None,
+        }
     }
 
     fn lose(&mut self, bake: Bake, revision: Revision, problem: Problem) {

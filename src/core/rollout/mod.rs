@@ -33,6 +33,8 @@ mod next;
 mod progress;
 #[cfg(test)]
 mod progress_tests;
+#[cfg(test)]
+mod pruning_tests;
 mod put_back;
 mod quiet;
 mod revert;

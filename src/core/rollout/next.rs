@@ -77,6 +77,7 @@ impl Machine<'_> {
             }
         } else if !preparing
             && self.seen.correctable > 0
+            && !self.has_lost_its_objects()
             && let Some(effective) = &self.state.effective
         {
             self.actions.push(Action::Correct(effective.clone()));
@@ -261,6 +262,9 @@ impl Machine<'_> {
             if self.state.attempt.is_some() {
                 return None;
             }
+            if self.has_lost_its_objects() {
+                return Some((Goal::Refresh, effective.clone()));
+            }
             if effective.settings == target.settings || held.revision.inputs == effective.inputs {
                 self.state.failure = None;
                 return None;
@@ -284,13 +288,19 @@ impl Machine<'_> {
                 None
             }
             Some(_) => Some((Goal::Deploy, target)),
-            None if self.state.effective.as_ref().is_some_and(same) => {
+            None if self.state.effective.as_ref().is_some_and(same) && !self.has_lost_its_objects() => {
                 self.state.held = None;
                 self.state.failure = None;
                 None
             }
             None => Some((Goal::Deploy, target)),
         }
+    }
+
+    /// A revision is in place, and none of its objects is known: somebody emptied the inventory. It is begun once more, which is
+    /// refused (`InventoryLost`) until a person says whose the objects are.
+    fn has_lost_its_objects(&self) -> bool {
+        self.state.effective.is_some() && self.state.attempt.is_none() && self.state.inventory.is_empty()
     }
 
     /// Begins a revision once it is prepared; until then whatever is under way goes on.
@@ -370,6 +380,7 @@ impl Machine<'_> {
         let Some(attempt) = self.state.attempt.clone() else { return };
         if let Some(at) = &attempt.retry_at
             && read_stamp(at) > self.now
+            && self.lost_while_pruning(&attempt).is_none()
         {
             return self.actions.push(Action::Wake(read_stamp(at)));
         }
@@ -567,6 +578,13 @@ impl Machine<'_> {
     }
 
     fn pruning(&mut self, mut attempt: Attempt) {
+        if let Some(problem) = self.lost_while_pruning(&attempt) {
+            // What was removed meanwhile is known still, and what was not is removed in the end.
+            if let Some(pruned) = &self.seen.pruned {
+                self.state.inventory = pruned.inventory.clone();
+            }
+            return self.fail(attempt, problem);
+        }
         if let Some(pruned) = &self.seen.pruned {
             let left = pruned.inventory.iter().any(|e| e.stale);
             match &pruned.refusal {

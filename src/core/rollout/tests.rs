@@ -93,6 +93,8 @@ pub(super) struct World {
     pub(super) weights: Vec<u32>,
     /// How often somebody has the route name the candidate just before it is removed.
     pub(super) named_again: u32,
+    /// Objects that a finalizer holds.
+    pub(super) stuck: BTreeSet<String>,
 }
 
 /// The candidate of the small world.
@@ -138,6 +140,7 @@ impl World {
             weight_since: Timestamp::UNIX_EPOCH,
             weights: Vec::new(),
             named_again: 0,
+            stuck: BTreeSet::new(),
         }
     }
 
@@ -366,7 +369,16 @@ impl World {
                     let was_good = e.kept || good.is_some_and(|bundle| bundle.contains(&e.name));
                     e.stale && (self.spec.prune || !was_good)
                 };
-                let (stale, left): (Vec<_>, Vec<_>) = self.state.inventory.iter().cloned().partition(goes);
+                let (stuck, free): (Vec<_>, Vec<_>) = self
+                    .state
+                    .inventory
+                    .iter()
+                    .cloned()
+                    .partition(|e| goes(e) && self.stuck.contains(&e.name));
+                let (stale, mut left): (Vec<_>, Vec<_>) = free.into_iter().partition(goes);
+                let refusal = (!stuck.is_empty())
+                    .then(|| Refusal { problem: problem("BeingDeleted"), transient: true });
+                left.extend(stuck);
                 for entry in stale {
                     let settled = self.weight_since + SignedDuration::from_secs(5) <= self.now;
                     if entry.name == CANDIDATE {
@@ -377,7 +389,7 @@ impl World {
                     }
                     self.cluster.remove(&entry.name);
                 }
-                self.seen.pruned = Some(Pruned { inventory: left, refusal: None });
+                self.seen.pruned = Some(Pruned { inventory: left, refusal });
             }
             Action::PruneAll => {
                 for entry in &self.state.inventory {

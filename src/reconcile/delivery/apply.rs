@@ -3,7 +3,7 @@
 use super::leave;
 use super::prepare::{Planner, refused};
 use super::work::{Act, Planned, Work, Written};
-use crate::api::delivery::{EntryOrigin, Problem};
+use crate::api::delivery::{EntryOrigin, Goal, Problem};
 use crate::api::names::FIELD_MANAGER;
 use crate::cluster::apply::{Guard, Propagation, apply, delete, get, patch_json};
 use crate::cluster::{ApplyError, Cause, Deletion};
@@ -20,6 +20,9 @@ use serde_json::Value;
 
 /// Objects of one wave that are written at once.
 const AT_ONCE: usize = 32;
+
+/// The reason of an object that takes no apply, since it is about to be gone.
+const BEING_DELETED: &str = "BeingDeleted";
 
 /// Writes what differs. `healthy` tells the health of some of the objects, `superseded` whether a newer revision makes
 /// going on pointless, `stopping` whether nothing more is to be begun.
@@ -44,6 +47,8 @@ pub async fn run(
     let stopping = &stopping;
     let mut before: Vec<ObjectId> = Vec::new();
     let mut last = None;
+    let mut held = None;
+    let goal = work.goal;
     for (wave, objects) in &waves {
         if let Some(last) = last
             && plan::barrier(last, *wave)
@@ -92,7 +97,7 @@ pub async fn run(
                 writes.push(async move {
                     match stopping() {
                         true => None,
-                        false => Some((manifest, write(planner, manifest, &planned).await)),
+                        false => Some((manifest, write(planner, manifest, &planned, goal).await)),
                     }
                 });
             }
@@ -112,8 +117,13 @@ pub async fn run(
                 }
             }
         }
-        if let Some(refusal) = failed {
-            return ApplyEnd::Failed(refusal);
+        match failed {
+            // A finalizer may keep what the failed revision removed for long: the pods that fail do not run on for that.
+            Some(refusal) if work.goal == Goal::Rollback && refusal.problem.reason == BEING_DELETED => {
+                held.get_or_insert(refusal);
+            }
+            Some(refusal) => return ApplyEnd::Failed(refusal),
+            None => {}
         }
         if stopping() {
             return ApplyEnd::Blocked("the daemon is stopping".into());
@@ -121,7 +131,7 @@ pub async fn run(
         before.extend(objects.iter().map(|o| o.id()));
         last = Some(*wave);
     }
-    ApplyEnd::Done
+    held.map_or(ApplyEnd::Done, ApplyEnd::Failed)
 }
 
 fn act<'a>(work: &'a Work, manifest: &Manifest) -> Option<&'a Act> {
@@ -140,7 +150,12 @@ enum Done {
     Written { object: Box<Value>, digest: String, created: bool, left: bool },
 }
 
-async fn write(planner: &Planner<'_>, manifest: &Manifest, planned: &Planned) -> Result<Done, Refusal> {
+async fn write(
+    planner: &Planner<'_>,
+    manifest: &Manifest,
+    planned: &Planned,
+    goal: Goal,
+) -> Result<Done, Refusal> {
     let refuse = |error: ApplyError| refused(manifest, &error);
     let missing = || ApplyError::new(manifest.id(), Cause::KindUnknown { kind: manifest.gvk().to_string() });
     let resource = planner.discovery.resource(&manifest.gvk()).ok_or_else(|| refuse(missing()))?;
@@ -197,7 +212,7 @@ async fn write(planner: &Planner<'_>, manifest: &Manifest, planned: &Planned) ->
         }
         _ => (apply(planner.access, &resource, &value, guard).await.map_err(refuse)?, false),
     };
-    fault::place(|| "amid writes".into());
+    fault::place(|| format!("amid writes {goal:?}"));
     if applied.object["metadata"]["deletionTimestamp"].is_string() {
         return Err(being_deleted(manifest));
     }
@@ -220,7 +235,7 @@ fn resource_version(object: &Value) -> &str {
 fn being_deleted(manifest: &Manifest) -> Refusal {
     Refusal {
         problem: Problem {
-            reason: "BeingDeleted".into(),
+            reason: BEING_DELETED.into(),
             object: manifest.id().to_string(),
             message: "is being deleted; it is applied again when it is gone".into(),
         },

@@ -119,8 +119,7 @@ fn with_route(health: Health, memory: &Memory) -> Health {
 
 /// Whether a workload that is not healthy while it is watched on has pods that are not seen yet.
 fn pods_unseen(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> bool {
-    status.bake.is_some()
-        && status.attempt.is_none()
+    super::pods::is_watched_on(status)
         && status.inventory.iter().any(|entry| {
             !entry.stale
                 && memory.pods.is_unseen(&entry.id())
@@ -131,7 +130,7 @@ fn pods_unseen(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> b
 /// What else than the revision explains that objects are not healthy, while it is watched on: if it explains each workload
 /// that is not. Other objects follow the workloads.
 fn disturbed(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> Option<Problem> {
-    if status.bake.is_none() || status.attempt.is_some() {
+    if !super::pods::is_watched_on(status) {
         return None;
     }
     let (mut found, mut unexplained) = (None, false);

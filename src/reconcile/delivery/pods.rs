@@ -60,9 +60,17 @@ impl Pods {
     }
 }
 
+/// Whether a revision that was healthy is looked after: what a lost node or an eviction explains is not held against it.
+pub fn is_watched_on(status: &DeliveryStatus) -> bool {
+    match &status.attempt {
+        Some(attempt) => attempt.step == Step::Pruning,
+        None => status.bake.is_some(),
+    }
+}
+
 /// Watches the pods of each workload that is not healthy, and looks at what they show.
 pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
-    let attempt = status.attempt.as_ref().filter(|a| !matches!(a.step, Step::Pruning | Step::Removing));
+    let attempt = status.attempt.as_ref().filter(|a| a.step != Step::Removing);
     let bake = status.bake.as_ref().filter(|_| status.attempt.is_none());
     let Some(since) = attempt.map(|a| &a.started_at).or_else(|| bake.map(|b| &b.since)) else {
         return memory.pods.clear();
@@ -124,7 +132,7 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
         let Some((_, watch)) = pods.watches.get(&id) else { continue };
         // What is not seen yet is missing: that can hide what is wrong, never make it up.
         let (sets, mut all) = (watch.replica_sets(), watch.pods());
-        if bake.is_some() {
+        if is_watched_on(status) {
             if !watch.is_complete() {
                 pods.unseen.insert(id.clone());
             }

@@ -60,6 +60,23 @@ pub enum Knows<'a> {
     Adopting,
 }
 
+/// What a rollback does not bring back with an object that is gone and that it makes anew.
+fn made_anew(gvk: &Gvk, goal: Goal) -> Option<String> {
+    if goal != Goal::Rollback {
+        return None;
+    }
+    if (gvk.group.as_str(), gvk.kind.as_str()) == ("batch", "Job") {
+        return Some("was gone and is made anew, so that it runs; if it ran before, it runs again".into());
+    }
+    let kept = match gvk.kind.as_str() {
+        "PersistentVolumeClaim" => "the data",
+        "CustomResourceDefinition" => "the objects of its kind",
+        _ => "what is not in Git",
+    };
+    let words = format!("was gone and is made anew, without {kept} that it had");
+    plan::is_precious(&gvk.group, &gvk.kind).then_some(words)
+}
+
 /// A refusal about an object of the bundle: says where in Git it stands.
 pub fn refused(manifest: &Manifest, error: &ApplyError) -> Refusal {
     let place = manifest.origin.to_string();
@@ -340,7 +357,8 @@ impl Planner<'_> {
         };
         if applied.created {
             let origin = Some(EntryOrigin::Created);
-            return Ok(Planned::by_manifest(Act::Create, digest_, origin, replicas));
+            let planned = Planned::by_manifest(Act::Create, digest_, origin, replicas);
+            return Ok(Planned { except: made_anew(&gvk, goal), ..planned });
         }
         let uid = text(&applied.object, "uid");
         // Two that name an object at once both find nothing there: it is the one's whose label it carries.
@@ -356,7 +374,8 @@ impl Planner<'_> {
             // Gone since it was tried: there is nothing to adopt.
             let Some(there) = there else {
                 let origin = Some(EntryOrigin::Created);
-                return Ok(Planned::by_manifest(Act::Create, digest_, origin, replicas));
+                let planned = Planned::by_manifest(Act::Create, digest_, origin, replicas);
+                return Ok(Planned { except: made_anew(&gvk, goal), ..planned });
             };
             origin = Some(match there["metadata"]["labels"][names::DELIVERY_LABEL].as_str() {
                 Some(label) if label == self.label => EntryOrigin::Created,
