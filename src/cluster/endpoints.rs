@@ -158,7 +158,9 @@ mod tests {
     fn who_measures_is_told_of_changes_and_of_nothing_else() {
         let mut state = State::default();
         assert!(!state.take(Seen::Begin) && !state.take(Seen::Listed(slice("a", "10.0.0.1", json!("1")))));
-        assert!(!state.complete && state.take(Seen::Complete) && state.complete);
+        assert!(!state.complete);
+        assert!(state.take(Seen::Complete));
+        assert!(state.complete);
         assert!(!state.take(Seen::Applied(slice("a", "10.0.0.1", json!("2")))), "nothing of it is another");
         assert!(state.take(Seen::Applied(slice("b", "10.0.0.2", json!("3")))));
         assert!(state.take(Seen::Gone(slice("a", "10.0.0.1", json!("4")))));

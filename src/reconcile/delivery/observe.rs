@@ -88,7 +88,12 @@ fn sizes(scope: &Scope<'_>, status: &DeliveryStatus) -> Vec<Option<i64>> {
             named && !e.stale && !e.candidate
         };
         let entry = status.inventory.iter().find(its)?;
-        scope.live(&entry.gvk(), &entry.id())?.kept.pods.map(|pods| i64::from(pods.wanted)).filter(|wanted| *wanted > 0)
+        scope
+            .live(&entry.gvk(), &entry.id())?
+            .kept
+            .pods
+            .map(|pods| i64::from(pods.wanted))
+            .filter(|wanted| *wanted > 0)
     };
     rollout.map(|rollout| rollout.sizes.iter().map(now).collect()).unwrap_or_default()
 }
