@@ -447,6 +447,9 @@ pub struct Attempt {
     /// How often it was written again, since somebody had written over it before it was known to be healthy.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub overwritten: u32,
+    /// Objects that were ill before the rollout that it takes back, as `Kind namespace/name`: they are not held against it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excused: Vec<String>,
     /// When it is tried again; absent while nothing went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<String>,

@@ -4,16 +4,17 @@ use super::connect::ClusterArgs;
 use super::diff::{of_repository, spec_of};
 use super::find::{self, ScopeArgs, full_name};
 use super::output::{Output, OutputArgs, form, show};
-use super::rendered::{redacted, render, settings_of};
+use super::rendered::{render, settings_of};
 use super::run::default_cache_dir;
 use super::{NOT_WELL, WELL};
 use crate::api::{Delivery, DriftReport};
 use crate::cluster::apply::get;
-use crate::cluster::{Connection, Discovery};
+use crate::cluster::{Access, Connection, Discovery};
 use crate::core::bundle::Bundle;
 use crate::core::manifest::{Gvk, Manifest};
 use crate::core::rollout::{Measure, Spec, Staging, measure};
 use crate::core::wanted::{as_wanted, is_cut};
+use crate::reconcile::delivery::settings;
 use crate::reconcile::delivery::work::Settings;
 use crate::report::diff::object_lines;
 use crate::report::drift::{DriftList, report, summary, text};
@@ -110,8 +111,8 @@ async fn whole(connection: &Connection, list: &DriftList, deliveries: &[Delivery
             d.namespace().as_deref() == Some(&drifted.namespace) && d.name_any() == drifted.name
         };
         let Some(delivery) = deliveries.iter().find(is) else { continue };
-        let settings = match settings_of(delivery, &delivery.spec, &access).await {
-            Ok(settings) => settings,
+        let known = match all_settings(delivery, &access).await {
+            Ok(known) => known,
             Err(why) => {
                 let name = full_name(delivery);
                 out.push_str(&format!(
@@ -120,8 +121,9 @@ async fn whole(connection: &Connection, list: &DriftList, deliveries: &[Delivery
                 continue;
             }
         };
+        let hidden = |text: String| known.iter().fold(text, |text, settings| settings.redact(&text));
         let bundle = match drifted.objects.iter().any(is_cut) {
-            true => Some(wanted(connection, &discovery, delivery, settings.as_ref()).await),
+            true => Some(wanted(connection, &discovery, delivery, &known).await),
             false => None,
         };
         for object in &drifted.objects {
@@ -141,13 +143,12 @@ async fn whole(connection: &Connection, list: &DriftList, deliveries: &[Delivery
                 _ => (None, None),
             };
             let lines = object_lines(&as_wanted(&live, object, manifest.as_ref()), &live);
-            out.push_str(&format!(
-                "\n{}\n{}",
-                paint(STRONG, &id.to_string()),
-                redacted(settings.as_ref(), lines)
-            ));
+            out.push_str(&format!("\n{}\n{}", paint(STRONG, &id.to_string()), hidden(lines)));
+            if object.fields_left_out > 0 {
+                out.push_str(&format!("  (and {} more fields differ)\n", object.fields_left_out));
+            }
             if let Some(why) = note {
-                let why = redacted(settings.as_ref(), why.to_string());
+                let why = hidden(why.to_string());
                 out.push_str(&format!(
                     "  (as far as the DriftReport tells, which cuts long values: {why})\n"
                 ));
@@ -157,12 +158,28 @@ async fn whole(connection: &Connection, list: &DriftList, deliveries: &[Delivery
     Ok(out)
 }
 
+/// The settings of today and those that revisions which may be in the cluster were deployed with, the effective one's last: what came
+/// from a Secret then is not shown either. Fails where some of them may not be read.
+async fn all_settings(delivery: &Delivery, access: &Access) -> anyhow::Result<Vec<Settings>> {
+    let mut known: Vec<Settings> = settings_of(delivery, &delivery.spec, access).await?.into_iter().collect();
+    let status = delivery.status.as_ref();
+    let attempted = status.and_then(|s| s.attempt.as_ref()).map(|a| &a.revision);
+    let effective = status.and_then(|s| s.effective.as_ref());
+    for revision in attempted.into_iter().chain(effective).filter(|r| !r.settings.is_empty()) {
+        match settings::kept(delivery, access, revision, Timestamp::now()).await {
+            Some(kept) => known.push(kept),
+            None => anyhow::bail!("the settings that {revision} was deployed with cannot be read"),
+        }
+    }
+    Ok(known)
+}
+
 /// What Git wants of a Delivery's objects: the revision that its drift is measured against, rendered.
 async fn wanted(
     connection: &Connection,
     discovery: &Discovery,
     delivery: &Delivery,
-    settings: Option<&Settings>,
+    known: &[Settings],
 ) -> anyhow::Result<Bundle> {
     let status = delivery.status.clone().unwrap_or_default();
     let spec = Spec::from(&delivery.spec);
@@ -170,9 +187,13 @@ async fn wanted(
     let Some(Measure { revision, staging: Staging::Whole }) = measure else {
         anyhow::bail!("a rollout is under way, which changes what Git says");
     };
+    if delivery.spec.source.application.is_some() {
+        anyhow::bail!("what an Application expands to is in no repository");
+    }
     let cache = default_cache_dir().join("diff");
     let directory = of_repository(connection, delivery, &revision.commit, &cache).await?;
     let spec = spec_of(connection, delivery, &directory).await?;
-    let values = settings.map(|s| &s.values);
+    // Those that the revision was deployed with, or, where it had none, those of today.
+    let values = known.last().map(|s| &s.values);
     Ok(render(&directory, &spec, values, discovery, "", None).await?.0)
 }

@@ -34,6 +34,7 @@ const TESTS: [Test; 10] = [
     ("histories_that_went_wrong_once_do_not_again", search::regressions),
     ("a_seed_is_one_history", search::determinism),
     ("every_bug_put_in_on_purpose_is_found", search::planted_bugs),
+    ("what_breaks_a_promise_is_made_shorter_and_kept", search::shrinking),
     ("a_crash_before_or_after_any_write_breaks_nothing", search::every_write),
     ("no_history_breaks_a_promise", search::seeds),
     ("every_bug_put_into_rollouts_is_found", rollouts::search::planted_bugs),

@@ -279,7 +279,7 @@ pub fn every_write(arguments: &Arguments) -> Result<String, String> {
     }
 }
 
-/// Histories with a lot in them and no faults: commits alone, and commits with what people do besides.
+/// Histories with a lot in them and no faults: commits alone, commits with what people do besides, and what goes back.
 fn cut_short() -> Vec<History> {
     let plain = || {
         (1..).map(|seed| {
@@ -314,7 +314,52 @@ fn cut_short() -> Vec<History> {
         kinds.map(|s| std::mem::discriminant(&s.what)).collect::<HashSet<_>>().len()
     };
     let crowded = plain().filter(|h| commits(h) > 0 && by_people(h) > 1);
-    alone.take(CUT_SHORT).chain(crowded.take(CUT_SHORT)).collect()
+    alone.take(CUT_SHORT).chain(crowded.take(CUT_SHORT)).chain(that_go_back()).collect()
+}
+
+/// What chance may leave out: hooks of a good revision and of one that goes back, one that is lost while it is watched on, and one
+/// that is taken back in Git.
+fn that_go_back() -> Vec<History> {
+    let with = |tag: Tag, change: &dyn Fn(&mut Setup)| {
+        let mut history = killed_after_a_hook(0);
+        history.steps.truncate(1);
+        if let What::Commit(edits) = &mut history.steps[0].what
+            && let Some(Edit::Put(_, _, thing)) = edits.first_mut()
+        {
+            thing.tag = tag;
+        }
+        change(&mut history.deliveries[0]);
+        history
+    };
+    vec![
+        with(Tag::Ok, &|_| {}),
+        with(Tag::Crash, &|_| {}),
+        with(Tag::Flaky, &|setup| setup.bake = Some(30)),
+        with(Tag::Crash, &|setup| setup.revert = true),
+    ]
+}
+
+/// A history that broke a promise is made shorter, still breaks it, and still does when it was written down and read.
+pub fn shrinking(arguments: &Arguments) -> Result<String, String> {
+    let bug = Planted::PruneSkipped;
+    let broken = each(arguments, 1..1 + PLANTED_SEEDS, |seed| {
+        let history = History::with_one(seed);
+        let promise = run(&history, Some(bug), false).violation?.promise;
+        Some((history, promise))
+    });
+    let Some((history, promise)) = broken else { return Err(format!("{bug:?} was not found")) };
+    let size = |h: &History| h.steps.len() + h.faults.len() + h.lags.len() + h.deliveries.len();
+    let (short, tried) = shorter(history.clone(), Some(bug), promise);
+    if size(&short) >= size(&history) {
+        return Err(format!("{} parts of seed {} stayed {}", size(&history), history.seed, size(&short)));
+    }
+    let written = serde_json::to_string(&short).unwrap();
+    let read: History = serde_json::from_str(&written).map_err(|e| e.to_string())?;
+    let again = run(&read, Some(bug), false).violation.map(|v| v.promise);
+    if read != short || again != Some(promise) {
+        return Err(format!("{promise} was broken, and {again:?} when it was read: {written}"));
+    }
+    Ok(format!("{} parts became {}, {tried} tried", size(&history), size(&short)))
 }
 
 /// Each bug is found, and by a promise that it breaks.

@@ -132,7 +132,11 @@ impl Standing {
             (Err(problem), _) | (Ok(_), Some(problem)) => Doing::Refused(problem.clone()),
             (Ok(id), None) => doing(id, delivery),
         };
-        Standing { doing, wanted: wanted.or(before.replicas), available }
+        Standing {
+            doing,
+            wanted: wanted.or(before.replicas.filter(|_| before.phase == ApplicationPhase::Running)),
+            available,
+        }
     }
 
     fn phase(&self, delivery: &DeliveryStatus, before: &ApplicationStatus) -> ApplicationPhase {
@@ -241,6 +245,7 @@ mod tests {
             retry_at: None,
             problem: None,
             overwritten: 0,
+            excused: Vec::new(),
             rollout: None,
         })
     }
@@ -310,6 +315,24 @@ mod tests {
         // The one before failed and is still there: it says nothing of this one.
         let failed = DeliveryStatus { attempt: attempt(OLD, Step::Failed), ..at(Phase::Failed, Some(OLD)) };
         assert_eq!(is(&of(&failed, 3, 3), kind::DEGRADED).0, "False");
+    }
+
+    #[test]
+    fn while_its_pods_are_not_seen_it_is_not_better_than_before() {
+        let delivery = at(Phase::Ready, Some(NEW));
+        let before = of(&delivery, 3, 0);
+        assert_eq!(before.phase, ApplicationPhase::Degraded);
+        let without = ApplicationStatus { replicas: Some(0), ..before.clone() };
+        let seen = Seen {
+            name: "web",
+            generation: Some(2),
+            wanted: Ok(NEW),
+            hindrance: None,
+            delivery: Some(&delivery),
+            pods: None,
+            url: None,
+        };
+        assert_eq!(status(&seen, &without, Timestamp::UNIX_EPOCH).phase, ApplicationPhase::Degraded);
     }
 
     #[test]

@@ -136,6 +136,9 @@ impl Machine<'_> {
         self.hooks_after_loss(&revision);
         self.state.effective = Some(bake.good.clone());
         self.go_back(bake.goal, revision, bake.good, problem, None);
+        if let Some(attempt) = &mut self.state.attempt {
+            attempt.excused = bake.excused;
+        }
     }
 }
 

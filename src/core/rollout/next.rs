@@ -369,6 +369,7 @@ impl Machine<'_> {
             deadline: stamp(self.now + self.spec.timeout),
             retries: 0,
             overwritten: 0,
+            excused: Vec::new(),
             retry_at: None,
             problem: None,
             rollout: None,

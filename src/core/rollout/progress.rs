@@ -17,7 +17,7 @@
 
 use super::hooks::Gate;
 use super::next::Machine;
-use super::put_back::{answers_nothing, missing};
+use super::put_back::{UNCOMPARED, answers_nothing, missing};
 use super::status::told;
 use super::steps::{Planned, SETTLE, Steps, Then};
 use super::{Action, CONFLICT, Foreknown, Health, SOURCE_UNKNOWN, Spec, Staged, Staging, read_stamp, stamp};
@@ -142,7 +142,8 @@ impl Machine<'_> {
     /// brought back in its time is waited for no longer; that Git was not read yet says nothing about that.
     pub(super) fn is_leaving(&self) -> bool {
         self.state.attempt.as_ref().is_some_and(|a| {
-            let stuck = a.problem.as_ref().is_some_and(|p| p.reason != SOURCE_UNKNOWN);
+            let says_nothing = [SOURCE_UNKNOWN, UNCOMPARED];
+            let stuck = a.problem.as_ref().is_some_and(|p| !says_nothing.contains(&p.reason.as_str()));
             a.goal == Goal::Rollback && a.rollout.is_some() && !stuck && a.step != Step::Failed
         })
     }
@@ -191,7 +192,12 @@ impl Machine<'_> {
     /// back: the candidate goes like any other that has lost its traffic.
     pub(super) fn mind_what_was_left(&mut self, left: Option<RolloutStatus>) {
         let Some(left) = left else { return };
-        let anew = self.anew(RolloutStatus { stage: Stage::Returning, layout: Layout::default(), ..left });
+        let anew = self.anew(RolloutStatus {
+            stage: Stage::Returning,
+            layout: Layout::default(),
+            excused: Vec::new(),
+            ..left
+        });
         if let Some(attempt) = &mut self.state.attempt {
             attempt.rollout.get_or_insert(anew);
         }
@@ -281,6 +287,7 @@ impl Machine<'_> {
                     attempt.problem = Some(problem);
                     return self.stay(attempt, rollout, Some(due));
                 }
+                attempt.problem = attempt.problem.take().filter(|p| p.reason != UNCOMPARED);
                 let since = read_stamp(rollout.settled.get_or_insert_with(|| stamp(self.now)));
                 let effect = match rollout.stage {
                     Stage::Draining => since + self.settle_time(),

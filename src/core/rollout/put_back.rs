@@ -10,7 +10,7 @@ use crate::api::rollout::RolloutStatus;
 const OVERWRITTEN: &str = "Overwritten";
 
 /// Reason: see [`Machine::uncompared`].
-const UNCOMPARED: &str = "NotCompared";
+pub(super) const UNCOMPARED: &str = "NotCompared";
 
 /// Kinds without which requests that are sent to a variant get no answer.
 const ANSWER: [&str; 3] = ["Deployment", "StatefulSet", "Service"];
@@ -205,6 +205,30 @@ mod tests {
             world.pass(if comparable { 1 } else { 600 });
             assert_eq!((world.phase(), world.runs()), (Phase::Ready, vec!["web=b".to_owned()]));
         }
+    }
+
+    #[test]
+    fn a_rollback_that_cannot_be_compared_has_not_failed() {
+        let mut world = World::deployed(&["web"]);
+        world.broken.insert("b".into());
+        world.push("b", &["web"]);
+        while world.state.attempt.as_ref().is_none_or(|a| a.goal != crate::api::delivery::Goal::Rollback) {
+            world.round();
+            world.now += jiff::SignedDuration::from_millis(100);
+        }
+        for _ in 0..20 {
+            world.seen.measured =
+                measure(world.state.attempt.as_ref(), world.state.effective.as_ref(), &world.spec);
+            world.seen.uncompared = Some("Deployment shop/web could not be compared: 503".into());
+            world.round();
+            world.now += jiff::SignedDuration::from_millis(100);
+        }
+        let problem = world.state.attempt.as_ref().and_then(|a| a.problem.as_ref());
+        assert_eq!(problem.map(|p| p.reason.as_str()), Some("NotCompared"));
+        assert_eq!(world.phase(), Phase::RollingBack);
+        world.seen.uncompared = None;
+        world.pass(5);
+        assert_eq!((world.phase(), world.runs()), (Phase::Held, vec!["web=a".to_owned()]));
     }
 
     #[test]

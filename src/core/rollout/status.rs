@@ -1,6 +1,7 @@
 //! From what the machine knows to what people read: phase and conditions.
 
 use super::except::in_words;
+use super::put_back::UNCOMPARED;
 use super::{Dependencies, Health, Observation, Spec, State, Target, dependencies, hooks, measure};
 use crate::api::condition::{self, kind};
 use crate::api::delivery::{
@@ -163,7 +164,9 @@ pub fn phase(spec: &Spec, state: &State, seen: &Observation) -> Phase {
     match &state.attempt {
         Some(a) => match (a.goal, a.step) {
             (_, Step::Removing) => Phase::RollingBack,
-            (Goal::Rollback, _) if a.problem.is_some() => Phase::RollbackFailed,
+            (Goal::Rollback, _) if a.problem.as_ref().is_some_and(|p| p.reason != UNCOMPARED) => {
+                Phase::RollbackFailed
+            }
             (Goal::Rollback, _) => Phase::RollingBack,
             (_, Step::Failed) => Phase::Failed,
             _ if let Some(rollout) = &a.rollout => match rollout.paused {

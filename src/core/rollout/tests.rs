@@ -417,7 +417,7 @@ impl World {
         let of = |e: &&InventoryEntry| !e.stale && candidate.is_none_or(|c| e.candidate == c);
         let counts: BTreeSet<&String> = self.state.inventory.iter().filter(of).map(|e| &e.name).collect();
         let excused = match (&self.state.attempt, &self.state.bake) {
-            (Some(attempt), _) => attempt.rollout.as_ref().map_or(&[][..], |r| &r.excused),
+            (Some(attempt), _) => attempt.rollout.as_ref().map_or(&attempt.excused[..], |r| &r.excused),
             (None, Some(bake)) => &bake.excused,
             (None, None) => &[],
         };

@@ -316,12 +316,12 @@ fn last_change(application: &Application) -> (String, jiff::Timestamp) {
 fn delivery_spec(application: &Application) -> DeliverySpec {
     // Delivered by a directory: that one's Delivery goes back when this fails, and two would fight over it.
     let by_another = application.labels().contains_key(names::DELIVERY_LABEL);
-    let off = || RollbackPolicy { mode: RollbackMode::Off, ..RollbackPolicy::default() };
+    let mode = if by_another { RollbackMode::Off } else { RollbackMode::Hold };
     DeliverySpec {
         source: Source { application: Some(application.name_any()), ..Source::default() },
         template: DeliveryTemplate {
             target_namespace: application.namespace(),
-            rollback: by_another.then(off),
+            rollback: Some(RollbackPolicy { mode, ..RollbackPolicy::default() }),
             ..DeliveryTemplate::default()
         },
     }
@@ -336,10 +336,13 @@ async fn ensure(
     let wanted = delivery_spec(application);
     if let Some(shown) = shown {
         let ours = shown.owner_references().iter().any(|o| Some(&o.uid) == application.metadata.uid.as_ref());
-        // Whether it is suspended is for people to say.
-        let mut compared = shown.spec.clone();
-        compared.template.suspend = false;
-        if ours && compared == wanted {
+        // The rest is for people to say, such as how long it may take and whether it is suspended.
+        let (is, to_be) = (&shown.spec, &wanted);
+        let mode = |spec: &DeliverySpec| spec.template.rollback.as_ref().map(|r| r.mode);
+        let same = is.source == to_be.source
+            && is.template.target_namespace == to_be.template.target_namespace
+            && mode(is).unwrap_or_default() == mode(to_be).unwrap_or_default();
+        if ours && same {
             return Ok(Ok(None));
         }
     }
@@ -468,9 +471,10 @@ mod tests {
     #[test]
     fn only_one_of_two_goes_back() {
         let mut application = application();
-        assert_eq!(delivery_spec(&application).template.rollback, None);
+        let mode = |application: &Application| delivery_spec(application).template.rollback.map(|r| r.mode);
+        assert_eq!(mode(&application), Some(RollbackMode::Hold));
         application.labels_mut().insert(names::DELIVERY_LABEL.into(), "0".into());
-        assert_eq!(delivery_spec(&application).template.rollback.map(|r| r.mode), Some(RollbackMode::Off));
+        assert_eq!(mode(&application), Some(RollbackMode::Off));
     }
 
     #[test]

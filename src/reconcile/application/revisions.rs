@@ -1,7 +1,7 @@
 //! The revisions of an Application: what its spec became, kept as ControllerRevisions that it owns. To its Delivery they are the
 //! commits of a repository.
 
-use crate::api::delivery::{Phase, Problem};
+use crate::api::delivery::{self, Phase, Problem};
 use crate::api::{Application, Delivery, names};
 use crate::core::application::{Revision, expand, revision, revision_name};
 use crate::core::manifest::Origin;
@@ -150,10 +150,12 @@ pub(super) fn needed(delivery: &Delivery) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether a revision is in place, and nothing is under way.
+/// Whether a revision is in place or was taken back, and nothing is under way.
 pub(super) fn is_settled(delivery: &Delivery, id: &str) -> bool {
     delivery.status.as_ref().is_some_and(|s| {
-        s.phase == Phase::Ready && s.attempt.is_none() && s.effective.as_ref().is_some_and(|r| r.commit == id)
+        let is = |r: &delivery::Revision| r.commit == id;
+        let ended = s.effective.as_ref().is_some_and(is) || s.held.as_ref().is_some_and(|h| is(&h.revision));
+        matches!(s.phase, Phase::Ready | Phase::Held) && s.attempt.is_none() && ended
     })
 }
 

@@ -109,8 +109,10 @@ pub async fn run(
                 Ok(done) => record(work, manifest, done),
                 Err(mut refusal) => {
                     refusal.transient |= passes(manifest, &refusal, &["KindUnknown", "NamespaceMissing"]);
-                    // A mistake says more than an outage.
-                    let better = failed.as_ref().is_none_or(|f: &Refusal| f.transient && !refusal.transient);
+                    // A mistake says more than an outage, and both more than what only takes its time to go.
+                    let better = failed.as_ref().is_none_or(|f: &Refusal| {
+                        f.problem.reason == BEING_DELETED || f.transient && !refusal.transient
+                    });
                     if better {
                         failed = Some(refusal);
                     }

@@ -704,19 +704,11 @@ pub async fn correct(
     if memory.drift.corrected.is_some() { None } else { memory.drift.retry_at }
 }
 
-/// What the API server says of values that it does not take, without the values: events tell how much differs, and where.
+/// What the API server says of a value that it does not take, up to the value: events tell how much differs, and where.
 fn without_values(message: &str) -> String {
-    const BEFORE: [&str; 3] = ["Invalid value: ", "Unsupported value: ", "Duplicate value: "];
-    let one = |problem: &str| {
-        let quoted = BEFORE.iter().find_map(|before| Some((before, problem.split_once(before)?)));
-        let Some((before, (field, rest))) = quoted else { return problem.to_owned() };
-        let said = rest.rsplit_once(": ").map_or("", |(_, said)| said);
-        match said {
-            "" => format!("{field}{}", before.trim_end_matches(": ")),
-            said => format!("{field}{said}"),
-        }
-    };
-    message.split("; ").map(one).collect::<Vec<_>>().join("; ")
+    const BEFORE: [&str; 3] = ["Invalid value", "Unsupported value", "Duplicate value"];
+    let first = BEFORE.iter().filter_map(|before| Some(message.find(before)? + before.len())).min();
+    first.map_or(message, |at| &message[..at]).to_owned()
 }
 
 /// What a correction came to.
@@ -888,8 +880,8 @@ mod tests {
     #[test]
     fn an_event_quotes_no_value() {
         let table = [
-            ("spec.a: Invalid value: {\"b\": \"c: d\"}: field is immutable", "spec.a: field is immutable"),
-            ("a: Duplicate value: \"it\"; b: is required", "a: Duplicate value; b: is required"),
+            ("spec.a: Invalid value: {\"b\": \"c; d: e\"}: field is immutable", "spec.a: Invalid value"),
+            ("b: is required; a: Duplicate value: \"it\"", "b: is required; a: Duplicate value"),
             ("the webhook is away", "the webhook is away"),
         ];
         for (message, told) in table {

@@ -50,15 +50,16 @@ pub async fn ensure(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySta
     };
     follow(scope, &mut memory.measures, &measuring.policy);
     let outdated = memory.measures.secrets.values().any(Named::is_outdated);
-    let inputs = match &memory.measures.found {
-        Some((key, inputs)) if *key == measuring.key && !outdated => inputs.clone(),
+    let (inputs, all_read) = match &memory.measures.found {
+        Some((key, inputs)) if *key == measuring.key && !outdated => (inputs.clone(), true),
         _ => match inputs(scope, memory, status, &spec, &measuring.policy).await {
-            Some(inputs) => inputs,
+            Some(found) => found,
             // Nothing is measured in this round; the next one tries again.
             None => return,
         },
     };
-    memory.measures.found = Some((measuring.key.clone(), inputs.clone()));
+    // A Secret that could not be read is read again with the next measurement.
+    memory.measures.found = all_read.then(|| (measuring.key.clone(), inputs.clone()));
     // Until they are seen nothing can be said of them.
     let Some(inputs) = with_endpoints(scope, &mut memory.measures, inputs, &measuring.policy) else { return };
     let runs = status.attempt.as_ref().and_then(|a| a.rollout.as_ref()).map(|r| r.analysis.clone());
@@ -99,13 +100,14 @@ fn wanted(scope: &Scope<'_>, spec: &Spec, status: &DeliveryStatus) -> Option<Mea
     measuring(&attempt.revision, attempt.rollout.as_ref()?, spec.rollout.as_ref()?)
 }
 
+/// What is measured with, and whether all of it could be read.
 async fn inputs(
     scope: &Scope<'_>,
     memory: &Memory,
     status: &DeliveryStatus,
     spec: &Spec,
     policy: &AnalysisPolicy,
-) -> Option<Inputs> {
+) -> Option<(Inputs, bool)> {
     let attempt = status.attempt.as_ref()?;
     let Staging::Staged(staged) = staging(attempt, status.effective.as_ref(), spec) else { return None };
     let (namespace, pairs) = match pairs(scope, memory, &staged).await {
@@ -123,15 +125,17 @@ async fn inputs(
         pairs,
     };
     let mut credentials = BTreeMap::new();
+    let mut all_read = true;
     for name in secrets(policy) {
         let (version, read) = read(scope, &name).await;
+        all_read &= version.is_some();
         let watch = memory.measures.secrets.iter().find(|(object, _)| object.name == name);
         if let (Some((_, watch)), Some(version)) = (watch, version) {
             watch.note(version);
         }
         credentials.insert(name, read.map(Arc::new));
     }
-    Some(Inputs { variables, credentials })
+    Some((Inputs { variables, credentials }, all_read))
 }
 
 /// A Secret of the Delivery's namespace, read as the account that acts for it, and which version of it that is, where that is

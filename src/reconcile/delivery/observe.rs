@@ -403,9 +403,8 @@ fn ill(
 
 /// Which objects were not healthy before the rollout that is under way, or that the revision came by that is watched on.
 pub fn excused(status: &DeliveryStatus) -> impl Fn(&InventoryEntry) -> bool + use<> {
-    let of_rollout = status.attempt.as_ref().map(|a| a.rollout.as_ref().map(|r| r.excused.as_slice()));
-    let of_bake = status.bake.as_ref().map(|bake| bake.excused.as_slice());
-    let names: Vec<String> = of_rollout.unwrap_or(of_bake).unwrap_or_default().to_vec();
+    let of_attempt = status.attempt.as_ref().map(|a| a.rollout.as_ref().map_or(&a.excused, |r| &r.excused));
+    let names = of_attempt.or(status.bake.as_ref().map(|b| &b.excused)).cloned().unwrap_or_default();
     move |entry| !names.is_empty() && names.contains(&entry.id().to_string())
 }
 

@@ -13,9 +13,13 @@ use crate::core::health::{
 use crate::core::manifest::ObjectId;
 use crate::core::rollout::{PodRef, read_stamp};
 use crate::reconcile::live::version;
+use jiff::SignedDuration;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// How far back restarts are counted at least while what left Git is being removed.
+const LOOKED_BACK: SignedDuration = SignedDuration::from_mins(10);
 
 /// The pods of a Delivery's unsettled workloads.
 #[derive(Default)]
@@ -75,6 +79,12 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
     let Some(since) = attempt.map(|a| &a.started_at).or_else(|| bake.map(|b| &b.since)) else {
         return memory.pods.clear();
     };
+    let now = scope.daemon.now();
+    let since = match is_watched_on(status) && attempt.is_some() {
+        // What a finalizer holds up may last for weeks, and what happens in these is not all the revision's doing.
+        true => read_stamp(since).max(now - scope.spec().timeout.max(LOOKED_BACK)),
+        false => read_stamp(since),
+    };
     let rules = PodRules {
         max_restarts: scope
             .delivery
@@ -84,7 +94,7 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
             .as_ref()
             .and_then(|h| h.max_restarts)
             .unwrap_or(PodRules::default().max_restarts),
-        since: Some(read_stamp(since)),
+        since: Some(since),
     };
     let work = memory.work.as_ref().filter(|w| attempt.is_some_and(|a| w.revision == a.revision));
     let inventory = work.map_or(status.inventory.as_slice(), |w| w.inventory.as_slice());

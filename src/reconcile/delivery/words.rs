@@ -75,6 +75,7 @@ mod tests {
             deadline: at(300).to_string(),
             retries: 0,
             overwritten: 0,
+            excused: Vec::new(),
             retry_at: None,
             problem: None,
             rollout: None,
