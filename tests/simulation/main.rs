@@ -30,7 +30,7 @@ use std::time::Instant;
 /// A test: its name, and what it found wrong.
 type Test = (&'static str, fn(&Arguments) -> Result<String, String>);
 
-const TESTS: [Test; 10] = [
+const TESTS: [Test; 11] = [
     ("histories_that_went_wrong_once_do_not_again", search::regressions),
     ("a_seed_is_one_history", search::determinism),
     ("every_bug_put_in_on_purpose_is_found", search::planted_bugs),
