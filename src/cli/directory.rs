@@ -79,7 +79,11 @@ impl Directory {
     pub fn delivery(&self, repository: &str, sets: &[DeliverySet]) -> anyhow::Result<Option<DeliverySpec>> {
         let only = Only { tree: self.tree.as_ref(), path: &self.path };
         let wanted = directories::wanted(repository, sets, &only).map_err(|p| anyhow::anyhow!(p.message))?;
-        Ok(wanted.into_values().find(|spec| spec.source.path.trim_matches('/') == self.path))
+        // Only this directory was looked at.
+        if let Some(unusable) = wanted.unusable.into_values().next() {
+            anyhow::bail!(unusable.problem.message);
+        }
+        Ok(wanted.specs.into_values().find(|spec| spec.source.path.trim_matches('/') == self.path))
     }
 }
 

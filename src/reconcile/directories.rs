@@ -35,13 +35,45 @@ fn problem(reason: &str, message: impl Into<String>) -> Problem {
     Problem { reason: reason.into(), object: String::new(), message: message.into() }
 }
 
-/// The Deliveries that a tree asks for, by name. Pure but for reading the tree.
-pub fn wanted(
-    repository: &str,
-    sets: &[DeliverySet],
-    tree: &dyn Tree,
-) -> Result<BTreeMap<String, DeliverySpec>, Problem> {
-    let mut wanted: BTreeMap<String, DeliverySpec> = BTreeMap::new();
+/// The Deliveries that a tree asks for.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// What they are to be, by name.
+    pub specs: BTreeMap<String, DeliverySpec>,
+    /// By name, those whose directory holds a `windlass.yaml` that cannot be used: nobody knows what they are to be, so they stay
+    /// as they are, with the commit that they have.
+    pub unusable: BTreeMap<String, Unusable>,
+}
+
+/// A directory whose own settings cannot be used.
+#[derive(Clone, Debug)]
+pub struct Unusable {
+    /// The directory.
+    pub path: String,
+    /// What is wrong with its file.
+    pub problem: Problem,
+}
+
+impl Wanted {
+    fn names(&self, name: &str) -> bool {
+        self.specs.contains_key(name) || self.unusable.contains_key(name)
+    }
+
+    /// What is wrong with the first of them, and how many more there are.
+    fn problem(&self) -> Option<Problem> {
+        let mut problem = self.unusable.values().next()?.problem.clone();
+        if let more @ 1.. = self.unusable.len() - 1 {
+            problem.message += &format!("; and {more} more such files");
+        }
+        Some(problem)
+    }
+}
+
+/// The Deliveries that a tree asks for. Pure but for reading the tree. A directory whose own settings cannot be used keeps no
+/// other from its own; whatever else is wrong is wrong for all of them.
+pub fn wanted(repository: &str, sets: &[DeliverySet], tree: &dyn Tree) -> Result<Wanted, Problem> {
+    let mut wanted = Wanted::default();
+    let mut paths: BTreeMap<String, String> = BTreeMap::new();
     for set in sets {
         let directories = matching_directories(tree, &set.path)
             .map_err(|e| problem("InvalidPath", format!("spec.deliveries path \"{}\": {e}", set.path)))?;
@@ -51,24 +83,30 @@ pub fn wanted(
                 Some(last) => last,
             };
             let template = expand(&set.template, directory, &path)?;
-            let template = overridden(template, tree, &path)?;
-            let source = Source { repository: repository.into(), path: path.clone(), ..Source::default() };
             let name = name_for(repository, directory);
-            if let Some(other) = wanted.get(&name)
-                && other.source.path != path
+            if let Some(other) = paths.get(&name)
+                && *other != path
             {
                 return Err(problem(
                     "NameCollision",
                     format!(
-                        "the directories \"{}\" and \"{path}\" both end in \"{directory}\" and would both make the Delivery \
-                         {name}; rename one, or give them Deliveries of their own",
-                        other.source.path
+                        "the directories \"{other}\" and \"{path}\" both end in \"{directory}\" and would both make the Delivery \
+                         {name}; rename one, or give them Deliveries of their own"
                     ),
                 ));
             }
-            wanted.insert(name, DeliverySpec { source, template });
+            paths.insert(name.clone(), path.clone());
+            match overridden(template, tree, &path) {
+                Ok(template) => {
+                    let source = Source { repository: repository.into(), path, ..Source::default() };
+                    wanted.specs.insert(name, DeliverySpec { source, template });
+                }
+                Err(problem) => _ = wanted.unusable.insert(name, Unusable { path, problem }),
+            }
         }
     }
+    // Two sets may give one directory; one that can be used is no excuse for the other.
+    wanted.specs.retain(|name, _| !wanted.unusable.contains_key(name));
     Ok(wanted)
 }
 
@@ -201,7 +239,7 @@ pub enum Expanded {
 pub struct Expansion {
     /// Commit and generation.
     seen: String,
-    wanted: BTreeMap<String, DeliverySpec>,
+    wanted: Wanted,
     there: BTreeMap<String, Arc<Delivery>>,
 }
 
@@ -214,30 +252,48 @@ impl Expansion {
     fn changed(&self) -> impl Iterator<Item = (&String, &DeliverySpec)> {
         let differs =
             |name: &String, spec: &DeliverySpec| self.there.get(name).is_none_or(|d| d.spec != *spec);
-        self.wanted.iter().filter(move |(name, spec)| !self.is_going(name) && differs(name, spec))
+        self.wanted.specs.iter().filter(move |(name, spec)| !self.is_going(name) && differs(name, spec))
     }
 
     fn gone(&self) -> Vec<&Arc<Delivery>> {
         let gone = |(name, d): &(&String, &Arc<Delivery>)| {
-            !self.wanted.contains_key(*name) && d.metadata.deletion_timestamp.is_none()
+            !self.wanted.names(name) && d.metadata.deletion_timestamp.is_none()
         };
         self.there.iter().filter(gone).map(|(_, delivery)| delivery).collect()
     }
 
-    /// Has the commit taken together with these specs: at the moment in which it becomes known.
-    pub fn await_in(&self, known: &mut Known) {
+    /// Has the commit taken together with these specs: at the moment in which it becomes known. Answers whether other Deliveries
+    /// than before have to go without it.
+    pub fn await_in(&self, known: &mut Known) -> bool {
         let mut awaited = (*known.awaited).clone();
-        awaited.retain(|name, _| self.wanted.contains_key(name));
+        let refused = |awaited: &BTreeMap<String, Awaited>| -> Vec<(String, Awaited)> {
+            let refused = awaited.iter().filter(|(_, how_far)| matches!(how_far, Awaited::Refused(_)));
+            refused.map(|(name, how_far)| (name.clone(), how_far.clone())).collect()
+        };
+        let before = refused(&awaited);
+        let changed: BTreeSet<&String> = self.changed().map(|(name, _)| name).collect();
+        awaited.retain(|name, how_far| {
+            self.wanted.specs.contains_key(name)
+                && (changed.contains(name) || !matches!(how_far, Awaited::Refused(_)))
+        });
         for (name, how_far) in &mut awaited {
             let shown = self.there.get(name).and_then(|d| d.resource_version()?.parse().ok());
             if let (Awaited::Writing, Some(version)) = (&how_far, shown) {
                 *how_far = Awaited::Written(version);
             }
         }
-        for (name, _) in self.changed().filter(|(name, _)| self.there.contains_key(*name)) {
-            awaited.insert(name.clone(), Awaited::Writing);
+        for name in changed.into_iter().filter(|name| self.there.contains_key(*name)) {
+            // What was refused is refused until it was taken.
+            if !matches!(awaited.get(name), Some(Awaited::Refused(_))) {
+                awaited.insert(name.clone(), Awaited::Writing);
+            }
         }
+        for (name, unusable) in &self.wanted.unusable {
+            awaited.insert(name.clone(), Awaited::Refused(unusable.problem.clone()));
+        }
+        let others = refused(&awaited) != before;
         known.awaited = Arc::new(awaited);
+        others
     }
 }
 
@@ -273,7 +329,7 @@ pub async fn look(
     let expansion = Expansion { seen, wanted, there };
     let (gone, wanted, there) = (expansion.gone(), &expansion.wanted, &expansion.there);
     // Most directories gone at once is a moved directory or a wrong branch rather than a wish.
-    if gone.len() > 1 && gone.len() * 2 > there.len() || (!gone.is_empty() && wanted.is_empty()) {
+    if gone.len() > 1 && gone.len() * 2 > there.len() || (!gone.is_empty() && wanted.specs.is_empty() && wanted.unusable.is_empty()) {
         let confirmed = repository.annotations().get(names::CONFIRM_REMOVAL);
         let commit = fetched.commit.id.as_str();
         if !confirmed.is_some_and(|c| c.len() >= 7 && commit.starts_with(c.as_str())) {
@@ -293,21 +349,21 @@ pub async fn look(
     Ok(Expanded::Anew(expansion))
 }
 
-/// Makes, changes and removes Deliveries. Answers how many there are.
+/// Makes, changes and removes Deliveries. Answers how many there are, and what could not be used.
 pub async fn write(
     daemon: &Daemon,
     repository: &Repository,
     expansion: &Expansion,
-) -> Result<Option<i64>, Problem> {
+) -> Result<(Option<i64>, Option<Problem>), Problem> {
     let namespace = repository.namespace().unwrap_or_default();
     let name = repository.name_any();
     let key = (namespace.clone(), name.clone());
     let api: Api<Delivery> = Api::namespaced(daemon.connection.client.clone(), &namespace);
     let failed = |error: kube::Error| problem(NOT_WRITTEN, error.to_string());
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
-    let Some(owner) = repository.owner_ref(&()) else { return Ok(None) };
+    let Some(owner) = repository.owner_ref(&()) else { return Ok((None, None)) };
     let (wanted, there) = (&expansion.wanted, &expansion.there);
-    let all = !wanted.keys().any(|name| expansion.is_going(name));
+    let all = wanted.unusable.is_empty() && !wanted.specs.keys().any(|name| expansion.is_going(name));
     let changed: Vec<(&String, &DeliverySpec)> = expansion.changed().collect();
     let made = |name: &str| there.contains_key(name);
     if changed.iter().any(|(name, _)| !made(name)) {
@@ -345,7 +401,14 @@ pub async fn write(
         });
         let (api, params, key) = (&api, &params, &key);
         writes.push(async move {
-            let written = api.patch(delivery, params, &Patch::Apply(body)).await?;
+            let written = api.patch(delivery, params, &Patch::Apply(body)).await;
+            if let Err(kube::Error::Api(e)) = &written
+                && [400, 422].contains(&e.code)
+            {
+                let problem = problem(NOT_WRITTEN, format!("its spec was not taken: {}", e.message));
+                daemon.sources.update(key, |known| known.awaits(delivery, Awaited::Refused(problem)));
+            }
+            let written = written?;
             if let Some(version) = written.resource_version().and_then(|text| text.parse().ok()) {
                 daemon.sources.update(key, |known| known.awaits(delivery, Awaited::Written(version)));
             }
@@ -370,5 +433,5 @@ pub async fn write(
     if all {
         daemon.set_directories_seen(&namespace, &name, expansion.seen.clone());
     }
-    Ok(Some(i64::try_from(wanted.len()).unwrap_or(i64::MAX)))
+    Ok((Some(i64::try_from(wanted.specs.len()).unwrap_or(i64::MAX)), wanted.problem()))
 }

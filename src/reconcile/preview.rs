@@ -105,13 +105,23 @@ pub async fn look(
     let tree: Arc<dyn Tree> = Arc::new(mirror.tree(&polled.commit).map_err(|e| e.to_string())?);
     let found = wanted(name, &spec.deliveries, tree.as_ref()).map_err(|p| p.message)?;
     let mut preview = Preview { revision: polled.revision(), ..Preview::default() };
-    if found.is_empty() {
+    if found.specs.is_empty() && found.unusable.is_empty() {
         preview.others = directories(tree.as_ref());
         return Ok(preview);
     }
     let place = Place { connection, discovery, choices, home };
     let mut existing = delivered(connection, home, name).await?;
-    for (delivery, spec) in found {
+    for (delivery, unusable) in found.unusable {
+        // It stays as it is.
+        let existing = existing.remove(&delivery);
+        preview.directories.push(Directory {
+            namespace: existing.and_then(|d| d.spec.template.target_namespace).unwrap_or_default(),
+            path: unusable.path,
+            problem: Some(unusable.problem.message),
+            ..Directory::default()
+        });
+    }
+    for (delivery, spec) in found.specs {
         let existing = existing.remove(&delivery);
         preview.directories.push(directory(&place, &delivery, &spec, &tree, existing.as_ref()).await);
     }

@@ -216,11 +216,15 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
         Ok(fetched) => super::directories::look(daemon, &repository, fetched, &before).await,
         Err(_) => Ok(Expanded::AsTheyAre(before.deliveries)),
     };
+    let mut refused = false;
     daemon.sources.update(&key, |known| match &polled {
         Ok(fetched) => {
             if let Ok(Expanded::Anew(expansion)) = &expanded {
-                expansion.await_in(known);
+                refused = expansion.await_in(known);
             }
+            let unexpanded = expanded.as_ref().err().cloned();
+            refused |= known.unexpanded != unexpanded;
+            known.unexpanded = unexpanded;
             known.saw(fetched.commit.id.as_str(), daemon.now());
             known.fetched = Some(fetched.clone());
             known.problem = None;
@@ -236,12 +240,12 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
     if let Ok(fetched) = &polled {
         status.revision = Some(fetched.revision());
         let written = match &expanded {
-            Ok(Expanded::AsTheyAre(count)) => Ok(*count),
+            Ok(Expanded::AsTheyAre(count)) => Ok((*count, None)),
             Ok(Expanded::Anew(expansion)) => super::directories::write(daemon, &repository, expansion).await,
             Err(problem) => Err(problem.clone()),
         };
         match written {
-            Ok(count) => status.deliveries = count,
+            Ok((count, problem)) => (status.deliveries, set_problem) = (count, problem),
             Err(problem) => set_problem = Some(problem),
         }
     }
@@ -301,7 +305,7 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
     // Before anything that may fail: the next round does not see any more that it moved.
     let polled_as = (generation.unwrap_or_default(), problem.is_none());
     daemon.wake_keys(daemon.dependencies.note_repository(&key, polled_as));
-    if moved || behind {
+    if moved || behind || refused {
         daemon.wake_deliveries_of(&key);
     }
     let mut version = repository.resource_version();

@@ -143,15 +143,19 @@ pub struct Known {
     pub seen: VecDeque<(String, Timestamp)>,
     /// The Deliveries, by name, whose specs have changed with a commit: neither is taken without the other.
     pub awaited: Arc<BTreeMap<String, Awaited>>,
+    /// Why it cannot be told what the commit fetched last makes of the Deliveries: none that the Repository made takes it.
+    pub unexpanded: Option<Problem>,
 }
 
 /// How far the spec of a Delivery is that the commit fetched last gives it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Awaited {
     /// It is about to be written.
     Writing,
     /// It was written, as this version.
     Written(u64),
+    /// It cannot be used, or the API server did not take it: the Delivery stays at the commit that it has.
+    Refused(Problem),
 }
 
 /// Commits whose time of arrival is remembered.
@@ -173,8 +177,16 @@ impl Known {
     pub fn gives(&self, delivery: &str, version: u64) -> bool {
         match self.awaited.get(delivery) {
             None => true,
-            Some(Awaited::Writing) => false,
+            Some(Awaited::Writing | Awaited::Refused(_)) => false,
             Some(Awaited::Written(at)) => version >= *at,
+        }
+    }
+
+    /// Why a Delivery has to go without the commit fetched last.
+    pub fn refused(&self, delivery: &str) -> Option<&Problem> {
+        match self.awaited.get(delivery) {
+            Some(Awaited::Refused(problem)) => Some(problem),
+            _ => None,
         }
     }
 

@@ -6,8 +6,8 @@
 #
 # OUT_DIR/gateway-old and gateway-new hold those of the Gateway API: the oldest
 # and the newest release that routers are tried with, the old one with its
-# experimental fields. OUT_DIR/istio.yaml holds Istio's. What is there is not
-# copied again.
+# experimental fields. OUT_DIR/istio.yaml holds Istio's, OUT_DIR/keda.yaml the
+# ScaledObject of KEDA. What is there is not copied again.
 set -euo pipefail
 
 out=${1:?usage: crds.sh OUT_DIR}
@@ -15,8 +15,9 @@ gateway_old=v1.3.0
 # Later releases ask for a newer Go than the one in go.mod.
 gateway_new=v1.6.3
 istio=v1.31.1
+keda=v2.21.0
 
-versions="$gateway_old $gateway_new $istio"
+versions="$gateway_old $gateway_new $istio $keda"
 if [ "$(cat "$out/versions" 2>/dev/null)" = "$versions" ]; then
   exit
 fi
@@ -40,4 +41,6 @@ take gateway-old "$old"/config/crd/experimental/*_{httproutes,grpcroutes}.yaml
 take gateway-new "$new"/config/crd/standard/*_{httproutes,grpcroutes}.yaml
 take . "$(module istio.io/api "$istio")/kubernetes/customresourcedefinitions.gen.yaml"
 mv "$out/customresourcedefinitions.gen.yaml" "$out/istio.yaml"
+take . "$(module github.com/kedacore/keda/v2 "$keda")/config/crd/bases/keda.sh_scaledobjects.yaml"
+mv "$out/keda.sh_scaledobjects.yaml" "$out/keda.yaml"
 echo "$versions" >"$out/versions"

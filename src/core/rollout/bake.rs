@@ -2,11 +2,13 @@
 //! any other that failed.
 //!
 //! What is broken beyond doubt is enough at once, but for a deadline of its own controller that passed. What is only not
-//! healthy gets the time that a revision gets to become healthy, for pods are restarted and moved all the time. What a lost node, an eviction or somebody's change explains
-//! ([`Observation::disturbed`](super::Observation::disturbed)) counts for nothing, however long it lasts: the last good
-//! revision would be hit the same way. The same holds while objects that left Git are being removed. Until the pods are seen that could tell
-//! ([`Observation::pods_unseen`](super::Observation::pods_unseen)), nothing is held against it. The watch ends in health
-//! that was seen, never by time alone.
+//! healthy gets the time that a revision gets to become healthy, for pods are restarted and moved all the time. What a
+//! lost node, an eviction or somebody's change explains ([`Observation::disturbed`](super::Observation::disturbed))
+//! counts for nothing, however long it lasts: the last good revision would be hit the same way. Until the pods are seen
+//! that could tell ([`Observation::pods_unseen`](super::Observation::pods_unseen)), nothing is held against it. The
+//! watch ends in health that was seen, never by time alone.
+//!
+//! While objects that left Git are being removed, the revision is still an attempt, and is looked after as one.
 
 use super::next::Machine;
 use super::{Action, Health, read_stamp, stamp};

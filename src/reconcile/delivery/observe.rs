@@ -11,6 +11,7 @@ use crate::core::plan;
 use crate::core::rollout::{
     Applied, CONFLICT, Health, MISSING, NOT_OBSERVED, Observation, Prepared, Staging, Target, Variants,
 };
+use crate::reconcile::directories::NOT_WRITTEN;
 use crate::reconcile::live::version;
 use crate::reconcile::sources::{Fetched, Store};
 use crate::render;
@@ -240,9 +241,18 @@ async fn target(scope: &Scope<'_>, memory: &mut Memory) -> Target {
             }
         };
     };
+    // One that a person made takes each commit; what the Repository makes of the others is part of the commit.
+    let made = delivery.labels().get(names::REPOSITORY_LABEL) == Some(&delivery.spec.source.repository);
+    let unexpanded = known.unexpanded.as_ref().filter(|_| made);
+    let unwritten = |problem: &&Problem| problem.reason == NOT_WRITTEN;
+    if let Some(problem) =
+        known.refused(&delivery.name_any()).or(unexpanded.filter(|problem| !unwritten(problem)))
+    {
+        return Target::Failed(problem.clone());
+    }
     // The commit brings another spec: what it was before stays until that is here, too.
     let version = delivery.resource_version().and_then(|text| text.parse().ok()).unwrap_or(0);
-    if !known.gives(&delivery.name_any(), version) {
+    if unexpanded.is_some() || !known.gives(&delivery.name_any(), version) {
         return memory.target.as_ref().map_or(Target::Unknown, |(_, target)| target.clone());
     }
     let Some(fetched) = known.fetched else {
