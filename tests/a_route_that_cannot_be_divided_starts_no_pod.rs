@@ -118,7 +118,8 @@ async fn a_service_to_be_switched_has_to_be_the_workloads() {
     world.space.send("POST", &world.space.path("v1", "services"), &other).await;
     let says = |d: &Delivery| {
         let failure = d.status.as_ref().and_then(|s| s.failure.as_ref());
-        failure.is_some_and(|f| f.problem.message.contains("selects no pods of the workload, Service web does"))
+        failure
+            .is_some_and(|f| f.problem.message.contains("selects no pods of the workload, Service web does"))
     };
     world.wait("shop", "names the Service that does", says).await;
     assert_eq!(world.names("apps/v1", "deployments").await, ["web"]);

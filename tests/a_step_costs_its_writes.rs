@@ -187,7 +187,8 @@ async fn a_share_of_a_route_of_others_costs_one_write_and_is_looked_at_until_it_
         "strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
         "steps": [{"weight": 20}, {"pause": {}}, {"weight": 50}, {"pause": {}}], "settle": "300ms",
     });
-    let good = crate::the_daemon_dies_at_every_stage_of_a_rollout::deployed(&mut world, "app: web", policy).await;
+    let good =
+        crate::the_daemon_dies_at_every_stage_of_a_rollout::deployed(&mut world, "app: web", policy).await;
     let bad = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
     world.wait("shop", "waits in step 2", waits_in(2)).await;
 

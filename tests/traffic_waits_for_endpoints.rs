@@ -96,9 +96,11 @@ async fn and_none_is_sent_to_a_candidate_that_has_none() {
     let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
     let nobody = format!("Service {}/web-canary", world.space.name);
     let says = |d: &Delivery| {
-        let said = d.status.iter().flat_map(|s| &s.conditions).any(|c| {
-            c.message.contains(&nobody) && c.message.contains("has no ready endpoint")
-        });
+        let said = d
+            .status
+            .iter()
+            .flat_map(|s| &s.conditions)
+            .any(|c| c.message.contains(&nobody) && c.message.contains("has no ready endpoint"));
         said && d.status.as_ref().is_some_and(|s| s.phase == Phase::RollingOut)
     };
     world.wait("shop", "says what it waits for", says).await;

@@ -20,15 +20,17 @@ fn object(api: &str, kind: &str, name: &str, spec: Value) -> Value {
 /// Waits until the revision is refused for an object; what is said of it.
 async fn refused_for(world: &World, reason: &str, object: &str) -> String {
     let object = object.replace("NS", &world.space.name);
-    let problem = |d: &Delivery| -> Option<Problem> {
-        Some(d.status.as_ref()?.failure.as_ref()?.problem.clone())
-    };
+    let problem =
+        |d: &Delivery| -> Option<Problem> { Some(d.status.as_ref()?.failure.as_ref()?.problem.clone()) };
     let is = |d: &Delivery| problem(d).is_some_and(|p| p.reason == reason && p.object == object);
     let delivery = world.wait("shop", &format!("is refused for {object}"), is).await;
     assert!(delivery.status.as_ref().unwrap().attempt.is_none());
     assert_eq!(world.names("apps/v1", "deployments").await, ["web"], "no pod of a candidate was started");
     let message = problem(&delivery).unwrap().message;
-    assert!(message.starts_with(&format!("{object} is in the cluster and not in the directory")), "{message}");
+    assert!(
+        message.starts_with(&format!("{object} is in the cluster and not in the directory")),
+        "{message}"
+    );
     message
 }
 
@@ -71,13 +73,22 @@ async fn monitors_and_policies_of_others_would_leave_the_candidate_out() {
         object(GATEWAY, "BackendTLSPolicy", name, policy)
     };
     let others = [
-        ("podmonitors", object(MONITORING, "PodMonitor", "web", by_app.clone()), "would not measure the candidate's"),
-        ("servicemonitors", object(MONITORING, "ServiceMonitor", "web", by_app), "would not measure the candidate"),
+        (
+            "podmonitors",
+            object(MONITORING, "PodMonitor", "web", by_app.clone()),
+            "would not measure the candidate's",
+        ),
+        (
+            "servicemonitors",
+            object(MONITORING, "ServiceMonitor", "web", by_app),
+            "would not measure the candidate",
+        ),
         ("backendtlspolicies", to_web("web"), "have one for web-preview beside it"),
     ];
     let mut last = String::new();
     for (at, (plural, other, why)) in others.iter().enumerate() {
         let (api, kind) = (other["apiVersion"].as_str().unwrap(), other["kind"].as_str().unwrap());
+        let kind = if api == MONITORING { format!("{kind}.monitoring.coreos.com") } else { kind.to_owned() };
         world.space.send("POST", &world.space.path(api, plural), other).await;
         last = world.commit("Next", &[("shop/web.yaml", &web(&format!("ok{}", at + 2), 2))]);
         let said = refused_for(&world, "CannotFollowCandidate", &format!("{kind} NS/web")).await;
@@ -109,10 +120,16 @@ async fn a_destination_rule_of_others_is_about_one_host() {
     world.deliver("shop", json!({"rollout": policy})).await;
     world.wait_for("shop", Phase::Ready, &good).await;
     let host = format!("web.{}.svc.cluster.local", world.space.name);
-    let rule = object(API, "DestinationRule", "theirs", json!({"host": host, "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}}));
+    let rule = object(
+        API,
+        "DestinationRule",
+        "theirs",
+        json!({"host": host, "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}}),
+    );
     world.space.send("POST", &world.space.path(API, "destinationrules"), &rule).await;
     let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 1))]);
-    let said = refused_for(&world, "CannotFollowCandidate", "DestinationRule NS/theirs").await;
+    let said =
+        refused_for(&world, "CannotFollowCandidate", "DestinationRule.networking.istio.io NS/theirs").await;
     assert!(said.contains("have one for web-canary beside it"), "{said}");
     world.delete(API, "destinationrules", "theirs").await;
     world.wait_for("shop", Phase::Paused, &next).await;
@@ -134,9 +151,14 @@ async fn a_service_of_others_gives_the_candidate_nothing_that_nobody_asked_for()
     assert!(said.contains("add app: web to its selector"), "{said}");
 
     // What the candidate is not part of is told, and borne.
-    let guard = object("policy/v1", "PodDisruptionBudget", "guard", json!({
-        "maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}},
-    }));
+    let guard = object(
+        "policy/v1",
+        "PodDisruptionBudget",
+        "guard",
+        json!({
+            "maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}},
+        }),
+    );
     send("policy/v1", "poddisruptionbudgets", guard).await;
     world.patch("v1", "services", "all-fronts", json!({"spec": {"selector": {"app": "web"}}})).await;
     let told = told(&world, &next).await;
@@ -160,7 +182,11 @@ async fn what_may_not_be_looked_at_is_said_and_keeps_no_rollout() {
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
     ]);
     for (api, plural, object) in [
-        ("v1", "serviceaccounts", json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "deployer"}})),
+        (
+            "v1",
+            "serviceaccounts",
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "deployer"}}),
+        ),
         (
             "rbac.authorization.k8s.io/v1",
             "roles",

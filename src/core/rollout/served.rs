@@ -57,9 +57,7 @@ pub fn with(health: Health, nobody: Option<&Problem>) -> Health {
 /// The same for the variant that is asked about.
 pub fn with_side(variants: Variants, nobody: Option<&(Side, Problem)>) -> Variants {
     match nobody {
-        Some((Side::Named, problem)) => {
-            Variants { named: with(variants.named, Some(problem)), ..variants }
-        }
+        Some((Side::Named, problem)) => Variants { named: with(variants.named, Some(problem)), ..variants },
         Some((Side::Candidate, problem)) => {
             Variants { candidate: with(variants.candidate, Some(problem)), ..variants }
         }
@@ -96,7 +94,8 @@ mod tests {
 
     #[test]
     fn what_is_ill_stays_as_ill_as_it_is() {
-        let ill = Problem { reason: "CrashLoopBackOff".into(), object: String::new(), message: String::new() };
+        let ill =
+            Problem { reason: "CrashLoopBackOff".into(), object: String::new(), message: String::new() };
         let nobody = nobody(&[Endpoints { service: "Service shop/web".into(), ready: Some(0) }]).unwrap();
         assert_eq!(with(Health::Broken(ill.clone()), Some(&nobody)), Health::Broken(ill));
         assert_eq!(with(Health::Unknown, Some(&nobody)), Health::Unknown);

@@ -104,7 +104,8 @@ fn by_labels(object: &Manifest, twin: &Twin, reach: Reach) -> Result<Option<Stri
 /// A Service that is not divided by any route.
 fn service(object: &Manifest, twin: &Twin, reach: Reach) -> Result<Option<String>, Problem> {
     let here = object.namespace() == twin.namespace();
-    let sees = |labels: &Labels| here && matches(Form::Map, at(object, &["spec", "selector"]), labels) == Some(true);
+    let sees =
+        |labels: &Labels| here && matches(Form::Map, at(object, &["spec", "selector"]), labels) == Some(true);
     let Rewrite { key, from, .. } = twin.rewrite();
     let (id, named) = (object.id(), twin.new.id());
     match (reach, twin.ours.iter().any(sees), sees(&twin.theirs)) {

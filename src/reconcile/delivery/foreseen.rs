@@ -53,7 +53,9 @@ pub async fn others(
         let mut unseen: Vec<(String, String)> = Vec::new();
         for (gvk, all) in join_all(served.map(look)).await {
             match all {
-                Ok(all) => found.extend(all.into_iter().filter_map(|o| Manifest::new(o, Origin::default()).ok())),
+                Ok(all) => {
+                    found.extend(all.into_iter().filter_map(|o| Manifest::new(o, Origin::default()).ok()))
+                }
                 // A kind that has just gone has no objects.
                 Err(ApplyError { cause: Cause::NotFound | Cause::KindUnknown { .. }, .. }) => {}
                 Err(error) if error.is_transient() => {

@@ -407,7 +407,8 @@ pub(super) async fn served(
     let services = shape.split.as_ref().map_or(&[][..], |split| split.services.as_slice());
     let of = |service: &VariantService| {
         let its = |variant: &&variant::Variant| {
-            variant.stable.namespace == service.namespace && variant.label.candidate == service.label.candidate
+            variant.stable.namespace == service.namespace
+                && variant.label.candidate == service.label.candidate
         };
         let workload = shape.variants.iter().find(its)?.stable.clone();
         let (group, kind) = (String::new(), "Service".to_owned());

@@ -47,7 +47,13 @@ fn what_would_leave_the_candidate_out_is_refused_or_told() {
         (MONITORING, "ServiceMonitor", web, follow, "the candidate's, web-canary, does not have"),
         (MONITORING, "ServiceMonitor", others, "", ""),
         (SECURITY, "AuthorizationPolicy", web, follow, held),
-        (SECURITY, "AuthorizationPolicy", others, follow, "it leaves them out, and would hold for the candidate's"),
+        (
+            SECURITY,
+            "AuthorizationPolicy",
+            others,
+            follow,
+            "it leaves them out, and would hold for the candidate's",
+        ),
         (SECURITY, "AuthorizationPolicy", team, "", ""),
         (SECURITY, "AuthorizationPolicy", "{rules: []}", "", ""),
         (ISTIO, "EnvoyFilter", "{workloadSelector: {labels: {app: web}}}", follow, held),
@@ -58,7 +64,13 @@ fn what_would_leave_the_candidate_out_is_refused_or_told() {
             follow,
             "is about Service shop/web by its name, while the candidate has a Service of its own, web-canary,",
         ),
-        (ISTIO, "DestinationRule", "{host: web.shop.svc.cluster.local}", follow, "have one for web-canary beside it"),
+        (
+            ISTIO,
+            "DestinationRule",
+            "{host: web.shop.svc.cluster.local}",
+            follow,
+            "have one for web-canary beside it",
+        ),
         (ISTIO, "DestinationRule", "{host: web.elsewhere.svc.cluster.local}", "", ""),
         (ISTIO, "DestinationRule", "{host: '*.shop.svc.cluster.local'}", "", ""),
         (
@@ -68,7 +80,13 @@ fn what_would_leave_the_candidate_out_is_refused_or_told() {
             follow,
             "what it says of calls that they make would not hold for the candidate's",
         ),
-        (GATEWAY, "BackendTLSPolicy", "{targetRefs: [{group: '', kind: Service, name: web}]}", follow, "by its name"),
+        (
+            GATEWAY,
+            "BackendTLSPolicy",
+            "{targetRefs: [{group: '', kind: Service, name: web}]}",
+            follow,
+            "by its name",
+        ),
         (GATEWAY, "BackendTLSPolicy", "{targetRefs: [{group: '', kind: Service, name: cache}]}", "", ""),
         (
             GATEWAY,
@@ -99,7 +117,13 @@ fn what_would_leave_the_candidate_out_is_refused_or_told() {
             "",
             "sends requests to the pods of Deployment shop/web and none to the candidate's",
         ),
-        ("v1", "Service", "{selector: {team: shop}}", "ServiceSeesBothVariants", "add app: web to its selector"),
+        (
+            "v1",
+            "Service",
+            "{selector: {team: shop}}",
+            "ServiceSeesBothVariants",
+            "add app: web to its selector",
+        ),
         (
             "v1",
             "Service",
@@ -115,8 +139,8 @@ fn what_would_leave_the_candidate_out_is_refused_or_told() {
         let (why, text) = said(&[(api, kind, spec)], &policy());
         assert_eq!(why, reason, "{kind} {spec}: {text}");
         assert!(text.contains(message) && text.is_empty() == message.is_empty(), "{kind} {spec}: {text}");
-        let place = format!("{kind} shop/it0 is in the cluster and not in the directory");
-        assert!(reason.is_empty() || text.starts_with(&place), "{text}");
+        let place = "shop/it0 (app.yaml:1) is in the cluster and not in the directory";
+        assert!(reason.is_empty() || text.starts_with(kind) && text.contains(place), "{text}");
         let known = minded().any(|(group, named)| {
             named == kind && (api == "v1" && group.is_empty() || api.starts_with(&format!("{group}/")))
         });
@@ -147,7 +171,9 @@ fn where_counts_are_the_shares_a_service_of_others_may_reach_both() {
         .replacen("labels: {app: web, team: shop}", "labels: {app: web, team: shop, tier: front}", 1);
     let target = web.replacen("web:1", "web:2", 1);
     let of = |selector: &str| {
-        let yaml = format!("apiVersion: v1\nkind: Service\nmetadata: {{name: it}}\nspec: {{selector: {selector}}}\n");
+        let yaml = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: it}}\nspec: {{selector: {selector}}}\n"
+        );
         followed(&bundle(&web), &bundle(&target), &by_counts(), &objects(&yaml)).unwrap()
     };
     assert!(of("{team: shop}").is_empty());
