@@ -59,7 +59,10 @@ async fn one_of_others_that_is_missing_leads_elsewhere_or_is_refused() {
     // Somebody makes one: to somebody else.
     world.space.send("POST", &world.space.path(GATEWAY, ROUTES), &elsewhere()).await;
     let said = refused(&world, &good, "RouteUnrelated").await;
-    assert!(said.starts_with(&format!("{named} sends no traffic to Service web; it names other")), "{said}");
+    assert!(
+        said.starts_with(&format!("{named} sends no traffic to Service web; it names Service other")),
+        "{said}"
+    );
     assert_eq!(world.get(GATEWAY, ROUTES, "web").await["spec"], elsewhere()["spec"], "it is left as it is");
 
     let to_web = json!({"spec": route()["spec"]});
@@ -97,8 +100,19 @@ async fn one_of_the_directory_that_leads_elsewhere_is_named_with_its_line() {
     assert!(said.starts_with(&place), "{said}");
     assert!(said.contains("Have one of its rules send traffic there"), "{said}");
 
-    let mended = world.commit("With its route", &[("shop/route.yaml", &file(&route()))]);
-    world.wait_for("shop", Phase::Paused, &mended).await;
+    // What runs still has it, and stays until promotion.
+    world.commit("With its route", &[("shop/route.yaml", &file(&route()))]);
+    let says = |d: &Delivery| {
+        let failure = d.status.as_ref().and_then(|s| s.failure.as_ref());
+        failure.is_some_and(|f| {
+            f.problem.message.contains("Bring that difference in a commit of its own before")
+        })
+    };
+    world.wait("shop", "says that the route has to come first", says).await;
+    let first = world.commit("The route alone", &[("shop/web.yaml", &web("ok", 2))]);
+    world.wait_for("shop", Phase::Ready, &first).await;
+    let then = world.commit("And then the pods", &[("shop/web.yaml", &web("ok2", 2))]);
+    world.wait_for("shop", Phase::Paused, &then).await;
 }
 
 #[tokio::test]

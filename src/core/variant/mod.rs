@@ -32,6 +32,7 @@ mod tests;
 pub use build::{Candidate, Label, ServicePair, Variant, candidate, followed, pods, reference};
 pub use config::{carry, stamp, stamped};
 pub use decide::{Decision, needs_rollout};
+pub use label::MENDED_LATER;
 pub use others::minded;
 pub use stage::{StageObjects, stage};
 

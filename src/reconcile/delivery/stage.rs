@@ -12,7 +12,7 @@ use super::{Scope, bundle_of, prepare as prepare_bundle, previous};
 use crate::api::delivery::{DeliveryStatus, Goal, InventoryEntry, Problem, Revision};
 use crate::api::hook::HookPoint;
 use crate::api::names;
-use crate::api::rollout::{Layout, RolloutPolicy, Strategy, WorkloadSize};
+use crate::api::rollout::{Base, Layout, RolloutPolicy, Strategy, WorkloadSize};
 use crate::cluster::apply::get;
 use crate::cluster::{Access, Discovery};
 use crate::core::analysis::{StepKind, Subjects, policy_of_step, problems};
@@ -24,7 +24,7 @@ use crate::core::rollout::hooks::no_such_job;
 use crate::core::rollout::steps::{Steps, Then};
 use crate::core::rollout::{Begin, Foreknown, Measure, Refusal, Staged, Staging};
 use crate::core::router::{self, Place, ServicePort, Split, VariantLabel, VariantService};
-use crate::core::variant::{self, Decision, StageObjects};
+use crate::core::variant::{self, Decision, MENDED_LATER, StageObjects};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -188,8 +188,18 @@ pub async fn foresee(
     let mut foreseen = Foreseen::default();
     let mut first = None;
     for planned in &steps.all {
-        let about = (&planned.layout, sizes.as_slice(), others_route);
-        let shape = shaped(eyes, policy, [stable, target], about).map_err(wrong)?;
+        let shape = |layout: &Layout| {
+            shaped(eyes, policy, [stable, target], (layout, sizes.as_slice(), others_route))
+        };
+        // Who has done what was asked, together with what is to be rolled out, would be asked for it again.
+        let explained = |problem: Problem| {
+            let promoted = Layout { base: Base::Target, ..planned.layout.clone() };
+            match planned.layout.base == Base::Stable && shape(&promoted).is_ok() {
+                true => Problem { message: format!("{} {MENDED_LATER}", problem.message), ..problem },
+                false => problem,
+            }
+        };
+        let shape = shape(&planned.layout).map_err(|problem| wrong(explained(problem)))?;
         foreseen.add(&steps.router, &shape.place, shape.split.as_ref(), &shape.bundle);
         first.get_or_insert(shape);
     }
