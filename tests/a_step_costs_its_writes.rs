@@ -102,7 +102,7 @@ async fn a_weight_costs_one_write_and_so_does_going_back() {
     let back = sent(&world, &audit.in_namespace(&world.space.name));
     println!("going back: {back:?}");
     assert_eq!(back.writes, ["delete deployments web-canary"], "nothing but what goes: {back:?}");
-    reads_only(&back, &["get deployments web-canary"]);
+    reads_only(&back, &[&PODS[..], &["get deployments web-canary"]].concat());
     assert!(back.statuses <= STATUSES + 2 + words(begin), "{back:?}");
 }
 
