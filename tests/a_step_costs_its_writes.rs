@@ -1,11 +1,12 @@
 //! A step of a rollout costs the writes that it needs and a few of its status, by the API server's own count: one for a weight,
-//! one for a switch, and one to go back.
+//! one for a switch, and one to go back. It reads nothing but a route of others, which no watch of ours shows.
 
 use crate::a_mesh_is_steered_by_its_hosts::{API, meshed};
 use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployed, service, web};
 use crate::support::cli::windlass;
 use crate::support::cluster::Audited;
 use crate::support::daemon::{World, config_map};
+use crate::support::gateway::{Controller, GATEWAY, ROUTES, know_routes, route};
 use serde_json::{Value, json};
 use std::time::Instant;
 use windlass::api::Delivery;
@@ -15,10 +16,12 @@ use windlass::api::delivery::Phase;
 /// waits for.
 const STATUSES: usize = 3;
 
-/// What a step sent: what it wrote of objects (`verb resource name`), tries of it, and statuses of the Delivery.
+/// What a step sent: what it wrote of objects (`verb resource name`), what it read, watches apart, tries of what it wrote, and
+/// statuses of the Delivery.
 #[derive(Debug)]
 struct Sent {
     writes: Vec<String>,
+    reads: Vec<String>,
     tries: usize,
     statuses: usize,
 }
@@ -31,8 +34,11 @@ fn sent(world: &World, requests: &[Audited]) -> Sent {
     let objects = || all.iter().filter(|r| !own.contains(&r.resource.as_str()));
     let mut writes: Vec<String> = objects().filter(|r| !r.is_read() && !dry(r)).map(|r| of(r)).collect();
     writes.sort();
+    let read = |r: &&&Audited| matches!(r.verb.as_str(), "get" | "list");
+    let reads = objects().filter(read).map(|r| of(r)).collect();
     Sent {
         writes,
+        reads,
         tries: objects().filter(|r| dry(r)).count(),
         statuses: all.iter().filter(|r| r.resource == "deliveries" && r.verb == "update").count(),
     }
@@ -41,6 +47,22 @@ fn sent(world: &World, requests: &[Audited]) -> Sent {
 /// Statuses that only say anew what is waited for, which takes long on a busy machine: one in ten seconds at most.
 fn words(since: Instant) -> usize {
     since.elapsed().as_secs() as usize / 10
+}
+
+/// What is read of the pods of a workload that is not ready, once, where their watch begins.
+const PODS: [&str; 2] = ["list pods ", "list replicasets "];
+
+/// Nothing else was read: what is removed is looked at before, and what was shown to be gone once after.
+fn reads_only(sent: &Sent, these: &[&str]) {
+    assert!(sent.reads.iter().all(|read| these.contains(&read.as_str())), "not only {these:?}: {sent:?}");
+}
+
+/// How often a route of others is read for a step: before it is written, and once more when it is watched.
+const LOOKS: usize = 2;
+
+/// How often it is looked at again for as long as its controller has not answered.
+fn looks(since: Instant) -> usize {
+    since.elapsed().as_millis() as usize / 500
 }
 
 fn ask(world: &World, verb: &str) {
@@ -70,6 +92,7 @@ async fn a_weight_costs_one_write_and_so_does_going_back() {
     println!("a weight: {next:?}");
     assert_eq!(next.writes, ["patch deployments web-canary"], "{next:?}");
     assert!(next.tries <= 1, "{next:?}");
+    reads_only(&next, &PODS);
     // Two layouts, though the second is the first one again, and the word of the person.
     assert!(next.statuses <= 2 * STATUSES + 1 + words(begin), "{next:?}");
 
@@ -79,6 +102,7 @@ async fn a_weight_costs_one_write_and_so_does_going_back() {
     let back = sent(&world, &audit.in_namespace(&world.space.name));
     println!("going back: {back:?}");
     assert_eq!(back.writes, ["delete deployments web-canary"], "nothing but what goes: {back:?}");
+    reads_only(&back, &[&PODS[..], &["get deployments web-canary"]].concat());
     assert!(back.statuses <= STATUSES + 2 + words(begin), "{back:?}");
 }
 
@@ -99,6 +123,7 @@ async fn a_switch_costs_one_write_each_way() {
     let there = sent(&world, &audit.in_namespace(&world.space.name));
     println!("a switch: {there:?}");
     assert_eq!(there.writes, ["patch services web"], "{there:?}");
+    reads_only(&there, &[]);
     assert!(there.tries <= 1 && there.statuses <= STATUSES + 1 + words(begin), "{there:?}");
 
     let (audit, begin) = (world.space.cluster.audit(), Instant::now());
@@ -108,6 +133,7 @@ async fn a_switch_costs_one_write_each_way() {
     println!("back: {back:?}");
     let expected = ["delete deployments web-preview", "delete services web-preview", "patch services web"];
     assert_eq!(back.writes, expected, "{back:?}");
+    reads_only(&back, &["get deployments web-preview", "get services web-preview"]);
     assert!(back.tries <= 1 && back.statuses <= STATUSES + 2 + words(begin), "{back:?}");
 }
 
@@ -142,6 +168,7 @@ async fn a_share_of_a_route_costs_one_write_and_promotion_one_for_each_thing_tha
     let share = sent(&world, &audit.in_namespace(&world.space.name));
     println!("a share of a route: {share:?}");
     assert_eq!(share.writes, ["patch virtualservices web"], "{share:?}");
+    reads_only(&share, &[]);
     assert!(share.tries <= 1, "{share:?}");
     assert!(share.statuses <= 2 * STATUSES + 1 + words(begin), "{share:?}");
 
@@ -160,6 +187,55 @@ async fn a_share_of_a_route_costs_one_write_and_promotion_one_for_each_thing_tha
         "patch virtualservices web",
     ];
     assert_eq!(promoted.writes, expected, "{promoted:?}");
+    let gone = ["get deployments web-canary", "get services web-canary"];
+    reads_only(&promoted, &[PODS, gone].concat());
     assert!(promoted.tries <= 4, "one for each object that is written: {promoted:?}");
     assert!(promoted.statuses <= 4 * STATUSES + 2 + words(begin), "{promoted:?}");
+}
+
+#[tokio::test]
+async fn a_share_of_a_route_of_others_costs_one_write_and_is_looked_at_until_it_is_taken() {
+    know_routes().await;
+    let mut world = World::stopped("others-route-costs").await;
+    world.space.send("POST", &world.space.path(GATEWAY, ROUTES), &route()).await;
+    let _controller = Controller::of(&world);
+    let policy = json!({
+        "strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
+        "steps": [{"weight": 20}, {"pause": {}}, {"weight": 50}, {"pause": {}}], "settle": "300ms",
+    });
+    let good =
+        crate::the_daemon_dies_at_every_stage_of_a_rollout::deployed(&mut world, "app: web", policy).await;
+    let bad = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
+    world.wait("shop", "waits in step 2", waits_in(2)).await;
+
+    let (audit, begin) = (world.space.cluster.audit(), Instant::now());
+    ask(&world, "promote");
+    world.wait("shop", "waits in step 4", waits_in(4)).await;
+    let share = sent(&world, &audit.in_namespace(&world.space.name));
+    println!("a share of a route of others: {share:?}");
+    assert_eq!(share.writes, ["patch httproutes web"], "{share:?}");
+    reads_only(&share, &["get httproutes web", "list httproutes web"]);
+    let read = |what: &str| share.reads.iter().filter(|read| *read == what).count();
+    let (looked, watched) = (read("get httproutes web"), read("list httproutes web"));
+    assert!(watched <= 1 && looked <= LOOKS + looks(begin), "{share:?}");
+    assert_eq!(share.tries, 0, "{share:?}");
+    assert!(share.statuses <= 2 * STATUSES + 1 + words(begin), "{share:?}");
+
+    let (audit, begin) = (world.space.cluster.audit(), Instant::now());
+    ask(&world, "abort");
+    let held = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
+    assert_eq!(held.effective.unwrap().commit, good);
+    let back = sent(&world, &audit.in_namespace(&world.space.name));
+    println!("back: {back:?}");
+    // All traffic to stable, and later the route as its owner has it.
+    let expected = [
+        "delete deployments web-canary",
+        "delete services web-canary",
+        "patch httproutes web",
+        "patch httproutes web",
+    ];
+    assert_eq!(back.writes, expected, "{back:?}");
+    let gone = ["get deployments web-canary", "get services web-canary", "get httproutes web"];
+    reads_only(&back, &gone);
+    assert!(back.statuses <= 2 * STATUSES + 2 + words(begin), "{back:?}");
 }

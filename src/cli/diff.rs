@@ -121,7 +121,7 @@ async fn way(
         Ok(known) => {
             let problem = |message| DiffProblem { object: String::new(), file: String::new(), message };
             report.unchecked.extend(known.unchecked.into_iter().map(problem));
-            first
+            first.into_iter().chain(known.notices).collect()
         }
         // Whoever asks may not look at what the daemon would look at.
         Err(Refusal { problem, transient }) if transient || problem.reason == NOT_ALLOWED => {

@@ -38,6 +38,7 @@ mod pruning_tests;
 mod put_back;
 mod quiet;
 mod revert;
+pub mod served;
 pub mod status;
 #[cfg(test)]
 mod step_jobs_tests;
@@ -224,6 +225,8 @@ pub struct Observation {
     pub drifted: usize,
     /// How many of them can be written back.
     pub correctable: usize,
+    /// One of them that steers traffic, a route or a Service.
+    pub misdirected: Option<String>,
     /// Why it is not known of all objects whether they differ.
     pub uncompared: Option<String>,
     /// Fields that are left to others who keep writing them, in words.
@@ -358,6 +361,8 @@ pub struct Foreknown {
     pub concerns: BTreeSet<String>,
     /// What could not be looked at, a sentence each.
     pub unchecked: Vec<String>,
+    /// What objects of others do with the variants that a rollout bears, and people may not expect, a sentence each.
+    pub notices: Vec<String>,
 }
 
 /// Why a revision cannot be begun, or goes no further.

@@ -277,7 +277,13 @@ impl Machine<'_> {
     /// What stands under the names of Git decides: it takes a template, new or old, while traffic stays with the candidate,
     /// or has all the traffic again.
     fn touched(&mut self, mut attempt: Attempt, mut rollout: RolloutStatus) {
-        match self.seen.variants.named.clone() {
+        let named = self.seen.variants.named.clone();
+        if !matches!(named, Health::Broken(_))
+            && let Some(changed) = self.misdirected(&attempt)
+        {
+            return self.put_back(attempt, &changed);
+        }
+        match named {
             Health::Healthy => {
                 if let Some(problem) = self.overwritten(&attempt) {
                     return self.put_back(attempt, &problem);
@@ -332,6 +338,9 @@ impl Machine<'_> {
         }
         if let Some(gone) = missing(&named) {
             return self.put_back(Attempt { rollout: Some(rollout), ..attempt }, gone);
+        }
+        if let Some(changed) = self.misdirected(&attempt) {
+            return self.put_back(attempt, &changed);
         }
         let ill = match &named {
             Health::Degraded(p) | Health::Broken(p) => Some(p.clone()),

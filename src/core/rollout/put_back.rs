@@ -42,6 +42,18 @@ impl Machine<'_> {
         })
     }
 
+    /// What steers traffic was changed by somebody while the rollout waits, which nothing else would mend before the next step. What
+    /// another controller keeps writing is left to it for this layout.
+    pub(super) fn misdirected(&self, attempt: &Attempt) -> Option<Problem> {
+        let object = self.seen.misdirected.as_ref()?;
+        let mended = attempt.overwritten < PATIENCE && self.was_compared(attempt);
+        mended.then(|| Problem {
+            reason: OVERWRITTEN.into(),
+            object: object.clone(),
+            message: "was changed in the cluster, and traffic goes by it".into(),
+        })
+    }
+
     /// What is healthy may not be what was applied: an object was changed since and could not be compared. It is waited for as
     /// long as the revision has time; what can never be compared keeps none from being deployed.
     pub(super) fn uncompared(&self, attempt: &Attempt) -> Option<Problem> {

@@ -95,6 +95,8 @@ pub(super) struct World {
     pub(super) named_again: u32,
     /// Objects that a finalizer holds.
     pub(super) stuck: BTreeSet<String>,
+    /// The variant to which requests would find nobody.
+    pub(super) unserved: Option<(served::Side, Problem)>,
 }
 
 /// The candidate of the small world.
@@ -141,6 +143,7 @@ impl World {
             weights: Vec::new(),
             named_again: 0,
             stuck: BTreeSet::new(),
+            unserved: None,
         }
     }
 
@@ -169,7 +172,11 @@ impl World {
     pub(super) fn round(&mut self) -> bool {
         self.seen.health = self.health(None);
         self.seen.ill = self.all_ill().into_iter().map(|(_, problem)| problem).collect();
-        self.seen.variants = Variants { named: self.health(Some(false)), candidate: self.health(Some(true)) };
+        let stage = self.state.attempt.as_ref().and_then(|a| a.rollout.as_ref()).map(|r| r.stage);
+        let next_to = stage.and_then(served::next_to);
+        let nobody = self.unserved.as_ref().filter(|(side, _)| Some(*side) == next_to);
+        let variants = Variants { named: self.health(Some(false)), candidate: self.health(Some(true)) };
+        self.seen.variants = served::with_side(variants, nobody);
         let decision = next(&self.spec, &self.state, &self.seen, self.now);
         self.state = decision.state;
         self.forget_what_was_shown();

@@ -245,10 +245,19 @@ pub fn target(router: &Router, namespace: &str) -> Option<ObjectId> {
 /// Whether objects of a kind steer traffic. They are applied to the version that was looked at and to no other: a late request of
 /// a daemon that died must not send traffic back to where it has left.
 pub fn steers(gvk: &Gvk) -> bool {
-    match gvk.group.as_str() {
-        "" => gvk.kind == "Service",
-        gateway::GROUP => gvk.kind.ends_with("Route"),
-        istio::GROUP => gvk.kind == "VirtualService",
+    of_steering(&gvk.group, &gvk.kind)
+}
+
+/// Whether an object is of such a kind.
+pub fn is_steering(id: &ObjectId) -> bool {
+    of_steering(&id.group, &id.kind)
+}
+
+fn of_steering(group: &str, kind: &str) -> bool {
+    match group {
+        "" => kind == "Service",
+        gateway::GROUP => kind.ends_with("Route"),
+        istio::GROUP => kind == "VirtualService",
         _ => false,
     }
 }

@@ -5,7 +5,7 @@ use super::label::{self, Reach};
 use super::names::Names;
 use super::reads::{Named, Standing, config_id, reads, standing, visit};
 use super::selects::{Labels, Rewrite, labels};
-use super::{autoscaler, follow, needs, network, services};
+use super::{autoscaler, follow, needs, network, others, services};
 use crate::api::delivery::Problem;
 use crate::api::names as marks;
 use crate::api::rollout::{Layout, RolloutPolicy, Size, Strategy, WorkloadKind, WorkloadRef, WorkloadSize};
@@ -191,17 +191,32 @@ pub fn candidate(
     Ok(made)
 }
 
-/// Whether NetworkPolicies that stand in the cluster, and in neither bundle, mean the workloads' pods and their candidates' alike.
-/// One that does not cannot be copied: it is somebody else's. The Problem is `CannotFollowCandidate`, or one of
+/// Whether objects that stand in the cluster, and in neither bundle, mean the workloads' pods and Services as they mean their
+/// candidates'. They are somebody else's and are not copied: `others` are those of the kinds that are [minded](super::minded).
+/// Answers what people are to be told of them. The Problem is `CannotFollowCandidate`, `ServiceSeesBothVariants`, or one of
 /// [`candidate`]'s.
 pub fn followed(
     stable: &Bundle,
     target: &Bundle,
     policy: &RolloutPolicy,
     others: &[Manifest],
-) -> Result<(), Problem> {
+) -> Result<Vec<String>, Problem> {
     let mut names = names(stable, target, policy);
-    network::outside(others, &twins([stable, target], policy, Size::Percent(100), &[], &mut names)?)
+    let size = Size::Percent(100);
+    let layout = Layout { size: Some(size), ..Layout::default() };
+    let twins = twins([stable, target], policy, size, &[], &mut names)?;
+    let of = Of { stable, target, layout: &layout, twins };
+    let mut copies = Vec::new();
+    let pairs = services::copies(&of, &mut names, &mut copies)?;
+    others::told(&of, &pairs, &copies, reach(policy), others)
+}
+
+/// Which variants' pods a Service may see.
+fn reach(policy: &RolloutPolicy) -> Reach {
+    match policy.router.as_ref().is_some_and(|router| router.replicas.is_some()) {
+        true => Reach::Both,
+        false => Reach::One,
+    }
 }
 
 fn names(stable: &Bundle, target: &Bundle, policy: &RolloutPolicy) -> Names {
@@ -220,8 +235,8 @@ fn twins<'a>(
     let Decision::Rollout { workloads, .. } = needs_rollout(stable, target, policy)? else {
         return Ok(Vec::new());
     };
-    let by_counts = policy.router.as_ref().is_some_and(|router| router.replicas.is_some());
-    let reach = if by_counts { Reach::Both } else { Reach::One };
+    let reach = reach(policy);
+    let by_counts = reach == Reach::Both;
     let mut twins = Vec::new();
     for id in &workloads {
         let (Some(old), Some(new)) = (stable.get(id), target.get(id)) else { continue };

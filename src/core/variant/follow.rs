@@ -11,7 +11,7 @@ use crate::core::manifest::Manifest;
 use serde_json::{Value, json};
 
 /// Kinds that select pods and are good for a candidate's in a copy: group, kind, where the selector stands, its form.
-const SELECTING: [(&str, &str, &[&str], Form); 11] = [
+pub(super) const SELECTING: [(&str, &str, &[&str], Form); 11] = [
     ("policy", "PodDisruptionBudget", &["spec", "selector"], Form::Selector),
     ("networking.k8s.io", "NetworkPolicy", &["spec", "podSelector"], Form::SelectorOrAll),
     ("monitoring.coreos.com", "PodMonitor", &["spec", "selector"], Form::Selector),
@@ -176,7 +176,7 @@ fn service_monitor(
 }
 
 /// The Service that a host of Istio means: `web`, `web.shop`, `web.shop.svc.cluster.local`.
-fn of_host<'a>(host: &str, namespace: &str, pairs: &'a [ServicePair]) -> Option<&'a ServicePair> {
+pub(super) fn of_host<'a>(host: &str, namespace: &str, pairs: &'a [ServicePair]) -> Option<&'a ServicePair> {
     let mut parts = host.split('.');
     let (name, place) = (parts.next()?, parts.next().unwrap_or(namespace));
     if parts.next().is_some_and(|word| word != "svc") {
@@ -234,14 +234,23 @@ fn grant(object: &Manifest, names: &mut Names, made: &mut Candidate) {
     made.objects.push(copied);
 }
 
-/// A reference to a Service that has a copy, to the copy.
-fn renamed(reference: &Value, namespace: &str, pairs: &[ServicePair]) -> Option<Value> {
+/// The Service that a reference means, if it has a copy.
+pub(super) fn of_reference<'a>(
+    reference: &Value,
+    namespace: &str,
+    pairs: &'a [ServicePair],
+) -> Option<&'a ServicePair> {
     let text = |field: &str| reference[field].as_str().unwrap_or_default();
     if text("kind") != "Service" || !["", "core"].contains(&text("group")) {
         return None;
     }
     let place = reference["namespace"].as_str().unwrap_or(namespace);
-    let pair = pairs.iter().find(|pair| pair.stable == text("name") && pair.namespace == place)?;
+    pairs.iter().find(|pair| pair.stable == text("name") && pair.namespace == place)
+}
+
+/// A reference to a Service that has a copy, to the copy.
+fn renamed(reference: &Value, namespace: &str, pairs: &[ServicePair]) -> Option<Value> {
+    let pair = of_reference(reference, namespace, pairs)?;
     let mut reference = reference.clone();
     reference["name"] = json!(pair.candidate);
     Some(reference)

@@ -99,7 +99,7 @@ fn conflict(
 }
 
 /// What is said where the new revision does not have the conflict any more.
-const MENDED_LATER: &str = "(That is so in what runs, which stays until promotion; the new revision is different. Bring that \
+pub const MENDED_LATER: &str = "(That is so in what runs, which stays until promotion; the new revision is different. Bring that \
                             difference in a commit of its own before.)";
 
 fn one_conflict(

@@ -20,6 +20,7 @@ mod monitors;
 mod names;
 mod needs;
 mod network;
+mod others;
 mod reads;
 mod selects;
 mod services;
@@ -31,6 +32,8 @@ mod tests;
 pub use build::{Candidate, Label, ServicePair, Variant, candidate, followed, pods, reference};
 pub use config::{carry, stamp, stamped};
 pub use decide::{Decision, needs_rollout};
+pub use label::MENDED_LATER;
+pub use others::minded;
 pub use stage::{StageObjects, stage};
 
 use super::manifest::{Manifest, ObjectId};

@@ -2,9 +2,8 @@
 
 use super::build::{Candidate, Of, Twin, copy};
 use super::names::Names;
-use super::selects::{Form, Rewrite, matches};
-use super::{at, at_mut, is, items, items_mut, problem};
-use crate::api::delivery::Problem;
+use super::selects::{Form, matches};
+use super::{at, at_mut, is, items, items_mut};
 use crate::api::rollout::Base;
 use crate::core::manifest::Manifest;
 use serde_json::{Value, json};
@@ -53,34 +52,12 @@ pub(super) fn with_peers(policy: &mut Manifest, twins: &[Twin]) {
     }
 }
 
-/// Refuses policies of others that mean the workloads' pods and their candidates' differently: nobody copies them.
-pub(super) fn outside(policies: &[Manifest], twins: &[Twin]) -> Result<(), Problem> {
-    for policy in policies {
-        for twin in twins {
-            let here = policy.namespace() == twin.namespace();
-            let selector = at(policy, &["spec", "podSelector"]);
-            let sees = |labels| here && matches(Form::SelectorOrAll, selector, labels) == Some(true);
-            let one = std::slice::from_ref(twin);
-            let is_peer = DIRECTIONS.into_iter().any(|(direction, side)| {
-                items(at(policy, &["spec", direction]))
-                    .any(|rule| !rewritten(&rule[side], policy, one).is_empty())
-            });
-            let why = match (sees(&twin.ours[1]), sees(&twin.theirs)) {
-                (true, false) => "it isolates them, and would not isolate the candidate's",
-                (false, true) => "it leaves them out, and would isolate the candidate's",
-                _ if is_peer => "it lets them through, and would not let the candidate's",
-                _ => continue,
-            };
-            let Rewrite { key, from, .. } = twin.rewrite();
-            let text = format!(
-                "is in the cluster and not in the directory, and goes by the label {key}: {from} of the pods of {}: {why}. Add it to \
-                 the directory, where it is copied for the candidate, or have it go by another label",
-                twin.new.id()
-            );
-            return Err(problem("CannotFollowCandidate", policy, &text));
-        }
-    }
-    Ok(())
+/// Whether a policy has a workload's pods among its peers, and not its candidate's.
+pub(super) fn lets_in(policy: &Manifest, twin: &Twin) -> bool {
+    let one = std::slice::from_ref(twin);
+    DIRECTIONS.into_iter().any(|(direction, side)| {
+        items(at(policy, &["spec", direction])).any(|rule| !rewritten(&rule[side], policy, one).is_empty())
+    })
 }
 
 /// Lets the candidate in where pods of others let the workload in, and out where theirs is the way in: policies add up, so each

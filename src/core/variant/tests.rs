@@ -4,6 +4,7 @@
 mod decisions;
 mod laws;
 mod objects;
+mod others;
 mod real;
 mod refusals;
 mod sizes;

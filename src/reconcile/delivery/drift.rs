@@ -23,6 +23,7 @@ use crate::core::manifest::{Gvk, Manifest, ObjectId};
 use crate::core::plan::manifest_digest;
 use crate::core::rightful::depends_on_who;
 use crate::core::rollout::{ApplyEnd, Health, Measure, Refusal, back_off, is_strict, measure, rests, stamp};
+use crate::core::router;
 use crate::reconcile::live::{Kept, digest, version};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
@@ -140,6 +141,12 @@ impl Seen {
     /// How many of them are to be written back.
     pub fn correctable(&self) -> usize {
         self.looked.values().filter(|l| l.is_correctable()).count()
+    }
+
+    /// One of those that steers traffic.
+    pub fn misdirected(&self) -> Option<String> {
+        let mut steering = self.looked.iter().filter(|(id, l)| l.is_correctable() && router::is_steering(id));
+        steering.next().map(|(id, _)| id.to_string())
     }
 
     /// Drops what was found out about objects: they were applied since.

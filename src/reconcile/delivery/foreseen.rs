@@ -7,10 +7,13 @@ use crate::api::delivery::{InventoryEntry, Problem};
 use crate::api::names;
 use crate::api::rollout::Router;
 use crate::cluster::apply::list;
+use crate::cluster::{ApplyError, Cause, Resource};
 use crate::core::bundle::Bundle;
 use crate::core::manifest::{Manifest, ObjectId, Origin};
 use crate::core::rollout::Refusal;
 use crate::core::router::{self, Acceptance, GRANTS, Grant, Place, Split};
+use crate::core::variant;
+use futures::future::join_all;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -33,35 +36,50 @@ pub async fn is_others(
     Ok(live.is_some_and(|live| !ours(&live)))
 }
 
-/// The NetworkPolicies of others where the workloads are, and what could not be looked at.
-pub async fn policies(
+/// The objects of others where the workloads are, of the kinds that a rollout has to mind, and what could not be looked at.
+pub async fn others(
     eyes: &Eyes<'_>,
     workloads: &[ObjectId],
     bundles: [&Bundle; 2],
 ) -> Result<(Vec<Manifest>, Vec<String>), Refusal> {
-    let (group, kind) = ("networking.k8s.io", "NetworkPolicy");
     let namespaces: BTreeSet<&str> = workloads.iter().map(|id| id.namespace.as_str()).collect();
     let (mut found, mut unchecked) = (Vec::new(), Vec::new());
     for namespace in namespaces {
-        let Some(resource) = eyes.discovery.preferred(group, kind) else { break };
-        match list(eyes.access, &resource, namespace).await {
-            Ok(all) => found.extend(all.into_iter().filter_map(|live| Manifest::new(live, Origin::default()).ok())),
-            Err(error) if error.is_transient() => {
-                let (group, kind) = (group.into(), kind.into());
-                let id = ObjectId { group, kind, namespace: namespace.into(), name: String::new() };
-                return Err(route::refused(&id, &error));
+        let served = variant::minded().filter_map(|(group, kind)| eyes.discovery.preferred(group, kind));
+        let look = |resource: Resource| async move {
+            let all = list(eyes.access, &resource, namespace).await;
+            (resource.gvk, all)
+        };
+        let mut unseen: Vec<(String, String)> = Vec::new();
+        for (gvk, all) in join_all(served.map(look)).await {
+            match all {
+                Ok(all) => {
+                    found.extend(all.into_iter().filter_map(|o| Manifest::new(o, Origin::default()).ok()))
+                }
+                // A kind that has just gone has no objects.
+                Err(ApplyError { cause: Cause::NotFound | Cause::KindUnknown { .. }, .. }) => {}
+                Err(error) if error.is_transient() => {
+                    let (group, kind) = (gvk.group, gvk.kind);
+                    let id = ObjectId { group, kind, namespace: namespace.into(), name: String::new() };
+                    return Err(route::refused(&id, &error));
+                }
+                Err(error) => unseen.push((gvk.kind, error.cause.to_string())),
             }
-            Err(error) => unchecked.push(format!(
-                "whether NetworkPolicies of others in {namespace} isolate the candidate as the workload is not known: {error}"
-            )),
+        }
+        if let Some((_, why)) = unseen.first() {
+            let kinds: Vec<&str> = unseen.iter().map(|(kind, _)| kind.as_str()).collect();
+            unchecked.push(format!(
+                "whether objects of others in {namespace} mean the candidate as they mean the workload is not known of {}: {why}",
+                kinds.join(", ")
+            ));
         }
     }
-    let label = |policy: &Manifest| {
+    let ours = |object: &Manifest| {
         let labels =
-            policy.fields().get("metadata").and_then(|m| m.get("labels")?.get(names::DELIVERY_LABEL));
+            object.fields().get("metadata").and_then(|m| m.get("labels")?.get(names::DELIVERY_LABEL));
         labels.and_then(Value::as_str) == Some(eyes.label)
     };
-    found.retain(|policy| !label(policy) && bundles.iter().all(|bundle| bundle.get(&policy.id()).is_none()));
+    found.retain(|object| !ours(object) && bundles.iter().all(|bundle| bundle.get(&object.id()).is_none()));
     Ok((found, unchecked))
 }
 

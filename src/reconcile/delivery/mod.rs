@@ -24,6 +24,7 @@ pub mod prepare;
 pub mod prune;
 mod revert;
 mod route;
+mod served;
 pub mod settings;
 mod sight;
 pub mod stage;
@@ -350,6 +351,9 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             }
             pods::follow(&scope, &mut memory, &before);
             if let Some(at) = route::follow(&scope, &mut memory, &before).await {
+                wake = Some(wake.map_or(at, |w| w.min(at)));
+            }
+            if let Some(at) = served::follow(&scope, &mut memory, &before).await {
                 wake = Some(wake.map_or(at, |w| w.min(at)));
             }
             measure::ensure(&scope, &mut memory, &before).await;

@@ -8,6 +8,7 @@ use crate::api::rollout::WorkloadSize;
 use crate::core::digest;
 use crate::core::health::{Status, is_unobserved};
 use crate::core::plan;
+use crate::core::rollout::served;
 use crate::core::rollout::{
     Applied, CONFLICT, Health, MISSING, NOT_OBSERVED, Observation, Prepared, Staging, Target, Variants,
 };
@@ -43,7 +44,9 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
     let ill = ill(scope, seen_of, under_way, memory);
     let health = health(scope, seen_of.iter().filter(|e| !excused(e)), under_way, memory);
     let health = super::sight::through(memory, with_route(without_secrets(health, memory), memory));
-    let variants = variants(scope, memory, status);
+    let unserved = super::served::unserved(scope, memory, status);
+    let health = served::with(health, unserved.as_ref().map(|(_, nobody)| nobody));
+    let variants = served::with_side(variants(scope, memory, status), unserved.as_ref());
     Observation {
         deleting,
         target,
@@ -60,6 +63,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         measured: memory.drift.measured.clone(),
         drifted: memory.drift.count(),
         correctable: memory.drift.correctable(),
+        misdirected: memory.drift.misdirected(),
         uncompared: memory.drift.uncompared(),
         contested: memory.drift.contested(),
         corrected: memory.drift.corrected.clone(),

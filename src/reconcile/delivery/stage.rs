@@ -5,13 +5,14 @@ use super::bundle::refusal;
 use super::foreseen::{self, Foreseen};
 use super::prepare::refused;
 use super::route::{self, External};
+use super::served::Served;
 use super::subjects::subjects;
 use super::work::{Memory, Work};
 use super::{Scope, bundle_of, prepare as prepare_bundle, previous};
 use crate::api::delivery::{DeliveryStatus, Goal, InventoryEntry, Problem, Revision};
 use crate::api::hook::HookPoint;
 use crate::api::names;
-use crate::api::rollout::{Layout, RolloutPolicy, Strategy, WorkloadSize};
+use crate::api::rollout::{Base, Layout, RolloutPolicy, Strategy, WorkloadSize};
 use crate::cluster::apply::get;
 use crate::cluster::{Access, Discovery};
 use crate::core::analysis::{StepKind, Subjects, policy_of_step, problems};
@@ -23,7 +24,7 @@ use crate::core::rollout::hooks::no_such_job;
 use crate::core::rollout::steps::{Steps, Then};
 use crate::core::rollout::{Begin, Foreknown, Measure, Refusal, Staged, Staging};
 use crate::core::router::{self, Place, ServicePort, Split, VariantLabel, VariantService};
-use crate::core::variant::{self, Decision, StageObjects};
+use crate::core::variant::{self, Decision, MENDED_LATER, StageObjects};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -137,7 +138,8 @@ async fn begin(
     };
     let mut work = staged_work(scope, memory, status, revision, goal, staged).await?;
     let shares = shares(&steps, &stable, &workloads, &known.sizes);
-    let said = shares.into_iter().chain(std::mem::take(&mut known.unchecked));
+    let of_others = [&mut known.notices, &mut known.unchecked].map(std::mem::take);
+    let said = shares.into_iter().chain(of_others.into_iter().flatten());
     let why = why.into_iter().chain(said).collect::<Vec<_>>().join("; ");
     known.concerns = concerns(&stable, &target, &workloads, &work);
     work.begin = Some(Begin::Rollout { why, known });
@@ -186,8 +188,18 @@ pub async fn foresee(
     let mut foreseen = Foreseen::default();
     let mut first = None;
     for planned in &steps.all {
-        let about = (&planned.layout, sizes.as_slice(), others_route);
-        let shape = shaped(eyes, policy, [stable, target], about).map_err(wrong)?;
+        let shape = |layout: &Layout| {
+            shaped(eyes, policy, [stable, target], (layout, sizes.as_slice(), others_route))
+        };
+        // Who has done what was asked, together with what is to be rolled out, would be asked for it again.
+        let explained = |problem: Problem| {
+            let promoted = Layout { base: Base::Target, ..planned.layout.clone() };
+            match planned.layout.base == Base::Stable && shape(&promoted).is_ok() {
+                true => Problem { message: format!("{} {MENDED_LATER}", problem.message), ..problem },
+                false => problem,
+            }
+        };
+        let shape = shape(&planned.layout).map_err(|problem| wrong(explained(problem)))?;
         foreseen.add(&steps.router, &shape.place, shape.split.as_ref(), &shape.bundle);
         first.get_or_insert(shape);
     }
@@ -208,9 +220,9 @@ pub async fn foresee(
     };
     check_measures(steps, &subjects)?;
     check_jobs(steps, target).map_err(wrong)?;
-    let (policies, unchecked) = foreseen::policies(eyes, workloads, [stable, target]).await?;
-    variant::followed(stable, target, policy, &policies).map_err(wrong)?;
-    Ok(Foreknown { sizes, others_route, unchecked, ..Foreknown::default() })
+    let (others, unchecked) = foreseen::others(eyes, workloads, [stable, target]).await?;
+    let notices = variant::followed(stable, target, policy, &others).map_err(wrong)?;
+    Ok(Foreknown { sizes, others_route, unchecked, notices, ..Foreknown::default() })
 }
 
 /// What is to be said of the shares of traffic that numbers of pods cannot make.
@@ -390,6 +402,37 @@ pub(super) async fn external(
         }
         _ => Ok(None),
     }
+}
+
+/// The Services that a stage sends traffic to.
+pub(super) async fn served(
+    scope: &Scope<'_>,
+    memory: &Memory,
+    staging: &Staging,
+) -> Result<Vec<Served>, Refusal> {
+    let (Staging::Staged(staged), Some(policy)) = (staging, &scope.delivery.spec.template.rollout) else {
+        return Ok(Vec::new());
+    };
+    let shape = shape_of(scope, memory, policy, staged).await?;
+    let services = shape.split.as_ref().map_or(&[][..], |split| split.services.as_slice());
+    let of = |service: &VariantService| {
+        let its = |variant: &&variant::Variant| {
+            variant.stable.namespace == service.namespace
+                && variant.label.candidate == service.label.candidate
+        };
+        let workload = shape.variants.iter().find(its)?.stable.clone();
+        let (group, kind) = (String::new(), "Service".to_owned());
+        let (namespace, name) = (service.namespace.clone(), service.stable.clone());
+        let named = shape.bundle.get(&ObjectId { group, kind, namespace, name })?;
+        let is_alias = named.to_value()["spec"]["type"] == "ExternalName";
+        Some(Served {
+            namespace: service.namespace.clone(),
+            named: (!is_alias).then(|| service.stable.clone()),
+            candidate: service.candidate.clone(),
+            workload: (shape.bundle.get(&workload)?.gvk(), workload),
+        })
+    };
+    Ok(services.iter().filter_map(of).collect())
 }
 
 /// How a layout divides traffic between the Services of a stage.

@@ -86,6 +86,8 @@ pub struct Memory {
     pub reverting: super::revert::Reverting,
     /// The route of others that a rollout divides.
     pub route: Option<super::route::Followed>,
+    /// The endpoints of the Services that it sends traffic to.
+    pub serving: Option<super::served::Serving>,
     /// What is measured of the rollout that is under way.
     pub measures: super::measure::Measures,
     /// Since when it could go, were it not for its mirror.
