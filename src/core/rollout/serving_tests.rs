@@ -68,12 +68,9 @@ fn what_is_ready_again_in_between_begins_anew_and_what_nobody_saw_does_not_count
     world.settle();
     world.crash();
     world.now += SignedDuration::from_hours(1);
-    let unseen = Observation {
-        variants: Variants::default(),
-        health: Health::Unknown,
-        in_contact_since: Some(world.now),
-        ..world.seen.clone()
-    };
+    world.seen.in_contact_since = Some(world.now);
+    let unseen =
+        Observation { variants: Variants::default(), health: Health::Unknown, ..world.seen.clone() };
     world.state = next(&world.spec, &world.state, &unseen, world.now).state;
     world.settle();
     assert!(world.state.held.is_none());
@@ -83,7 +80,7 @@ fn what_is_ready_again_in_between_begins_anew_and_what_nobody_saw_does_not_count
 
 #[test]
 fn a_switched_candidate_is_left_too_and_a_longer_settle_time_is_the_longer_grace() {
-    for (settle, grace) in [("1s", 10), ("25s", 25)] {
+    for (settle, grace) in [("5s", 10), ("25s", 25)] {
         let mut world = blue_green(settle);
         world.push("b", &["web"]);
         world.settle();
@@ -142,14 +139,14 @@ fn traffic_stays_where_stable_has_no_pod_ready_either_and_before_any_is_sent() {
 #[test]
 fn in_promotion_traffic_goes_to_the_pods_that_are_ready_and_the_new_ones_decide() {
     for good in [true, false] {
-        let mut world = blue_green("1s");
+        let mut world = blue_green("5s");
         world.push("b", &["web"]);
         world.settle();
         world.pass(60);
         // The new pods under the name of Git are on their way, the old ones serve until then.
         world.slow.insert("web=b".into());
         ask(&mut world, "promote-full", "b");
-        world.pass(5);
+        world.pass(10);
         assert_eq!((world.weight, stage(&world)), (100, Some(Stage::Promoting)));
         world.unready.insert("web-canary=b".into());
         world.settle();
@@ -174,7 +171,7 @@ fn in_promotion_traffic_goes_to_the_pods_that_are_ready_and_the_new_ones_decide(
 
 #[test]
 fn a_rollback_that_waits_for_stable_under_a_candidate_that_gets_ill_goes_on_without_it() {
-    let mut world = blue_green("1s");
+    let mut world = blue_green("5s");
     world.ill.insert("web=b".into());
     world.push("b", &["web"]);
     world.settle();
