@@ -463,7 +463,11 @@ impl Rollouts {
     /// Whether traffic stays with a candidate that is not well.
     pub fn time(&mut self, world: &World, statuses: &[Option<Arc<Value>>], at: u64) -> Option<Violation> {
         let state = world.lock();
-        let stays = statuses.iter().flatten().any(|d| d["spec"]["suspend"] == true);
+        // What is suspended, or let go, stays as it is.
+        let stays = statuses.iter().any(|d| {
+            let gone = |d: &Arc<Value>| !d["metadata"]["deletionTimestamp"].is_null();
+            d.as_ref().is_none_or(|d| d["spec"]["suspend"] == true || gone(d))
+        });
         let cluster = &state.cluster;
         let in_effect = |route: &Value, kind: Kind| match cluster.programmed(route) {
             Some(rules) => share(rules),
