@@ -576,6 +576,9 @@ impl Oracle {
             return None;
         }
         let removing = self.status.values().any(|status| status["attempt"]["step"] == "Removing");
+        if removing {
+            self.rollouts.served_no_more();
+        }
         let violation = self.rollouts.moment(cluster, removing || !self.deleting.is_empty());
         if violation.is_some() {
             return violation;

@@ -463,7 +463,8 @@ impl World {
     /// A candidate without a pod that is ready, beside a stable one that has some.
     fn unready(&self) -> Option<Problem> {
         let object = format!("Deployment shop/{CANDIDATE}");
-        (self.is_unready(CANDIDATE) && !self.is_unready("web")).then(|| Problem { object, ..problem(UNREADY) })
+        (self.is_unready(CANDIDATE) && !self.is_unready("web"))
+            .then(|| Problem { object, ..problem(UNREADY) })
     }
 
     /// Objects that are broken, each with why.

@@ -9,7 +9,8 @@ use crate::core::digest;
 use crate::core::health::{Status, is_unobserved};
 use crate::core::plan;
 use crate::core::rollout::{
-    Applied, CONFLICT, Health, MISSING, NOT_OBSERVED, Observation, Prepared, Staging, Target, UNREADY, Variants,
+    Applied, CONFLICT, Health, MISSING, NOT_OBSERVED, Observation, Prepared, Staging, Target, UNREADY,
+    Variants,
 };
 use crate::reconcile::live::version;
 use crate::reconcile::sources::{Fetched, Store};

@@ -1,10 +1,10 @@
 //! Rollouts with a candidate in the simulation: what stands in Git, how it is rolled out, and what happens meanwhile,
 //! from a seed.
 
+mod more;
 pub mod oracle;
 pub mod planted;
 pub mod provider;
-mod more;
 mod reached;
 pub mod routes;
 pub mod search;

@@ -20,8 +20,7 @@ pub fn candidate(policy: &Value) -> String {
 pub fn add(history: &mut History) {
     let mut random = fastrand::Rng::with_seed(history.seed ^ 0x6d6f_7265_726f_6c6c);
     let mut one_in = |n: u32| random.u32(0..n) == 0;
-    let (sick, heals, returns, renamed, removed) =
-        (one_in(3), one_in(3), one_in(10), one_in(10), one_in(10));
+    let (sick, heals, returns, renamed, removed) = (one_in(3), one_in(3), one_in(10), one_in(10), one_in(10));
     let setup = &mut history.deliveries[0];
     let Some(policy) = setup.rollout.clone() else { return };
     if sick {

@@ -140,7 +140,9 @@ pub fn is_rolled_out(status: &Value) -> bool {
 pub fn are_there(policy: &Value, directory: &Directory) -> bool {
     let one = policy["workload"]["name"].as_str();
     let several = policy["workloads"].as_array().into_iter().flatten().filter_map(|w| w["name"].as_str());
-    one.into_iter().chain(several).all(|name| directory.things.contains_key(&Key(Kind::Deployment, name.into())))
+    one.into_iter()
+        .chain(several)
+        .all(|name| directory.things.contains_key(&Key(Kind::Deployment, name.into())))
 }
 
 /// Whether stable is to be left alone, by the status.
@@ -193,6 +195,11 @@ impl Rollouts {
     /// A person let a rollout go on.
     pub fn person_pushed(&mut self) {
         self.pushed = true;
+    }
+
+    /// A first revision that failed is removed: what sent traffic to it leads nowhere until there is another one.
+    pub fn served_no_more(&mut self) {
+        self.served.clear();
     }
 
     /// A person changed the policy, or took it out.
@@ -273,8 +280,8 @@ impl Rollouts {
         let status = standing.status.unwrap_or(&Value::Null);
         let by_policy = self.reached.allowed(policy, self.now);
         // A person's word goes on earlier than the policy would.
-        let stands = is_rolled_out(status)
-            && if self.pushed { stands_as_told(status) } else { !by_policy.promotion };
+        let stands =
+            is_rolled_out(status) && if self.pushed { stands_as_told(status) } else { !by_policy.promotion };
         if let Some(wanted) = standing.effective
             && stands
             && matches!(key.0, Kind::Deployment | Kind::ConfigMap)

@@ -49,8 +49,7 @@ pub fn change(planted: Planted, call: &Call, body: &mut Value) {
     }
     if planted == Planted::IllnessUnseen
         && is_status(call)
-        && let Some(rollout) =
-            body.pointer_mut("/status/attempt/rollout").and_then(Value::as_object_mut)
+        && let Some(rollout) = body.pointer_mut("/status/attempt/rollout").and_then(Value::as_object_mut)
     {
         rollout.remove("unready");
     }

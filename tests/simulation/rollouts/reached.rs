@@ -143,7 +143,9 @@ impl Reached {
         }
         let (stops, pods) = (stops(policy), policy["router"]["replicas"].is_object());
         let may_be = self.may_be(&stops, pods, now);
-        let (Some(is), Some(next)) = (stops.get(self.at), stops.get(may_be)) else { return Allowed::default() };
+        let (Some(is), Some(next)) = (stops.get(self.at), stops.get(may_be)) else {
+            return Allowed::default();
+        };
         let last = may_be + 1 == stops.len();
         let since = match may_be == self.at {
             true => Some(self.since),
