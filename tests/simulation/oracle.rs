@@ -400,7 +400,9 @@ impl Oracle {
         let next = status.and_then(|s| directory(&s["attempt"]["revision"]));
         let workload = Key(Kind::Deployment, stable_of(&key.1).to_owned());
         let pods = |directory: &Directory| directory.things.get(&workload).map(|t| u64::from(t.replicas));
-        let pods = [good.map(|(good, _)| good), next].into_iter().flatten().filter_map(pods).max();
+        // While it is taken back, the attempt is about stable.
+        let candidate = status.and_then(|s| directory(&s["attempt"]["rollout"]["candidate"]));
+        let pods = [good.map(|(good, _)| good), next, candidate].into_iter().flatten().filter_map(pods).max();
         let policy = self.setups[d].rollout.as_ref().unwrap_or(&Value::Null);
         let standing = Standing { status, effective: wanted.as_ref(), pods: pods.unwrap_or(0), policy };
         self.rollouts.written(life, call, &standing, before, after, self.two)
