@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use windlass::api::Delivery;
 use windlass::api::condition::kind;
 use windlass::api::delivery::{Outcome, Phase};
-use windlass::api::rollout::RolloutStatus;
+use windlass::api::rollout::{RolloutStatus, Stage};
 
 const APPS: &str = "apps/v1";
 
@@ -95,6 +95,42 @@ async fn stable_that_becomes_ill_by_itself_freezes_it_until_it_is_well_or_a_pers
     assert_eq!(ready.status.unwrap().history[0].outcome, Outcome::Deployed);
     assert_eq!(image(&deployment(&world, "web").await), "registry.example.com/web:ok2");
     alone(&world).await;
+}
+
+#[tokio::test]
+async fn a_candidate_that_has_traffic_and_no_ready_pod_is_left_long_before_its_timeout() {
+    let mut switch = blue_green();
+    switch["steps"] = json!([]);
+    switch["scaleDownDelay"] = json!("1h");
+    let paused = canary(json!([{"weight": 50}, {"pause": {}}]));
+    let cases = [
+        ("unready-canary", "app: web", paused, "web-canary", Stage::Stepping),
+        ("unready-switched", "app: web, tier: front", switch, "web-preview", Stage::Switching),
+    ];
+    for (test, selector, policy, name, stage) in cases {
+        let (world, good) = deployed(test, selector, policy.clone()).await;
+        world.deliver("shop", json!({"rollout": policy, "timeout": "1h"})).await;
+        let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
+        let serves = |d: &Delivery| {
+            let has = |r: &RolloutStatus| r.layout.has_traffic() && r.settled.is_some() && r.stage == stage;
+            rollout(d).is_some_and(has)
+        };
+        world.wait("shop", "gives it traffic", serves).await;
+        let labels = deployment(&world, name).await["spec"]["selector"]["matchLabels"].clone();
+        let labels = labels.as_object().unwrap().iter();
+        let selector: Vec<String> = labels.map(|(k, v)| format!("{k}={}", v.as_str().unwrap())).collect();
+        set_ready(&world, &selector.join(","), "False").await;
+        let noted = |d: &Delivery| rollout(d).is_some_and(|r| r.unready.is_some());
+        let noted = world.wait("shop", "notes it", noted).await;
+        assert!(serves(&noted), "a moment may pass");
+        let held = world.wait_for("shop", Phase::Held, &next).await.status.unwrap();
+        assert_eq!(held.effective.unwrap().commit, good);
+        let problem = held.held.unwrap().problem;
+        assert_eq!(problem.reason, "NoPodReady", "{problem:?}");
+        assert!(problem.object.ends_with(name), "{problem:?}");
+        assert_eq!(image(&deployment(&world, "web").await), "registry.example.com/web:ok");
+        alone(&world).await;
+    }
 }
 
 #[tokio::test]

@@ -379,6 +379,9 @@ pub struct RolloutStatus {
     /// Since when one of the variants is not healthy, after it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unwell: Option<String>,
+    /// Since when no pod of the candidate is ready although requests are sent to it, while stable has pods that are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unready: Option<String>,
     /// Why it goes no further for now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Problem>,

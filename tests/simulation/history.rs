@@ -142,6 +142,9 @@ pub struct Setup {
     /// What failed is taken back in Git.
     #[serde(default)]
     pub revert: bool,
+    /// A first revision that fails is removed.
+    #[serde(default)]
+    pub remove_first: bool,
     /// How a revision reaches traffic: `spec.rollout`.
     #[serde(default)]
     pub rollout: Option<Value>,
@@ -261,6 +264,7 @@ impl History {
             add(&|h| h.deliveries[d].depends = None);
             add(&|h| h.deliveries[d].bake = None);
             add(&|h| h.deliveries[d].revert = false);
+            add(&|h| h.deliveries[d].remove_first = false);
             for key in setup.first.things.keys() {
                 add(&|h| {
                     h.deliveries[d].first.things.remove(key);
@@ -307,6 +311,9 @@ impl std::fmt::Display for History {
             }
             if let Some(rollout) = &setup.rollout {
                 writeln!(f, "               is rolled out by {rollout}")?;
+            }
+            if setup.remove_first {
+                writeln!(f, "               a first revision that fails is removed")?;
             }
             if setup.revert {
                 writeln!(f, "               what failed is reverted (protected: {})", self.protected)?;

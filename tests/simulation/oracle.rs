@@ -395,13 +395,16 @@ impl Oracle {
         let directory = |r: &Value| remote.at(r["commit"].as_str()?, d);
         let good = status.map(|s| &s["effective"]).and_then(|r| Some((directory(r)?, self.attempts.of(r))));
         let wanted = good
-            .filter(|_| status.is_some_and(rollouts::stable_stands) && !self.deleting.contains(&d))
+            .filter(|_| status.is_some_and(rollouts::is_rolled_out) && !self.deleting.contains(&d))
             .and_then(|(good, settings)| Some(good.things.get(&key)?.manifest(&key, settings)));
         let next = status.and_then(|s| directory(&s["attempt"]["revision"]));
         let workload = Key(Kind::Deployment, stable_of(&key.1).to_owned());
         let pods = |directory: &Directory| directory.things.get(&workload).map(|t| u64::from(t.replicas));
-        let pods = [good.map(|(good, _)| good), next].into_iter().flatten().filter_map(pods).max();
-        let standing = Standing { status, effective: wanted.as_ref(), pods: pods.unwrap_or(0) };
+        // While it is taken back, the attempt is about stable.
+        let candidate = status.and_then(|s| directory(&s["attempt"]["rollout"]["candidate"]));
+        let pods = [good.map(|(good, _)| good), next, candidate].into_iter().flatten().filter_map(pods).max();
+        let policy = self.setups[d].rollout.as_ref().unwrap_or(&Value::Null);
+        let standing = Standing { status, effective: wanted.as_ref(), pods: pods.unwrap_or(0), policy };
         self.rollouts.written(life, call, &standing, before, after, self.two)
     }
 
@@ -574,7 +577,11 @@ impl Oracle {
             self.guaranteed.clear();
             return None;
         }
-        let violation = self.rollouts.moment(cluster, !self.deleting.is_empty());
+        let removing = self.status.values().any(|status| status["attempt"]["step"] == "Removing");
+        if removing {
+            self.rollouts.served_no_more();
+        }
+        let violation = self.rollouts.moment(cluster, removing || !self.deleting.is_empty());
         if violation.is_some() {
             return violation;
         }
@@ -735,7 +742,7 @@ impl Oracle {
             let unknown = self.attempts.kept_lost.contains(&d);
             let asks = rollouts::waits_for_people(status) || self.rollouts.waits_for_data(status);
             // Pods that are not well for good cannot be brought back.
-            let ill = !self.sick.is_empty() && phase == "RollbackFailed";
+            let ill = self.sick.iter().any(|key| stable_of(&key.1) == key.1) && phase == "RollbackFailed";
             let asks = asks || ill;
             if asks || waits || unknown || suspended || step == Some("Failed") || first_fails || crashes {
                 undecided.insert(d);
@@ -767,11 +774,21 @@ impl Oracle {
                 let others =
                     |key: &Key| world.get(&key.path()).and_then(|o| self.owner(&o)).is_some_and(|of| of != d);
                 let disputed = wants.things.keys().any(|key| contested(key, d) || others(key));
+                let unnamed = !rollouts::are_there(&delivery["spec"]["rollout"], wants);
                 let told = same(&status["held"]["revision"])
                     || !status["failure"].is_null()
-                        && (!wants.is_good(None) || disputed || self.attempts.are_missing(d));
+                        && (!wants.is_good(None) || disputed || unnamed || self.attempts.are_missing(d));
                 if !same(&status["effective"]) && !told {
                     let what = format!("d{d} does not run {head}, and is {phase}: {}", ready(delivery));
+                    return violated(Promise::GitWins, what);
+                }
+                // What Git wants runs: what it wanted before is nobody's business any more.
+                let held = &status["held"]["revision"];
+                if same(&status["effective"])
+                    && content(held).is_some_and(|held| held != wants)
+                    && status["held"]["problem"]["reason"] != "RolledBackByHand"
+                {
+                    let what = format!("d{d} runs {head}, and {} is held", held["commit"]);
                     return violated(Promise::GitWins, what);
                 }
                 let told =

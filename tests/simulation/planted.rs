@@ -65,6 +65,14 @@ pub enum Planted {
     LeaseIgnored,
     /// A candidate gets more traffic than its step says.
     TooMuchWeight,
+    /// A step's share is doubled when it is decided, so that the status says so too.
+    WeightDoubled,
+    /// Stable takes the new template in a step, and the status says so.
+    PromotedEarly,
+    /// Stable is taken for healthy, however it is.
+    StableTrusted,
+    /// Since when a candidate has no pod ready is forgotten over and over.
+    IllnessUnseen,
     /// Traffic is not taken back from a candidate.
     RouteLeft,
     /// A candidate's configuration is written to stable's.
@@ -298,7 +306,8 @@ fn as_by_itself(pod: &mut Value) {
     }
 }
 
-fn is_status(call: &Call) -> bool {
+/// Whether a request writes the status of a Delivery.
+pub fn is_status(call: &Call) -> bool {
     call.method == "PUT" && call.place().ends_with("/status") && call.place().contains("/deliveries/")
 }
 

@@ -443,6 +443,9 @@ pub fn furnish(world: &World) {
         if setup.revert {
             spec["rollback"]["mode"] = "Revert".into();
         }
+        if setup.remove_first {
+            spec["rollback"]["firstRevision"] = "Remove".into();
+        }
         if let Some(rollout) = &setup.rollout {
             spec["rollout"] = rollout.clone();
         }

@@ -39,6 +39,9 @@ mod put_back;
 mod quiet;
 mod revert;
 pub mod served;
+mod serving;
+#[cfg(test)]
+mod serving_tests;
 pub mod status;
 #[cfg(test)]
 mod step_jobs_tests;
@@ -78,6 +81,9 @@ pub const NOT_OBSERVED: &str = "NotObserved";
 
 /// The reason of [`Health::Degraded`] of an object that was there and is gone.
 pub const MISSING: &str = "Missing";
+
+/// The reason of [`Variants::unready`].
+pub const UNREADY: &str = "NoPodReady";
 
 /// The reason of [`Health::Broken`] of an object that another Delivery has.
 pub const CONFLICT: &str = "Conflict";
@@ -271,6 +277,9 @@ pub struct Variants {
     pub named: Health,
     /// Of what is there for the rollout only.
     pub candidate: Health,
+    /// A workload of the candidate that wants pods and has none that is ready, while each workload that is rolled out has some
+    /// under its name in Git. `None` also while that cannot be seen.
+    pub unready: Option<Problem>,
 }
 
 /// One pod, the very one.

@@ -378,6 +378,9 @@ impl Machine<'_> {
 
     /// Takes the attempt on as far as what was seen allows.
     fn proceed(&mut self) {
+        if self.leave_unready() {
+            return;
+        }
         let Some(attempt) = self.state.attempt.clone() else { return };
         if let Some(at) = &attempt.retry_at
             && read_stamp(at) > self.now

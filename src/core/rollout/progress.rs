@@ -10,6 +10,8 @@
 //!       start: stable was not touched
 //! ```
 //!
+//! A candidate whose pods have all stopped being ready while requests are sent to it is left sooner: see `serving`.
+//!
 //! Every stage is a bundle that is prepared and applied like any other. Nothing that traffic may still reach is removed
 //! before the route that has left it was accepted, and a settle time after it. Routes name the candidate, without a share,
 //! from Starting until Draining is over: no proxy gets a share of a backend that it does not know. A router that names no
@@ -127,6 +129,7 @@ impl Machine<'_> {
                 since: stamp(self.now),
                 settled: None,
                 unwell: None,
+                unready: None,
                 paused: None,
                 go: false,
                 analysis: Vec::new(),
@@ -166,7 +169,8 @@ impl Machine<'_> {
     /// traffic stays with the candidate until it is back, unless that is not healthy either.
     pub(super) fn take_traffic_back(&mut self, mut rollout: RolloutStatus, ill: bool) {
         let touched = rollout.layout.base == Base::Target || ill;
-        let well = !matches!(self.seen.variants.candidate, Health::Broken(_) | Health::Degraded(_));
+        let well = !matches!(self.seen.variants.candidate, Health::Broken(_) | Health::Degraded(_))
+            && self.seen.variants.unready.is_none();
         rollout.stage = match touched && well && rollout.layout.has_traffic() {
             true => Stage::Restoring,
             false => self.way_back(&rollout),
@@ -209,6 +213,7 @@ impl Machine<'_> {
             since: stamp(self.now),
             settled: None,
             unwell: None,
+            unready: None,
             paused: None,
             go: false,
             full: false,
@@ -270,7 +275,7 @@ impl Machine<'_> {
         false
     }
 
-    fn settle_time(&self) -> SignedDuration {
+    pub(super) fn settle_time(&self) -> SignedDuration {
         self.spec.rollout.as_ref().map_or(SETTLE, |s| s.settle)
     }
 
@@ -531,7 +536,7 @@ impl Machine<'_> {
     }
 
     /// Traffic goes to the names that stand in Git. The layout stays on record: should they fail, it is what is gone back to.
-    fn give_back(&mut self, attempt: Attempt, rollout: RolloutStatus) {
+    pub(super) fn give_back(&mut self, attempt: Attempt, rollout: RolloutStatus) {
         let layout = rollout.layout.clone();
         let stage = match rollout.stage {
             Stage::Draining => Stage::Returning,

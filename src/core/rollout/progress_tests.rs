@@ -137,7 +137,7 @@ fn stable_that_lacks_pods_for_long_freezes_as_well_and_is_not_held_against_the_c
     for (object, frozen) in [("Deployment shop/web", true), ("HTTPRoute shop/web", false)] {
         let waits = Health::Progressing(Problem { object: object.into(), ..problem("Progressing") });
         let mut seen = Observation {
-            variants: Variants { named: waits, candidate: Health::Healthy },
+            variants: Variants { named: waits, candidate: Health::Healthy, unready: None },
             ..world.seen.clone()
         };
         seen.health = seen.variants.named.clone();

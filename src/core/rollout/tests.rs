@@ -61,7 +61,7 @@ pub(super) struct World {
     pub(super) bundles: BTreeMap<String, BTreeSet<String>>,
     /// Revisions whose pods break.
     pub(super) broken: BTreeSet<String>,
-    /// Revisions that never become healthy.
+    /// Revisions, or objects of one (`web=b`), that never become healthy.
     pub(super) slow: BTreeSet<String>,
     /// Revisions that a dry-run refuses, and whether trying again may help.
     pub(super) refused: BTreeMap<String, bool>,
@@ -82,6 +82,8 @@ pub(super) struct World {
     pub(super) gone: bool,
     /// Objects of a revision (`web=b`) that break.
     pub(super) ill: BTreeSet<String>,
+    /// Objects of a revision of which no pod is ready.
+    pub(super) unready: BTreeSet<String>,
     /// What a rollout is about.
     pub(super) concerns: BTreeSet<String>,
     /// The sizes of workloads that Git leaves to others, when a rollout begins.
@@ -136,6 +138,7 @@ impl World {
             wake: None,
             gone: false,
             ill: BTreeSet::new(),
+            unready: BTreeSet::new(),
             concerns: ["Deployment shop/web".to_owned()].into(),
             sizes: Vec::new(),
             weight: 0,
@@ -175,7 +178,11 @@ impl World {
         let stage = self.state.attempt.as_ref().and_then(|a| a.rollout.as_ref()).map(|r| r.stage);
         let next_to = stage.and_then(served::next_to);
         let nobody = self.unserved.as_ref().filter(|(side, _)| Some(*side) == next_to);
-        let variants = Variants { named: self.health(Some(false)), candidate: self.health(Some(true)) };
+        let variants = Variants {
+            named: self.health(Some(false)),
+            candidate: self.health(Some(true)),
+            unready: self.unready(),
+        };
         self.seen.variants = served::with_side(variants, nobody);
         let decision = next(&self.spec, &self.state, &self.seen, self.now);
         self.state = decision.state;
@@ -436,7 +443,8 @@ impl World {
             return Health::Broken(problem);
         }
         let running = |set: &BTreeSet<String>| {
-            self.cluster.iter().any(|(name, of)| counts.contains(name) && set.contains(of))
+            let is = |name: &str, of: &String| set.contains(of) || set.contains(&format!("{name}={of}"));
+            self.cluster.iter().any(|(name, of)| counts.contains(name) && is(name, of))
         };
         let gone = |e: &InventoryEntry| {
             !e.stale && counts.contains(&e.name) && e.uid.is_some() && !self.cluster.contains_key(&e.name)
@@ -446,11 +454,24 @@ impl World {
         } else if let Some(gone) = self.state.inventory.iter().find(|e| gone(e)) {
             let object = format!("Deployment shop/{}", gone.name);
             Health::Degraded(Problem { object, ..problem(MISSING) })
+        } else if self.cluster.keys().any(|name| counts.contains(name) && self.is_unready(name)) {
+            Health::Degraded(problem("Degraded"))
         } else if running(&self.slow) {
             Health::Progressing(problem("Progressing"))
         } else {
             Health::Healthy
         }
+    }
+
+    fn is_unready(&self, name: &str) -> bool {
+        self.cluster.get(name).is_some_and(|of| self.unready.contains(&format!("{name}={of}")))
+    }
+
+    /// A candidate without a pod that is ready, beside a stable one that has some.
+    fn unready(&self) -> Option<Problem> {
+        let object = format!("Deployment shop/{CANDIDATE}");
+        (self.is_unready(CANDIDATE) && !self.is_unready("web"))
+            .then(|| Problem { object, ..problem(UNREADY) })
     }
 
     /// Objects that are broken, each with why.

@@ -4,13 +4,14 @@ use super::work::{Memory, Settings, TargetKey, Work};
 use super::{Scope, settings};
 use crate::api::delivery::{DeliveryStatus, DeliveryTemplate, InventoryEntry, Problem, Revision};
 use crate::api::names;
-use crate::api::rollout::WorkloadSize;
+use crate::api::rollout::{WorkloadRef, WorkloadSize};
 use crate::core::digest;
 use crate::core::health::{Status, is_unobserved};
 use crate::core::plan;
 use crate::core::rollout::served;
 use crate::core::rollout::{
-    Applied, CONFLICT, Health, MISSING, NOT_OBSERVED, Observation, Prepared, Staging, Target, Variants,
+    Applied, CONFLICT, Health, MISSING, NOT_OBSERVED, Observation, Prepared, Staging, Target, UNREADY,
+    Variants,
 };
 use crate::reconcile::directories::NOT_WRITTEN;
 use crate::reconcile::live::version;
@@ -115,7 +116,30 @@ fn variants(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> Vari
         let some = inventory.iter().filter(|e| e.candidate == candidate && !excused(e));
         without_secrets(health(scope, some, under_way, memory), memory)
     };
-    Variants { named: with_route(of(false), memory), candidate: of(true) }
+    let unready = unready(scope, inventory).filter(|_| memory.seen_since.is_some());
+    Variants { named: with_route(of(false), memory), candidate: of(true), unready }
+}
+
+/// A workload of the candidate that has no pod ready, while all that are rolled out have some under their names in Git.
+fn unready(scope: &Scope<'_>, inventory: &[InventoryEntry]) -> Option<Problem> {
+    let policy = scope.delivery.spec.template.rollout.as_ref()?;
+    let pods = |entry: &InventoryEntry| scope.live(&entry.gvk(), &entry.id())?.kept.pods;
+    let there = |candidate: bool| {
+        inventory.iter().filter(move |e| e.group == "apps" && !e.stale && e.candidate == candidate)
+    };
+    let serves = |workload: &WorkloadRef| {
+        there(false)
+            .filter(|e| e.kind == workload.kind.as_str() && e.name == workload.name)
+            .any(|e| pods(e).is_some_and(|pods| pods.ready > 0))
+    };
+    if !policy.workload.iter().chain(&policy.workloads).all(serves) {
+        return None;
+    }
+    there(true).find_map(|entry| {
+        let pods = pods(entry).filter(|pods| pods.wanted > 0 && pods.ready <= 0)?;
+        let message = format!("none of its {} pods is ready", pods.wanted);
+        Some(Problem { reason: UNREADY.into(), object: entry.id().to_string(), message })
+    })
 }
 
 /// A route of others that does not divide traffic as wanted counts like one of the Delivery's own.

@@ -1,9 +1,11 @@
 //! Rollouts with a candidate in the simulation: what stands in Git, how it is rolled out, and what happens meanwhile,
 //! from a seed.
 
+mod more;
 pub mod oracle;
 pub mod planted;
 pub mod provider;
+mod reached;
 pub mod routes;
 pub mod search;
 pub mod wide;
@@ -30,8 +32,8 @@ const READ: &str = "words";
 
 /// The labels that a workload selects its pods by: fixed by its name.
 pub fn labels(workload: &str) -> Value {
-    match workload == FRONT {
-        true => json!({"app": workload, "tier": "front"}),
+    match workload == FRONT || workload == more::RENAMED {
+        true => json!({"app": FRONT, "tier": "front"}),
         false => json!({"app": workload}),
     }
 }
@@ -50,11 +52,13 @@ pub fn stable_of(name: &str) -> &str {
 /// Makes the pods of a workload not well, or well again.
 pub fn make_sick(world: &World, name: &str, sick: bool) {
     let all = format!("/api/v1/namespaces/{SPACE}/pods");
-    let pods = world.list(&format!("{all}?labelSelector=app%3D{name}"));
     let patch = json!({"metadata": {"annotations": {"example.com/sick": if sick { "yes" } else { "no" }}}});
-    for pod in &pods {
-        let pod = format!("{all}/{}", pod["metadata"]["name"].as_str().unwrap_or_default());
-        world.person("PATCH", &pod, "application/merge-patch+json", &patch);
+    for pod in world.list(&all) {
+        // The names of its ReplicaSet and of the pod come after its own.
+        let pod = pod["metadata"]["name"].as_str().unwrap_or_default();
+        if pod.rsplitn(3, '-').nth(2) == Some(name) {
+            world.person("PATCH", &format!("{all}/{pod}"), "application/merge-patch+json", &patch);
+        }
     }
 }
 
@@ -96,23 +100,32 @@ pub fn history(seed: u64) -> History {
         5 | 6 => Router::Service,
         _ => Router::Replicas,
     };
-    Maker { random, value: 0, router, wide: Wide::default() }.history(seed)
+    let mut history = Maker { random, value: 0, router, wide: Wide::default() }.history(seed);
+    more::add(&mut history);
+    history
 }
 
-/// A canary that is healthy beside stable, and not in its place: it goes through every stage, and back.
-pub fn promotion_fails() -> History {
+/// A history without faults: a workload, and commits of it at these times, in milliseconds.
+fn plain(router: Router, rollout: Value, commits: &[(u64, Tag)]) -> History {
     let random = fastrand::Rng::with_seed(1);
-    let mut maker = Maker { random, value: 0, router: Router::Route, wide: Wide::default() };
+    let mut maker = Maker { random, value: 0, router, wide: Wide::default() };
     let mut first = maker.directory();
     let front = Key(Kind::Deployment, FRONT.into());
-    let next = Thing { reads: Some(READ.into()), ..maker.thing(Tag::Alone) };
-    first.things.insert(front.clone(), Thing { reads: Some(READ.into()), ..maker.thing(Tag::Ok) });
-    let edits =
-        vec![Edit::Put(0, front, next), maker.other(Kind::ConfigMap, READ), maker.other(Kind::Route, FRONT)];
-    let rollout = json!({
-        "strategy": "Canary", "workload": {"name": FRONT}, "router": {"gatewayAPI": {"route": FRONT}},
-        "steps": [{"weight": 30}], "settle": "1s", "candidate": {"size": "Share"},
-    });
+    let first_thing = Thing { reads: Some(READ.into()), ..maker.thing(Tag::Ok) };
+    let mut steps = Vec::new();
+    for (at, tag) in commits {
+        let next = Thing { reads: Some(READ.into()), ..maker.thing(*tag) };
+        let mut edits = vec![Edit::Put(0, front.clone(), next), maker.other(Kind::ConfigMap, READ)];
+        if router == Router::Route {
+            edits.push(maker.other(Kind::Route, FRONT));
+        }
+        steps.push(Step { at: *at, what: What::Commit(edits) });
+    }
+    first.things.insert(front, first_thing);
+    let mut before = Vec::new();
+    if router == Router::Theirs {
+        before.push((Key(Kind::Route, FRONT.into()), maker.thing(Tag::Ok)));
+    }
     History {
         seed: 1,
         jitter: true,
@@ -121,11 +134,45 @@ pub fn promotion_fails() -> History {
         lease: false,
         protected: false,
         deliveries: vec![Setup { prune: true, first, rollout: Some(rollout), ..Setup::default() }],
-        before: Vec::new(),
-        steps: vec![Step { at: 6_000, what: What::Commit(edits) }],
+        before,
+        steps,
         faults: BTreeMap::new(),
         lags: BTreeMap::new(),
     }
+}
+
+/// A canary with a step of 30 percent.
+fn canary() -> Value {
+    json!({
+        "strategy": "Canary", "workload": {"name": FRONT}, "router": {"gatewayAPI": {"route": FRONT}},
+        "steps": [{"weight": 30}], "settle": "1s", "candidate": {"size": "Share"},
+    })
+}
+
+/// A canary that is healthy beside stable, and not in its place: it goes through every stage, and back.
+pub fn promotion_fails() -> History {
+    plain(Router::Route, canary(), &[(6_000, Tag::Alone)])
+}
+
+/// Histories without faults that end each in another way: a promotion that fails, one by a route of somebody else that does not, a
+/// candidate that gets ill when it has all the traffic, one that a newer commit takes the place of, and one that Git takes back while a
+/// person is waited for.
+pub fn endings() -> Vec<History> {
+    let mut switch = json!({
+        "strategy": "BlueGreen", "workload": {"name": FRONT}, "router": {"service": {"name": FRONT}},
+        "steps": [], "settle": "1s", "scaleDownDelay": "19s",
+    });
+    let mut ill = plain(Router::Service, switch.clone(), &[(6_000, Tag::Ok)]);
+    let sick = What::Sick(more::candidate(&switch), true);
+    ill.steps.push(Step { at: 14_000, what: sick });
+    let mut paused = canary();
+    paused["steps"] = json!([{"weight": 30}, {"pause": {}}]);
+    let overtaken = plain(Router::Route, paused.clone(), &[(6_000, Tag::Ok), (13_000, Tag::Crash)]);
+    switch["steps"] = json!([{"pause": {}}]);
+    let mut taken_back = plain(Router::Service, switch, &[(6_000, Tag::Ok)]);
+    taken_back.steps.push(Step { at: 13_000, what: What::Revert });
+    let theirs = plain(Router::Theirs, canary(), &[(6_000, Tag::Ok)]);
+    vec![promotion_fails(), theirs, ill, overtaken, taken_back]
 }
 
 /// A canary that is healthy and answers wrongly, which is measured.

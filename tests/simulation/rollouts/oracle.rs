@@ -7,6 +7,7 @@ use super::super::oracle::{Promise, Violation, differs, uid, violated};
 use super::super::things::{Directory, Key, Kind, SPACE, Tag};
 use super::super::world::{Life, World};
 use super::provider::Says;
+use super::reached::Reached;
 use super::routes::{ROUTES, rules, steers};
 use super::{BACK, FRONT, is_candidate, stable_of};
 use serde_json::Value;
@@ -17,8 +18,9 @@ use std::sync::Arc;
 /// done by then.
 const KNOWN: u64 = 5_000;
 
-/// So long traffic may stay with a candidate that is not well: `spec.timeout`, and what a daemon needs, in milliseconds.
-const LEFT: u64 = 100_000;
+/// So long traffic may stay with a candidate that has no pod ready: ten seconds, in which one may be ready again, and what a daemon
+/// and a router need, in milliseconds. The longest settle time that is drawn is no longer.
+const LEFT: u64 = 25_000;
 
 /// What was seen of rollouts.
 #[derive(Default)]
@@ -37,6 +39,8 @@ pub struct Rollouts {
     pushed: bool,
     /// A person changed the policy: what is under way is no more what its steps say.
     changed: bool,
+    /// How far the candidate may be.
+    reached: Reached,
     /// The life of a daemon that wrote what steers traffic last.
     wrote: BTreeMap<Key, u32>,
     /// The time, in milliseconds.
@@ -95,8 +99,8 @@ fn share_of(key: &Key, object: &Value) -> Option<u64> {
     }
 }
 
-/// The share that a rollout's step allows, by the status of its Delivery.
-fn allowed(status: &Value) -> u64 {
+/// The share that the status of a Delivery tells of.
+fn told(status: &Value) -> u64 {
     let rollout = &status["attempt"]["rollout"];
     match rollout["stage"].as_str() {
         None | Some("Draining" | "Returning") => 0,
@@ -117,8 +121,8 @@ fn size_now(status: &Value, workload: &str) -> Option<u64> {
     size["now"].as_u64().or_else(|| size["replicas"].as_u64())
 }
 
-/// How many pods a candidate may have, beside so many of stable's.
-fn allowed_size(status: &Value, pods: u64) -> Option<u64> {
+/// How many pods a candidate has by the status, beside so many of stable's.
+fn size_told(status: &Value, pods: u64) -> Option<u64> {
     let size = &status["attempt"]["rollout"]["layout"]["size"];
     match (size["percent"].as_u64(), size["replicas"].as_u64()) {
         (Some(percent), _) => Some((pods * percent).div_ceil(100).max(1)),
@@ -126,12 +130,25 @@ fn allowed_size(status: &Value, pods: u64) -> Option<u64> {
     }
 }
 
-/// Whether stable is to be left alone.
-pub fn stable_stands(status: &Value) -> bool {
+/// Whether a revision is rolled out with a candidate beside stable, not taken back and not applied at once.
+pub fn is_rolled_out(status: &Value) -> bool {
     let attempt = &status["attempt"];
-    let rollout = &attempt["rollout"];
-    attempt["goal"] == "Deploy"
-        && rollout["layout"]["base"] == "Stable"
+    attempt["goal"] == "Deploy" && !attempt["rollout"]["layout"]["size"].is_null()
+}
+
+/// Whether a directory has the workloads that a policy names.
+pub fn are_there(policy: &Value, directory: &Directory) -> bool {
+    let one = policy["workload"]["name"].as_str();
+    let several = policy["workloads"].as_array().into_iter().flatten().filter_map(|w| w["name"].as_str());
+    one.into_iter()
+        .chain(several)
+        .all(|name| directory.things.contains_key(&Key(Kind::Deployment, name.into())))
+}
+
+/// Whether stable is to be left alone, by the status.
+fn stands_as_told(status: &Value) -> bool {
+    let rollout = &status["attempt"]["rollout"];
+    rollout["layout"]["base"] == "Stable"
         && !matches!(rollout["stage"].as_str(), Some("Draining" | "Returning"))
 }
 
@@ -165,6 +182,8 @@ pub struct Standing<'a> {
     pub effective: Option<&'a Value>,
     /// How many pods the workload has in the effective revision or the one under way.
     pub pods: u64,
+    /// `spec.rollout`.
+    pub policy: &'a Value,
 }
 
 impl Rollouts {
@@ -176,6 +195,11 @@ impl Rollouts {
     /// A person let a rollout go on.
     pub fn person_pushed(&mut self) {
         self.pushed = true;
+    }
+
+    /// A first revision that failed is removed: what sent traffic to it leads nowhere until there is another one.
+    pub fn served_no_more(&mut self) {
+        self.served.clear();
     }
 
     /// A person changed the policy, or took it out.
@@ -224,6 +248,13 @@ impl Rollouts {
         two: bool,
     ) -> Option<Violation> {
         let key = Key::of(after.or(before)?)?;
+        let (policy, lives) = (standing.policy, life.is_alive());
+        let stays = |object: &Value| object["metadata"]["deletionTimestamp"].is_null();
+        self.reached.note_workload(policy, &key, before.is_some(), after.is_some_and(stays), self.now);
+        if let Some((share, after)) = after.and_then(|after| Some((share_of(&key, after)?, after))) {
+            let marked = ROUTES.contains(&key.0) && marks(&rules(key.0, after));
+            self.reached.note_share(policy, &key, (share, marked), lives, self.now);
+        }
         if !life.is_alive() {
             let changed = before.zip(after).is_some_and(|(before, after)| before["spec"] != after["spec"]);
             if changed && self.wrote.get(&key).is_some_and(|last| *last > life.number) {
@@ -246,8 +277,13 @@ impl Rollouts {
         if self.changed {
             return None;
         }
+        let status = standing.status.unwrap_or(&Value::Null);
+        let by_policy = self.reached.allowed(policy, self.now);
+        // A person's word goes on earlier than the policy would.
+        let stands =
+            is_rolled_out(status) && if self.pushed { stands_as_told(status) } else { !by_policy.promotion };
         if let Some(wanted) = standing.effective
-            && standing.status.is_some_and(stable_stands)
+            && stands
             && matches!(key.0, Kind::Deployment | Kind::ConfigMap)
         {
             let stable = |what: String| violated(Promise::StableUntouched, format!("{life} {what}"));
@@ -262,24 +298,27 @@ impl Rollouts {
             }
         }
         let after = after.filter(|_| call.method != "DELETE")?;
-        let status = standing.status.unwrap_or(&Value::Null);
+        let allowed = if self.pushed { told(status) } else { by_policy.weight };
         if let Some(share) = share_of(&key, after)
-            && share > allowed(status)
+            && share > allowed
         {
-            let (what, allowed) = (format!("{share}% of {key}"), allowed(status));
-            let what = format!("{life} gives the candidate {what}, and {allowed}% is its step's");
+            let what = format!("{life} gives the candidate {share}% of {key}, and {allowed}% is its step's");
             return violated(Promise::CandidateShare, what);
         }
         let layout = &status["attempt"]["rollout"]["layout"];
-        let marked = ["header", "cookie", "mirror"].iter().any(|how| !layout[*how].is_null());
+        let marked = match self.pushed {
+            true => ["header", "cookie", "mirror"].iter().any(|how| !layout[*how].is_null()),
+            false => by_policy.marked,
+        };
         if ROUTES.contains(&key.0) && marks(&rules(key.0, after)) && !marked {
             let what = format!("{life} has marked requests or copies go to the candidate in {key}");
             return violated(Promise::CandidateShare, what);
         }
+        let stable = size_now(status, stable_of(&key.1)).unwrap_or(standing.pods);
+        let most = if self.pushed { size_told(status, stable) } else { by_policy.pods(stable) };
         if key.0 == Kind::Deployment
             && is_candidate(&key.1)
-            && let Some(allowed) =
-                allowed_size(status, size_now(status, stable_of(&key.1)).unwrap_or(standing.pods))
+            && let Some(allowed) = most
             && after["spec"]["replicas"].as_u64().unwrap_or(1) > allowed
         {
             let what =
@@ -289,7 +328,7 @@ impl Rollouts {
         // Going back has to find the capacity.
         if key.0 == Kind::Scaler
             && !is_candidate(&key.1)
-            && stable_stands(status)
+            && stands
             && let Some(before) = size_before(status, &key.1)
         {
             let of = |field: &str| after["spec"][field].as_u64().unwrap_or(1);
@@ -330,7 +369,7 @@ impl Rollouts {
                 format!("{life} sends traffic to {to}, of which it knows that it is not well, and {from} is");
             violated(Promise::TrafficHealthy, what)
         };
-        let (before, after) = (allowed(old), allowed(new));
+        let (before, after) = (told(old), told(new));
         if after > before
             && let Some(ill) = ill
             && all_well(Box::new(candidates.iter().map(|c| stable_of(c))))
@@ -431,9 +470,10 @@ impl Rollouts {
     /// Whether traffic stays with a candidate that is not well.
     pub fn time(&mut self, world: &World, statuses: &[Option<Arc<Value>>], at: u64) -> Option<Violation> {
         let state = world.lock();
-        let stays = statuses.iter().flatten().any(|d| {
-            let status = &d["status"];
-            d["spec"]["suspend"] == true || waits_for_people(status) || status["phase"] == "RollbackFailed"
+        // What is suspended, or let go, stays as it is.
+        let stays = statuses.iter().any(|d| {
+            let gone = |d: &Arc<Value>| !d["metadata"]["deletionTimestamp"].is_null();
+            d.as_ref().is_none_or(|d| d["spec"]["suspend"] == true || gone(d))
         });
         let cluster = &state.cluster;
         let in_effect = |route: &Value, kind: Kind| match cluster.programmed(route) {

@@ -3,15 +3,19 @@
 use super::super::gate::Call;
 use super::super::model::Answer;
 use super::super::oracle::Promise;
-use super::super::planted::{Planted, is_apply};
+use super::super::planted::{Planted, is_apply, is_status};
 use super::super::world::State;
 use super::is_candidate;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// All of them, and the promises that each may break.
-pub const ALL: [(Planted, &[Promise]); 6] = [
+pub const ALL: [(Planted, &[Promise]); 10] = [
     (Planted::TooMuchWeight, &[Promise::CandidateShare]),
+    (Planted::WeightDoubled, &[Promise::CandidateShare]),
+    (Planted::PromotedEarly, &[Promise::StableUntouched]),
+    (Planted::StableTrusted, &[Promise::TrafficHealthy]),
+    (Planted::IllnessUnseen, &[Promise::TrafficHealthy]),
     (Planted::RouteLeft, &[Promise::RouteToNothing]),
     (Planted::CopyMissed, &[Promise::StableUntouched]),
     (Planted::CandidateTrusted, &[Promise::TrafficHealthy]),
@@ -33,6 +37,22 @@ fn is_route(call: &Call) -> bool {
 /// Changes the body of a request.
 pub fn change(planted: Planted, call: &Call, body: &mut Value) {
     change_wide(planted, call, body);
+    // The daemon believes what it has written.
+    if is_status(call) && body["status"]["attempt"]["rollout"]["stage"] == "Stepping" {
+        let layout = &mut body["status"]["attempt"]["rollout"]["layout"];
+        let weight = layout["weight"].as_u64().unwrap_or(0);
+        match planted {
+            Planted::WeightDoubled => layout["weight"] = (weight * 2).min(100).into(),
+            Planted::PromotedEarly => layout["base"] = "Target".into(),
+            _ => {}
+        }
+    }
+    if planted == Planted::IllnessUnseen
+        && is_status(call)
+        && let Some(rollout) = body.pointer_mut("/status/attempt/rollout").and_then(Value::as_object_mut)
+    {
+        rollout.remove("unready");
+    }
     if planted == Planted::TooMuchWeight && is_apply(call) && is_route(call) {
         for backend in backends(body) {
             if backend["name"].as_str().is_some_and(is_candidate) {
@@ -78,6 +98,9 @@ pub fn redirect(planted: Planted, call: &Call) -> Option<Call> {
 /// What a daemon is shown instead of an object.
 pub fn shows(planted: Planted, object: &mut Value) {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    if planted == Planted::StableTrusted && object["kind"] == "Deployment" && !is_candidate(name) {
+        return Planted::ProgressIsHealth.shows(object);
+    }
     let candidate = is_candidate(name) || name.contains("-canary-") || name.contains("-preview-");
     if planted != Planted::CandidateTrusted || !candidate {
         return;

@@ -5,7 +5,7 @@ use super::super::oracle::Promise;
 use super::super::planted::Planted;
 use super::super::run::run;
 use super::super::search::{Arguments, each, found_by, kept, tried};
-use super::{answers_wrongly, history, planted, promotion_fails};
+use super::{answers_wrongly, endings, history, planted, promotion_fails};
 use std::collections::BTreeMap;
 
 /// Seeds that a plain run tries.
@@ -19,20 +19,24 @@ pub fn seeds(arguments: &Arguments) -> Result<String, String> {
     tried(arguments, SEEDS, history)
 }
 
-/// Every write of a rollout that goes through all stages, cut short before or after.
+/// Every write of rollouts that end in different ways, cut short before, after, and carried out late.
 pub fn every_write(arguments: &Arguments) -> Result<String, String> {
-    let base = promotion_fails();
-    let ended = run(&base, None, false);
-    if let Some(violation) = ended.violation {
-        return Err(kept(base, &violation, arguments));
+    let mut cases = Vec::new();
+    for base in endings() {
+        let ended = run(&base, None, false);
+        if let Some(violation) = ended.violation {
+            return Err(kept(base, &violation, arguments));
+        }
+        for number in ended.writes {
+            for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::CrashLate(15_000)] {
+                cases.push(History { faults: BTreeMap::from([(number, fault)]), ..base.clone() });
+            }
+        }
     }
-    // In turn: before the one and after the other is the same but for the answer; the third is carried out long after.
-    let faults = [Fault::CrashBefore, Fault::CrashAfter, Fault::CrashLate(15_000)].into_iter().cycle();
-    let cases: Vec<(u32, Fault)> = ended.writes.into_iter().zip(faults).collect();
     let count = cases.len();
     let failed = each(arguments, 0..count as u64, |n| {
-        let history = History { faults: BTreeMap::from([cases[n as usize]]), ..base.clone() };
-        run(&history, None, false).violation.map(|violation| (history, violation))
+        let history = &cases[n as usize];
+        run(history, None, false).violation.map(|violation| (history.clone(), violation))
     });
     match failed {
         None => Ok(format!("{count} crashes")),

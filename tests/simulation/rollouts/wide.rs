@@ -58,7 +58,9 @@ pub fn history(seed: u64) -> History {
         ab: random.bool(),
         two: random.u32(0..4) == 0,
     };
-    Maker { random, value: 0, router, wide }.history(seed)
+    let mut history = Maker { random, value: 0, router, wide }.history(seed);
+    super::more::add(&mut history);
+    history
 }
 
 impl Maker {

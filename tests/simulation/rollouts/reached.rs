@@ -1,0 +1,228 @@
+//! How far a rollout may be: by its policy, and by when its candidate was made and its routers were written. What the daemon says
+//! of it in the status is not looked at.
+
+use super::super::things::{Key, Kind};
+use super::is_candidate;
+use super::routes::ROUTES;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// What a step leads to.
+#[derive(Clone, Debug, Default)]
+struct Stop {
+    /// The candidate's share of traffic, in percent.
+    weight: u64,
+    /// Whether marked requests or copies of some go to it.
+    marked: bool,
+    /// Its size.
+    size: Size,
+    /// How long it stays so at least, in milliseconds.
+    keeps: u64,
+    /// It goes on only when a person says so.
+    asks: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Size {
+    /// As many pods as stable has.
+    #[default]
+    Full,
+    /// A share of them, in percent.
+    Share(u64),
+    /// A share of all pods.
+    OfAll(u64),
+}
+
+impl Size {
+    fn pods(self, stable: u64) -> u64 {
+        match self {
+            Size::Full => stable,
+            Size::Share(percent) => (stable * percent).div_ceil(100).max(1),
+            Size::OfAll(percent) => match 100_u64.checked_sub(percent).filter(|rest| *rest > 0) {
+                Some(rest) => (stable * percent / rest).clamp(1, stable.max(1)),
+                None => stable,
+            },
+        }
+    }
+}
+
+/// How long after a change was accepted it counts as in effect, in milliseconds, if the policy does not say.
+const SETTLE: u64 = 5_000;
+
+/// How long old pods are kept after a switch, in milliseconds, if the policy does not say.
+const SCALE_DOWN: u64 = 30_000;
+
+fn millis(time: &Value) -> Option<u64> {
+    let text = time.as_str()?;
+    Some(text.strip_suffix('s')?.parse::<u64>().ok()? * 1_000)
+}
+
+/// Where a policy leads to, one after the other.
+fn stops(policy: &Value) -> Vec<Stop> {
+    let settle = millis(&policy["settle"]).unwrap_or(SETTLE);
+    let pods = policy["router"]["replicas"].is_object();
+    let (canary, switch) = (policy["strategy"] == "Canary", policy["strategy"] == "BlueGreen");
+    let given: Vec<Value> = match policy["strategy"].as_str() {
+        Some("AB") => {
+            let time = policy["ab"]["duration"].clone();
+            vec![serde_json::json!({"header": {}}), serde_json::json!({"pause": time})]
+        }
+        _ => policy["steps"].as_array().cloned().unwrap_or_default(),
+    };
+    let size = |weight: u64| match policy["candidate"]["size"].as_str() {
+        _ if pods => Size::OfAll(weight),
+        Some("Share") => Size::Share(weight.max(1)),
+        _ => Size::Full,
+    };
+    let first = given.iter().find_map(|s| s["weight"].as_u64().filter(|w| *w > 0)).unwrap_or(100);
+    let begin = if switch { Size::Full } else { size(first) };
+    let weight = if pods { first } else { 0 };
+    let mut all = vec![Stop { weight, size: begin, keeps: settle, ..Stop::default() }];
+    let go = |all: &mut Vec<Stop>, weight: u64, marked: bool, size: Size| {
+        let same = all.last().is_some_and(|last| (last.weight, last.marked) == (weight, marked));
+        if !same {
+            all.push(Stop { weight, marked, size, keeps: settle, asks: false });
+        }
+    };
+    for step in &given {
+        let last = all.last().cloned().unwrap_or_default();
+        if let Some(weight) = step["weight"].as_u64() {
+            let grown = if canary && weight > 0 { size(weight) } else { last.size };
+            go(&mut all, weight, false, grown);
+        } else if ["header", "cookie", "mirror"].iter().any(|how| step[*how].is_object()) {
+            go(&mut all, 0, true, last.size);
+        } else if let Some(last) = all.last_mut().filter(|_| !step["pause"].is_null()) {
+            match millis(&step["pause"]) {
+                Some(time) => last.keeps += time,
+                None => last.asks = true,
+            }
+        }
+    }
+    if !pods {
+        go(&mut all, 100, false, Size::Full);
+        if let Some(last) = all.last_mut().filter(|_| switch) {
+            last.keeps = settle.max(millis(&policy["scaleDownDelay"]).unwrap_or(SCALE_DOWN));
+        }
+    }
+    all
+}
+
+/// How far a candidate has come.
+#[derive(Debug, Default)]
+pub struct Reached {
+    /// The candidates' workloads that are there.
+    there: BTreeSet<Key>,
+    /// Where it is in what the policy leads to.
+    at: usize,
+    /// Since when, in milliseconds.
+    since: u64,
+    /// Traffic was taken back before promotion: it gets none any more.
+    left: bool,
+    /// When it was removed, the new revision might have taken stable's place.
+    done: bool,
+}
+
+impl Reached {
+    /// Where it may be at this time: what is written is no more than one further, but for what is counted in pods, which is not
+    /// always a write.
+    fn may_be(&self, stops: &[Stop], pods: bool, now: u64) -> usize {
+        let (mut at, mut since) = (self.at, self.since);
+        while let Some(stop) = stops.get(at).filter(|stop| !stop.asks && at + 1 < stops.len()) {
+            if now < since + stop.keeps || !pods && at > self.at {
+                break;
+            }
+            (at, since) = (at + 1, since + stop.keeps);
+        }
+        at
+    }
+
+    /// What a policy allows at this time.
+    pub fn allowed(&self, policy: &Value, now: u64) -> Allowed {
+        if self.there.is_empty() || self.left {
+            return Allowed { promotion: self.done, ..Allowed::default() };
+        }
+        let (stops, pods) = (stops(policy), policy["router"]["replicas"].is_object());
+        let may_be = self.may_be(&stops, pods, now);
+        let (Some(is), Some(next)) = (stops.get(self.at), stops.get(may_be)) else {
+            return Allowed::default();
+        };
+        let last = may_be + 1 == stops.len();
+        let since = match may_be == self.at {
+            true => Some(self.since),
+            // It may have got there without a write.
+            false if pods => Some(stops[self.at..may_be].iter().map(|s| s.keeps).sum::<u64>() + self.since),
+            false => None,
+        };
+        let mut sizes = vec![is.size, next.size];
+        if !pods {
+            // It grows before.
+            sizes.extend(stops.get(may_be + 1).filter(|_| !next.asks).map(|stop| stop.size));
+        }
+        Allowed {
+            weight: is.weight.max(next.weight),
+            marked: is.marked || next.marked,
+            sizes,
+            promotion: last && !next.asks && since.is_some_and(|since| now >= since + next.keeps),
+        }
+    }
+
+    /// A candidate's workload was made, or removed.
+    pub fn note_workload(&mut self, policy: &Value, key: &Key, was: bool, is: bool, now: u64) {
+        if key.0 != Kind::Deployment || !is_candidate(&key.1) {
+            return;
+        }
+        if is && !was && (self.there.is_empty() || self.there.contains(key)) {
+            *self = Reached { since: now, ..Reached::default() };
+        }
+        match is {
+            true => drop(self.there.insert(key.clone())),
+            false => {
+                self.done |= self.allowed(policy, now).promotion;
+                self.there.remove(key);
+            }
+        }
+    }
+
+    /// What moves traffic was written: the share that the candidate has, and whether marked requests see it. One that `lives` does not
+    /// take it back by chance.
+    pub fn note_share(&mut self, policy: &Value, key: &Key, share: (u64, bool), lives: bool, now: u64) {
+        let moves = match policy["router"]["service"]["name"].as_str() {
+            Some(name) => key.0 == Kind::Service && key.1 == name,
+            None => ROUTES.contains(&key.0),
+        };
+        if !moves || self.there.is_empty() {
+            return;
+        }
+        let stops = stops(policy);
+        let at = |n: usize| stops.get(n).map(|stop| (stop.weight, stop.marked));
+        let may_be = self.may_be(&stops, false, now);
+        if Some(share) == at(self.at) {
+            return;
+        }
+        if Some(share) == at(may_be) {
+            (self.at, self.since) = (may_be, now);
+        } else if share == (0, false) && self.at > 0 && self.at + 1 < stops.len() && lives {
+            self.left = true;
+        }
+    }
+}
+
+/// What a policy allows at some time.
+#[derive(Clone, Debug, Default)]
+pub struct Allowed {
+    /// The largest share of traffic that a candidate may have, in percent.
+    pub weight: u64,
+    /// Whether marked requests and copies may go to it.
+    pub marked: bool,
+    /// The sizes that it may have.
+    sizes: Vec<Size>,
+    /// Whether the new revision may take stable's place.
+    pub promotion: bool,
+}
+
+impl Allowed {
+    /// The most pods that a candidate may have beside so many of stable's; `None` where it may not be there at all.
+    pub fn pods(&self, stable: u64) -> Option<u64> {
+        self.sizes.iter().map(|size| size.pods(stable)).max()
+    }
+}
