@@ -90,6 +90,8 @@ pub struct Memory {
     pub measures: super::measure::Measures,
     /// Since when it could go, were it not for its mirror.
     pub leaving_since: Option<Timestamp>,
+    /// How far the end of a rollout is whose Delivery goes and leaves its objects.
+    pub leaving: super::leaving::Leaving,
     /// Objects that differ, as the watch told, with the digest that was looked at.
     pub drift: super::drift::Seen,
 }
