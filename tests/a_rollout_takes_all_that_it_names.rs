@@ -201,7 +201,10 @@ async fn a_candidate_of_a_fixed_size_is_whole_before_it_has_all_traffic() {
     controller.answer_all();
     world.wait_for("shop", Phase::Ready, &next).await;
     let stable = deployment(&world, "web").await;
-    assert_eq!((image(&stable), &stable["status"]["readyReplicas"]), ("registry.example.com/web:ok2", &json!(3)));
+    assert_eq!(
+        (image(&stable), &stable["status"]["readyReplicas"]),
+        ("registry.example.com/web:ok2", &json!(3))
+    );
     assert_eq!(world.names(APPS, "deployments").await, ["web"]);
     assert_eq!(world.get(GATEWAY, ROUTES, "web").await["spec"], route()["spec"]);
 }

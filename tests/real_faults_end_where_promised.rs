@@ -1,7 +1,7 @@
 //! Faults of everything around the daemon, for real: storage that hangs, a Git server that dies, clocks that jump, a
 //! status that somebody else wrote, and more daemons than one.
 
-use crate::support::cluster::{Cluster, suffix, wait_until};
+use crate::support::cluster::{Cluster, Stopped, suffix, wait_until};
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
 use crate::support::git::Repo;
 use crate::support::git_https::{Access, GitServer, Mood};
@@ -94,22 +94,20 @@ async fn storage_that_hangs_in_a_rollback_costs_only_time() {
         if back > 0 { Ok(()) } else { Err("none".to_owned()) }
     })
     .await;
-    let hang = async || {
-        cluster.signal("etcd", "STOP");
-        let pods = cluster.kill_pod_player();
+    let hang = async |pods: Stopped| {
         // That it hangs so long is the point.
         tokio::time::sleep(PAUSE).await;
         cluster.signal("etcd", "CONT");
         pods.start()
     };
-    let pods = hang().await;
-    let waits = |d: &Delivery| {
-        attempt(d).is_some_and(|a| (a.goal, a.step) == (Goal::Rollback, Step::Waiting))
-    };
+    cluster.signal("etcd", "STOP");
+    let pods = hang(cluster.kill_pod_player()).await;
+    let waits =
+        |d: &Delivery| attempt(d).is_some_and(|a| (a.goal, a.step) == (Goal::Rollback, Step::Waiting));
     world.wait("shop", "waits for what is back", waits).await;
     assert_eq!(with("good").await, MANY);
-    drop(pods);
-    let pods = hang().await;
+    cluster.signal("etcd", "STOP");
+    let pods = hang(pods.kill()).await;
     world.wait_object("apps/v1", "deployments", "web", "is read again", Value::is_object).await;
     open_gates(&world).await;
     let delivery = world.wait_for("shop", Phase::Held, &bad).await;

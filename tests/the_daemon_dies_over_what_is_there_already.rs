@@ -129,7 +129,11 @@ async fn admission_that_is_in_the_way(mut world: World, place: String) {
     assert_eq!(outcomes(&status), expected, "{place}");
     assert_eq!(status.effective.as_ref().unwrap().commit, good, "{place}");
     assert_eq!(status.inventory.len(), 2, "{place}: {:?}", status.inventory);
-    assert_eq!(*image(&world.get("apps/v1", "deployments", "web").await), "registry.example.com/web:ok", "{place}");
+    assert_eq!(
+        *image(&world.get("apps/v1", "deployments", "web").await),
+        "registry.example.com/web:ok",
+        "{place}"
+    );
     let client = &world.space.connection.client;
     let left = try_send(client, "GET", &new, &Value::Null).await;
     assert!(left.is_err(), "{place}: {left:?}");
@@ -164,9 +168,8 @@ async fn a_suspension(mut world: World, place: String) {
     if begins {
         dies_and_rises(&mut world, &place).await;
     }
-    let suspended = |d: &windlass::api::Delivery| {
-        d.status.as_ref().is_some_and(|s| s.phase == Phase::Suspended)
-    };
+    let suspended =
+        |d: &windlass::api::Delivery| d.status.as_ref().is_some_and(|s| s.phase == Phase::Suspended);
     world.wait("shop", "is suspended", suspended).await;
 
     // While it is, too: what is to be done, and what somebody does, is left alone.

@@ -116,7 +116,10 @@ async fn new_settings_that_take_their_time(mut world: World, place: String) {
     world.texts("ConfigMap", "vars", json!({"word": "one"})).await;
     world.start();
     // Its pod is made anew with the settings, and ready when this test says so.
-    let web = gated("ok").replace("labels: {app: web}}\n    spec", "labels: {app: web}, annotations: {word: ${word}}}\n    spec");
+    let web = gated("ok").replace(
+        "labels: {app: web}}\n    spec",
+        "labels: {app: web}, annotations: {word: \"${word}\"}}\n    spec",
+    );
     let good = world.commit("Good", &[("shop/web.yaml", &web)]);
     world.deliver("shop", json!({"substitute": {"from": [{"configMap": "vars"}]}})).await;
     open_gates(&world).await;

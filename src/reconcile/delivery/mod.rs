@@ -658,7 +658,12 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                     if memory.work.as_ref().is_some_and(|w| w.revision == revision) {
                         memory.work = None;
                     }
-                    memory.refused = Some((revision, memory.redacted(refusal), scope.daemon.now()));
+                    memory.refused = Some(work::Refused {
+                        revision,
+                        refusal: memory.redacted(refusal),
+                        at: scope.daemon.now(),
+                        request: scope.delivery.annotations().get(names::RECONCILE_REQUEST).cloned(),
+                    });
                 }
             }
         }
