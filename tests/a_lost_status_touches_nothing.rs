@@ -152,6 +152,60 @@ async fn an_inventory_that_was_emptied_is_told_and_adopted_again() {
     assert_eq!(*image, "registry.example.com/web:ok", "{said}");
 }
 
+/// A person goes back, and does not know that somebody emptied the inventory: what is to be removed then is not known.
+#[tokio::test]
+async fn a_rollback_that_a_person_asks_for_then_touches_nothing_either() {
+    let mut world = deployed("robbed-back").await;
+    let first = world.repo.head();
+    let second = world.commit(
+        "Second",
+        &[
+            ("shop/web.yaml", &deployment("web", "ok2", 1)),
+            ("shop/settings.yaml", &config_map("settings", "red")),
+            ("shop/new.yaml", &config_map("new", "1")),
+        ],
+    );
+    world.wait_for("shop", Phase::Ready, &second).await;
+    let empty = json!([{"op": "replace", "path": "/status/inventory", "value": []}]);
+    for daemon_runs in [true, false] {
+        let audit = world.space.cluster.audit();
+        if !daemon_runs {
+            world.kill();
+        }
+        world.patch(DELIVERY.0, DELIVERY.1, "shop/status", empty.clone()).await;
+        if daemon_runs {
+            told(&world).await;
+        }
+        let request = format!("{first}/{daemon_runs}");
+        world.annotate("shop", names::ROLLBACK_REQUEST, &request).await;
+        if !daemon_runs {
+            world.restart().await;
+        }
+        let answered = |d: &windlass::api::Delivery| {
+            d.status.as_ref().is_some_and(|s| s.handled_rollback.as_ref() == Some(&request))
+        };
+        world.wait("shop", "has answered the request", answered).await;
+        let event = world.wait_event("shop", "RollbackRefused").await;
+        assert!(event.contains("windlass adopt"), "{event}");
+        let message = told(&world).await;
+        assert!(message.contains("4 objects"), "{message}");
+        assert!(world.writes(&audit).is_empty(), "{:#?}", world.writes(&audit));
+        let status = world.deliveries().get("shop").await.unwrap().status.unwrap();
+        assert_eq!(status.effective.unwrap().commit, second);
+        assert!(status.held.is_none() && status.attempt.is_none());
+        let (code, said) = adopt(&world).await;
+        assert_eq!(code, 0, "{said}");
+        world.wait_for("shop", Phase::Ready, &second).await;
+    }
+    // What is known again can be gone back from.
+    world.annotate("shop", names::ROLLBACK_REQUEST, &format!("{first}/again")).await;
+    let status = world.wait_for("shop", Phase::Held, &second).await.status.unwrap();
+    assert_eq!(status.effective.unwrap().commit, first);
+    assert_eq!(world.get("v1", "configmaps", "settings").await["data"]["key"], "blue");
+    // Whether it was there before nobody knows any more: it stays, and is nobody's.
+    assert_eq!(label_of(&world.get("v1", "configmaps", "new").await), Value::Null);
+}
+
 /// An object as a backup holds it.
 fn backed_up(object: &Value) -> Value {
     let mut object = object.clone();

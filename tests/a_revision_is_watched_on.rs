@@ -1,5 +1,7 @@
 //! A revision that loses its health within `rollback.bake` is taken back; one whose node was lost is not.
 
+use crate::a_rollback_is_complete::crash;
+use crate::a_rollout_goes_step_by_step::{canary, image, service, web};
 use crate::support::cluster::{Cluster, try_send, wait_until};
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
 use serde_json::{Value, json};
@@ -41,6 +43,56 @@ async fn what_breaks_after_it_was_good_goes_back_whole_also_over_a_restart() {
     assert_eq!(world.names("v1", "configmaps").await, ["old"]);
     let web = world.get("apps/v1", "deployments", "web").await;
     assert_eq!(web["spec"]["template"]["spec"]["containers"][0]["image"], "registry.example.com/web:ok");
+}
+
+/// A canary succeeds: stable has its pods and configuration by then, and no candidate stands beside it. What it loses its health
+/// afterwards costs all of the commit.
+#[tokio::test]
+async fn what_breaks_after_a_canary_that_was_good_goes_back_whole() {
+    let world = World::new("bake-canary").await;
+    let good = world.commit(
+        "Good",
+        &[
+            ("shop/web.yaml", &web("ok", 2)),
+            ("shop/service.yaml", &service("app: web")),
+            ("shop/settings.yaml", &config_map("settings", "blue")),
+            ("shop/old.yaml", &config_map("old", "1")),
+        ],
+    );
+    let policy = canary(json!([{"weight": 50}]));
+    world.deliver("shop", json!({"rollout": policy, "rollback": {"bake": "10m"}})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    let before = world.get("apps/v1", "deployments", "web").await;
+    let bad = world.commit(
+        "Breaks after a while",
+        &[
+            ("shop/web.yaml", &web("ok2", 2)),
+            ("shop/settings.yaml", &config_map("settings", "red")),
+            ("shop/old.yaml", ""),
+            ("shop/new.yaml", &config_map("new", "1")),
+        ],
+    );
+    let delivery = world.wait_for("shop", Phase::Ready, &bad).await;
+    assert_eq!(bake(&delivery).unwrap().good.commit, good);
+    let told = world.events("shop").await;
+    assert!(told.iter().any(|(reason, _)| reason == "RollingOut"), "{told:?}");
+    assert_eq!(world.names("apps/v1", "deployments").await, ["web"], "the canary has succeeded");
+    assert_eq!(world.names("v1", "configmaps").await, ["new", "settings"]);
+
+    crash(&world, "registry.example.com/web:ok2").await;
+    let status = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
+    let outcomes: Vec<Outcome> = status.history.iter().map(|h| h.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Restored, Outcome::RolledBack, Outcome::Deployed, Outcome::Deployed]);
+    assert_eq!(status.effective.unwrap().commit, good);
+    assert_eq!(status.held.unwrap().problem.object, format!("Deployment {}/web", world.space.name));
+    let after = world.get("apps/v1", "deployments", "web").await;
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    assert_eq!(image(&after), "registry.example.com/web:ok");
+    assert_eq!(after["status"]["readyReplicas"], 2, "{after}");
+    assert_eq!(world.names("v1", "configmaps").await, ["old", "settings"]);
+    assert_eq!(world.get("v1", "configmaps", "settings").await["data"]["key"], "blue");
+    assert_eq!(world.names("apps/v1", "deployments").await, ["web"]);
+    assert_eq!(world.names("v1", "services").await, ["web"]);
 }
 
 #[tokio::test]

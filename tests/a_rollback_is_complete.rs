@@ -371,20 +371,23 @@ pub async fn crash(world: &World, image: &str) {
     }
 }
 
+/// A webhook that nobody answers, for the Deployments of this namespace.
+pub fn webhook_of_nobody(world: &World, name: &str, policy: &str) -> String {
+    format!(
+        "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingWebhookConfiguration\nmetadata: {{name: {name}}}\n\
+         webhooks:\n- name: nobody.example.com\n  admissionReviewVersions: [v1]\n  sideEffects: None\n  \
+         failurePolicy: {policy}\n  timeoutSeconds: 2\n  clientConfig: {{service: {{namespace: {ns}, name: nobody}}}}\n  \
+         namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {ns}}}}}\n  \
+         rules: [{{apiGroups: [apps], apiVersions: [v1], resources: [deployments], operations: [CREATE, UPDATE]}}]\n",
+        ns = world.space.name
+    )
+}
+
 #[tokio::test]
 async fn a_webhook_of_the_bad_commit_does_not_keep_it_from_going_back() {
     let mut world = World::new("webhook").await;
     let name = world.space.name.clone();
-    let webhook = |name: &str, policy: &str| {
-        format!(
-            "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingWebhookConfiguration\nmetadata: {{name: {name}}}\n\
-             webhooks:\n- name: nobody.example.com\n  admissionReviewVersions: [v1]\n  sideEffects: None\n  \
-             failurePolicy: {policy}\n  timeoutSeconds: 2\n  clientConfig: {{service: {{namespace: {ns}, name: nobody}}}}\n  \
-             namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {ns}}}}}\n  \
-             rules: [{{apiGroups: [apps], apiVersions: [v1], resources: [deployments], operations: [CREATE, UPDATE]}}]\n",
-            ns = world.space.name
-        )
-    };
+    let webhook = |name: &str, policy: &str| webhook_of_nobody(&world, name, policy);
     let (changed, policy) =
         (webhook(&format!("{name}-old"), "Fail"), webhook(&format!("{name}-old"), "Ignore"));
     let webhook = webhook(&name, "Fail");

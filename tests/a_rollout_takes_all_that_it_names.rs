@@ -1,10 +1,12 @@
 //! A rollout takes along what it names and what belongs to it: several workloads as one, a StatefulSet, the configuration alone, a
-//! disruption budget; and gives the candidate the size that a step asks for.
+//! disruption budget; and gives the candidate the size that is asked for.
 
 use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployment, image, service, web};
 use crate::support::cli::windlass;
 use crate::support::daemon::{World, config_map};
+use crate::support::gateway::{Controller, GATEWAY, ROUTES, know_routes, route, share};
 use serde_json::{Value, json};
+use windlass::api::Delivery;
 use windlass::api::delivery::Phase;
 use windlass::api::names;
 
@@ -149,4 +151,60 @@ async fn configuration_alone_is_one_with_a_budget_and_the_size_that_a_step_asks_
     assert_eq!(world.names(APPS, "deployments").await, ["web"]);
     assert_eq!(world.names("v1", "configmaps").await, ["settings"]);
     assert_eq!(world.names("policy/v1", "poddisruptionbudgets").await, ["web"]);
+}
+
+/// One pod takes its share, and no more pods are started for it; for all traffic there are as many as stable has.
+#[tokio::test]
+async fn a_candidate_of_a_fixed_size_is_whole_before_it_has_all_traffic() {
+    know_routes().await;
+    let world = World::new("fixed-size").await;
+    world.space.send("POST", &world.space.path(GATEWAY, ROUTES), &route()).await;
+    let controller = Controller::of(&world);
+    let good = world.commit(
+        "First",
+        &[
+            ("shop/web.yaml", &web("ok", 3)),
+            ("shop/service.yaml", &service("app: web")),
+            ("shop/settings.yaml", &config_map("settings", "blue")),
+        ],
+    );
+    let policy = json!({
+        "strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
+        "candidate": {"size": "Fixed", "replicas": 1}, "settle": "300ms",
+        "steps": [{"weight": 30}, {"pause": {}}, {"weight": 60}, {"pause": {}}],
+    });
+    world.deliver("shop", json!({"rollout": policy})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    let before = deployment(&world, "web").await;
+    let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 3))]);
+    let divided = async || share(&world.get(GATEWAY, ROUTES, "web").await);
+    let size = async || {
+        let canary = deployment(&world, "web-canary").await;
+        (canary["spec"]["replicas"].clone(), canary["status"]["readyReplicas"].clone())
+    };
+    for (step, weight) in [(2, 30), (4, 60)] {
+        let waits = |d: &Delivery| {
+            let rollout = d.status.as_ref().and_then(|s| s.attempt.as_ref()).and_then(|a| a.rollout.as_ref());
+            rollout.is_some_and(|r| r.step == step && r.paused.is_some())
+        };
+        world.wait("shop", &format!("waits at step {step}"), waits).await;
+        assert_eq!((size().await, divided().await), ((json!(1), json!(1)), Some(weight)));
+        // Nothing is heard of the switch until this test says so.
+        controller.keep_silent(Some(100));
+        ask(&world, "promote");
+    }
+    let all = |route: &Value| share(route) == Some(100);
+    world.wait_object(GATEWAY, ROUTES, "web", "sends all traffic to the candidate", all).await;
+    assert_eq!(size().await, (json!(3), json!(3)), "it was whole before");
+    let stable = deployment(&world, "web").await;
+    assert_eq!(stable["metadata"]["generation"], before["metadata"]["generation"], "stable is untouched");
+    controller.answer_all();
+    world.wait_for("shop", Phase::Ready, &next).await;
+    let stable = deployment(&world, "web").await;
+    assert_eq!(
+        (image(&stable), &stable["status"]["readyReplicas"]),
+        ("registry.example.com/web:ok2", &json!(3))
+    );
+    assert_eq!(world.names(APPS, "deployments").await, ["web"]);
+    assert_eq!(world.get(GATEWAY, ROUTES, "web").await["spec"], route()["spec"]);
 }

@@ -162,6 +162,44 @@ async fn a_promotion_that_fails_half_way_brings_all_of_the_last_good_revision_ba
     alone(&world).await;
 }
 
+#[tokio::test]
+async fn a_candidate_that_never_becomes_ready_goes_when_its_time_is_up_and_stable_was_never_touched() {
+    let steps = json!([{"weight": 30}, {"pause": {}}]);
+    for (test, selector, policy) in [
+        ("never-canary", "app: web", canary(steps)),
+        ("never-preview", "app: web, tier: front", blue_green()),
+    ] {
+        let (world, good) = deployed(test, selector, policy.clone()).await;
+        world.give_time(5, json!({"rollout": policy})).await;
+        let before = deployment(&world, "web").await;
+        let service = world.get("v1", "services", "web").await;
+        let bad = world.commit(
+            "Never ready",
+            &[("shop/web.yaml", &web("unready", 2)), ("shop/settings.yaml", &config_map("settings", "red"))],
+        );
+        let status = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
+        assert_eq!(status.effective.unwrap().commit, good, "{test}");
+        let problem = status.held.unwrap().problem;
+        assert_eq!(problem.reason, "Timeout", "{test}: {problem:?}");
+        assert!(problem.object.contains("/web-"), "{test}: {problem:?}");
+        let after = deployment(&world, "web").await;
+        assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"], "{test}");
+        assert_eq!(after["spec"], before["spec"], "{test}");
+        assert_eq!(
+            after["metadata"]["generation"], before["metadata"]["generation"],
+            "{test}: not for a moment"
+        );
+        let now = world.get("v1", "services", "web").await;
+        assert_eq!(
+            now["metadata"]["resourceVersion"], service["metadata"]["resourceVersion"],
+            "{test}: nor this"
+        );
+        assert_eq!(world.get("v1", "configmaps", "settings").await["data"]["key"], "blue", "{test}");
+        assert_eq!(world.names("v1", "configmaps").await, ["settings"], "{test}");
+        alone(&world).await;
+    }
+}
+
 /// A Prometheus that is down until it is told otherwise.
 async fn provider(up: Arc<AtomicBool>) -> String {
     async fn answer(State(up): State<Arc<AtomicBool>>) -> impl IntoResponse {
@@ -341,10 +379,38 @@ async fn switched_on_it_changes_nothing_that_runs_and_switched_off_the_rest_is_o
     world.wait_for("shop", Phase::Ready, &third).await;
 }
 
+const SCALING: &str = "autoscaling/v2";
+const SCALERS: &str = "horizontalpodautoscalers";
+
+/// The values that a number of an object had since a version, each once where it stayed the same.
+async fn values_since(
+    world: &World,
+    api_version: &str,
+    plural: &str,
+    name: &str,
+    since: &str,
+    number: &str,
+) -> Vec<i64> {
+    let path = world.space.path(api_version, plural);
+    let query =
+        format!("watch=1&resourceVersion={since}&timeoutSeconds=1&fieldSelector=metadata.name%3D{name}");
+    let request = http::Request::get(format!("{path}?{query}")).body(Vec::new()).unwrap();
+    // What happened is told at once, and the watch ends then.
+    let told = world.space.connection.client.request_text(request).await.unwrap();
+    let events = told.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut values: Vec<i64> = events
+        .inspect(|event| assert_ne!(event["type"], "ERROR", "{event}"))
+        .filter(|event| event["type"] != "DELETED")
+        .map(|event| event["object"].pointer(number).and_then(Value::as_i64).unwrap())
+        .collect();
+    values.dedup();
+    values
+}
+
 #[tokio::test]
 async fn an_autoscaler_that_changes_sizes_finds_its_capacity_before_during_and_after() {
     let scaler = "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: web}\nspec:\n  \
-                  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}\n  minReplicas: 2\n  maxReplicas: 9\n  \
+                  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}\n  minReplicas: 2\n  maxReplicas: 20\n  \
                   metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 80}}}]\n";
     let scaled = |tag: &str| web(tag, 2).replace("  replicas: 2\n", "");
     let world = World::new("autoscaled").await;
@@ -369,11 +435,11 @@ async fn an_autoscaler_that_changes_sizes_finds_its_capacity_before_during_and_a
         world.patch(APPS, "deployments", "web/scale", json!({"spec": {"replicas": replicas}})).await;
         world.wait_object(APPS, "deployments", "web", "is scaled", size(replicas)).await;
     };
-    let least = async |name: &str| {
-        world.get("autoscaling/v2", "horizontalpodautoscalers", name).await["spec"]["minReplicas"].clone()
-    };
+    let least = async |name: &str| world.get(SCALING, SCALERS, name).await["spec"]["minReplicas"].clone();
     world.wait_object(APPS, "deployments", "web", "has the least size", size(2)).await;
     scale(4).await;
+    let list = world.space.send("GET", &world.space.path(SCALING, SCALERS), &Value::Null).await;
+    let since = list["metadata"]["resourceVersion"].as_str().unwrap();
     let next = world.commit("Second", &[("shop/web.yaml", &scaled("ok2"))]);
     world.wait_for("shop", Phase::Paused, &next).await;
     assert_eq!(least("web").await, 4, "it does not shrink below what going back needs");
@@ -392,10 +458,15 @@ async fn an_autoscaler_that_changes_sizes_finds_its_capacity_before_during_and_a
     assert_eq!((least("web").await, least("web-preview").await), (json!(4), json!(5)));
     ask(&world, &["promote", "shop"]);
     world.wait_for("shop", Phase::Ready, &next).await;
-    let after = deployment(&world, "web").await;
-    assert!(after["spec"]["replicas"].as_i64().unwrap() >= 5, "{after}");
-    assert_eq!(least("web").await, 2, "the bounds of Git hold again");
-    assert_eq!(world.names("autoscaling/v2", "horizontalpodautoscalers").await, ["web"]);
+    // Each value that its bounds ever had, in order: stable's size while it may have to take all traffic back, both together while
+    // it takes the candidate's place, and those of Git.
+    let bound = "/spec/minReplicas";
+    assert_eq!(values_since(&world, SCALING, SCALERS, "web", since, bound).await, [4, 10, 2]);
+    assert_eq!(values_since(&world, SCALING, SCALERS, "web-preview", since, bound).await, [4, 5]);
+    // Nor did stable ever have fewer pods than before, whatever was applied to it.
+    let sizes = values_since(&world, APPS, "deployments", "web", since, "/spec/replicas").await;
+    assert!(sizes.first() >= Some(&4) && sizes.is_sorted() && sizes.last() >= Some(&5), "{sizes:?}");
+    assert_eq!(world.names(SCALING, SCALERS).await, ["web"]);
     alone(&world).await;
 }
 

@@ -3,8 +3,13 @@
 use crate::support::cli::{Answer, windlass};
 use crate::support::cluster::wait_until;
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
+use crate::support::faults::{Fault, Faults};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Notify;
 use windlass::api::delivery::Phase;
+use windlass::api::{Delivery, names};
 
 fn ask(world: &World, arguments: &[&str]) -> Answer {
     windlass(&world.space, &[arguments, &["-n", &world.space.name]].concat())
@@ -93,6 +98,45 @@ async fn sync_release_and_rollback_do_what_they_say_and_tell_how_it_ended() {
     let missing = ask(&world, &["status", "shpo"]);
     assert_eq!(missing.code, 2);
     assert!(missing.err.contains(&format!("there are: {}/shop", world.space.name)), "{missing:?}");
+}
+
+/// Somebody puts right what is refused and says so, while the daemon still waits for the answer to what it asked before.
+#[tokio::test]
+async fn who_asks_meanwhile_is_not_answered_by_what_was_found_before() {
+    let mut world = World::stopped("asks-meanwhile").await;
+    let faults = Faults::before(world.space.cluster).await;
+    world.arguments = vec!["--kubeconfig".into(), faults.kubeconfig.to_str().unwrap().into()];
+    let labels = json!({names::DELIVERY_LABEL: "another.1"});
+    let anothers = json!({"metadata": {"name": "settings", "labels": labels}});
+    world.space.send("POST", &world.space.path("v1", "configmaps"), &anothers).await;
+    world.start();
+    let commit = world.commit("First", &[("shop/settings.yaml", &config_map("settings", "blue"))]);
+    // Time enough in which a refusal would stand there.
+    world.deliver("shop", json!({"retryInterval": "10s"})).await;
+    world.wait_refused("shop", "Conflict").await;
+    let (told, asked) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+    faults.set({
+        let (told, asked) = (told.clone(), asked.clone());
+        move |request| {
+            let reads = request.method() == "GET" && request.uri().path().ends_with("/configmaps/settings");
+            let first = reads && !asked.swap(true, Ordering::SeqCst);
+            first.then(|| Fault::AnswerLater(told.clone()))
+        }
+    });
+    world.annotate("shop", names::RECONCILE_REQUEST, "look").await;
+    wait_until("the daemon looks at what is there", LIMIT, || async {
+        if asked.load(Ordering::SeqCst) { Ok(()) } else { Err("it does not ask".to_owned()) }
+    })
+    .await;
+    world.delete("v1", "configmaps", "settings").await;
+    world.annotate("shop", names::RECONCILE_REQUEST, "now it is right").await;
+    told.notify_one();
+    let answered = |d: &Delivery| {
+        d.status.as_ref().is_some_and(|s| s.handled_request.as_deref() == Some("now it is right"))
+    };
+    let delivery = world.wait("shop", "has answered", answered).await;
+    assert!(delivery.status.as_ref().unwrap().failure.is_none(), "{:#?}", delivery.status);
+    world.wait_for("shop", Phase::Ready, &commit).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Faults of everything around the daemon, for real: storage that hangs, a Git server that dies, clocks that jump, a
 //! status that somebody else wrote, and more daemons than one.
 
-use crate::support::cluster::{Cluster, suffix, wait_until};
+use crate::support::cluster::{Cluster, Stopped, suffix, wait_until};
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
 use crate::support::git::Repo;
 use crate::support::git_https::{Access, GitServer, Mood};
@@ -9,11 +9,14 @@ use crate::the_daemon_dies_in_hooks_reverts_and_repairs::{gated, open_gates};
 use serde_json::{Value, json};
 use std::fs;
 use std::time::Duration;
-use windlass::api::delivery::{Outcome, Phase};
+use windlass::api::delivery::{Goal, Outcome, Phase, Step};
 use windlass::api::{Delivery, names};
 
 /// Longer than a Lease lives, and than the timeout of what waits meanwhile.
 const PAUSE: Duration = Duration::from_secs(25);
+
+/// Objects of a bundle whose apply has a middle.
+const MANY: usize = 300;
 
 fn outcomes(delivery: &Delivery) -> Vec<Outcome> {
     delivery.status.iter().flat_map(|s| &s.history).map(|h| h.outcome).collect()
@@ -53,6 +56,67 @@ async fn storage_that_hangs_costs_only_time() {
     let delivery = world.wait_for("shop", Phase::Ready, &slow).await;
     assert_eq!(outcomes(&delivery), [Outcome::Deployed, Outcome::Deployed]);
     assert_eq!(world.names("v1", "configmaps").await, ["new", "settings"]);
+    drop((world, pods));
+    cluster.stop();
+}
+
+/// In the middle of the writes of a rollback, and in the wait that follows them.
+#[tokio::test]
+async fn storage_that_hangs_in_a_rollback_costs_only_time() {
+    let cluster = Cluster::own();
+    let mut world = World::stopped_in(cluster, "etcd-back").await;
+    world.start();
+    let maps = |value: &str| -> Vec<(String, String)> {
+        (0..MANY).map(|n| (format!("shop/it-{n}.yaml"), config_map(&format!("it-{n}"), value))).collect()
+    };
+    let commit = |world: &World, subject: &str, web: String, value: &str| {
+        let mut files = maps(value);
+        files.push(("shop/web.yaml".into(), web));
+        let files: Vec<(&str, &str)> = files.iter().map(|(p, c)| (p.as_str(), c.as_str())).collect();
+        world.commit(subject, &files)
+    };
+    // Its pod is ready when this test says so.
+    let good = commit(&world, "Good", gated("ok"), "good");
+    world.deliver("shop", json!({})).await;
+    open_gates(&world).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    world.give_time(20, json!({})).await;
+    let bad = commit(&world, "Bad", gated("missing"), "bad");
+    let with = async |value: &str| {
+        let list = world.space.send("GET", &world.space.path("v1", "configmaps"), &Value::Null).await;
+        list["items"].as_array().unwrap().iter().filter(|o| o["data"]["key"] == value).count()
+    };
+    let attempt = |d: &Delivery| d.status.as_ref().and_then(|s| s.attempt.clone());
+    let goes_back = |d: &Delivery| attempt(d).is_some_and(|a| a.goal == Goal::Rollback);
+    world.wait("shop", "goes back", goes_back).await;
+    wait_until("the first objects are back", LIMIT, || async {
+        let back = with("good").await;
+        if back > 0 { Ok(()) } else { Err("none".to_owned()) }
+    })
+    .await;
+    let hang = async |pods: Stopped| {
+        // That it hangs so long is the point.
+        tokio::time::sleep(PAUSE).await;
+        cluster.signal("etcd", "CONT");
+        pods.start()
+    };
+    cluster.signal("etcd", "STOP");
+    let pods = hang(cluster.kill_pod_player()).await;
+    let waits =
+        |d: &Delivery| attempt(d).is_some_and(|a| (a.goal, a.step) == (Goal::Rollback, Step::Waiting));
+    world.wait("shop", "waits for what is back", waits).await;
+    assert_eq!(with("good").await, MANY);
+    cluster.signal("etcd", "STOP");
+    let pods = hang(pods.kill()).await;
+    world.wait_object("apps/v1", "deployments", "web", "is read again", Value::is_object).await;
+    open_gates(&world).await;
+    let delivery = world.wait_for("shop", Phase::Held, &bad).await;
+    assert_eq!(outcomes(&delivery), [Outcome::Restored, Outcome::RolledBack, Outcome::Deployed]);
+    let status = delivery.status.unwrap();
+    assert_eq!(status.effective.unwrap().commit, good);
+    assert_eq!(status.inventory.len(), MANY + 1);
+    let told = world.events("shop").await;
+    assert!(told.iter().all(|(reason, _)| reason != "RollbackFailed"), "{told:?}");
     drop((world, pods));
     cluster.stop();
 }

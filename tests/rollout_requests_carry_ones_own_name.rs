@@ -141,6 +141,98 @@ fn windlass_by(world: &World, who: &str, verb: &str) -> Answer {
     windlass_with(&file, &[verb, "shop", "-n", &world.space.name])
 }
 
+/// A request in another's name is refused once the policy is in force.
+async fn wait_in_force(world: &World) {
+    wait_until("another's name is refused", LIMIT, || async {
+        match annotate(world, "eve", &format!("promote:{}:{}:ada", "0".repeat(40), suffix())) {
+            answer if answer.err.contains("the user must be who asks: eve") => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        }
+    })
+    .await;
+}
+
+/// What was handled last: the verb, of which commit, and who asked; and that it was since then.
+fn handled(delivery: &Delivery, since: jiff::Timestamp) -> (String, String, String) {
+    let recorded = delivery.status.as_ref().and_then(|s| s.handled_rollout.clone()).unwrap_or_default();
+    let parts: Vec<&str> = recorded.split(':').collect();
+    let [verb, commit, time, user] = parts[..] else { panic!("{recorded}") };
+    let time: jiff::Timestamp = time.parse().unwrap_or_else(|e| panic!("{recorded}: {e}"));
+    assert!(time.as_second() >= since.as_second() && time <= jiff::Timestamp::now(), "{recorded}");
+    (verb.into(), commit.into(), user.into())
+}
+
+#[tokio::test]
+async fn who_paused_resumed_aborted_and_retried_stands_in_events_and_in_the_status() {
+    let mut world = World::stopped("who-paused").await;
+    guarded(&mut world).await;
+    world.start();
+    let first = world.commit(
+        "First",
+        &[
+            ("shop/web.yaml", &web("ok", 2)),
+            ("shop/service.yaml", &service("app: web")),
+            ("shop/settings.yaml", &config_map("settings", "blue")),
+        ],
+    );
+    let policy = canary(json!([{"weight": 30}, {"pause": {}}]));
+    world.deliver("shop", json!({"rollout": policy})).await;
+    world.wait_for("shop", Phase::Ready, &first).await;
+    let second = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
+    let paused = |d: &Delivery| -> Option<windlass::api::delivery::Problem> {
+        d.status.as_ref()?.attempt.as_ref()?.rollout.as_ref()?.paused.clone()
+    };
+    let waits = |d: &Delivery| paused(d).is_some_and(|p| p.reason == "AwaitsPromotion");
+    world.wait("shop", "waits at its step", waits).await;
+    wait_in_force(&world).await;
+
+    let acted = |who: &'static str| {
+        move |d: &Delivery| {
+            let handled = d.status.as_ref().and_then(|s| s.handled_rollout.as_deref());
+            handled.is_some_and(|h| h.ends_with(&format!(":{who}")))
+        }
+    };
+    for (verb, who, event, said) in [
+        ("pause", "ada", "PausedByHand", "ada pauses the rollout of"),
+        ("resume", "bob", "Resumed", "bob resumes the rollout of"),
+        ("abort", "cyd", "RollingBack", "cyd aborted its rollout"),
+        ("retry", "dot", "Released", "is tried again, as dot asked"),
+    ] {
+        // In another's name it goes nowhere.
+        let anothers = annotate(&world, "eve", &format!("{verb}:{second}:20261121T100000Z:{who}"));
+        assert!(anothers.err.contains("the user must be who asks: eve"), "{verb}: {anothers:?}");
+        let since = jiff::Timestamp::now();
+        let asked = windlass_by(&world, who, verb);
+        assert_eq!(asked.code, 0, "{verb}: {asked:?}");
+        let delivery = world.wait("shop", &format!("{verb} by {who}"), acted(who)).await;
+        assert_eq!(handled(&delivery, since), (verb.to_owned(), second.clone(), who.to_owned()));
+        let told = world.wait_event("shop", event).await;
+        assert!(told.contains(said) && told.contains(&second[..7]), "{verb}: {told}");
+        match verb {
+            "pause" => {
+                let why = paused(&delivery).unwrap();
+                assert_eq!(why.reason, "PausedByHand");
+                assert!(why.message.contains("ada paused it"), "{why:?}");
+            }
+            "resume" => {
+                world.wait("shop", "waits at its step again", waits).await;
+            }
+            "abort" => {
+                let held = world.wait_for("shop", Phase::Held, &second).await;
+                let (_, _, message) = condition(&held, kind::HELD);
+                assert!(message.contains("cyd aborted its rollout"), "{message}");
+            }
+            _ => {
+                let again = world.wait("shop", "is at its step once more", waits).await;
+                assert!(again.status.unwrap().held.is_none());
+            }
+        }
+    }
+    for (_, text) in world.events("shop").await {
+        assert!(text.split_whitespace().all(|word| word != "eve"), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn who_promoted_and_who_aborted_stands_in_events_and_in_the_status() {
     let mut world = World::stopped("who-asked").await;
@@ -160,13 +252,7 @@ async fn who_promoted_and_who_aborted_stands_in_events_and_in_the_status() {
     let second = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
     world.wait_for("shop", Phase::Paused, &second).await;
     // In another's name it goes nowhere.
-    wait_until("another's name is refused", LIMIT, || async {
-        match annotate(&world, "eve", &format!("promote:{}:{}:ada", "0".repeat(40), suffix())) {
-            answer if answer.err.contains("the user must be who asks: eve") => Ok(()),
-            answer => Err(format!("{answer:?}")),
-        }
-    })
-    .await;
+    wait_in_force(&world).await;
     let anothers = annotate(&world, "eve", &format!("promote:{second}:20261121T100000Z:ada"));
     assert_ne!(anothers.code, 0, "{anothers:?}");
 
@@ -174,15 +260,7 @@ async fn who_promoted_and_who_aborted_stands_in_events_and_in_the_status() {
     let asked = windlass_by(&world, "ada", "promote");
     assert_eq!(asked.code, 0, "{asked:?}");
     let ready = world.wait_for("shop", Phase::Ready, &second).await;
-    // What, of which commit, when, and who.
-    let handled =
-        |d: &Delivery| d.status.as_ref().and_then(|s| s.handled_rollout.clone()).unwrap_or_default();
-    let recorded = handled(&ready);
-    let parts: Vec<&str> = recorded.split(':').collect();
-    let [verb, commit, time, user] = parts[..] else { panic!("{recorded}") };
-    assert_eq!((verb, commit, user), ("promote", second.as_str(), "ada"));
-    let time: jiff::Timestamp = time.parse().unwrap_or_else(|e| panic!("{recorded}: {e}"));
-    assert!(time.as_second() >= before.as_second() && time <= jiff::Timestamp::now(), "{recorded}");
+    assert_eq!(handled(&ready, before), ("promote".into(), second.clone(), "ada".into()));
     let told = world.wait_event("shop", "Promoted").await;
     assert!(told.contains("ada lets go on") && told.contains(&second[..7]), "{told}");
 
@@ -191,7 +269,7 @@ async fn who_promoted_and_who_aborted_stands_in_events_and_in_the_status() {
     let asked = windlass_by(&world, "bob", "abort");
     assert_eq!(asked.code, 0, "{asked:?}");
     let held = world.wait_for("shop", Phase::Held, &third).await;
-    assert!(handled(&held).ends_with(":bob"), "{}", handled(&held));
+    assert_eq!(handled(&held, before), ("abort".into(), third.clone(), "bob".into()));
     let (_, _, message) = condition(&held, kind::HELD);
     assert!(message.contains("bob aborted"), "{message}");
     let history = &held.status.as_ref().unwrap().history;

@@ -60,6 +60,28 @@ async fn of_a_promotion_by_a_route_of_ones_own() {
     at_all(&places("Deploy", &all, &also), a_promotion).await;
 }
 
+/// Of a route of somebody else, also while stable takes the new template.
+async fn a_promotion_by_anothers(mut world: World, place: String) {
+    let (_controller, _) = behind_a_route(&mut world, json!([{"weight": 30}])).await;
+    let before = deployment(&world, "web").await;
+    arm(&world, &place);
+    let next = next(&world, "ok2", &[]);
+    dies_and_rises(&mut world, &place).await;
+    let status = world.wait_for("shop", Phase::Ready, &next).await.status.unwrap();
+    assert_eq!(outcomes(&status), [Outcome::Deployed; 2], "{place}");
+    one_variant(&world, &place, &status, "ok2", "red").await;
+    given_back(&world, &place).await;
+    let after = deployment(&world, "web").await;
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"], "{place}");
+}
+
+#[tokio::test]
+async fn of_a_promotion_by_a_route_of_others() {
+    know_routes().await;
+    let all = ["Switching 2", "Promoting 3", "Draining 3", "Returning 3"];
+    at_all(&places("Deploy", &all, &["after Prune"]), a_promotion_by_anothers).await;
+}
+
 /// Of a route of somebody else.
 async fn a_canary_that_breaks(mut world: World, place: String) {
     let steps = json!([{"weight": 30}, {"pause": "1h"}]);

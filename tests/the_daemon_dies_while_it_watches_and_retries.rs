@@ -112,6 +112,46 @@ async fn while_new_settings_are_brought_to_what_runs() {
     everywhere(&steps, &[], new_settings_for_what_runs).await;
 }
 
+async fn new_settings_that_take_their_time(mut world: World, place: String) {
+    world.texts("ConfigMap", "vars", json!({"word": "one"})).await;
+    world.start();
+    // Its pod is made anew with the settings, and ready when this test says so.
+    let web = gated("ok").replace(
+        "labels: {app: web}}\n    spec",
+        "labels: {app: web}, annotations: {word: \"${word}\"}}\n    spec",
+    );
+    let good = world.commit("Good", &[("shop/web.yaml", &web)]);
+    world.deliver("shop", json!({"substitute": {"from": [{"configMap": "vars"}]}})).await;
+    open_gates(&world).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    let bad = world.commit("Bad", &[("shop/worker.yaml", &deployment("worker", "missing", 1))]);
+    world.wait_for("shop", Phase::Held, &bad).await;
+    arm(&world, &place);
+    world.texts("ConfigMap", "vars", json!({"word": "two"})).await;
+    dies_and_rises(&mut world, &place).await;
+    open_gates(&world).await;
+    let newest = |s: &DeliveryStatus| s.phase == Phase::Held && s.history.len() == 4 && s.attempt.is_none();
+    let delivery =
+        world.wait("shop", "has its new settings", |d| d.status.as_ref().is_some_and(newest)).await;
+    let status = delivery.status.unwrap();
+    let expected = [Outcome::Deployed, Outcome::Restored, Outcome::RolledBack, Outcome::Deployed];
+    assert_eq!(outcomes(&status), expected, "{place}: once, and what is held is not tried again");
+    let (newest, first) = (&status.history[0].revision, &status.history[3].revision);
+    assert_eq!((&newest.commit, &first.commit), (&good, &good), "{place}");
+    assert_ne!(newest.settings, first.settings, "{place}");
+    assert_eq!(status.effective.as_ref(), Some(newest), "{place}");
+    assert_eq!(status.held.as_ref().unwrap().revision.commit, bad, "{place}");
+    let web = world.get("apps/v1", "deployments", "web").await;
+    assert_eq!(web["spec"]["template"]["metadata"]["annotations"]["word"], "two", "{place}");
+    assert_eq!(web["status"]["readyReplicas"], 1, "{place}: {web}");
+    assert_eq!(world.names("apps/v1", "deployments").await, ["web"], "{place}");
+}
+
+#[tokio::test]
+async fn while_new_settings_are_waited_for() {
+    everywhere(&["status Refresh Waiting"], &[], new_settings_that_take_their_time).await;
+}
+
 async fn a_first_revision_that_is_removed(mut world: World, place: String) {
     arm(&world, &place);
     world.start();

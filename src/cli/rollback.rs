@@ -5,6 +5,7 @@ use super::find::{DeliveryArgs, full_name};
 use super::request::{WaitArgs, annotate, must_act, token, wait};
 use crate::api::delivery::{DeliveryStatus, Outcome, Revision};
 use crate::api::names;
+use crate::core::lost;
 use crate::report::short;
 use anyhow::{anyhow, bail};
 
@@ -27,7 +28,14 @@ pub async fn run(args: RollbackArgs) -> anyhow::Result<i32> {
     let (connection, delivery) = args.of.find().await?;
     must_act(&delivery)?;
     let name = full_name(&delivery);
-    let to = goal(&delivery.status.clone().unwrap_or_default(), args.to.as_deref())
+    let status = delivery.status.clone().unwrap_or_default();
+    if lost::is_blank(&status) && status.effective.is_some() {
+        bail!(
+            "{name}: none of its objects is known any more, so what to remove cannot be told; `windlass adopt {}` first",
+            args.of.name
+        );
+    }
+    let to = goal(&status, args.to.as_deref())
         .map_err(|why| anyhow!("{name}: {why}; see `windlass history {}`", args.of.name))?;
     let token = token();
     let value = format!("{}/{token}", to.commit);

@@ -8,6 +8,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
 use windlass::cluster::{ConnectOptions, Connection};
 
 /// What is done to a request instead of passing it on.
@@ -19,6 +20,8 @@ pub enum Fault {
     Hang,
     /// Carried out, but the answer is lost: the connection ends.
     LoseAnswer,
+    /// Carried out, and answered when this is told.
+    AnswerLater(Arc<Notify>),
     /// A watch that the server ends by itself after so many seconds.
     EndAfter(u32),
     /// Answered well, with this JSON.
@@ -126,12 +129,12 @@ async fn pass(State(shared): State<Shared>, request: Request) -> Response {
         Some(Fault::Hang) => return std::future::pending().await,
         Some(Fault::Answer(json)) => return answer(200, json),
         Some(Fault::Refuse(code, json)) => return answer(code, json),
-        Some(Fault::LoseAnswer | Fault::EndAfter(_)) | None => {}
+        Some(Fault::LoseAnswer | Fault::EndAfter(_) | Fault::AnswerLater(_)) | None => {}
     }
     let (mut parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 64 << 20).await.unwrap();
     let mut uri = parts.uri.path_and_query().unwrap().as_str().to_owned();
-    if let Some(Fault::EndAfter(seconds)) = fault {
+    if let Some(Fault::EndAfter(seconds)) = &fault {
         uri = match uri.split_once("timeoutSeconds=") {
             Some((before, rest)) => {
                 let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -149,6 +152,9 @@ async fn pass(State(shared): State<Shared>, request: Request) -> Response {
         Ok(answer) => answer,
         Err(e) => return Response::builder().status(502).body(Body::from(e.to_string())).unwrap(),
     };
+    if let Some(Fault::AnswerLater(told)) = &fault {
+        told.notified().await;
+    }
     if matches!(fault, Some(Fault::LoseAnswer)) {
         // A body that breaks off at once ends the connection.
         let broken = futures::stream::once(async { Err::<String, _>(std::io::Error::other("lost")) });

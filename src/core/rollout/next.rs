@@ -198,6 +198,17 @@ impl Machine<'_> {
             return;
         }
         self.state.handled_rollback = Some(rollback.clone());
+        if self.has_lost_its_objects() {
+            return self.notify(
+                true,
+                "RollbackRefused",
+                "",
+                format!(
+                    "a rollback to {rollback} was asked for, and none of this Delivery's objects is known any more, so what to \
+                     remove cannot be told; nothing was changed. `windlass adopt` it first, and ask again"
+                ),
+            );
+        }
         // The value is `<commit>` or `<commit>/<anything>`, so that the same commit can be asked for again.
         let commit = rollback.split('/').next().unwrap_or_default();
         let good = self.state.history.iter().find(|h| {

@@ -801,6 +801,22 @@ fn a_person_can_go_back_and_the_newest_is_held_then() {
 }
 
 #[test]
+fn a_person_cannot_go_back_while_no_object_is_known() {
+    let mut world = World::deployed(&["web"]);
+    world.push("b", &["web"]);
+    world.settle();
+    world.state.inventory.clear();
+    world.seen.rollback = Some(format!("{}/1", revision("a").commit));
+    let decision = next(&world.spec, &world.state, &world.seen, world.now);
+    assert!(decision.actions.iter().any(|a| matches!(a, Action::Notify(n) if n.reason == "RollbackRefused")));
+    let rolls_back = |a: &Action| matches!(a, Action::Prepare(_, Goal::Rollback, _) | Action::Apply(..));
+    assert!(!decision.actions.iter().any(rolls_back), "{:?}", decision.actions);
+    assert_eq!(decision.state.effective, Some(revision("b")));
+    assert!(decision.state.held.is_none() && decision.state.attempt.is_none());
+    assert_eq!(decision.state.handled_rollback, world.seen.rollback);
+}
+
+#[test]
 fn drift_is_written_back_as_the_effective_revision_also_while_one_is_held() {
     let mut world = World::deployed(&["web"]);
     world.broken.insert("b".into());

@@ -13,6 +13,7 @@ use crate::core::closest::closest;
 use crate::core::manifest::Manifest;
 use crate::core::plan::{self, Known};
 use crate::core::rollout::Refusal;
+use crate::reconcile::fault;
 use serde_json::Value;
 
 /// Whether it decides about other objects.
@@ -22,6 +23,7 @@ fn decides(group: &str, kind: &str) -> bool {
 
 /// Removes what of admission is not in the good bundle, and puts back what is.
 pub async fn first(scope: &Scope<'_>, good: &Bundle, inventory: &[InventoryEntry]) -> Result<(), Refusal> {
+    fault::place(|| "before admission".into());
     let brought: Vec<InventoryEntry> = inventory
         .iter()
         .filter(|e| decides(&e.group, &e.kind) && good.get(&e.id()).is_none())
@@ -34,6 +36,7 @@ pub async fn first(scope: &Scope<'_>, good: &Bundle, inventory: &[InventoryEntry
             return Err(refusal);
         }
     }
+    fault::place(|| "amid admission".into());
     for manifest in good.objects().iter().filter(|m| decides(&m.gvk().group, &m.gvk().kind)) {
         let id = manifest.id();
         let entry = inventory.iter().find(|e| e.is(&id));
@@ -58,6 +61,7 @@ pub async fn first(scope: &Scope<'_>, good: &Bundle, inventory: &[InventoryEntry
             conversion(scope, manifest, &live.uid).await?;
         }
     }
+    fault::place(|| "after admission".into());
     Ok(())
 }
 

@@ -17,6 +17,7 @@ pub mod hooks;
 pub mod inventory;
 mod late;
 pub mod leave;
+mod leaving;
 pub mod measure;
 pub mod observe;
 mod pods;
@@ -509,6 +510,12 @@ fn places_of(side: &str, before: &DeliveryStatus, status: &DeliveryStatus) -> Ve
     if status.handled_rollback != before.handled_rollback {
         names.push("rollback handled".into());
     }
+    let suspended = |s: &DeliveryStatus| s.phase == Phase::Suspended;
+    match (suspended(before), suspended(status)) {
+        (false, true) => names.push("suspension begun".into()),
+        (true, false) => names.push("suspension over".into()),
+        _ => {}
+    }
     let rollout = |s: &DeliveryStatus| s.attempt.as_ref().and_then(|a| a.rollout.clone());
     if let Some(now) = rollout(status) {
         let was = rollout(before).filter(|was| (was.stage, was.at) == (now.stage, now.at));
@@ -621,6 +628,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             revert::begin(scope, memory, &held);
             return Next::Done;
         }
+        // Woken when it is time.
+        Action::RemoveFinalizer if memory.leaving.waits => return Next::Done,
         Action::RemoveFinalizer => {
             // While there is still somebody who would do it once more: a crash after the finalizer went would leave it for ever.
             let now = scope.daemon.now();
@@ -653,7 +662,12 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                     if memory.work.as_ref().is_some_and(|w| w.revision == revision) {
                         memory.work = None;
                     }
-                    memory.refused = Some((revision, memory.redacted(refusal), scope.daemon.now()));
+                    memory.refused = Some(work::Refused {
+                        revision,
+                        refusal: memory.redacted(refusal),
+                        at: scope.daemon.now(),
+                        request: scope.delivery.annotations().get(names::RECONCILE_REQUEST).cloned(),
+                    });
                 }
             }
         }
@@ -750,6 +764,8 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             return Next::Done;
         }
         Action::PruneAll => {
+            // It may have been told otherwise meanwhile.
+            memory.leaving = leaving::Leaving::default();
             if let Some(refusal) = give_back(scope, status).await {
                 memory.pruned = Some(Pruned { inventory: status.inventory.clone(), refusal: Some(refusal) });
                 return Next::Again;
@@ -757,6 +773,9 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             memory.pruned = Some(remove(scope, &status.inventory, prune::What::All, None).await);
         }
         Action::OrphanAll => {
+            if let Some(at) = leaving::end_rollout(scope, memory, status).await {
+                return Next::Wake(at);
+            }
             give_back(scope, status).await;
             let left = remove(scope, &status.inventory, prune::What::Orphan, None).await;
             if let Some(refusal) = left.refusal {

@@ -54,7 +54,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         dependencies,
         hooks,
         dependent: if deleting { super::depends::going_before(scope) } else { None },
-        prepared: prepared(memory),
+        prepared: prepared(memory, annotations.get(names::RECONCILE_REQUEST)),
         applied: memory.work.as_ref().and_then(applied),
         pruned: memory.pruned.clone(),
         health,
@@ -208,14 +208,15 @@ fn without_secrets(health: Health, memory: &Memory) -> Health {
     }
 }
 
-fn prepared(memory: &Memory) -> Option<Prepared> {
-    if let Some((revision, refusal, at)) = &memory.refused {
+/// What became of preparing. Who asked to look again after that is not answered by a refusal: what was wrong may be right by now.
+fn prepared(memory: &Memory, request: Option<&String>) -> Option<Prepared> {
+    if let Some(refused) = memory.refused.as_ref().filter(|refused| refused.request.as_ref() == request) {
         return Some(Prepared {
-            revision: revision.clone(),
+            revision: refused.revision.clone(),
             staging: Staging::Whole,
             begin: None,
-            outcome: Err(refusal.clone()),
-            at: *at,
+            outcome: Err(refused.refusal.clone()),
+            at: refused.at,
         });
     }
     let work = memory.work.as_ref()?;

@@ -39,7 +39,7 @@ pub struct Memory {
     /// The bundle of the last good revision while another one is put in place.
     pub previous: Option<Rendered>,
     /// Why preparing failed; shown to the machine once.
-    pub refused: Option<(Revision, Refusal, Timestamp)>,
+    pub refused: Option<Refused>,
     /// What was written for a revision whose plan met something unexpected and is made anew.
     pub carried: Option<(Revision, BTreeMap<ObjectId, Written>)>,
     /// What was written for work that was forgotten, and the watch may not show yet.
@@ -92,8 +92,22 @@ pub struct Memory {
     pub measures: super::measure::Measures,
     /// Since when it could go, were it not for its mirror.
     pub leaving_since: Option<Timestamp>,
+    /// How far the end of a rollout is whose Delivery goes and leaves its objects.
+    pub leaving: super::leaving::Leaving,
     /// Objects that differ, as the watch told, with the digest that was looked at.
     pub drift: super::drift::Seen,
+}
+
+/// Why preparing a revision failed.
+pub struct Refused {
+    /// The revision.
+    pub revision: Revision,
+    /// Why.
+    pub refusal: Refusal,
+    /// When.
+    pub at: Timestamp,
+    /// The request to look again that it was prepared with: it answers no later one.
+    pub request: Option<String>,
 }
 
 /// What the target of a Delivery was computed from.

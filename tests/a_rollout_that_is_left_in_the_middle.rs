@@ -1,0 +1,161 @@
+//! Nobody goes on with a rollout that is in its middle, since it is switched off, or since its Delivery is deleted, with its objects or
+//! without: what is there afterwards has all traffic, and no route names what is gone.
+
+use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployment, image};
+use crate::support::daemon::World;
+use crate::support::gateway::{Controller, GATEWAY, ROUTES, know_routes, route, share};
+use crate::the_daemon_dies_at_every_stage_of_a_rollout::{deployed, next};
+use serde_json::{Value, json};
+use windlass::api::delivery::{Outcome, Phase};
+use windlass::api::names;
+
+fn by_route() -> Value {
+    let mut policy = canary(json!([{"weight": 30}, {"pause": {}}]));
+    policy["router"] = json!({"gatewayAPI": {"route": "web"}});
+    policy
+}
+
+/// A route of somebody else, and a good commit; the next one has a share of its traffic, and waits.
+async fn behind_a_route_of_others(world: &mut World) -> (Controller, String) {
+    world.space.send("POST", &world.space.path(GATEWAY, ROUTES), &route()).await;
+    let controller = Controller::of(world);
+    deployed(world, "app: web", by_route()).await;
+    let second = next(world, "ok2", &[]);
+    world.wait_for("shop", Phase::Paused, &second).await;
+    assert_eq!(share(&world.get(GATEWAY, ROUTES, "web").await), Some(30));
+    (controller, second)
+}
+
+/// Nobody else deletes a Delivery of a Repository for good.
+async fn delete(world: &World) {
+    world.repository(json!({"deliveries": []})).await;
+    world.delete("windlass.dev/v1alpha1", "deliveries", "shop").await;
+    world.wait_gone("shop").await;
+}
+
+/// The route is as its owner wrote it, and was so before the candidate's Service went.
+async fn given_back_first(world: &World, audit: &crate::support::cluster::Audit) {
+    let live = world.get(GATEWAY, ROUTES, "web").await;
+    assert_eq!(live["spec"], route()["spec"]);
+    assert_eq!(live["metadata"]["annotations"], Value::Null);
+    let mut all = world.writes(audit);
+    all.sort_by(|a, b| a.at.cmp(&b.at));
+    let given = all.iter().rposition(|r| r.resource == ROUTES && r.name == "web").unwrap();
+    let gone = all.iter().position(|r| r.verb == "delete" && r.name == "web-canary").unwrap();
+    assert!(given < gone, "{all:#?}");
+}
+
+#[tokio::test]
+async fn switched_off_it_gives_a_route_of_others_back_and_the_rest_is_one_step() {
+    know_routes().await;
+    let mut world = World::stopped("left-off").await;
+    let (_controller, second) = behind_a_route_of_others(&mut world).await;
+    let audit = world.space.cluster.audit();
+    world.deliver("shop", json!({"rollout": {}})).await;
+    let status = world.wait_for("shop", Phase::Ready, &second).await.status.unwrap();
+    assert_eq!(status.history[0].outcome, Outcome::Deployed);
+    assert_eq!(image(&deployment(&world, "web").await), "registry.example.com/web:ok2");
+    assert_eq!(world.names("apps/v1", "deployments").await, ["web"]);
+    assert_eq!(world.names("v1", "services").await, ["web"]);
+    assert_eq!(world.names("v1", "configmaps").await, ["settings"]);
+    given_back_first(&world, &audit).await;
+}
+
+#[tokio::test]
+async fn deleted_it_gives_a_route_of_others_back_before_anything_goes() {
+    know_routes().await;
+    let mut world = World::stopped("left-deleted").await;
+    let _controller = behind_a_route_of_others(&mut world).await;
+    let audit = world.space.cluster.audit();
+    delete(&world).await;
+    for (api, plural) in [("apps/v1", "deployments"), ("v1", "services"), ("v1", "configmaps")] {
+        assert!(world.names(api, plural).await.is_empty(), "{plural}");
+    }
+    given_back_first(&world, &audit).await;
+}
+
+/// Stable has all traffic and stands alone, as the last good revision says, and is nobody's.
+async fn left_alone(world: &World, before: &Value) {
+    assert_eq!(world.names("apps/v1", "deployments").await, ["web"]);
+    assert_eq!(world.names("v1", "services").await, ["web"]);
+    assert_eq!(world.names("v1", "configmaps").await, ["settings"]);
+    let stable = deployment(world, "web").await;
+    assert_eq!(stable["metadata"]["uid"], before["metadata"]["uid"]);
+    assert_eq!(stable["spec"], before["spec"]);
+    let service = world.get("v1", "services", "web").await;
+    assert!(!service["spec"]["selector"].to_string().contains("web-"), "{service}");
+    let settings = world.get("v1", "configmaps", "settings").await;
+    assert_eq!(settings["data"]["key"], "blue");
+    for object in [stable, service, settings] {
+        assert!(object["metadata"]["labels"][names::DELIVERY_LABEL].is_null(), "{object}");
+    }
+}
+
+#[tokio::test]
+async fn deleted_without_its_objects_stable_has_all_traffic_of_a_route_of_others() {
+    know_routes().await;
+    let mut world = World::stopped("left-orphans").await;
+    let (_controller, _) = behind_a_route_of_others(&mut world).await;
+    let before = deployment(&world, "web").await;
+    let audit = world.space.cluster.audit();
+    world.deliver("shop", json!({"rollout": by_route(), "deletionPolicy": "Orphan"})).await;
+    leaves(&world).await;
+    delete(&world).await;
+    left_alone(&world, &before).await;
+    given_back_first(&world, &audit).await;
+}
+
+#[tokio::test]
+async fn deleted_without_its_objects_stable_has_all_traffic_of_a_route_of_its_own() {
+    know_routes().await;
+    let mut world = World::stopped("left-own-route").await;
+    let _controller = Controller::of(&world);
+    deployed(&mut world, "app: web", json!({})).await;
+    let with = world.commit("A route", &[("shop/route.yaml", &route().to_string())]);
+    world.deliver("shop", json!({"rollout": by_route(), "deletionPolicy": "Orphan"})).await;
+    world.wait_for("shop", Phase::Ready, &with).await;
+    leaves(&world).await;
+    let in_git = world.get(GATEWAY, ROUTES, "web").await;
+    let before = deployment(&world, "web").await;
+    let second = next(&world, "ok2", &[]);
+    world.wait_for("shop", Phase::Paused, &second).await;
+    assert_eq!(share(&world.get(GATEWAY, ROUTES, "web").await), Some(30));
+    delete(&world).await;
+    left_alone(&world, &before).await;
+    assert_eq!(world.get(GATEWAY, ROUTES, "web").await["spec"], in_git["spec"]);
+}
+
+/// It has been told to leave its objects.
+async fn leaves(world: &World) {
+    let told = |d: &windlass::api::Delivery| {
+        d.spec.template.deletion_policy == Some(windlass::api::delivery::DeletionPolicy::Orphan)
+    };
+    world.wait("shop", "leaves its objects", told).await;
+}
+
+#[tokio::test]
+async fn deleted_without_its_objects_stable_has_all_traffic_of_a_switch_and_of_shares_by_pods() {
+    // After the switch, while the old pods are kept.
+    let mut switch = blue_green();
+    (switch["steps"], switch["scaleDownDelay"]) = (json!([]), json!("1h"));
+    let shares = canary(json!([{"weight": 30}, {"pause": {}}]));
+    for (test, selector, policy) in
+        [("left-switch", "app: web, tier: front", switch), ("left-shares", "app: web", shares)]
+    {
+        let mut world = World::stopped(test).await;
+        deployed(&mut world, selector, policy.clone()).await;
+        let before = deployment(&world, "web").await;
+        world.deliver("shop", json!({"rollout": policy, "deletionPolicy": "Orphan"})).await;
+        leaves(&world).await;
+        let second = next(&world, "ok2", &[]);
+        let has_traffic = |d: &windlass::api::Delivery| {
+            let status = d.status.as_ref().unwrap();
+            let rollout = status.attempt.as_ref().and_then(|a| a.rollout.as_ref());
+            status.attempt.as_ref().is_some_and(|a| a.revision.commit == second)
+                && rollout.is_some_and(|r| r.layout.weight > 0 && r.settled.is_some())
+        };
+        world.wait("shop", "has a candidate with traffic", has_traffic).await;
+        delete(&world).await;
+        left_alone(&world, &before).await;
+    }
+}
