@@ -14,8 +14,10 @@ mod error;
 mod exposure;
 mod faults;
 mod network;
+mod notice;
 mod read;
 mod revision;
+mod rollout;
 mod scaling;
 mod service;
 mod status;
@@ -26,8 +28,10 @@ mod tests;
 
 pub use defaulted::{Defaulted, defaulted};
 pub use error::{ApplicationError, Invalid};
+pub use notice::Notice;
 pub use read::{is_application, read};
 pub use revision::{Revision, revision, revision_name};
+pub use rollout::rollout;
 pub use status::{Pods, Seen, status};
 
 use super::manifest::{Manifest, Origin};
@@ -40,8 +44,8 @@ use serde_json::{Map, Value, json};
 pub struct Expansion {
     /// The objects, by kind and name.
     pub objects: Vec<Manifest>,
-    /// What may not do what was meant, each with its field and what to do.
-    pub notices: Vec<String>,
+    /// What may not do what was meant, each with its field and what to do; what is not carried out at all comes first.
+    pub notices: Vec<Notice>,
 }
 
 /// Expands an Application. The objects stand where it does: in its namespace, and at its place in Git.
@@ -94,7 +98,13 @@ pub fn completed(mut spec: ApplicationSpec) -> ApplicationSpec {
 
 /// The selector of an Application's pods as text.
 pub fn selector(name: &str) -> String {
-    format!("app.kubernetes.io/instance={name},app.kubernetes.io/name={name}")
+    let labels = pod_labels(name);
+    labels.keys().map(|key| format!("{key}={name}")).collect::<Vec<_>>().join(",")
+}
+
+/// The labels that the Deployment of an Application selects its pods by.
+pub fn pod_labels(name: &str) -> Map<String, Value> {
+    ["app.kubernetes.io/instance", "app.kubernetes.io/name"].map(|key| (key.to_owned(), name.into())).into_iter().collect()
 }
 
 /// Where an Application is reached from outside of the cluster: by its first path, and encrypted where an Ingress says so. (A
@@ -179,9 +189,7 @@ impl<'a> App<'a> {
 
     /// The labels that the Deployment selects its pods by, and everything that means them.
     fn selector(&self) -> Map<String, Value> {
-        let mut labels = self.serving();
-        labels.insert("app.kubernetes.io/instance".into(), self.name.clone().into());
-        labels
+        pod_labels(&self.name)
     }
 
     /// The label that the Service selects pods by.

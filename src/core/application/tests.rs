@@ -164,7 +164,10 @@ fn what_is_left_out_is_told_with_the_value_that_it_has() {
 
 #[test]
 fn what_may_not_do_what_was_meant_is_told() {
-    let notices = |spec: Value| expanded(&document(spec)).unwrap().notices;
+    let notices = |spec: Value| {
+        let notices = expanded(&document(spec)).unwrap().notices;
+        notices.iter().map(Notice::to_string).collect::<Vec<_>>()
+    };
     let probe = json!({"readiness": {"tcpSocket": {"port": 80}}});
     for image in ["web", "web:latest", "registry:5000/web", "registry:5000/web:latest"] {
         let told = notices(json!({"image": image}));
@@ -181,6 +184,11 @@ fn what_may_not_do_what_was_meant_is_told() {
         told.len() == 2 && told[0].contains("allowFrom") && told[1].starts_with("spec.config"),
         "{told:?}"
     );
+    // What is not carried out at all comes first: a condition is named after it.
+    let spec = json!({"image": "web", "port": 80, "traffic": {"mtls": "Strict"}});
+    let told = expanded(&document(spec)).unwrap().notices;
+    assert_eq!(told[0].reason, "UnsupportedByRouter", "{told:?}");
+    assert_eq!(told.len(), 3);
 }
 
 #[test]

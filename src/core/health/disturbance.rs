@@ -2,7 +2,7 @@
 //! is read off the pods themselves, since an account that may look after one namespace may seldom read nodes.
 
 use super::live::{Live, MESSAGE_LIMIT, first_line};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::borrow::Borrow;
 
 /// Reasons of a pod that was ended from outside, by the kubelet or a controller of nodes.
@@ -58,12 +58,15 @@ pub fn pod_disturbance(pod: &Value) -> Option<String> {
 /// says so, with the first one's words. `None` also when no pod is to be seen that explains it.
 pub fn disturbance<V: Borrow<Value>>(workload: &Value, replica_sets: &[V], pods: &[V]) -> Option<String> {
     let live = Live::new(workload);
+    // That of an Application has its name.
+    let own = json!({"kind": "Deployment", "metadata": {"name": live.text("/metadata/name")}});
+    let sets_of = |owner: &Live<'_>| {
+        let sets = replica_sets.iter().map(|set| Live::new(set.borrow()));
+        sets.filter(|set| set.is_controlled_by(owner)).collect()
+    };
     let owners: Vec<Live<'_>> = match live.text("/kind") {
-        "Deployment" => replica_sets
-            .iter()
-            .map(|set| Live::new(set.borrow()))
-            .filter(|set| set.is_controlled_by(&live))
-            .collect(),
+        "Deployment" => sets_of(&live),
+        "Application" => sets_of(&Live::new(&own)),
         _ => vec![live],
     };
     let itself = (live.text("/kind") == "Pod").then_some(workload);
@@ -93,7 +96,6 @@ pub fn disturbance<V: Borrow<Value>>(workload: &Value, replica_sets: &[V], pods:
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn pod(name: &str, status: Value) -> Value {
         json!({

@@ -111,7 +111,7 @@ pub async fn tree(store: &Store, revision: &Revision) -> Result<Arc<dyn Tree>, R
     let lost = |e: &dyn std::fmt::Display| {
         refusal(
             "CommitMissing",
-            format!("commit {} cannot be had from the repository any more: {e}", revision.commit),
+            format!("revision {} cannot be had any more: {e}", revision.commit),
             true,
         )
     };
