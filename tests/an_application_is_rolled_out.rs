@@ -32,7 +32,11 @@ async fn a_canary_stands_beside_what_runs_and_takes_its_place() {
     assert_eq!(world.names("apps/v1", "deployments").await, ["web", "web-canary"]);
     let candidate = world.image_of("web-canary").await;
     assert_eq!(candidate, "registry.example.com/web:ok2");
-    assert_eq!(world.get("apps/v1", "deployments", "web").await["spec"], before["spec"], "stable is untouched");
+    assert_eq!(
+        world.get("apps/v1", "deployments", "web").await["spec"],
+        before["spec"],
+        "stable is untouched"
+    );
     let status = world.wait_application_phase("web", ApplicationPhase::Progressing).await;
     assert_eq!(condition_of(&status, kind::READY).0, "False");
     let (cluster, namespace) = (&world.space.cluster.kubeconfig, world.space.name.as_str());

@@ -75,7 +75,11 @@ async fn a_deployment_with_the_same_pods_becomes_its_own_and_none_of_them_ends()
     deployment["metadata"]["labels"]["team"] = json!("shop");
     let path = world.space.path("apps/v1", "deployments");
     let before = world.space.send("POST", &path, &deployment).await;
-    world.wait_object("apps/v1", "deployments", "web", "its pod runs", |d| d["status"]["availableReplicas"] == 1).await;
+    world
+        .wait_object("apps/v1", "deployments", "web", "its pod runs", |d| {
+            d["status"]["availableReplicas"] == 1
+        })
+        .await;
     let its_pods = pods(&world).await;
     world.application("web", "ok", json!({})).await;
     let status = world.wait_application_runs("web", "ok").await;

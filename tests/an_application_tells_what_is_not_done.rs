@@ -18,7 +18,10 @@ async fn what_the_router_cannot_do_is_a_condition_and_an_event() {
     let status = world.wait_application_runs("web", "ok").await;
     let (limited, reason, message) = condition_of(&status, kind::LIMITED);
     assert_eq!((limited.as_str(), reason.as_str()), ("True", "UnsupportedByRouter"));
-    assert!(message.starts_with("spec.traffic.timeout, spec.traffic.mtls cannot be carried out"), "{message}");
+    assert!(
+        message.starts_with("spec.traffic.timeout, spec.traffic.mtls cannot be carried out"),
+        "{message}"
+    );
     assert_eq!(condition_of(&status, kind::READY).0, "True", "what can be done is done");
     let told = async || {
         let events = world.events_about("Application", "web").await;

@@ -104,10 +104,18 @@ mod tests {
     fn what_is_released_counts_and_values_of_variables_are_not_told() {
         let there = deployment("web:1", json!([{"name": "PASSWORD", "value": "hush"}]));
         let path = Path(
-            ["f:spec", "f:template", "f:spec", "f:containers", r#"k:{"name":"web"}"#, "f:env", r#"k:{"name":"PASSWORD"}"#]
-                .iter()
-                .map(|key| Segment::decode(key).unwrap())
-                .collect(),
+            [
+                "f:spec",
+                "f:template",
+                "f:spec",
+                "f:containers",
+                r#"k:{"name":"web"}"#,
+                "f:env",
+                r#"k:{"name":"PASSWORD"}"#,
+            ]
+            .iter()
+            .map(|key| Segment::decode(key).unwrap())
+            .collect(),
         );
         assert_eq!(restarts(&there, &there, &[]), None);
         let told = restarts(&there, &there, &[path]).unwrap();

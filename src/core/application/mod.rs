@@ -104,7 +104,10 @@ pub fn selector(name: &str) -> String {
 
 /// The labels that the Deployment of an Application selects its pods by.
 pub fn pod_labels(name: &str) -> Map<String, Value> {
-    ["app.kubernetes.io/instance", "app.kubernetes.io/name"].map(|key| (key.to_owned(), name.into())).into_iter().collect()
+    ["app.kubernetes.io/instance", "app.kubernetes.io/name"]
+        .map(|key| (key.to_owned(), name.into()))
+        .into_iter()
+        .collect()
 }
 
 /// Where an Application is reached from outside of the cluster: by its first path, and encrypted where an Ingress says so. (A

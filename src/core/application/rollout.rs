@@ -30,3 +30,25 @@ pub(super) fn faults(app: &App, errors: &mut Vec<Error>) {
         errors.push(Error::OnePod { field });
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_rolled_out_is_the_applications_own() {
+        let mut application: Application = serde_json::from_value(json!({
+            "apiVersion": "windlass.dev/v1alpha1", "kind": "Application", "metadata": {"name": "web"},
+            "spec": {"image": "web:1", "replicas": 2, "rollout": {
+                "strategy": "Canary", "router": {"replicas": {}}, "steps": [{"weight": 50}],
+            }},
+        }))
+        .unwrap();
+        let policy = rollout(&application).unwrap();
+        assert_eq!(policy.workload.unwrap().name, "web");
+        application.spec.rollout = None;
+        assert_eq!(rollout(&application), None);
+    }
+}

@@ -131,9 +131,7 @@ enum Doing {
     Held,
     /// Nothing of it was begun, and what was good before runs: it waits, or its Delivery is suspended, or somebody has to do
     /// something about it (`refused`).
-    NotBegun {
-        refused: bool,
-    },
+    NotBegun { refused: bool },
     /// It runs.
     Runs,
 }
@@ -251,7 +249,7 @@ fn doing(id: &str, delivery: &DeliveryStatus) -> Doing {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::api::delivery::{Attempt, Goal, Held, Revision};
+    use crate::api::delivery::{Attempt, Failure, Goal, Held, Revision};
 
     const OLD: &str = "1111111111111111111111111111111111111111";
     const NEW: &str = "2222222222222222222222222222222222222222";
@@ -310,6 +308,74 @@ mod tests {
             url: None,
         };
         status(&seen, &ApplicationStatus::default(), Timestamp::UNIX_EPOCH)
+    }
+
+    /// As [`of`], with this told besides.
+    fn seen<'a>(delivery: &'a DeliveryStatus, delay: Option<&'a Problem>, notices: &'a [Notice]) -> Seen<'a> {
+        Seen {
+            name: "web",
+            generation: Some(2),
+            wanted: Ok(NEW),
+            hindrance: None,
+            delay,
+            notices: Some(notices),
+            delivery: Some(delivery),
+            pods: Some(Pods { wanted: 3, there: 3, ready: 3, available: 3 }),
+            url: None,
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_begun_is_degraded_unless_it_passes_by_itself() {
+        for (transient, degraded) in [(false, "True"), (true, "False")] {
+            let failure = Failure {
+                revision: Some(revision(NEW)),
+                problem: problem("PodsWouldRestart"),
+                transient,
+                retries: 1,
+                retry_at: String::new(),
+            };
+            let refused = DeliveryStatus { failure: Some(failure), ..at(Phase::Failed, Some(OLD)) };
+            let status = of(&refused, 3, 3);
+            assert_eq!(is(&status, kind::DEGRADED).0, degraded);
+            assert_eq!(status.phase, ApplicationPhase::Running, "what was good before runs");
+            assert_eq!(is(&status, kind::READY), ("False".into(), "Word".into()));
+        }
+        let suspended = at(Phase::Suspended, Some(OLD));
+        assert_eq!(is(&of(&suspended, 3, 3), kind::DEGRADED).0, "False");
+    }
+
+    #[test]
+    fn what_fails_for_now_is_told_and_nobody_has_to_do_anything() {
+        let (runs, away) = (at(Phase::Ready, Some(OLD)), problem("RevisionNotKept"));
+        let status =
+            status(&seen(&runs, Some(&away), &[]), &ApplicationStatus::default(), Timestamp::UNIX_EPOCH);
+        let ready = condition::get(&status.conditions, kind::READY).unwrap();
+        assert_eq!(
+            (ready.reason.as_str(), ready.message.as_str()),
+            ("RevisionNotKept", "why; it is tried again")
+        );
+        assert_eq!(is(&status, kind::DEGRADED).0, "False");
+        assert_eq!(status.phase, ApplicationPhase::Progressing);
+    }
+
+    #[test]
+    fn what_is_limited_is_told_until_it_is_not_and_an_invalid_spec_says_nothing_of_it() {
+        let (runs, wrong) = (at(Phase::Ready, Some(NEW)), problem("InvalidApplication"));
+        let notices = [
+            notice::Notice { reason: "One", text: "first".into() },
+            notice::Notice { reason: "Two", text: "second".into() },
+        ];
+        let none = ApplicationStatus::default();
+        let limited = status(&seen(&runs, None, &notices), &none, Timestamp::UNIX_EPOCH);
+        let told = condition::get(&limited.conditions, kind::LIMITED).unwrap();
+        assert_eq!((told.reason.as_str(), told.message.as_str()), ("One", "first. second"));
+        let invalid = Seen { wanted: Err(&wrong), notices: None, ..seen(&runs, None, &[]) };
+        assert_eq!(is(&status(&invalid, &limited, Timestamp::UNIX_EPOCH), kind::LIMITED).0, "True");
+        assert_eq!(
+            is(&status(&seen(&runs, None, &[]), &limited, Timestamp::UNIX_EPOCH), kind::LIMITED).0,
+            "False"
+        );
     }
 
     fn is(status: &ApplicationStatus, kind: &str) -> (String, String) {

@@ -153,5 +153,18 @@ mod tests {
         assert!(disturbance(&set, &[], &[well.clone(), lost.clone(), stranger]).unwrap().contains("db-1"));
         assert!(disturbance(&set, &[], &[well.clone(), lost, broken]).is_none());
         assert!(disturbance(&set, &[], &[well]).is_none(), "nothing explains it");
+        // The pods of an Application are those of the Deployment of its name.
+        let application = json!({"kind": "Application", "metadata": {"name": "web", "uid": "a"}});
+        let owned = |kind: &str, name: &str, by: (&str, &str)| json!({"metadata": {"name": name, "uid": name, "ownerReferences": [{"kind": by.0, "name": by.1, "uid": by.1}]}, "kind": kind});
+        let sets = [
+            owned("ReplicaSet", "web-1", ("Deployment", "web")),
+            owned("ReplicaSet", "api-1", ("Deployment", "api")),
+        ];
+        let mut away = owned("Pod", "web-1-x", ("ReplicaSet", "web-1"));
+        away["status"] = json!({"phase": "Failed", "reason": "Evicted"});
+        assert!(disturbance(&application, &sets, &[away.clone()]).unwrap().contains("web-1-x"));
+        away["metadata"]["ownerReferences"][0] =
+            json!({"kind": "ReplicaSet", "name": "api-1", "uid": "api-1"});
+        assert!(disturbance(&application, &sets, &[away]).is_none(), "another's");
     }
 }

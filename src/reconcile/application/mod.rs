@@ -31,8 +31,8 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::controller;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Resource, ResourceExt};
-use serde_json::{Value, json};
 use retry::Retry;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -337,9 +337,9 @@ async fn hand_over(
 ) -> Result<Option<Delivery>, Hitch> {
     let wanted = delivery_spec(application);
     let generation = application.metadata.generation;
-    let ours = |d: &Delivery| d.owner_references().iter().any(|o| Some(&o.uid) == application.metadata.uid.as_ref());
-    let stands =
-        delivery.filter(|d| ours(d) && is_as(&d.spec, &wanted, memory.ensured == Some(generation)));
+    let ours =
+        |d: &Delivery| d.owner_references().iter().any(|o| Some(&o.uid) == application.metadata.uid.as_ref());
+    let stands = delivery.filter(|d| ours(d) && is_as(&d.spec, &wanted, memory.ensured == Some(generation)));
     if memory.begun.as_ref().is_none_or(|(begun, _)| begun != id) {
         let takes = if stands.is_none() && delivery.is_some() { Some(Awaited::Writing) } else { None };
         begin(application, context, id, delivery, takes, memory).await?;
@@ -481,13 +481,14 @@ async fn write_delivery(
     let written = api.patch(&name, &params, &Patch::Apply(body)).await;
     fault::place(|| "after writing a Delivery".into());
     written.map_err(|error| {
-        let object = ObjectId {
-            group: names::GROUP.into(),
-            kind: "Delivery".into(),
-            namespace,
-            name,
-        };
-        Hitch::new("DeliveryNotWritten", &object, "windlass.dev/v1alpha1 Delivery", " could not be written", error)
+        let object = ObjectId { group: names::GROUP.into(), kind: "Delivery".into(), namespace, name };
+        Hitch::new(
+            "DeliveryNotWritten",
+            &object,
+            "windlass.dev/v1alpha1 Delivery",
+            " could not be written",
+            error,
+        )
     })
 }
 

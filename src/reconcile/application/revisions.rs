@@ -191,7 +191,6 @@ pub(super) async fn tidy(client: &Client, application: &Application, delivery: &
             preconditions: Some(Preconditions { uid: old.uid(), resource_version: None }),
             ..DeleteParams::default()
         };
-        crate::reconcile::fault::place(|| "amid old revisions".into());
         match api.delete(&old.name_any(), &params).await {
             Ok(_) => {}
             Err(kube::Error::Api(e)) if e.code == 404 || e.code == 409 => {}
