@@ -80,3 +80,48 @@ async fn it_comes_after_the_daemon_and_a_newer_one_takes_its_place() {
     world.application("web", "ok2", json!({})).await;
     world.wait_application_runs("web", "ok2").await;
 }
+
+/// The kind of the Prometheus Operator, as far as it matters here.
+fn pod_monitors() -> Value {
+    let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "podmonitors.monitoring.coreos.com"},
+        "spec": {
+            "group": "monitoring.coreos.com", "scope": "Namespaced",
+            "names": {"kind": "PodMonitor", "listKind": "PodMonitorList", "plural": "podmonitors", "singular": "podmonitor"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": any}}],
+        },
+    })
+}
+
+#[tokio::test]
+async fn a_pod_monitor_comes_once_the_cluster_has_the_kind() {
+    let mut world = World::new("app-monitor").await;
+    let metrics = json!({"metrics": {"port": 9090, "podMonitor": {"labels": {"release": "prometheus"}}}});
+    world.application("web", "ok", metrics).await;
+    let status = world.wait_application_runs("web", "ok").await;
+    let (limited, _, message) = condition_of(&status, kind::LIMITED);
+    assert!(limited == "True" && message.contains("spec.metrics.podMonitor is left out"), "{message}");
+    let pods = world.names("v1", "pods").await;
+    world.space.forget_later(&format!("{DEFINITIONS}/podmonitors.monitoring.coreos.com"));
+    world.space.send("POST", DEFINITIONS, &pod_monitors()).await;
+    let all = world.space.path("monitoring.coreos.com/v1", "podmonitors");
+    wait_until("PodMonitors are served", LIMIT, || get(&world, &all)).await;
+    world.restart().await;
+    let monitor = wait_until("there is one", LIMIT, || get(&world, &format!("{all}/web"))).await;
+    assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
+    assert_eq!(monitor["spec"]["podMetricsEndpoints"][0]["port"], "metrics");
+    let said = |s: &windlass::api::application::ApplicationStatus| {
+        let limited = s.conditions.iter().find(|c| c.type_ == kind::LIMITED);
+        limited.is_some_and(|c| !c.message.contains("podMonitor"))
+    };
+    world.wait_application("web", "nothing is left out", said).await;
+    world.wait_application_runs("web", "ok").await;
+    assert_eq!(world.names("v1", "pods").await, pods, "no pod is replaced");
+    world.delete_application("web").await;
+    wait_until("it is gone, too", LIMIT, || async {
+        get(&world, &format!("{all}/web")).await.map_or(Ok(()), |found| Err(found.to_string()))
+    })
+    .await;
+}

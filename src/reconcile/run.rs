@@ -196,6 +196,14 @@ async fn applications(
     let _ = daemon.wake_application.set(wake);
     let (shown, stream) = application::follow(&daemon, api::<Application>(&daemon));
     let context = Arc::new(Applications::new(daemon.clone(), shown.clone()));
+    // Some make use of what a cluster may have later.
+    let of = daemon.clone();
+    let kinds = tokio::spawn(async move {
+        loop {
+            of.discovery.changed().await;
+            of.wake_applications();
+        }
+    });
     Controller::for_stream(stream, shown)
         .with_config(controller::Config::default().concurrency(AT_ONCE))
         .reconcile_on(stream_of(inbox))
@@ -203,6 +211,7 @@ async fn applications(
         .run(application::reconcile, |of, error, context| application::again(&of, error, &context), context)
         .for_each(|result| async { told(result.err()) })
         .await;
+    kinds.abort();
 }
 
 fn api<K>(daemon: &Daemon) -> Api<K>

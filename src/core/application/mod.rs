@@ -13,6 +13,7 @@ mod deployment;
 mod error;
 mod exposure;
 mod faults;
+mod monitor;
 mod network;
 mod notice;
 mod read;
@@ -28,6 +29,7 @@ mod tests;
 
 pub use defaulted::{Defaulted, defaulted};
 pub use error::{ApplicationError, Invalid};
+pub use monitor::Kinds;
 pub use notice::Notice;
 pub use read::{is_application, read};
 pub use revision::{Revision, revision, revision_name};
@@ -48,8 +50,14 @@ pub struct Expansion {
     pub notices: Vec<Notice>,
 }
 
-/// Expands an Application. The objects stand where it does: in its namespace, and at its place in Git.
+/// Expands an Application, without what only some clusters have. The objects stand where it does: in its namespace, and at its
+/// place in Git.
 pub fn expand(application: &Application, origin: &Origin) -> Result<Expansion, Invalid> {
+    expand_for(application, origin, Kinds::default())
+}
+
+/// Expands an Application for a cluster that has these kinds.
+pub fn expand_for(application: &Application, origin: &Origin, kinds: Kinds) -> Result<Expansion, Invalid> {
     let spec = completed(application.spec.clone());
     let app = App::new(application, &spec);
     let errors = faults::find(&app);
@@ -68,11 +76,14 @@ pub fn expand(application: &Application, origin: &Origin) -> Result<Expansion, I
     objects.extend(traffic::destination_rule(&app));
     objects.extend(traffic::virtual_service(&app));
     objects.extend(traffic::peer_authentication(&app));
+    objects.extend(monitor::pod_monitor(&app, kinds));
     // All have a kind and a name: they are made here.
     let objects = objects.into_iter().filter_map(|object| Manifest::new(object, origin.clone()).ok());
     let mut objects: Vec<Manifest> = objects.collect();
     objects.sort_by_key(Manifest::id);
-    Ok(Expansion { objects, notices: faults::notices(&app) })
+    let mut notices = faults::notices(&app);
+    notices.extend(monitor::notice(&app, kinds));
+    Ok(Expansion { objects, notices })
 }
 
 /// The spec with what is left out and follows from other fields.

@@ -21,8 +21,8 @@ use crate::api::delivery::{
     Adopt, DeliverySpec, DeliveryTemplate, Problem, RollbackMode, RollbackPolicy, Source, application_source,
 };
 use crate::api::{Application, Delivery, names};
-use crate::cluster::{self, Cause};
-use crate::core::application::{Notice, Seen, expand, revision, rollout, status, url};
+use crate::cluster::{self, Cause, Discovery};
+use crate::core::application::{Kinds, Notice, Seen, expand_for, revision, rollout, status, url};
 use crate::core::manifest::{ObjectId, Origin};
 use crate::core::rollout::status::told;
 use crate::lock::lock;
@@ -98,8 +98,8 @@ pub struct Applications {
 #[derive(Default)]
 struct Memory {
     uid: Option<String>,
-    /// What its spec becomes, by generation: a revision, or why it is none.
-    expanded: Option<(Option<i64>, Result<Wanted, Problem>)>,
+    /// What its spec becomes, by generation and what the cluster has: a revision, or why it is none.
+    expanded: Option<((Option<i64>, Kinds), Result<Wanted, Problem>)>,
     /// The revision that was handed to its Delivery last, and when.
     begun: Option<(String, Instant)>,
     /// The generation of the spec for which the Delivery was last seen to be as it must.
@@ -202,7 +202,8 @@ async fn round(
     let source = (key.0.clone(), application_source(&key.1));
     let shown = daemon.shown_delivery(&key.0, &names::application_delivery(&key.1));
     let mut delivery = shown.clone();
-    let (wanted, mut hindrance, mut rest) = (expanded(application, memory), None, None);
+    let kinds = kinds(&daemon.discovery);
+    let (wanted, mut hindrance, mut rest) = (expanded(application, kinds, memory), None, None);
     let now = daemon.now();
     if memory.retry.0 != application.metadata.generation {
         memory.retry = (application.metadata.generation, Retry::default());
@@ -277,19 +278,24 @@ async fn round(
 }
 
 /// What the spec becomes, or why it is no revision.
-fn expanded(application: &Application, memory: &mut Memory) -> Result<Wanted, Problem> {
-    let generation = application.metadata.generation;
-    if let Some((of, known)) = &memory.expanded
-        && *of == generation
+fn expanded(application: &Application, kinds: Kinds, memory: &mut Memory) -> Result<Wanted, Problem> {
+    let of = (application.metadata.generation, kinds);
+    if let Some((known_of, known)) = &memory.expanded
+        && *known_of == of
     {
         return known.clone();
     }
-    let answer = match expand(application, &Origin::default()) {
+    let answer = match expand_for(application, &Origin::default(), kinds) {
         Ok(expansion) => Ok(Wanted { id: revision(&expansion).id, notices: expansion.notices.into() }),
         Err(invalid) => Err(problem("InvalidApplication", invalid.to_string())),
     };
-    memory.expanded = Some((generation, answer.clone()));
+    memory.expanded = Some((of, answer.clone()));
     answer
+}
+
+/// What the cluster has that Applications make use of, as far as it was asked.
+fn kinds(discovery: &Discovery) -> Kinds {
+    Kinds::new(|gvk| discovery.resource(gvk).is_some())
 }
 
 /// Whose a Delivery with the name of an Application's is.
@@ -385,7 +391,7 @@ async fn begin(
     let at_rest = memory.begun.is_none() && delivery.is_some_and(|d| revisions::is_settled(d, id));
     if !at_rest {
         fault::place(|| "before keeping a revision".into());
-        revisions::keep(&daemon.connection.client, application).await?;
+        revisions::keep(&daemon.connection.client, application, kinds(&daemon.discovery)).await?;
         fault::place(|| "after keeping a revision".into());
         memory.kept = true;
     }

@@ -4,7 +4,8 @@
 use super::Hitch;
 use crate::api::delivery::{self, Phase};
 use crate::api::{Application, Delivery, names};
-use crate::core::application::{Revision, expand, revision, revision_name};
+use crate::cluster::Discovery;
+use crate::core::application::{Kinds, Revision, expand_for, revision, revision_name};
 use crate::core::manifest::{ObjectId, Origin};
 use crate::core::tree::Tree;
 use crate::reconcile::sources::Commits;
@@ -25,6 +26,7 @@ const NOT_KEPT: &str = "RevisionNotKept";
 /// The revisions of one Application.
 pub(super) struct Revisions {
     pub(super) client: Client,
+    pub(super) discovery: Discovery,
     pub(super) shown: Store<Application>,
     pub(super) namespace: String,
     pub(super) name: String,
@@ -34,7 +36,8 @@ impl Revisions {
     /// A revision: what the spec is now where that is the one, else what was kept.
     async fn get(&self, id: &str) -> Result<Revision, SourceError> {
         let shown = self.shown.get(&ObjectRef::new(&self.name).within(&self.namespace));
-        let now = shown.and_then(|application| expand(&application, &Origin::default()).ok());
+        let kinds = super::kinds(&self.discovery);
+        let now = shown.and_then(|application| expand_for(&application, &Origin::default(), kinds).ok());
         if let Some(now) = now.as_ref().map(revision).filter(|now| now.id == id) {
             return Ok(now);
         }
@@ -77,9 +80,9 @@ impl Commits for Revisions {
 }
 
 /// Keeps the revision that the spec of an Application is now.
-pub(super) async fn keep(client: &Client, application: &Application) -> Result<(), Hitch> {
+pub(super) async fn keep(client: &Client, application: &Application, kinds: Kinds) -> Result<(), Hitch> {
     let refused = |message: String| Hitch::Refused(super::problem(NOT_KEPT, message));
-    let expansion = expand(application, &Origin::default()).map_err(|e| refused(e.to_string()))?;
+    let expansion = expand_for(application, &Origin::default(), kinds).map_err(|e| refused(e.to_string()))?;
     let now = revision(&expansion);
     let namespace = application.namespace().unwrap_or_default();
     let name = revision_name(&application.name_any(), &now.id);
