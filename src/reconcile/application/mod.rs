@@ -481,6 +481,11 @@ async fn write_delivery(
     if let Some(uid) = shown.and_then(|d| d.metadata.uid.clone()) {
         body["metadata"]["uid"] = uid.into();
     }
+    // What was refused as it was is tried at once as it is to be.
+    if shown.and_then(|d| d.status.as_ref()).is_some_and(|s| s.failure.is_some()) {
+        let request = format!("application/{}", application.metadata.generation.unwrap_or_default());
+        body["metadata"]["annotations"] = json!({names::RECONCILE_REQUEST: request});
+    }
     let api: Api<Delivery> = Api::namespaced(daemon.connection.client.clone(), &namespace);
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
     fault::place(|| "before writing a Delivery".into());
