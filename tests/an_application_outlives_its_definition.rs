@@ -109,7 +109,8 @@ async fn a_pod_monitor_comes_once_the_cluster_has_the_kind() {
     let all = world.space.path("monitoring.coreos.com/v1", "podmonitors");
     wait_until("PodMonitors are served", LIMIT, || get(&world, &all)).await;
     world.restart().await;
-    let monitor = wait_until("there is one", LIMIT, || get(&world, &format!("{all}/web"))).await;
+    let one = format!("{all}/web");
+    let monitor = wait_until("there is one", LIMIT, || get(&world, &one)).await;
     assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
     assert_eq!(monitor["spec"]["podMetricsEndpoints"][0]["port"], "metrics");
     let said = |s: &windlass::api::application::ApplicationStatus| {
@@ -121,7 +122,7 @@ async fn a_pod_monitor_comes_once_the_cluster_has_the_kind() {
     assert_eq!(world.names("v1", "pods").await, pods, "no pod is replaced");
     world.delete_application("web").await;
     wait_until("it is gone, too", LIMIT, || async {
-        get(&world, &format!("{all}/web")).await.map_or(Ok(()), |found| Err(found.to_string()))
+        get(&world, &one).await.map_or(Ok(()), |found| Err(found.to_string()))
     })
     .await;
 }
