@@ -184,6 +184,25 @@ async fn an_orphan_goes_on_running_and_is_taken_up_again() {
         .await;
     assert!(delivery.metadata.owner_references.is_some_and(|owners| owners.len() == 1));
     assert_eq!(world.get("apps/v1", "deployments", "web").await["metadata"]["uid"], uid, "the same one");
+    // So are the revisions: they go with it, and what it does not need goes at once.
+    let owner = world.applications().get("web").await.unwrap().metadata.uid;
+    wait_until("its revisions are its own", LIMIT, || async {
+        let mut left = Vec::new();
+        for name in world.revisions_of("web").await {
+            let revision = world.get("apps/v1", "controllerrevisions", &name).await;
+            left.push((name, revision["metadata"]["ownerReferences"][0]["uid"].clone()));
+        }
+        let own = |(_, uid): &(String, Value)| uid.as_str() == owner.as_deref();
+        if !left.is_empty() && left.iter().all(own) { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+    world.delete_application("web").await;
+    world.wait_gone("web.application").await;
+    wait_until("no revision is left", LIMIT, || async {
+        let left = world.revisions_of("web").await;
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -207,4 +226,70 @@ async fn nobody_writes_its_delivery_by_hand() {
     let refused =
         crate::support::cluster::try_send(client, "POST", &path, &body).await.unwrap_err().to_string();
     assert!(refused.contains("source takes one of repository and application"), "{refused}");
+}
+
+#[tokio::test]
+async fn its_autoscaler_decides_and_nobody_takes_pods_back() {
+    let world = World::new("app-hpa").await;
+    let with = |least: i32| {
+        json!({
+            "resources": {"requests": {"cpu": "100m"}},
+            "autoscaling": {"minReplicas": least, "maxReplicas": 5},
+        })
+    };
+    let pods = |wanted: i32| {
+        move |s: &windlass::api::application::ApplicationStatus| {
+            s.phase == ApplicationPhase::Running && s.available_replicas == Some(wanted)
+        }
+    };
+    world.application("web", "ok", with(2)).await;
+    world.wait_application("web", "two pods", pods(2)).await;
+    world.application("web", "ok", with(4)).await;
+    world.wait_application("web", "four pods", pods(4)).await;
+    // Another image comes with as many pods as the autoscaler wants.
+    world.application("web", "ok2", with(4)).await;
+    world.wait_application_runs("web", "ok2").await;
+    let deployment = world.get("apps/v1", "deployments", "web").await;
+    assert_eq!(deployment["spec"]["replicas"], 4);
+    let delivery = world
+        .wait("web.application", "it is ready", |d| {
+            d.status.as_ref().is_some_and(|s| s.phase == Phase::Ready)
+        })
+        .await;
+    assert_eq!(delivery.status.unwrap().drift, Some(0), "what the autoscaler does is no drift");
+}
+
+#[tokio::test]
+async fn another_probe_replaces_pods_and_another_policy_does_not() {
+    let world = World::new("app-probe").await;
+    let probe = |path: &str| json!({"readiness": {"httpGet": {"path": path, "port": 8080}}});
+    world.application("web", "ok", json!({"healthCheck": probe("/ready")})).await;
+    world.wait_application_runs("web", "ok").await;
+    let before = world.names("v1", "pods").await;
+    world.application("web", "ok", json!({"healthCheck": probe("/healthz")})).await;
+    world
+        .wait_object("apps/v1", "deployments", "web", "it asks elsewhere", |d| {
+            d["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"] == "/healthz"
+        })
+        .await;
+    world.wait_application_runs("web", "ok").await;
+    wait_until("other pods serve", LIMIT, || async {
+        let now = world.names("v1", "pods").await;
+        if now.len() == 2 && now.iter().all(|pod| !before.contains(pod)) {
+            Ok(())
+        } else {
+            Err(format!("{now:?}"))
+        }
+    })
+    .await;
+    let before = world.names("v1", "pods").await;
+    let more = json!({"healthCheck": probe("/healthz"), "disruptionBudget": {"maxUnavailable": 2}});
+    world.application("web", "ok", more).await;
+    world
+        .wait_object("policy/v1", "poddisruptionbudgets", "web", "it lets two go", |b| {
+            b["spec"]["maxUnavailable"] == 2
+        })
+        .await;
+    world.wait_application_runs("web", "ok").await;
+    assert_eq!(world.names("v1", "pods").await, before);
 }

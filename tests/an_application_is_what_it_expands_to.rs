@@ -97,7 +97,8 @@ fn every_application_expands_to_what_is_written_beside_it() {
 fn every_field_is_in_one_of_them() {
     /// The fields that a schema has, as deep as they are ours: not those of a probe, a variable or a selector.
     fn fields(schema: &Value, path: &str, out: &mut BTreeSet<String>) {
-        let theirs = ["liveness", "readiness", "startup", "env[]", "envFrom[]", "allowFrom[]", "allowTo[]"];
+        let theirs =
+            ["liveness", "readiness", "startup", "env[]", "envFrom[]", "allowFrom[]", "allowTo[]", "rollout"];
         if theirs.iter().any(|end| path.ends_with(end)) && path != "spec.config.env" {
             return;
         }

@@ -1,9 +1,12 @@
 //! An Application whose objects are there already, as somebody else made them.
 
+use crate::support::applications::condition_of;
 use crate::support::daemon::World;
 use serde_json::{Value, json};
 use windlass::api::application::ApplicationPhase;
 use windlass::api::condition::kind;
+use windlass::core::application::{expand, read};
+use windlass::core::manifest::Origin;
 
 /// A Deployment as it was before anybody thought of an Application.
 async fn deployed(world: &World, labels: Value) -> Value {
@@ -22,15 +25,72 @@ async fn deployed(world: &World, labels: Value) -> Value {
     world.space.send("POST", &path, &body).await
 }
 
+fn labels() -> Value {
+    json!({"app.kubernetes.io/name": "web", "app.kubernetes.io/instance": "web"})
+}
+
+async fn pods(world: &World) -> Vec<String> {
+    let path = world.space.path("v1", "pods");
+    let all = world.space.send("GET", &path, &Value::Null).await;
+    let uids = all["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["uid"].to_string());
+    uids.collect()
+}
+
 #[tokio::test]
-async fn a_deployment_with_its_selector_becomes_its_own() {
+async fn a_deployment_whose_pods_would_be_replaced_is_left_alone_until_somebody_says_so() {
     let world = World::new("app-adopts").await;
-    let labels = json!({"app.kubernetes.io/name": "web", "app.kubernetes.io/instance": "web"});
-    let before = deployed(&world, labels).await;
+    let before = deployed(&world, labels()).await;
     world.application("web", "ok2", json!({})).await;
+    let status = world
+        .wait_application("web", "it is told", |s| {
+            s.conditions.iter().any(|c| c.type_ == kind::READY && c.reason == "PodsWouldRestart")
+        })
+        .await;
+    let message = condition_of(&status, kind::READY).2;
+    let image = "spec.template.spec.containers[name=web].image is registry.example.com/web:ok and would be \
+                 registry.example.com/web:ok2";
+    assert!(message.contains(image) && message.contains("adopt: Restart"), "{message}");
+    assert_eq!(condition_of(&status, kind::DEGRADED), ("True".into(), "RolloutRefused".into(), message));
+    let there = world.get("apps/v1", "deployments", "web").await;
+    assert_eq!(there["metadata"]["generation"], before["metadata"]["generation"]);
+    assert_eq!(there["metadata"]["labels"], Value::Null, "nothing of it is touched");
+    assert_eq!(world.get("v1", "services", "web").await, Value::Null, "nothing else is begun");
+    world.application("web", "ok2", json!({"adopt": "Restart"})).await;
     world.wait_application_runs("web", "ok2").await;
     let after = world.get("apps/v1", "deployments", "web").await;
     assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+}
+
+#[tokio::test]
+async fn a_deployment_with_the_same_pods_becomes_its_own_and_none_of_them_ends() {
+    let world = World::new("app-adopts-same").await;
+    // Just what an Application becomes, written by somebody else, with another number of pods and a label of its own.
+    let document = json!({
+        "apiVersion": "windlass.dev/v1alpha1", "kind": "Application", "metadata": {"name": "web"},
+        "spec": {"image": "registry.example.com/web:ok", "port": 8080, "replicas": 1},
+    });
+    let expansion = expand(&read(&document).unwrap(), &Origin::default()).unwrap();
+    let deployment = expansion.objects.iter().find(|object| object.gvk().kind == "Deployment").unwrap();
+    let mut deployment = deployment.to_value();
+    deployment["metadata"]["labels"]["team"] = json!("shop");
+    let path = world.space.path("apps/v1", "deployments");
+    let before = world.space.send("POST", &path, &deployment).await;
+    world
+        .wait_object("apps/v1", "deployments", "web", "its pod runs", |d| {
+            d["status"]["availableReplicas"] == 1
+        })
+        .await;
+    let its_pods = pods(&world).await;
+    world.application("web", "ok", json!({})).await;
+    let status = world.wait_application_runs("web", "ok").await;
+    assert_eq!(status.available_replicas, Some(2));
+    let after = world.get("apps/v1", "deployments", "web").await;
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    let now = pods(&world).await;
+    assert!(now.len() == 2 && its_pods.iter().all(|uid| now.contains(uid)), "{its_pods:?}, now {now:?}");
+    // It is the Application's own now, and a change of it replaces pods as ever.
+    world.application("web", "ok2", json!({})).await;
+    world.wait_application_runs("web", "ok2").await;
 }
 
 #[tokio::test]

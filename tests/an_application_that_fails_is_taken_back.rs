@@ -136,3 +136,70 @@ async fn a_directory_that_delivers_it_goes_back_and_it_does_not() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn a_revision_that_somebody_removed_is_kept_again_when_it_comes_back() {
+    let (world, first) = running("app-removed").await;
+    world.application("web", "ok2", json!({})).await;
+    world.wait_application_runs("web", "ok2").await;
+    world.delete("apps/v1", "controllerrevisions", &first).await;
+    assert!(!world.revisions_of("web").await.contains(&first));
+    // Back to what it was: the history names it, and it is not there.
+    world.application("web", "ok", json!({"config": {"env": {"COLOUR": "blue"}}})).await;
+    let status = world.wait_application_runs("web", "ok").await;
+    assert_eq!(status.current_revision.as_ref(), Some(&first));
+    assert!(world.revisions_of("web").await.contains(&first));
+    // A rollback to it finds it.
+    world.application("web", "crash", json!({})).await;
+    let status = world.wait_application_phase("web", ApplicationPhase::RolledBack).await;
+    assert_eq!(status.current_revision, Some(first));
+    assert_eq!(world.image_of("web").await, "registry.example.com/web:ok");
+}
+
+#[tokio::test]
+async fn pods_that_find_no_node_take_no_directory_back() {
+    let world = World::new("app-no-node").await;
+    // Its pods run on nodes with this label alone.
+    let key = format!("example.com/{}", world.space.name);
+    let nodes = world.space.send("GET", "/api/v1/nodes", &Value::Null).await;
+    let node = nodes["items"][0]["metadata"]["name"].as_str().unwrap().to_owned();
+    let label = async |value: Value| {
+        let patch = json!({"metadata": {"labels": {key.as_str(): value}}});
+        world.space.send("PATCH", &format!("/api/v1/nodes/{node}"), &patch).await
+    };
+    label(json!("here")).await;
+    let web = |tag: &str| {
+        format!(
+            "apiVersion: windlass.dev/v1alpha1\nkind: Application\nmetadata: {{name: web}}\nspec:\n  \
+             image: registry.example.com/web:{tag}\n  port: 8080\n  replicas: 2\n  \
+             topologySpread: [{{maxSkew: 1, topologyKey: {key}, whenUnsatisfiable: DoNotSchedule}}]\n"
+        )
+    };
+    let first = world.commit("First", &[("shop/web.yaml", &web("ok"))]);
+    world.deliver("shop", json!({"rollback": {"bake": "10m"}})).await;
+    world.wait_for("shop", Phase::Ready, &first).await;
+    let second = world.commit("Second", &[("shop/web.yaml", &web("ok2"))]);
+    world.wait_for("shop", Phase::Ready, &second).await;
+    world.wait_application_runs("web", "ok2").await;
+
+    label(Value::Null).await;
+    for pod in world.names("v1", "pods").await {
+        world.delete("v1", "pods", &pod).await;
+    }
+    let bake = |d: &windlass::api::Delivery| d.status.as_ref().and_then(|s| s.bake.clone());
+    let disrupted = |d: &windlass::api::Delivery| {
+        bake(d).is_some_and(|b| b.lost_at.is_none() && b.problem.is_some_and(|p| p.reason == "Disrupted"))
+    };
+    let delivery = world.wait("shop", "its pods find no node", disrupted).await;
+    let problem = bake(&delivery).unwrap().problem.unwrap();
+    assert!(
+        problem.object.contains("Application") && problem.message.contains("no room on any node"),
+        "{problem:?}"
+    );
+    label(json!("here")).await;
+    world.wait_application_runs("web", "ok2").await;
+    let well = |d: &windlass::api::Delivery| bake(d).is_some_and(|b| b.problem.is_none());
+    let status = world.wait("shop", "it is well again", well).await.status.unwrap();
+    assert!(status.held.is_none() && status.effective.unwrap().commit == second);
+    label(Value::Null).await;
+}

@@ -42,6 +42,8 @@ pub mod kind {
     pub const AVAILABLE: &str = "Available";
     /// Of an Application: a change is being put in place.
     pub const PROGRESSING: &str = "Progressing";
+    /// Of an Application: something in its spec is not carried out, or may not do what was meant.
+    pub const LIMITED: &str = "Limited";
     /// Of an Application: it does not work, or its last change cannot be put in place.
     pub const DEGRADED: &str = "Degraded";
 }

@@ -146,9 +146,22 @@ pub struct DeliveryTemplate {
     /// What happens when a revision fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<RollbackPolicy>,
+    /// What may become of the pods of a workload that is there already and is adopted, `Restart` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopt: Option<Adopt>,
     /// Stops everything but reports.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
+}
+
+/// What may become of the pods of a workload that is there already and is adopted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Adopt {
+    /// They are replaced where their template becomes another one, as with any change of it.
+    #[default]
+    Restart,
+    /// They stay: a workload whose pods would be replaced is not adopted, and what would differ is told.
+    KeepPods,
 }
 
 /// What becomes of a Delivery's objects when it is deleted.

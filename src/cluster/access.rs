@@ -101,6 +101,21 @@ impl Access {
     }
 }
 
+/// Why a call of the client about an object (`kind` is `apiVersion kind`) failed.
+pub fn cause(object: &ObjectId, kind: &str, error: kube::Error) -> Cause {
+    match error {
+        kube::Error::Api(status) => {
+            let body = serde_json::to_vec(&status).unwrap_or_default();
+            classify(object, kind, Refusal { code: status.code, body: &body, retry_after: None })
+        }
+        // Where it is broken, not what stands there: it may be a Secret.
+        kube::Error::SerdeError(e) => Cause::Unavailable {
+            message: format!("the answer is no object (line {}, column {})", e.line(), e.column()),
+        },
+        other => unreachable(other),
+    }
+}
+
 /// Says why there was no answer, down to the innermost cause: the outer ones say "client error (Connect)".
 pub(super) fn unreachable(error: kube::Error) -> Cause {
     if let kube::Error::Service(inner) = &error

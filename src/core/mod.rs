@@ -1,5 +1,6 @@
 //! What decides. Values in, values out: no client, no file, no clock, no randomness.
 
+pub mod adoption;
 pub mod analysis;
 pub mod application;
 pub mod autoscale;

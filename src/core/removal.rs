@@ -286,6 +286,25 @@ pub fn removal_patch(live: &Value, paths: &[Path]) -> Vec<Value> {
     patch
 }
 
+/// The object without `paths`, as [`removal_patch`] leaves it.
+pub fn without(object: &Value, paths: &[Path]) -> Value {
+    let mut left = object.clone();
+    let mut places: Vec<Vec<Place>> = paths.iter().filter_map(|path| resolve(object, path)).collect();
+    places.sort();
+    places.dedup();
+    // From behind, so that positions stay right; what stands below another one goes before it.
+    for place in places.iter().rev() {
+        let Some((last, above)) = place.split_last() else { continue };
+        let pointer: String = above.iter().map(|p| format!("/{}", p.token())).collect();
+        match (left.pointer_mut(&pointer), last) {
+            (Some(Value::Object(fields)), Place::Name(name)) => drop(fields.remove(name)),
+            (Some(Value::Array(items)), Place::Item(at)) if *at < items.len() => drop(items.remove(*at)),
+            _ => {}
+        }
+    }
+    left
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     Name(String),
@@ -363,6 +382,15 @@ mod tests {
             "spec": {"env": [{"name": "C"}, {"name": "D"}]}})
         );
         assert!(removal_patch(&live, &[path(&["f:none"])]).is_empty());
+        let paths = [
+            path(&["f:spec", "f:env", r#"k:{"name":"A"}"#]),
+            path(&["f:spec", "f:env", r#"k:{"name":"D"}"#, "f:value"]),
+            path(&["f:spec", "f:env", r#"k:{"name":"B"}"#]),
+            path(&["f:spec", "f:env", r#"k:{"name":"B"}"#, "f:value"]),
+            path(&["f:spec", "f:env", r#"k:{"name":"gone"}"#]),
+            path(&["f:metadata", "f:annotations", "f:a/b"]),
+        ];
+        assert_eq!(without(&live, &paths), object);
     }
 
     /// Performs the removals of a patch; the API server does the whole in the control-plane tests.

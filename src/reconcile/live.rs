@@ -1,7 +1,7 @@
 //! What is kept of a live object: not the object, but what is needed to know whether it is as we left it and healthy.
 
 use crate::cluster::watch::Entry;
-use crate::core::application::Pods;
+use crate::core::application::{Pods, is_application, pod_labels};
 use crate::core::fields::owned_digest;
 use crate::core::health::{Verdict, job_completed, template_essence, verdict};
 use crate::core::plan::is_secret;
@@ -15,7 +15,8 @@ pub struct Kept {
     pub digest: Box<str>,
     /// Its health.
     pub verdict: Verdict,
-    /// A workload that is not healthy, of its template only a digest: what tells its new pods from its old ones.
+    /// A workload that is not healthy, of its template only a digest: what tells its new pods from its old ones. Of an
+    /// Application, what finds its pods.
     pub workload: Option<Arc<Value>>,
     /// How many pods a Deployment or StatefulSet has; `None` for what is neither.
     pub pods: Option<Pods>,
@@ -26,7 +27,12 @@ pub struct Kept {
 /// Digests an object of a watch or of an answer.
 pub fn keep(object: &Value, key: &[u8]) -> Kept {
     let verdict = verdict(object);
-    let workload = (!verdict.settles() && is_workload(object)).then(|| Arc::new(trimmed(object)));
+    let workload = match object {
+        _ if verdict.settles() => None,
+        object if is_workload(object) => Some(Arc::new(trimmed(object))),
+        object if is_application(object) => Some(Arc::new(finds_pods(object))),
+        _ => None,
+    };
     Kept {
         digest: digest(object, key).into(),
         verdict,
@@ -67,6 +73,17 @@ fn is_workload(object: &Value) -> bool {
         (Some("apps/v1"), Some("Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet"))
             | (Some("batch/v1"), Some("Job"))
     )
+}
+
+/// An Application as what has the pods of its Deployment.
+fn finds_pods(application: &Value) -> Value {
+    let metadata = &application["metadata"];
+    let name = metadata["name"].as_str().unwrap_or_default();
+    json!({
+        "apiVersion": application["apiVersion"], "kind": application["kind"],
+        "metadata": {"name": name, "namespace": metadata["namespace"], "uid": metadata["uid"]},
+        "spec": {"replicas": application["spec"]["replicas"], "selector": {"matchLabels": pod_labels(name)}},
+    })
 }
 
 fn trimmed(object: &Value) -> Value {

@@ -275,6 +275,7 @@ async fn directory(
         owner: &owner,
         knows: Knows::All,
         rules,
+        adopt: spec.template.adopt.unwrap_or_default(),
     };
     let mut later = brings.clone();
     later.namespaces.insert(answer.namespace.clone());

@@ -154,7 +154,22 @@ pub async fn run(daemon: Arc<Daemon>, inboxes: Inboxes, shutdown: impl Future<Ou
 /// Applications that are looked at at once: each may write three objects.
 const AT_ONCE: u16 = 32;
 
-/// The controller of Applications; ends at once where the cluster does not have the kind, as before an upgrade of the definitions.
+/// How soon it is asked again whether the cluster has Applications, if nobody else finds new kinds.
+const MISSING: Duration = Duration::from_secs(30);
+
+/// Returns once the cluster has a kind.
+async fn served(daemon: &Daemon, kind: &Gvk) {
+    loop {
+        let came = daemon.discovery.changed();
+        tokio::select! { biased; () = came => (), () = tokio::time::sleep(MISSING) => () }
+        // What cannot be read now is as it was.
+        if let Ok(Some(_)) = daemon.discovery.find(kind).await {
+            return;
+        }
+    }
+}
+
+/// The controller of Applications; waits where the cluster does not have the kind, as before an upgrade of the definitions.
 async fn applications(
     daemon: Arc<Daemon>,
     ending: futures::future::Shared<futures::future::BoxFuture<'static, ()>>,
@@ -168,19 +183,35 @@ async fn applications(
         tracing::info!("the cluster has no Applications; `windlass install` brings their definition");
         daemon.applications_listed.store(true, Ordering::Relaxed);
         daemon.wake_all();
-        return;
+        tokio::select! {
+            biased;
+            () = ending.clone() => return,
+            () = served(&daemon, &kind) => {}
+        }
+        tracing::info!("the cluster has Applications now");
+        // All were not seen.
+        daemon.applications_listed.store(false, Ordering::Relaxed);
     }
     let (wake, inbox) = mpsc::unbounded_channel();
     let _ = daemon.wake_application.set(wake);
     let (shown, stream) = application::follow(&daemon, api::<Application>(&daemon));
     let context = Arc::new(Applications::new(daemon.clone(), shown.clone()));
+    // Some make use of what a cluster may have later.
+    let of = daemon.clone();
+    let kinds = tokio::spawn(async move {
+        loop {
+            of.discovery.changed().await;
+            of.wake_applications();
+        }
+    });
     Controller::for_stream(stream, shown)
         .with_config(controller::Config::default().concurrency(AT_ONCE))
         .reconcile_on(stream_of(inbox))
         .graceful_shutdown_on(ending)
-        .run(application::reconcile, |_, error, _| again(error), context)
+        .run(application::reconcile, |of, error, context| application::again(&of, error, &context), context)
         .for_each(|result| async { told(result.err()) })
         .await;
+    kinds.abort();
 }
 
 fn api<K>(daemon: &Daemon) -> Api<K>

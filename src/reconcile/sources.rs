@@ -216,6 +216,13 @@ impl Sources {
         change(self.lock().entry(key.clone()).or_default());
     }
 
+    /// Changes what is known of a source, if it is known: one that is gone is not made again by who is late.
+    pub fn amend(&self, key: &RepositoryKey, change: impl FnOnce(&mut Known)) {
+        if let Some(known) = self.lock().get_mut(key) {
+            change(known);
+        }
+    }
+
     /// Forgets a Repository that was deleted.
     pub fn forget(&self, key: &RepositoryKey) {
         self.lock().remove(key);
@@ -230,6 +237,19 @@ impl Sources {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_gone_is_not_made_again_by_who_is_late() {
+        let (sources, key) = (Sources::default(), ("shop".to_owned(), "Application web".to_owned()));
+        sources.amend(&key, |_| {});
+        assert!(sources.get(&key).is_none());
+        sources.update(&key, |_| {});
+        sources.amend(&key, |known| known.saw("1", Timestamp::UNIX_EPOCH));
+        assert!(sources.get(&key).is_some_and(|known| known.seen.len() == 1));
+        sources.forget(&key);
+        sources.amend(&key, |_| {});
+        assert!(sources.get(&key).is_none());
+    }
 
     #[test]
     fn a_commit_is_taken_with_the_spec_that_it_brings() {

@@ -1,5 +1,6 @@
 //! How an Application meets the world: routes, ingresses, the autoscaler, metrics.
 
+use crate::api::Duration;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -93,8 +94,9 @@ pub struct IngressVia {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Where Prometheus finds the metrics: as annotations of the pods.
+/// Where Prometheus finds the metrics: as annotations of the pods, and as a PodMonitor where that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Metrics {
     /// The number of the port, the first of `port` and `ports` by default. One of its own is named `metrics`, and is in no Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,6 +106,20 @@ pub struct Metrics {
     #[serde(default = "metrics_path")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = "^/"))]
     pub path: String,
+    /// Makes a PodMonitor too, for the Prometheus Operator; left out where the cluster does not have that kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_monitor: Option<PodMonitorUse>,
+}
+
+/// A PodMonitor of the Prometheus Operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PodMonitorUse {
+    /// Its labels besides ours: those that a Prometheus selects its monitors by, such as `release: prometheus`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// How often the pods are asked; as the Prometheus says without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Duration>,
 }
 
 fn metrics_path() -> String {

@@ -4,11 +4,12 @@
 
 mod exposure;
 mod pods;
+mod rollout;
 mod security;
 mod status;
 mod traffic;
 
-pub use exposure::{Autoscaling, Expose, GatewayParent, IngressVia, Metrics};
+pub use exposure::{Autoscaling, Expose, GatewayParent, IngressVia, Metrics, PodMonitorUse};
 pub use pods::{
     Config, DisruptionBudget, HealthCheck, Name, NamedPort, Resources, RollingUpdate, Shutdown, Spread,
     Transport, Unsatisfied,
@@ -17,6 +18,8 @@ pub use security::{Capabilities, NetworkAccess, Security, ServiceAccountUse, sam
 pub use status::{ApplicationPhase, ApplicationStatus};
 pub use traffic::{CircuitBreaker, ConsistentHash, LoadBalancer, Mtls, Retries, Traffic, TrafficRouter};
 
+use super::delivery::Adopt;
+use super::rollout::RolloutPolicy;
 use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -57,7 +60,8 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!has(self.metrics) || has(self.metrics.port) || has(self.port) || has(self.ports)").message("metrics needs a port; give metrics.port, port or ports"),
     validation = Rule::new(probe_port("liveness")).message("healthCheck.liveness asks a port that is not one of port, ports and metrics.port"),
     validation = Rule::new(probe_port("readiness")).message("healthCheck.readiness asks a port that is not one of port, ports and metrics.port"),
-    validation = Rule::new(probe_port("startup")).message("healthCheck.startup asks a port that is not one of port, ports and metrics.port")
+    validation = Rule::new(probe_port("startup")).message("healthCheck.startup asks a port that is not one of port, ports and metrics.port"),
+    validation = Rule::new(rollout::ENOUGH_PODS).message("rollout: a canary by replica counts takes its share in pods, and there is one pod only; give it two at least, or another router")
 )]
 pub struct ApplicationSpec {
     /// The container image. A tag or digest that changes with its content: an image that changes under its name rolls nothing.
@@ -133,6 +137,16 @@ pub struct ApplicationSpec {
     /// How a pod ends.
     #[serde(default)]
     pub shutdown: Shutdown,
+    /// How a change of its pods reaches traffic, as in a Delivery; without it pods are replaced as `rollingUpdate` says. The
+    /// workload is the Application's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "rollout::schema")]
+    pub rollout: Option<RolloutPolicy>,
+    /// What may become of the pods of a Deployment of this name that is there already and selects the same pods. `KeepPods`
+    /// (default): they stay, so it is taken over only if their template is the Application's; what differs is told. `Restart`:
+    /// they are replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopt: Option<Adopt>,
 }
 
 fn one() -> i32 {

@@ -32,7 +32,7 @@ pub struct ApplicationStatus {
     /// Where it is reached from outside of the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Available, Progressing, Degraded, Ready, Held.
+    /// Available, Progressing, Degraded, Ready, Held, Limited.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -189,6 +189,17 @@ pub enum ApplicationError {
         /// Of all.
         whole: String,
     },
+    /// How a change reaches traffic cannot be read.
+    #[error("{0}")]
+    Rollout(String),
+    /// A share of one pod.
+    #[error(
+        "spec.rollout: a canary by replica counts takes its share in pods, and {field} is 1; give it two at least, or another router"
+    )]
+    OnePod {
+        /// The field that says how many pods there are.
+        field: &'static str,
+    },
     /// Two things are mounted in one place.
     #[error("{path} is {place}, where something else is mounted")]
     SamePlace {

@@ -3,7 +3,8 @@
 //! Where the schema can say it too, it does, for whoever applies the resource by other means; a test holds both to one table.
 
 use super::error::ApplicationError as Error;
-use super::{App, exposure, traffic};
+use super::notice::Notice;
+use super::{App, exposure, rollout, traffic};
 use crate::api::application::{LoadBalancer, same_namespace};
 use crate::core::diff::is_less;
 use k8s_openapi::api::core::v1::Probe;
@@ -27,6 +28,7 @@ pub(super) fn find(app: &App) -> Vec<Error> {
     security(app, &mut errors);
     mounts(app, &mut errors);
     balancer(app, &mut errors);
+    rollout::faults(app, &mut errors);
     let update = &app.spec.rolling_update;
     if [&update.max_surge, &update.max_unavailable].into_iter().all(is_zero) {
         errors.push(Error::Stuck);
@@ -35,33 +37,32 @@ pub(super) fn find(app: &App) -> Vec<Error> {
 }
 
 /// What may not do what was meant.
-pub(super) fn notices(app: &App) -> Vec<String> {
-    let mut notices = Vec::new();
+pub(super) fn notices(app: &App) -> Vec<Notice> {
+    let mut notices = traffic::notices(app);
+    notices.extend(shut_out(app));
     let spec = app.spec;
     let tag = spec.image.rsplit('/').next().unwrap_or_default();
     if !tag.contains([':', '@']) || tag.ends_with(":latest") {
-        notices.push(
+        notices.push(Notice::new(
+            "ImageWithoutVersion",
             "spec.image names no version: a newer image of this name rolls nothing out, and going back to an older one is not \
-             possible; use a tag for each build, or a digest"
-                .to_owned(),
-        );
+             possible; use a tag for each build, or a digest",
+        ));
     }
     if !app.ports.is_empty() && spec.health_check.as_ref().is_none_or(|checks| checks.readiness.is_none()) {
-        notices.push(
-            "spec.healthCheck.readiness is not there: a pod gets traffic, and counts as healthy, as soon as its process runs"
-                .to_owned(),
-        );
+        notices.push(Notice::new(
+            "NoReadinessProbe",
+            "spec.healthCheck.readiness is not there: a pod gets traffic, and counts as healthy, as soon as its process runs",
+        ));
     }
-    notices.extend(shut_out(app));
-    notices.extend(traffic::notices(app));
     if spec.config.as_ref().is_some_and(|config| config.files.is_empty() && config.env.is_empty()) {
-        notices.push("spec.config says nothing: it takes files and env".to_owned());
+        notices.push(Notice::new("EmptyConfig", "spec.config says nothing: it takes files and env"));
     }
     notices
 }
 
 /// Who is meant to reach the pods, and cannot as long as the policy lets in the pods of the namespace alone.
-fn shut_out(app: &App) -> Option<String> {
+fn shut_out(app: &App) -> Option<Notice> {
     let access = app.spec.security.network_policy.as_ref()?;
     let ingress = app.spec.expose.as_ref().is_some_and(|expose| expose.ingress.is_some());
     let who = match (ingress, app.spec.metrics.is_some()) {
@@ -71,9 +72,10 @@ fn shut_out(app: &App) -> Option<String> {
         (false, true) => "Prometheus",
         (false, false) => return None,
     };
-    Some(format!(
+    let text = format!(
         "spec.security.networkPolicy lets in the pods of the namespace alone, which {who} may not be in; name in allowFrom where they are"
-    ))
+    );
+    Some(Notice::new("NetworkPolicyShutsOut", text))
 }
 
 /// Whether a probe does something.

@@ -13,9 +13,12 @@ mod deployment;
 mod error;
 mod exposure;
 mod faults;
+mod monitor;
 mod network;
+mod notice;
 mod read;
 mod revision;
+mod rollout;
 mod scaling;
 mod service;
 mod status;
@@ -26,8 +29,11 @@ mod tests;
 
 pub use defaulted::{Defaulted, defaulted};
 pub use error::{ApplicationError, Invalid};
+pub use monitor::Kinds;
+pub use notice::Notice;
 pub use read::{is_application, read};
 pub use revision::{Revision, revision, revision_name};
+pub use rollout::rollout;
 pub use status::{Pods, Seen, status};
 
 use super::manifest::{Manifest, Origin};
@@ -40,12 +46,18 @@ use serde_json::{Map, Value, json};
 pub struct Expansion {
     /// The objects, by kind and name.
     pub objects: Vec<Manifest>,
-    /// What may not do what was meant, each with its field and what to do.
-    pub notices: Vec<String>,
+    /// What may not do what was meant, each with its field and what to do; what is not carried out at all comes first.
+    pub notices: Vec<Notice>,
 }
 
-/// Expands an Application. The objects stand where it does: in its namespace, and at its place in Git.
+/// Expands an Application, without what only some clusters have. The objects stand where it does: in its namespace, and at its
+/// place in Git.
 pub fn expand(application: &Application, origin: &Origin) -> Result<Expansion, Invalid> {
+    expand_for(application, origin, Kinds::default())
+}
+
+/// Expands an Application for a cluster that has these kinds.
+pub fn expand_for(application: &Application, origin: &Origin, kinds: Kinds) -> Result<Expansion, Invalid> {
     let spec = completed(application.spec.clone());
     let app = App::new(application, &spec);
     let errors = faults::find(&app);
@@ -64,11 +76,14 @@ pub fn expand(application: &Application, origin: &Origin) -> Result<Expansion, I
     objects.extend(traffic::destination_rule(&app));
     objects.extend(traffic::virtual_service(&app));
     objects.extend(traffic::peer_authentication(&app));
+    objects.extend(monitor::pod_monitor(&app, kinds));
     // All have a kind and a name: they are made here.
     let objects = objects.into_iter().filter_map(|object| Manifest::new(object, origin.clone()).ok());
     let mut objects: Vec<Manifest> = objects.collect();
     objects.sort_by_key(Manifest::id);
-    Ok(Expansion { objects, notices: faults::notices(&app) })
+    let mut notices = faults::notices(&app);
+    notices.extend(monitor::notice(&app, kinds));
+    Ok(Expansion { objects, notices })
 }
 
 /// The spec with what is left out and follows from other fields.
@@ -94,7 +109,16 @@ pub fn completed(mut spec: ApplicationSpec) -> ApplicationSpec {
 
 /// The selector of an Application's pods as text.
 pub fn selector(name: &str) -> String {
-    format!("app.kubernetes.io/instance={name},app.kubernetes.io/name={name}")
+    let labels = pod_labels(name);
+    labels.keys().map(|key| format!("{key}={name}")).collect::<Vec<_>>().join(",")
+}
+
+/// The labels that the Deployment of an Application selects its pods by.
+pub fn pod_labels(name: &str) -> Map<String, Value> {
+    ["app.kubernetes.io/instance", "app.kubernetes.io/name"]
+        .map(|key| (key.to_owned(), name.into()))
+        .into_iter()
+        .collect()
 }
 
 /// Where an Application is reached from outside of the cluster: by its first path, and encrypted where an Ingress says so. (A
@@ -179,9 +203,7 @@ impl<'a> App<'a> {
 
     /// The labels that the Deployment selects its pods by, and everything that means them.
     fn selector(&self) -> Map<String, Value> {
-        let mut labels = self.serving();
-        labels.insert("app.kubernetes.io/instance".into(), self.name.clone().into());
-        labels
+        pod_labels(&self.name)
     }
 
     /// The label that the Service selects pods by.

@@ -78,6 +78,10 @@ fn field(value: &Value, schema: &Value, path: &str, errors: &mut Vec<Application
         errors.push(ApplicationError::Value { path: path.into(), problem });
         return;
     }
+    // What any value fits is looked at by whoever reads it.
+    if schema["x-kubernetes-preserve-unknown-fields"] == true && !schema["properties"].is_object() {
+        return;
+    }
     match value {
         Value::Object(map) => {
             let known = schema["properties"].as_object();

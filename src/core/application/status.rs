@@ -1,5 +1,6 @@
 //! How an Application is: from how its Delivery stands, and how many pods its Deployment has, to what people read.
 
+use super::notice::{self, Notice};
 use crate::api::application::{ApplicationPhase, ApplicationStatus};
 use crate::api::condition::{self, kind};
 use crate::api::delivery::{DeliveryStatus, Phase, Problem, Step};
@@ -30,6 +31,10 @@ pub struct Seen<'a> {
     pub wanted: Result<&'a str, &'a Problem>,
     /// What keeps the revision from being delivered, though it is one.
     pub hindrance: Option<&'a Problem>,
+    /// What has failed several times and may work a little later: it is tried again.
+    pub delay: Option<&'a Problem>,
+    /// What of the spec is not carried out, or may not do what was meant; `None` where it is no revision.
+    pub notices: Option<&'a [Notice]>,
     /// How its Delivery stands; `None` before there is one.
     pub delivery: Option<&'a DeliveryStatus>,
     /// Its pods; `None` while they were not seen.
@@ -40,6 +45,9 @@ pub struct Seen<'a> {
 
 /// Reason of `Degraded` and of a phase: the revision could not be put in place.
 const FAILED: &str = "RolloutFailed";
+
+/// Reason of `Degraded`: the revision could not even be begun.
+const REFUSED: &str = "RolloutRefused";
 
 /// The status to write. `before` is what stands there now: its conditions keep their times, and its numbers stand while nothing
 /// was seen.
@@ -90,12 +98,19 @@ pub fn status(seen: &Seen<'_>, before: &ApplicationStatus, now: Timestamp) -> Ap
     match (&standing.doing, phase) {
         (Doing::Refused(problem), _) => say(kind::DEGRADED, "True", &problem.reason, &told(problem)),
         (Doing::Failed, _) => say(kind::DEGRADED, "True", FAILED, &message),
+        (Doing::NotBegun { refused: true }, _) => say(kind::DEGRADED, "True", REFUSED, &message),
         (_, ApplicationPhase::Degraded) => say(kind::DEGRADED, "True", "PodsUnavailable", &message),
         _ => say(kind::DEGRADED, "False", "NotDegraded", ""),
     }
     match condition::get(&delivery.conditions, kind::HELD).filter(|c| c.status == "True") {
         Some(held) => say(kind::HELD, "True", &held.reason, &held.message),
         None => say(kind::HELD, "False", "NothingHeld", ""),
+    }
+    match seen.notices {
+        Some([]) => say(kind::LIMITED, "False", "NothingLimited", ""),
+        Some(all @ [first, ..]) => say(kind::LIMITED, "True", first.reason, &notice::sentences(all)),
+        // What is said is about the spec that runs.
+        None => {}
     }
     status
 }
@@ -104,6 +119,8 @@ pub fn status(seen: &Seen<'_>, before: &ApplicationStatus, now: Timestamp) -> Ap
 enum Doing {
     /// It is no revision, or could not be kept, or cannot be delivered.
     Refused(Problem),
+    /// A call that it needs fails for now.
+    Delayed(Problem),
     /// Its Delivery has not taken it yet.
     Awaited,
     /// It is being put in place, or taken back.
@@ -112,8 +129,9 @@ enum Doing {
     Failed,
     /// It was taken back; what was good before runs, unless there was nothing.
     Held,
-    /// It was refused before anything of it was begun; what was good before runs.
-    NotBegun,
+    /// Nothing of it was begun, and what was good before runs: it waits, or its Delivery is suspended, or somebody has to do
+    /// something about it (`refused`).
+    NotBegun { refused: bool },
     /// It runs.
     Runs,
 }
@@ -128,9 +146,10 @@ impl Standing {
     fn of(seen: &Seen<'_>, delivery: &DeliveryStatus, before: &ApplicationStatus) -> Self {
         let wanted = seen.pods.map(|p| p.wanted);
         let available = seen.pods.map(|p| p.available).or(before.available_replicas);
-        let doing = match (seen.wanted, seen.hindrance) {
-            (Err(problem), _) | (Ok(_), Some(problem)) => Doing::Refused(problem.clone()),
-            (Ok(id), None) => doing(id, delivery),
+        let doing = match (seen.wanted, seen.hindrance, seen.delay) {
+            (Err(problem), ..) | (Ok(_), Some(problem), _) => Doing::Refused(problem.clone()),
+            (Ok(_), None, Some(problem)) => Doing::Delayed(problem.clone()),
+            (Ok(id), None, None) => doing(id, delivery),
         };
         Standing {
             doing,
@@ -148,14 +167,16 @@ impl Standing {
         };
         let nothing = delivery.effective.is_none();
         match &self.doing {
-            Doing::Refused(_) | Doing::NotBegun if nothing => ApplicationPhase::Pending,
-            Doing::Awaited if nothing && delivery.attempt.is_none() => ApplicationPhase::Pending,
-            Doing::Awaited | Doing::UnderWay => ApplicationPhase::Progressing,
+            Doing::Refused(_) | Doing::NotBegun { .. } if nothing => ApplicationPhase::Pending,
+            Doing::Awaited | Doing::Delayed(_) if nothing && delivery.attempt.is_none() => {
+                ApplicationPhase::Pending
+            }
+            Doing::Awaited | Doing::Delayed(_) | Doing::UnderWay => ApplicationPhase::Progressing,
             Doing::Failed => ApplicationPhase::Degraded,
             Doing::Held if nothing => ApplicationPhase::Degraded,
             Doing::Held if by_pods == ApplicationPhase::Degraded => ApplicationPhase::Degraded,
             Doing::Held => ApplicationPhase::RolledBack,
-            Doing::Refused(_) | Doing::NotBegun | Doing::Runs => by_pods,
+            Doing::Refused(_) | Doing::NotBegun { .. } | Doing::Runs => by_pods,
         }
     }
 
@@ -169,6 +190,9 @@ impl Standing {
                 let runs =
                     if delivery.effective.is_some() { "; what was there before goes on running" } else { "" };
                 ("False", problem.reason.clone(), format!("{}{runs}", told(problem)))
+            }
+            Doing::Delayed(problem) => {
+                ("False", problem.reason.clone(), format!("{}; it is tried again", told(problem)))
             }
             Doing::Awaited => ("False", "Pending".into(), "the spec is about to be taken".into()),
             Doing::Runs if phase == ApplicationPhase::Running => {
@@ -186,7 +210,9 @@ impl Standing {
                 };
                 ("False", "PodsUnavailable".into(), counted)
             }
-            Doing::UnderWay | Doing::Failed | Doing::Held | Doing::NotBegun => ("False", words.0, words.1),
+            Doing::UnderWay | Doing::Failed | Doing::Held | Doing::NotBegun { .. } => {
+                ("False", words.0, words.1)
+            }
         }
     }
 }
@@ -209,10 +235,12 @@ fn doing(id: &str, delivery: &DeliveryStatus) -> Doing {
     if delivery.effective.as_ref().is_some_and(is) {
         return Doing::Runs;
     }
-    let refused = delivery.failure.as_ref().is_some_and(|f| f.revision.as_ref().is_none_or(is));
+    let failure = delivery.failure.as_ref().filter(|f| f.revision.as_ref().is_none_or(is));
     let waits = delivery.waiting.as_ref().is_some_and(|w| is(&w.revision));
-    match (delivery.phase, refused || waits) {
-        (Phase::Suspended, _) | (_, true) => Doing::NotBegun,
+    match (delivery.phase, failure) {
+        (Phase::Suspended, _) => Doing::NotBegun { refused: false },
+        (_, Some(failure)) => Doing::NotBegun { refused: !failure.transient },
+        _ if waits => Doing::NotBegun { refused: false },
         _ => Doing::Awaited,
     }
 }
@@ -221,7 +249,7 @@ fn doing(id: &str, delivery: &DeliveryStatus) -> Doing {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::api::delivery::{Attempt, Goal, Held, Revision};
+    use crate::api::delivery::{Attempt, Failure, Goal, Held, Revision};
 
     const OLD: &str = "1111111111111111111111111111111111111111";
     const NEW: &str = "2222222222222222222222222222222222222222";
@@ -273,11 +301,81 @@ mod tests {
             generation: Some(2),
             wanted: Ok(NEW),
             hindrance: None,
+            delay: None,
+            notices: Some(&[]),
             delivery: Some(delivery),
             pods: Some(pods),
             url: None,
         };
         status(&seen, &ApplicationStatus::default(), Timestamp::UNIX_EPOCH)
+    }
+
+    /// As [`of`], with this told besides.
+    fn seen<'a>(delivery: &'a DeliveryStatus, delay: Option<&'a Problem>, notices: &'a [Notice]) -> Seen<'a> {
+        Seen {
+            name: "web",
+            generation: Some(2),
+            wanted: Ok(NEW),
+            hindrance: None,
+            delay,
+            notices: Some(notices),
+            delivery: Some(delivery),
+            pods: Some(Pods { wanted: 3, there: 3, ready: 3, available: 3 }),
+            url: None,
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_begun_is_degraded_unless_it_passes_by_itself() {
+        for (transient, degraded) in [(false, "True"), (true, "False")] {
+            let failure = Failure {
+                revision: Some(revision(NEW)),
+                problem: problem("PodsWouldRestart"),
+                transient,
+                retries: 1,
+                retry_at: String::new(),
+            };
+            let refused = DeliveryStatus { failure: Some(failure), ..at(Phase::Failed, Some(OLD)) };
+            let status = of(&refused, 3, 3);
+            assert_eq!(is(&status, kind::DEGRADED).0, degraded);
+            assert_eq!(status.phase, ApplicationPhase::Running, "what was good before runs");
+            assert_eq!(is(&status, kind::READY), ("False".into(), "Word".into()));
+        }
+        let suspended = at(Phase::Suspended, Some(OLD));
+        assert_eq!(is(&of(&suspended, 3, 3), kind::DEGRADED).0, "False");
+    }
+
+    #[test]
+    fn what_fails_for_now_is_told_and_nobody_has_to_do_anything() {
+        let (runs, away) = (at(Phase::Ready, Some(OLD)), problem("RevisionNotKept"));
+        let status =
+            status(&seen(&runs, Some(&away), &[]), &ApplicationStatus::default(), Timestamp::UNIX_EPOCH);
+        let ready = condition::get(&status.conditions, kind::READY).unwrap();
+        assert_eq!(
+            (ready.reason.as_str(), ready.message.as_str()),
+            ("RevisionNotKept", "why; it is tried again")
+        );
+        assert_eq!(is(&status, kind::DEGRADED).0, "False");
+        assert_eq!(status.phase, ApplicationPhase::Progressing);
+    }
+
+    #[test]
+    fn what_is_limited_is_told_until_it_is_not_and_an_invalid_spec_says_nothing_of_it() {
+        let (runs, wrong) = (at(Phase::Ready, Some(NEW)), problem("InvalidApplication"));
+        let notices = [
+            notice::Notice { reason: "One", text: "first".into() },
+            notice::Notice { reason: "Two", text: "second".into() },
+        ];
+        let none = ApplicationStatus::default();
+        let limited = status(&seen(&runs, None, &notices), &none, Timestamp::UNIX_EPOCH);
+        let told = condition::get(&limited.conditions, kind::LIMITED).unwrap();
+        assert_eq!((told.reason.as_str(), told.message.as_str()), ("One", "first. second"));
+        let invalid = Seen { wanted: Err(&wrong), notices: None, ..seen(&runs, None, &[]) };
+        assert_eq!(is(&status(&invalid, &limited, Timestamp::UNIX_EPOCH), kind::LIMITED).0, "True");
+        assert_eq!(
+            is(&status(&seen(&runs, None, &[]), &limited, Timestamp::UNIX_EPOCH), kind::LIMITED).0,
+            "False"
+        );
     }
 
     fn is(status: &ApplicationStatus, kind: &str) -> (String, String) {
@@ -328,6 +426,8 @@ mod tests {
             generation: Some(2),
             wanted: Ok(NEW),
             hindrance: None,
+            delay: None,
+            notices: Some(&[]),
             delivery: Some(&delivery),
             pods: None,
             url: None,
@@ -365,6 +465,8 @@ mod tests {
             generation: Some(3),
             wanted: Err(&wrong),
             hindrance: None,
+            delay: None,
+            notices: Some(&[]),
             delivery: Some(&runs),
             pods: Some(Pods { wanted: 2, there: 2, ready: 2, available: 2 }),
             url: None,
@@ -387,6 +489,8 @@ mod tests {
             generation: Some(2),
             wanted: Ok(NEW),
             hindrance: None,
+            delay: None,
+            notices: Some(&[]),
             delivery: Some(&runs),
             pods: None,
             url: None,

@@ -164,7 +164,10 @@ fn what_is_left_out_is_told_with_the_value_that_it_has() {
 
 #[test]
 fn what_may_not_do_what_was_meant_is_told() {
-    let notices = |spec: Value| expanded(&document(spec)).unwrap().notices;
+    let notices = |spec: Value| {
+        let notices = expanded(&document(spec)).unwrap().notices;
+        notices.iter().map(Notice::to_string).collect::<Vec<_>>()
+    };
     let probe = json!({"readiness": {"tcpSocket": {"port": 80}}});
     for image in ["web", "web:latest", "registry:5000/web", "registry:5000/web:latest"] {
         let told = notices(json!({"image": image}));
@@ -181,6 +184,11 @@ fn what_may_not_do_what_was_meant_is_told() {
         told.len() == 2 && told[0].contains("allowFrom") && told[1].starts_with("spec.config"),
         "{told:?}"
     );
+    // What is not carried out at all comes first: a condition is named after it.
+    let spec = json!({"image": "web", "port": 80, "traffic": {"mtls": "Strict"}});
+    let told = expanded(&document(spec)).unwrap().notices;
+    assert_eq!(told[0].reason, "UnsupportedByRouter", "{told:?}");
+    assert_eq!(told.len(), 3);
 }
 
 #[test]
@@ -249,4 +257,29 @@ fn a_change_is_rolled_out_by_every_router_with_its_own_configuration() {
         assert_eq!(says(&ours), [json!({"a": "one"}), json!({"B": "one"})], "{router:?}");
         assert_eq!(says(&theirs), [json!({"a": "two"}), json!({"B": "two"})], "{router:?}");
     }
+}
+
+#[test]
+fn a_pod_monitor_is_made_where_the_cluster_has_the_kind() {
+    let document = |metrics: Value| document(json!({"image": "web:1", "port": 80, "metrics": metrics}));
+    let of = |metrics: Value, pod_monitors: bool| {
+        expand_for(&read(&document(metrics)).unwrap(), &Origin::default(), Kinds { pod_monitors }).unwrap()
+    };
+    let asked = json!({"port": 9090, "podMonitor": {"labels": {"release": "prometheus"}, "interval": "30s"}});
+    let monitor = object(&of(asked.clone(), true), "PodMonitor").unwrap();
+    assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
+    assert_eq!(
+        monitor["spec"]["podMetricsEndpoints"],
+        json!([{"port": "metrics", "path": "/metrics", "interval": "30s"}])
+    );
+    let deployment = |expansion: &Expansion| object(expansion, "Deployment").unwrap();
+    assert_eq!(monitor["spec"]["selector"], deployment(&of(asked.clone(), true))["spec"]["selector"]);
+    // Pods are the same ones, whether it is there or not.
+    let without = of(asked.clone(), false);
+    assert_eq!(object(&without, "PodMonitor"), None);
+    assert_eq!(deployment(&without), deployment(&of(asked, true)));
+    assert!(without.notices.iter().any(|notice| notice.reason == "KindNotServed"));
+    let shared = object(&of(json!({"podMonitor": {}}), true), "PodMonitor").unwrap();
+    assert_eq!(shared["spec"]["podMetricsEndpoints"][0]["port"], "http");
+    assert_eq!(object(&of(json!({}), true), "PodMonitor"), None, "only where it is asked for");
 }

@@ -1,5 +1,6 @@
 //! The traffic policy of an Application in the objects of its router. What the router cannot do is said, never dropped.
 
+use super::notice::{NOT_CARRIED_OUT, Notice};
 use super::{App, set};
 use crate::api::application::{CircuitBreaker, LoadBalancer, Mtls, Traffic, TrafficRouter};
 use serde_json::{Map, Value, json};
@@ -118,14 +119,15 @@ pub(super) fn timeouts(app: &App) -> Option<Value> {
 }
 
 /// What the router cannot do.
-pub(super) fn notices(app: &App) -> Vec<String> {
+pub(super) fn notices(app: &App) -> Vec<Notice> {
     let Some(traffic) = &app.spec.traffic else { return Vec::new() };
     let gateway = app.spec.expose.as_ref().is_some_and(|expose| expose.gateway.is_some());
     let asked = |all: [(&'static str, bool); 5]| -> Vec<String> {
         all.into_iter().filter(|(_, is)| *is).map(|(field, _)| format!("spec.traffic.{field}")).collect()
     };
     let told = |fields: Vec<String>, why: &str| {
-        (!fields.is_empty()).then(|| format!("{} cannot be carried out: {why}", fields.join(", ")))
+        let text = || format!("{} cannot be carried out: {why}", fields.join(", "));
+        (!fields.is_empty()).then(|| Notice::new(NOT_CARRIED_OUT, text()))
     };
     let fields = |times: bool, repeats: bool, rest: bool| {
         asked([

@@ -2,7 +2,7 @@
 //! is read off the pods themselves, since an account that may look after one namespace may seldom read nodes.
 
 use super::live::{Live, MESSAGE_LIMIT, first_line};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::borrow::Borrow;
 
 /// Reasons of a pod that was ended from outside, by the kubelet or a controller of nodes.
@@ -58,12 +58,15 @@ pub fn pod_disturbance(pod: &Value) -> Option<String> {
 /// says so, with the first one's words. `None` also when no pod is to be seen that explains it.
 pub fn disturbance<V: Borrow<Value>>(workload: &Value, replica_sets: &[V], pods: &[V]) -> Option<String> {
     let live = Live::new(workload);
+    // That of an Application has its name.
+    let own = json!({"kind": "Deployment", "metadata": {"name": live.text("/metadata/name")}});
+    let sets_of = |owner: &Live<'_>| {
+        let sets = replica_sets.iter().map(|set| Live::new(set.borrow()));
+        sets.filter(|set| set.is_controlled_by(owner)).collect()
+    };
     let owners: Vec<Live<'_>> = match live.text("/kind") {
-        "Deployment" => replica_sets
-            .iter()
-            .map(|set| Live::new(set.borrow()))
-            .filter(|set| set.is_controlled_by(&live))
-            .collect(),
+        "Deployment" => sets_of(&live),
+        "Application" => sets_of(&Live::new(&own)),
         _ => vec![live],
     };
     let itself = (live.text("/kind") == "Pod").then_some(workload);
@@ -93,7 +96,6 @@ pub fn disturbance<V: Borrow<Value>>(workload: &Value, replica_sets: &[V], pods:
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn pod(name: &str, status: Value) -> Value {
         json!({
@@ -151,5 +153,18 @@ mod tests {
         assert!(disturbance(&set, &[], &[well.clone(), lost.clone(), stranger]).unwrap().contains("db-1"));
         assert!(disturbance(&set, &[], &[well.clone(), lost, broken]).is_none());
         assert!(disturbance(&set, &[], &[well]).is_none(), "nothing explains it");
+        // The pods of an Application are those of the Deployment of its name.
+        let application = json!({"kind": "Application", "metadata": {"name": "web", "uid": "a"}});
+        let owned = |kind: &str, name: &str, by: (&str, &str)| json!({"metadata": {"name": name, "uid": name, "ownerReferences": [{"kind": by.0, "name": by.1, "uid": by.1}]}, "kind": kind});
+        let sets = [
+            owned("ReplicaSet", "web-1", ("Deployment", "web")),
+            owned("ReplicaSet", "api-1", ("Deployment", "api")),
+        ];
+        let mut away = owned("Pod", "web-1-x", ("ReplicaSet", "web-1"));
+        away["status"] = json!({"phase": "Failed", "reason": "Evicted"});
+        assert!(disturbance(&application, &sets, &[away.clone()]).unwrap().contains("web-1-x"));
+        away["metadata"]["ownerReferences"][0] =
+            json!({"kind": "ReplicaSet", "name": "api-1", "uid": "api-1"});
+        assert!(disturbance(&application, &sets, &[away]).is_none(), "another's");
     }
 }

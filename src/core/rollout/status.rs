@@ -296,7 +296,7 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
                 let (reason, message) = because(problem);
                 ("False", reason, message)
             }
-            _ => ("Unknown", "Pending".into(), "the Repository was not read yet".into()),
+            _ => ("Unknown", "Pending".into(), "the source was not read yet".into()),
         },
     }
 }
@@ -341,7 +341,7 @@ fn refused(state: &State) -> String {
     let Some(failure) = &state.failure else { return String::new() };
     let why = told(&failure.problem);
     match (&failure.revision, &state.effective) {
-        (None, _) => format!("; what Git wants now cannot be told: {why}"),
+        (None, _) => format!("; what is wanted now cannot be told: {why}"),
         (Some(new), Some(effective)) if new.commit == effective.commit => {
             format!("; the new settings for {effective} were not taken: {why}")
         }

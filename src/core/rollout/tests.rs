@@ -1018,7 +1018,7 @@ fn what_git_wants_and_cannot_be_told_is_said_beside_a_revision_that_is_under_way
     // A newer commit is there, and the settings that it would be rendered with are not.
     world.seen.target = Target::Failed(problem("SettingsMissing"));
     world.settle();
-    let said = "; what Git wants now cannot be told: Deployment shop/web: it is SettingsMissing";
+    let said = "; what is wanted now cannot be told: Deployment shop/web: it is SettingsMissing";
     let message = world.condition("Ready").2;
     assert!(message.ends_with(said) && message.contains("is applied and not healthy yet"), "{message}");
     world.pass(400);

@@ -64,6 +64,7 @@ fn open(daemon: &Daemon, shown: &Store<Application>, (namespace, name): &(String
         known.store.get_or_insert_with(|| SourceStore {
             mirror: Arc::new(Revisions {
                 client: daemon.connection.client.clone(),
+                discovery: daemon.discovery.clone(),
                 shown: shown.clone(),
                 namespace: namespace.clone(),
                 name: name.clone(),

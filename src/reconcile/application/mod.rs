@@ -7,20 +7,23 @@
 
 mod follow;
 mod pods;
+mod retry;
 mod revisions;
 
 pub use follow::follow;
 
 use super::daemon::Daemon;
-use super::sources::Fetched;
+use super::fault;
+use super::sources::{Awaited, Fetched};
 use crate::api::application::ApplicationStatus;
 use crate::api::condition::{self, kind};
 use crate::api::delivery::{
-    DeliverySpec, DeliveryTemplate, Problem, RollbackMode, RollbackPolicy, Source, application_source,
+    Adopt, DeliverySpec, DeliveryTemplate, Problem, RollbackMode, RollbackPolicy, Source, application_source,
 };
 use crate::api::{Application, Delivery, names};
-use crate::core::application::{Seen, expand, revision, status, url};
-use crate::core::manifest::Origin;
+use crate::cluster::{self, Cause, Discovery};
+use crate::core::application::{Kinds, Notice, Seen, expand_for, revision, rollout, status, url};
+use crate::core::manifest::{ObjectId, Origin};
 use crate::core::rollout::status::told;
 use crate::lock::lock;
 use crate::source::{CommitInfo, backoff};
@@ -28,6 +31,7 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::controller;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Resource, ResourceExt};
+use retry::Retry;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -59,12 +63,28 @@ pub enum Error {
     /// The status could not be written.
     #[error("status could not be written: {0}")]
     Status(#[source] Box<kube::Error>),
-    /// The revision could not be kept, for now.
-    #[error("the revision could not be kept: {0}")]
-    Revision(#[source] Box<kube::Error>),
-    /// The Delivery could not be written, for now.
-    #[error("the Delivery could not be written: {0}")]
-    Delivery(#[source] Box<kube::Error>),
+}
+
+/// Why something could not be done for an Application.
+enum Hitch {
+    /// It may work a little later, though nobody does anything; not before so long a time.
+    Passing(Problem, Duration),
+    /// Somebody has to do something.
+    Refused(Problem),
+}
+
+impl Hitch {
+    /// `what` ends the sentence that the object begins, such as ` could not be written`.
+    fn new(reason: &str, object: &ObjectId, kind: &str, what: &str, error: kube::Error) -> Self {
+        let cause = cluster::access::cause(object, kind, error);
+        let least = match &cause {
+            Cause::Throttled { retry_after } => *retry_after,
+            _ => Duration::ZERO,
+        };
+        let passes = cause.is_transient() || cause.needs_new_plan();
+        let problem = problem(reason, format!("{object}{what}: {cause}"));
+        if passes { Hitch::Passing(problem, least) } else { Hitch::Refused(problem) }
+    }
 }
 
 /// The Applications' side of the daemon.
@@ -78,16 +98,31 @@ pub struct Applications {
 #[derive(Default)]
 struct Memory {
     uid: Option<String>,
-    /// What its spec becomes, by generation: the id of the revision, or why it is none.
-    expanded: Option<(Option<i64>, Result<String, Problem>)>,
+    /// What its spec becomes, by generation and what the cluster has: a revision, or why it is none.
+    expanded: Option<((Option<i64>, Kinds), Result<Wanted, Problem>)>,
     /// The revision that was handed to its Delivery last, and when.
     begun: Option<(String, Instant)>,
+    /// The generation of the spec for which the Delivery was last seen to be as it must.
+    ensured: Option<Option<i64>>,
     /// A revision was kept, so that others may not be needed any more.
     kept: bool,
     /// The status that was written last, and its version: the watch may still show an older one.
     written: Option<(ApplicationStatus, u64)>,
     /// How often something was refused in a row.
     refused: u32,
+    /// What failed in a row, and the generation of the spec that it failed for: a newer one is tried at once.
+    retry: (Option<i64>, Retry),
+    /// How often the status could not be written in a row.
+    unwritten: Retry,
+}
+
+/// What a spec becomes.
+#[derive(Clone)]
+struct Wanted {
+    /// The id of the revision.
+    id: String,
+    /// What may not do what was meant.
+    notices: Arc<[Notice]>,
 }
 
 impl Applications {
@@ -123,9 +158,28 @@ pub async fn reconcile(
     let begin = Instant::now();
     let mut memory = context.recall(&application, &key);
     let result = round(&application, &context, &key, &mut memory).instrument(span).await;
+    if result.is_ok() {
+        memory.unwritten = Retry::default();
+    }
     lock(&context.memories).insert(key, memory);
     context.daemon.metrics.reconciled("Application", result.is_ok(), begin.elapsed());
     Ok(result?.map_or_else(controller::Action::await_change, controller::Action::requeue))
+}
+
+/// How soon a round that ended early is begun again.
+pub fn again(application: &Application, error: &Error, context: &Applications) -> controller::Action {
+    let key = (application.namespace().unwrap_or_default(), application.name_any());
+    let now = context.daemon.now();
+    let mut memories = lock(&context.memories);
+    let retry = &mut memories.entry(key.clone()).or_default().unwritten;
+    retry.failed(problem("StatusNotWritten", error.to_string()), now, fastrand::f64(), Duration::ZERO);
+    let left = retry.left(now).unwrap_or_default();
+    let (namespace, name) = key;
+    tracing::warn!(
+        namespace, name, failures = retry.failures(), in_ms = left.as_millis(), error = %error,
+        "an Application's round failed; it is tried again"
+    );
+    controller::Action::requeue(left)
 }
 
 /// One round. Answers how soon it is to be looked at again if nothing happens before.
@@ -148,9 +202,14 @@ async fn round(
     let source = (key.0.clone(), application_source(&key.1));
     let shown = daemon.shown_delivery(&key.0, &names::application_delivery(&key.1));
     let mut delivery = shown.clone();
-    let (mut wanted, mut hindrance, mut rest) = (expanded(application, memory), None, None);
+    let kinds = kinds(&daemon.discovery);
+    let (wanted, mut hindrance, mut rest) = (expanded(application, kinds, memory), None, None);
+    let now = daemon.now();
+    if memory.retry.0 != application.metadata.generation {
+        memory.retry = (application.metadata.generation, Retry::default());
+    }
     match (&wanted, whose(application, shown.as_deref())) {
-        (Err(problem), _) => daemon.sources.update(&source, |known| known.problem = Some(problem.clone())),
+        (Err(problem), _) => daemon.sources.amend(&source, |known| known.problem = Some(problem.clone())),
         (Ok(_), Whose::Going) => {
             delivery = None;
             rest = Some(IN_THE_WAY);
@@ -159,48 +218,58 @@ async fn round(
             delivery = None;
             hindrance = Some(taken);
         }
-        (Ok(id), Whose::Ours | Whose::Nobodys) => {
-            let id = id.clone();
-            daemon.sources.update(&source, |known| known.problem = None);
-            if memory.begun.as_ref().is_none_or(|(begun, _)| *begun != id) {
+        (Ok(_), Whose::Ours | Whose::Nobodys) if memory.retry.1.left(now).is_some() => {
+            rest = memory.retry.1.left(now);
+        }
+        (Ok(wanted), Whose::Ours | Whose::Nobodys) => {
+            daemon.sources.amend(&source, |known| known.problem = None);
+            if memory.begun.as_ref().is_none_or(|(begun, _)| *begun != wanted.id) {
                 let left = memory.begun.as_ref().and_then(|(_, at)| PAUSE.checked_sub(at.elapsed()));
                 if let Some(left) = left.filter(|left| !left.is_zero()) {
                     return Ok(Some(left));
                 }
-                if let Err(refused) = begin(application, context, &id, shown.as_deref(), memory).await? {
-                    wanted = Err(refused);
-                }
             }
-            if wanted.is_ok() {
-                match ensure(application, daemon, shown.as_deref()).await? {
-                    Ok(Some(written)) => delivery = Some(Arc::new(written)),
-                    Ok(None) => {}
-                    Err(refused) => hindrance = Some(refused),
+            let done = hand_over(application, context, &wanted.id, shown.as_deref(), memory).await;
+            match done {
+                Err(Hitch::Passing(problem, least)) => {
+                    tracing::warn!(reason = problem.reason, "{}; it is tried again", problem.message);
+                    memory.retry.1.failed(problem, now, fastrand::f64(), least);
+                    rest = memory.retry.1.left(now);
+                }
+                Err(Hitch::Refused(refused)) => {
+                    memory.retry.1 = Retry::default();
+                    hindrance = Some(refused);
+                }
+                Ok(written) => {
+                    memory.retry.1 = Retry::default();
+                    delivery = written.map(Arc::new).or(delivery);
                 }
             }
         }
     }
-    let expands = matches!(&memory.expanded, Some((_, Ok(_))));
-    if hindrance.is_some() || (wanted.is_err() && expands) {
+    if hindrance.is_some() {
         memory.refused += 1;
         rest = Some(backoff(memory.refused, FIRST_RETRY, fastrand::f64()).min(LAST_RETRY));
     } else {
         memory.refused = 0;
     }
     let of_delivery = delivery.as_deref();
+    let delay = memory.retry.1.told().cloned();
     let seen = Seen {
         name: &key.1,
         generation: application.metadata.generation,
-        wanted: wanted.as_deref(),
+        wanted: wanted.as_ref().map(|wanted| wanted.id.as_str()),
         hindrance: hindrance.as_ref(),
+        delay: delay.as_ref(),
+        notices: wanted.as_ref().ok().map(|wanted| &*wanted.notices),
         delivery: of_delivery.and_then(|d| d.status.as_ref()),
         pods: of_delivery.and_then(|d| pods::of(daemon, d, application)),
         url: url(&application.spec),
     };
     tell(application, daemon, &seen, memory).await?;
     if memory.kept
-        && let (Ok(id), Some(delivery)) = (&wanted, of_delivery)
-        && revisions::is_settled(delivery, id)
+        && let (Ok(wanted), Some(delivery)) = (&wanted, of_delivery)
+        && revisions::is_settled(delivery, &wanted.id)
     {
         memory.kept = false;
         revisions::tidy(&daemon.connection.client, application, delivery).await;
@@ -208,21 +277,25 @@ async fn round(
     Ok(rest)
 }
 
-/// What the spec becomes: the id of the revision, or why it is none.
-fn expanded(application: &Application, memory: &mut Memory) -> Result<String, Problem> {
-    let generation = application.metadata.generation;
-    if let Some((of, known)) = &memory.expanded
-        && *of == generation
+/// What the spec becomes, or why it is no revision.
+fn expanded(application: &Application, kinds: Kinds, memory: &mut Memory) -> Result<Wanted, Problem> {
+    let of = (application.metadata.generation, kinds);
+    if let Some((known_of, known)) = &memory.expanded
+        && *known_of == of
     {
         return known.clone();
     }
-    let expanded = expand(application, &Origin::default());
-    let answer = match &expanded {
-        Ok(expansion) => Ok(revision(expansion).id),
+    let answer = match expand_for(application, &Origin::default(), kinds) {
+        Ok(expansion) => Ok(Wanted { id: revision(&expansion).id, notices: expansion.notices.into() }),
         Err(invalid) => Err(problem("InvalidApplication", invalid.to_string())),
     };
-    memory.expanded = Some((generation, answer.clone()));
+    memory.expanded = Some((of, answer.clone()));
     answer
+}
+
+/// What the cluster has that Applications make use of, as far as it was asked.
+fn kinds(discovery: &Discovery) -> Kinds {
+    Kinds::new(|gvk| discovery.resource(gvk).is_some())
 }
 
 /// Whose a Delivery with the name of an Application's is.
@@ -260,28 +333,68 @@ fn whose(application: &Application, delivery: Option<&Delivery>) -> Whose {
     }
 }
 
-/// Keeps the revision that the spec is, and hands it to the Delivery. Answers why it could not be kept.
-async fn begin(
+/// Hands the spec to its Delivery, which is made where it is not there. Answers the Delivery if it had to be written.
+async fn hand_over(
     application: &Application,
     context: &Applications,
     id: &str,
     delivery: Option<&Delivery>,
     memory: &mut Memory,
-) -> Result<Result<(), Problem>, Error> {
-    let daemon = &context.daemon;
-    // What a Delivery has begun was kept before.
-    if !delivery.is_some_and(|d| revisions::needed(d).any(|known| known == id)) {
-        if let Err(error) = revisions::keep(&daemon.connection.client, application).await {
-            return match error {
-                revisions::NotKept::Later(error) => Err(Error::Revision(error)),
-                revisions::NotKept::Refused(problem) => Ok(Err(problem)),
-            };
+) -> Result<Option<Delivery>, Hitch> {
+    let wanted = delivery_spec(application);
+    let generation = application.metadata.generation;
+    let ours =
+        |d: &Delivery| d.owner_references().iter().any(|o| Some(&o.uid) == application.metadata.uid.as_ref());
+    let stands = delivery.filter(|d| ours(d) && is_as(&d.spec, &wanted, memory.ensured == Some(generation)));
+    if memory.begun.as_ref().is_none_or(|(begun, _)| begun != id) {
+        let takes = if stands.is_none() && delivery.is_some() { Some(Awaited::Writing) } else { None };
+        begin(application, context, id, delivery, takes, memory).await?;
+    }
+    let key = (application.namespace().unwrap_or_default(), application_source(&application.name_any()));
+    let version = |d: &Delivery| d.resource_version().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let sources = &context.daemon.sources;
+    let name = names::application_delivery(&application.name_any());
+    let written = match stands {
+        Some(shown) => {
+            sources.amend(&key, |known| {
+                if known.awaited.get(&name) == Some(&Awaited::Writing) {
+                    known.awaits(&name, Awaited::Written(version(shown)));
+                }
+            });
+            None
         }
+        None => {
+            let written = write_delivery(application, &context.daemon, &wanted, delivery).await?;
+            sources.amend(&key, |known| known.awaits(&name, Awaited::Written(version(&written))));
+            Some(written)
+        }
+    };
+    memory.ensured = Some(generation);
+    Ok(written)
+}
+
+/// Keeps the revision that the spec is, and tells the Delivery of it: together with the other spec that it `takes`, if so.
+async fn begin(
+    application: &Application,
+    context: &Applications,
+    id: &str,
+    delivery: Option<&Delivery>,
+    takes: Option<Awaited>,
+    memory: &mut Memory,
+) -> Result<(), Hitch> {
+    let daemon = &context.daemon;
+    let Ok(commit) = id.parse() else {
+        return Err(Hitch::Refused(problem("InvalidApplication", format!("{id} is no revision"))));
+    };
+    // What is at rest was kept before: a daemon that begins asks for nothing. What is put in place once more may have been
+    // removed meanwhile, also where the history names it.
+    let at_rest = memory.begun.is_none() && delivery.is_some_and(|d| revisions::is_settled(d, id));
+    if !at_rest {
+        fault::place(|| "before keeping a revision".into());
+        revisions::keep(&daemon.connection.client, application, kinds(&daemon.discovery)).await?;
+        fault::place(|| "after keeping a revision".into());
         memory.kept = true;
     }
-    let Ok(commit) = id.parse() else {
-        return Ok(Err(problem("InvalidApplication", format!("{id} is no revision"))));
-    };
     let (author, at) = last_change(application);
     let commit = CommitInfo {
         id: commit,
@@ -292,14 +405,17 @@ async fn begin(
     };
     let (namespace, name) = (application.namespace().unwrap_or_default(), application.name_any());
     let now = daemon.now();
-    daemon.sources.update(&(namespace.clone(), application_source(&name)), |known| {
+    daemon.sources.amend(&(namespace.clone(), application_source(&name)), |known| {
         known.saw(id, now);
         known.fetched = Some(Fetched { branch: name.clone(), commit });
         known.problem = None;
+        if let Some(how_far) = takes {
+            known.awaits(&names::application_delivery(&name), how_far);
+        }
     });
     memory.begun = Some((id.to_owned(), Instant::now()));
     daemon.wake(&namespace, &names::application_delivery(&name));
-    Ok(Ok(()))
+    Ok(())
 }
 
 /// Who changed the spec last, as far as the API server knows: a field manager, not a person. And when.
@@ -312,6 +428,19 @@ fn last_change(application: &Application) -> (String, jiff::Timestamp) {
     last.map_or_else(|| (String::new(), jiff::Timestamp::UNIX_EPOCH), |(at, manager)| (manager, at))
 }
 
+/// Whether the Delivery of an Application is as it must be. The rest is for people to say, such as how long it may take and
+/// whether it is suspended; how a change reaches traffic where the Application does not say it, which cannot be told from what it
+/// said before but by writing it once (`ensured`).
+fn is_as(is: &DeliverySpec, wanted: &DeliverySpec, ensured: bool) -> bool {
+    let mode = |spec: &DeliverySpec| spec.template.rollback.as_ref().map(|r| r.mode).unwrap_or_default();
+    let (to_be, has) = (&wanted.template, &is.template);
+    is.source == wanted.source
+        && has.target_namespace == to_be.target_namespace
+        && mode(is) == mode(wanted)
+        && has.adopt == to_be.adopt
+        && (has.rollout == to_be.rollout || ensured && to_be.rollout.is_none())
+}
+
 /// What the Delivery of an Application is to be like.
 fn delivery_spec(application: &Application) -> DeliverySpec {
     // Delivered by a directory: that one's Delivery goes back when this fails, and two would fight over it.
@@ -322,62 +451,56 @@ fn delivery_spec(application: &Application) -> DeliverySpec {
         template: DeliveryTemplate {
             target_namespace: application.namespace(),
             rollback: Some(RollbackPolicy { mode, ..RollbackPolicy::default() }),
+            rollout: rollout(application),
+            adopt: Some(application.spec.adopt.unwrap_or(Adopt::KeepPods)),
             ..DeliveryTemplate::default()
         },
     }
 }
 
-/// Sees to it that the Delivery is there and as it must be. Answers it if it had to be written, or why it cannot be.
-async fn ensure(
+/// Writes the Delivery of an Application as it must be.
+async fn write_delivery(
     application: &Application,
     daemon: &Daemon,
+    wanted: &DeliverySpec,
     shown: Option<&Delivery>,
-) -> Result<Result<Option<Delivery>, Problem>, Error> {
-    let wanted = delivery_spec(application);
-    if let Some(shown) = shown {
-        let ours = shown.owner_references().iter().any(|o| Some(&o.uid) == application.metadata.uid.as_ref());
-        // The rest is for people to say, such as how long it may take and whether it is suspended.
-        let (is, to_be) = (&shown.spec, &wanted);
-        let mode = |spec: &DeliverySpec| spec.template.rollback.as_ref().map(|r| r.mode);
-        let same = is.source == to_be.source
-            && is.template.target_namespace == to_be.template.target_namespace
-            && mode(is).unwrap_or_default() == mode(to_be).unwrap_or_default();
-        if ours && same {
-            return Ok(Ok(None));
-        }
-    }
-    let Some(owner) = application.controller_owner_ref(&()) else { return Ok(Ok(None)) };
+) -> Result<Delivery, Hitch> {
+    let owner = application.controller_owner_ref(&());
     let namespace = application.namespace().unwrap_or_default();
     let name = names::application_delivery(&application.name_any());
-    let body = json!({
+    let mut body = json!({
         "apiVersion": format!("{}/v1alpha1", names::GROUP), "kind": "Delivery",
         "metadata": {
             "name": name, "namespace": namespace,
             "labels": {names::APPLICATION_LABEL: application.name_any()},
             "finalizers": [names::FINALIZER],
-            "ownerReferences": [owner],
+            "ownerReferences": Vec::from_iter(owner),
         },
         "spec": wanted,
     });
-    let mut body: Value = body;
     if let Some(uid) = shown.and_then(|d| d.metadata.uid.clone()) {
         body["metadata"]["uid"] = uid.into();
     }
+    // What was refused as it was is tried at once as it is to be.
+    if shown.and_then(|d| d.status.as_ref()).is_some_and(|s| s.failure.is_some()) {
+        let request = format!("application/{}", application.metadata.generation.unwrap_or_default());
+        body["metadata"]["annotations"] = json!({names::RECONCILE_REQUEST: request});
+    }
     let api: Api<Delivery> = Api::namespaced(daemon.connection.client.clone(), &namespace);
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
-    match api.patch(&name, &params, &Patch::Apply(body)).await {
-        Ok(written) => Ok(Ok(Some(written))),
-        Err(kube::Error::Api(status)) if is_refusal(status.code) => {
-            let text = format!("Delivery {namespace}/{name} could not be written: {}", status.message);
-            Ok(Err(problem("DeliveryNotWritten", text)))
-        }
-        Err(error) => Err(Error::Delivery(Box::new(error))),
-    }
-}
-
-/// An answer that stays the same until somebody does something.
-fn is_refusal(code: u16) -> bool {
-    matches!(code, 400 | 403 | 413 | 422)
+    fault::place(|| "before writing a Delivery".into());
+    let written = api.patch(&name, &params, &Patch::Apply(body)).await;
+    fault::place(|| "after writing a Delivery".into());
+    written.map_err(|error| {
+        let object = ObjectId { group: names::GROUP.into(), kind: "Delivery".into(), namespace, name };
+        Hitch::new(
+            "DeliveryNotWritten",
+            &object,
+            "windlass.dev/v1alpha1 Delivery",
+            " could not be written",
+            error,
+        )
+    })
 }
 
 /// Writes the status if it changed, and tells people what a spec that is none lacks.
@@ -397,18 +520,29 @@ async fn tell(
     if new == before {
         return Ok(());
     }
-    if let Some(problem) = seen.wanted.err().or(seen.hindrance) {
+    if let Some(problem) = seen.wanted.err().or(seen.hindrance).or(seen.delay) {
         let was = condition::get(&before.conditions, kind::READY);
         let known = was.is_some_and(|c| c.reason == problem.reason && c.message.starts_with(&told(problem)));
         if !known {
             daemon.notify_application(application, true, &problem.reason, &told(problem));
         }
     }
+    let limited = |status: &ApplicationStatus| {
+        let limited = condition::get(&status.conditions, kind::LIMITED).filter(|c| c.status == "True");
+        limited.map(|c| (c.reason.clone(), c.message.clone()))
+    };
+    if let Some((reason, message)) = limited(&new).filter(|now| Some(now) != limited(&before).as_ref()) {
+        daemon.notify_application(application, true, &reason, &message);
+    }
     let api: Api<Application> =
         Api::namespaced(daemon.connection.client.clone(), &application.namespace().unwrap_or_default());
     let patch = json!({"metadata": {"uid": application.uid()}, "status": over(&before, &new)});
     let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
-    match api.patch_status(&application.name_any(), &params, &Patch::Merge(patch)).await {
+    let phase = new.phase;
+    fault::place(|| format!("before Application status {phase:?}"));
+    let written = api.patch_status(&application.name_any(), &params, &Patch::Merge(patch)).await;
+    fault::place(|| format!("after Application status {phase:?}"));
+    match written {
         Ok(written) => {
             memory.written = Some((new, version(written.resource_version())));
             Ok(())

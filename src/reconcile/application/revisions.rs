@@ -1,26 +1,32 @@
 //! The revisions of an Application: what its spec became, kept as ControllerRevisions that it owns. To its Delivery they are the
 //! commits of a repository.
 
-use crate::api::delivery::{self, Phase, Problem};
+use super::Hitch;
+use crate::api::delivery::{self, Phase};
 use crate::api::{Application, Delivery, names};
-use crate::core::application::{Revision, expand, revision, revision_name};
-use crate::core::manifest::Origin;
+use crate::cluster::Discovery;
+use crate::core::application::{Kinds, Revision, expand_for, revision, revision_name};
+use crate::core::manifest::{ObjectId, Origin};
 use crate::core::tree::Tree;
 use crate::reconcile::sources::Commits;
 use crate::source::{CommitId, Credentials, Limits, SourceError};
 use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
-use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Reason where a revision could not be kept.
+const NOT_KEPT: &str = "RevisionNotKept";
+
 /// The revisions of one Application.
 pub(super) struct Revisions {
     pub(super) client: Client,
+    pub(super) discovery: Discovery,
     pub(super) shown: Store<Application>,
     pub(super) namespace: String,
     pub(super) name: String,
@@ -30,7 +36,8 @@ impl Revisions {
     /// A revision: what the spec is now where that is the one, else what was kept.
     async fn get(&self, id: &str) -> Result<Revision, SourceError> {
         let shown = self.shown.get(&ObjectRef::new(&self.name).within(&self.namespace));
-        let now = shown.and_then(|application| expand(&application, &Origin::default()).ok());
+        let kinds = super::kinds(&self.discovery);
+        let now = shown.and_then(|application| expand_for(&application, &Origin::default(), kinds).ok());
         if let Some(now) = now.as_ref().map(revision).filter(|now| now.id == id) {
             return Ok(now);
         }
@@ -72,20 +79,10 @@ impl Commits for Revisions {
     }
 }
 
-/// Why a revision was not kept.
-pub(super) enum NotKept {
-    /// It may work a little later.
-    Later(Box<kube::Error>),
-    /// Somebody has to do something.
-    Refused(Problem),
-}
-
 /// Keeps the revision that the spec of an Application is now.
-pub(super) async fn keep(client: &Client, application: &Application) -> Result<(), NotKept> {
-    let refused = |message: String| {
-        NotKept::Refused(Problem { reason: "RevisionNotKept".into(), object: String::new(), message })
-    };
-    let expansion = expand(application, &Origin::default()).map_err(|e| refused(e.to_string()))?;
+pub(super) async fn keep(client: &Client, application: &Application, kinds: Kinds) -> Result<(), Hitch> {
+    let refused = |message: String| Hitch::Refused(super::problem(NOT_KEPT, message));
+    let expansion = expand_for(application, &Origin::default(), kinds).map_err(|e| refused(e.to_string()))?;
     let now = revision(&expansion);
     let namespace = application.namespace().unwrap_or_default();
     let name = revision_name(&application.name_any(), &now.id);
@@ -101,19 +98,27 @@ pub(super) async fn keep(client: &Client, application: &Application) -> Result<(
         revision: application.metadata.generation.unwrap_or_default(),
         data: Some(RawExtension(now.data(&json!(application.spec)))),
     };
+    let hitch = |what: &str, error: kube::Error| {
+        let (namespace, name) = (namespace.clone(), name.clone());
+        let object = ObjectId { group: "apps".into(), kind: "ControllerRevision".into(), namespace, name };
+        Hitch::new(NOT_KEPT, &object, "apps/v1 ControllerRevision", what, error)
+    };
     let api: Api<ControllerRevision> = Api::namespaced(client.clone(), &namespace);
     let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
     match api.create(&params, &kept).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            let there = api.get_opt(&name).await.map_err(|e| NotKept::Later(Box::new(e)))?;
+            let there = api.get_opt(&name).await.map_err(|e| hitch(" could not be read", e))?;
             let ours = |there: &ControllerRevision| {
                 there.metadata.deletion_timestamp.is_none()
                     && is_of(application, there)
                     && there.data.as_ref().and_then(|d| Revision::read(&d.0)).is_some_and(|r| r.id == now.id)
             };
             match there {
-                Some(there) if ours(&there) => Ok(()),
+                Some(there) if ours(&there) => {
+                    own(&api, application, &there).await;
+                    Ok(())
+                }
                 // Left by an Application of this name that was deleted: it goes soon.
                 _ => Err(refused(format!(
                     "ControllerRevision {namespace}/{name} is there and is not this Application's; it is waited for, \
@@ -121,11 +126,22 @@ pub(super) async fn keep(client: &Client, application: &Application) -> Result<(
                 ))),
             }
         }
-        Err(kube::Error::Api(status)) if super::is_refusal(status.code) => Err(refused(format!(
-            "ControllerRevision {namespace}/{name}, which a rollback needs, could not be written: {}",
-            status.message
-        ))),
-        Err(error) => Err(NotKept::Later(Box::new(error))),
+        Err(error) => Err(hitch(", which a rollback needs, could not be written", error)),
+    }
+}
+
+/// Makes a revision that nobody owns, as one that was orphaned, the Application's: it goes with it then. One that stays as it is
+/// can be used all the same, and is tried again with the next that is kept.
+async fn own<K: Resource>(api: &Api<ControllerRevision>, application: &Application, orphan: &K) {
+    if !orphan.owner_references().is_empty() {
+        return;
+    }
+    let Some(owner) = application.controller_owner_ref(&()) else { return };
+    // Another one of the name is refused.
+    let patch = json!({"metadata": {"uid": orphan.uid(), "ownerReferences": [owner]}});
+    let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+    if let Err(error) = api.patch_metadata(&orphan.name_any(), &params, &Patch::Merge(patch)).await {
+        tracing::warn!(%error, "a revision that nobody owns could not be taken over");
     }
 }
 
@@ -159,7 +175,7 @@ pub(super) fn is_settled(delivery: &Delivery, id: &str) -> bool {
     })
 }
 
-/// Removes the revisions that nothing needs any more. What could not be removed takes a little room, and is removed the next time.
+/// Removes the revisions that nothing needs any more, and makes those that are needed the Application's. What could not be removed takes a little room, and is removed the next time.
 pub(super) async fn tidy(client: &Client, application: &Application, delivery: &Delivery) {
     let (namespace, name) = (application.namespace().unwrap_or_default(), application.name_any());
     let needed: BTreeSet<String> = needed(delivery).map(|id| revision_name(&name, id)).collect();
@@ -171,6 +187,7 @@ pub(super) async fn tidy(client: &Client, application: &Application, delivery: &
     };
     for old in all.iter().filter(|r| is_of(application, *r)) {
         if needed.contains(&old.name_any()) {
+            own(&api, application, old).await;
             continue;
         }
         let params = DeleteParams {

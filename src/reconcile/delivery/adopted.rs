@@ -87,7 +87,7 @@ pub async fn keep(scope: &Scope<'_>, memory: &mut Memory, work: &Work) {
     fault::place(|| "after keeping adopted values".into());
     let tell = |object: &str, why: &str| {
         let text = format!(
-            "what it was before it was adopted is not kept ({why}), so it would be released with the values from Git \
+            "what it was before it was adopted is not kept ({why}), so it would be released with the values of this revision \
              should this revision fail"
         );
         scope.notify(true, "AdoptedNotKept", object, &text);

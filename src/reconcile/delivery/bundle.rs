@@ -109,11 +109,7 @@ fn labelled(mut manifest: Manifest, label: &str) -> Manifest {
 /// rewritten) is store by its id where the server allows that.
 pub async fn tree(store: &Store, revision: &Revision) -> Result<Arc<dyn Tree>, Refusal> {
     let lost = |e: &dyn std::fmt::Display| {
-        refusal(
-            "CommitMissing",
-            format!("commit {} cannot be had from the repository any more: {e}", revision.commit),
-            true,
-        )
+        refusal("CommitMissing", format!("revision {} cannot be had any more: {e}", revision.commit), true)
     };
     let id: CommitId = revision.commit.parse().map_err(|e| lost(&e))?;
     if let Ok(tree) = store.mirror.tree(&id).await {

@@ -210,6 +210,7 @@ impl<'a> Scope<'a> {
             owner,
             knows: prepare::Knows::All,
             rules: self.rules.clone(),
+            adopt: self.delivery.spec.template.adopt.unwrap_or_default(),
         }
     }
 
@@ -952,7 +953,7 @@ async fn rendered(scope: &Scope<'_>, memory: &Memory, revision: &Revision) -> Re
     }
     let source = scope.daemon.sources.get(&delivery.source_key());
     let Some(store) = source.and_then(|k| k.store) else {
-        return Err(refusal(SOURCE_UNKNOWN, "the Repository was not read yet", true));
+        return Err(refusal(SOURCE_UNKNOWN, "the source was not read yet", true));
     };
     let settings = match &memory.settings {
         Some(settings) if settings.digest == revision.settings => Some(settings.clone()),

@@ -175,7 +175,7 @@ fn disturbed(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> Opt
         let id = entry.id();
         let workload = scope.live(&entry.gvk(), &id).is_some_and(|live| live.kept.workload.is_some());
         let (reason, message) = if memory.drift.differs(&id) {
-            ("Drifted", "was changed in the cluster and is not as Git wants it".to_owned())
+            ("Drifted", "was changed in the cluster and is not as it should be".to_owned())
         } else if let Some(why) = memory.pods.disturbance(&id) {
             ("Disrupted", why.to_owned())
         } else if workload {

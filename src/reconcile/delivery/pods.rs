@@ -7,6 +7,7 @@ use super::work::Memory;
 use crate::api::DeliveryStatus;
 use crate::api::delivery::{Problem, Step};
 use crate::cluster::PodWatch;
+use crate::core::application::is_application;
 use crate::core::health::{
     PodRules, disturbance, pod_disturbance, pods_in_the_way, workload_trouble, workload_waits_for,
 };
@@ -109,6 +110,8 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
         // One that wants no pods has none to look at.
         if let Some(workload) = &live.kept.workload
             && workload["spec"]["replicas"] != 0
+            // How its pods are told apart is its own Delivery's business, but for those that are taken away.
+            && (!is_application(workload) || is_watched_on(status))
         {
             unsettled.insert(id, workload.clone());
         }
@@ -151,6 +154,9 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
             }
             // What such a pod says of its containers may be from before.
             all.retain(|pod| pod_disturbance(pod).is_none());
+        }
+        if is_application(&workload) {
+            continue;
         }
         // An older pod is what it is since before this attempt.
         let any_time = PodRules { since: None, ..rules.clone() };

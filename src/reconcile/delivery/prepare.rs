@@ -2,10 +2,11 @@
 
 use super::leave::{self, without_others};
 use super::work::{Act, Planned, Work};
-use crate::api::delivery::{EntryOrigin, Goal, InventoryEntry, Problem, Revision};
+use crate::api::delivery::{Adopt, EntryOrigin, Goal, InventoryEntry, Problem, Revision};
 use crate::api::names;
 use crate::cluster::apply::{Guard, dry_run, get, list, list_labelled};
 use crate::cluster::{Access, ApplyError, Cause, Discovery, Resource};
+use crate::core::adoption;
 use crate::core::autoscale;
 use crate::core::bundle::Bundle;
 use crate::core::closest::closest;
@@ -47,6 +48,8 @@ pub struct Planner<'a> {
     pub knows: Knows<'a>,
     /// What is left to others, or why that cannot be told.
     pub rules: Result<Arc<Rules>, RuleError>,
+    /// What may become of the pods of a workload that is adopted.
+    pub adopt: Adopt,
 }
 
 /// What a Delivery's status knows of its objects.
@@ -320,7 +323,8 @@ impl Planner<'_> {
                         // Also where what stands there said so: a rollback gets back the way that the failed commit
                         // came.
                         let said_so = there["metadata"]["annotations"][names::RECREATE] == "enabled";
-                        if !may_recreate(manifest) && !said_so {
+                        let keeps = label.is_none() && self.keeps_pods(goal) && adoption::is_workload(&there);
+                        if keeps || !may_recreate(manifest) && !said_so {
                             return Err(refuse(&error));
                         }
                         let lost = label.is_some() && self.knows != Knows::All;
@@ -393,6 +397,13 @@ impl Planner<'_> {
         let mut release = removals(previous.as_ref(), &value, &applied.object, adopting);
         if let Some(left) = &left {
             release.retain(|path| !left.covers(path) && !left.touches(path));
+        }
+        if adopting
+            && self.keeps_pods(goal)
+            && let Some(there) = &found
+            && let Some(differs) = adoption::restarts(there, &applied.object, &release)
+        {
+            return Err(pods_would_restart(manifest, &differs));
         }
         let after = digest(&applied.object, self.key);
         // A watch that lags may show what stood there before somebody changed it: the answer tells what was tried on.
@@ -489,6 +500,11 @@ impl Planner<'_> {
         }
     }
 
+    /// Whether a workload is adopted only if its pods stay. Going back, the last good revision comes first.
+    fn keeps_pods(&self, goal: Goal) -> bool {
+        self.adopt == Adopt::KeepPods && goal != Goal::Rollback
+    }
+
     /// What is left to others. Going back, a rule that cannot be read keeps nothing from being brought back.
     fn rules(&self, goal: Goal) -> Result<Arc<Rules>, Refusal> {
         match &self.rules {
@@ -514,6 +530,20 @@ impl Planner<'_> {
             }
         }
         Ok(false)
+    }
+}
+
+/// The pods of a workload that is there already would be replaced, and are not to be.
+fn pods_would_restart(manifest: &Manifest, differs: &str) -> Refusal {
+    Refusal {
+        problem: Problem {
+            reason: "PodsWouldRestart".into(),
+            object: manifest.id().to_string(),
+            message: format!(
+                "is there already, and adopting it would replace its pods: {differs}; make these equal, or set adopt: Restart"
+            ),
+        },
+        transient: false,
     }
 }
 

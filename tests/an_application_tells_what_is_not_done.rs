@@ -1,0 +1,108 @@
+//! What a spec asks for and does not get is told in the Application, be it that a router cannot do it or that the API server does
+//! not answer; and what passes by itself is tried again.
+
+use crate::support::applications::condition_of;
+use crate::support::cluster::wait_until;
+use crate::support::daemon::{LIMIT, World};
+use crate::support::faults::{Fault, Faults};
+use serde_json::json;
+use windlass::api::application::ApplicationPhase;
+use windlass::api::condition::kind;
+
+#[tokio::test]
+async fn what_the_router_cannot_do_is_a_condition_and_an_event() {
+    let world = World::new("app-limits").await;
+    let probe = json!({"readiness": {"httpGet": {"path": "/ready", "port": 8080}}});
+    let asked = json!({"healthCheck": probe, "traffic": {"mtls": "Strict", "timeout": "5s"}});
+    world.application("web", "ok", asked.clone()).await;
+    let status = world.wait_application_runs("web", "ok").await;
+    let (limited, reason, message) = condition_of(&status, kind::LIMITED);
+    assert_eq!((limited.as_str(), reason.as_str()), ("True", "UnsupportedByRouter"));
+    assert!(
+        message.starts_with("spec.traffic.timeout, spec.traffic.mtls cannot be carried out"),
+        "{message}"
+    );
+    assert_eq!(condition_of(&status, kind::READY).0, "True", "what can be done is done");
+    let told = async || {
+        let events = world.events_about("Application", "web").await;
+        events.into_iter().filter(|(reason, _)| reason == "UnsupportedByRouter").collect::<Vec<_>>()
+    };
+    // Another change, in what nothing is said about: it is told once.
+    let mut more = asked;
+    more["env"] = json!([{"name": "COLOUR", "value": "red"}]);
+    world.application("web", "ok2", more).await;
+    world.wait_application_runs("web", "ok2").await;
+    wait_until("one event tells it", LIMIT, || async {
+        let events = told().await;
+        if events.len() == 1 { Ok(()) } else { Err(format!("{events:?}")) }
+    })
+    .await;
+    world.application("web", "ok2", json!({"healthCheck": probe})).await;
+    let status = world
+        .wait_application("web", "nothing is limited", |s| {
+            s.conditions.iter().any(|c| c.type_ == kind::LIMITED && c.status == "False")
+        })
+        .await;
+    assert_eq!(condition_of(&status, kind::LIMITED).1, "NothingLimited");
+}
+
+/// A daemon that reaches the API server through faults.
+async fn behind_faults(test: &str) -> (World, Faults) {
+    let mut world = World::stopped(test).await;
+    let faults = Faults::before(world.space.cluster).await;
+    world.arguments = vec!["--kubeconfig".into(), faults.kubeconfig.to_str().unwrap().into()];
+    world.start();
+    (world, faults)
+}
+
+fn is_kept(method: &str, path: &str) -> bool {
+    method == "POST" && path.contains("/controllerrevisions")
+}
+
+#[tokio::test]
+async fn what_passes_by_itself_is_tried_again_and_told_if_it_lasts() {
+    for (test, code) in [("app-503", 503), ("app-429", 429)] {
+        let (world, faults) = behind_faults(test).await;
+        faults.set(move |request| {
+            is_kept(request.method().as_str(), request.uri().path()).then_some(Fault::Status(code, None))
+        });
+        world.application("web", "ok", json!({})).await;
+        let status = world
+            .wait_application("web", "it is told", |s| {
+                s.conditions.iter().any(|c| c.type_ == kind::READY && c.reason == "RevisionNotKept")
+            })
+            .await;
+        assert_eq!(status.phase, ApplicationPhase::Pending);
+        let (ready, _, message) = condition_of(&status, kind::READY);
+        assert!(ready == "False" && message.contains("ControllerRevision"), "{message}");
+        assert!(message.ends_with("it is tried again"), "{message}");
+        assert_eq!(condition_of(&status, kind::DEGRADED).0, "False", "nobody has to do anything");
+        assert!(faults.count(is_kept) >= 3, "not for once or twice");
+        let events = world.events_about("Application", "web").await;
+        assert!(events.iter().any(|(reason, _)| reason == "RevisionNotKept"), "{events:?}");
+        faults.set(|_| None);
+        let status = world.wait_application_runs("web", "ok").await;
+        assert_eq!(condition_of(&status, kind::READY).0, "True");
+    }
+}
+
+#[tokio::test]
+async fn a_newer_spec_does_not_wait_for_the_one_before() {
+    let (world, faults) = behind_faults("app-newer").await;
+    // The first spec is never taken, whatever is tried.
+    faults.set(|request| {
+        let first = is_kept(request.method().as_str(), request.uri().path());
+        first.then_some(Fault::Status(503, None))
+    });
+    world.application("web", "ok", json!({})).await;
+    wait_until("it was tried some times", LIMIT, || async {
+        let tried = faults.count(is_kept);
+        if tried >= 4 { Ok(()) } else { Err(format!("{tried} times")) }
+    })
+    .await;
+    faults.set(|_| None);
+    let before = faults.count(is_kept);
+    world.application("web", "ok2", json!({})).await;
+    world.wait_application_runs("web", "ok2").await;
+    assert_eq!(faults.count(is_kept), before + 1, "and the one before is not tried any more");
+}
