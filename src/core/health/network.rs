@@ -1,7 +1,7 @@
-//! What leads traffic to pods: Service, Ingress.
+//! What leads traffic to pods: Service, EndpointSlice, Ingress.
 
 use super::Verdict;
-use super::live::Live;
+use super::live::{Live, counted};
 
 /// The finalizer of Kubernetes' service controller, which every cloud provider's load balancers go through.
 const LOAD_BALANCER_CLEANUP: &str = "service.kubernetes.io/load-balancer-cleanup";
@@ -59,4 +59,14 @@ pub(super) fn ingress(live: &Live<'_>) -> Verdict {
     } else {
         format!("answers at {}", addresses.join(", "))
     })
+}
+
+/// An EndpointSlice is healthy by being there: whether its pods are ready, their workload says.
+pub(super) fn endpoint_slice(live: &Live<'_>) -> Verdict {
+    let all = live.items("/endpoints").count();
+    // One that says nothing of itself is ready.
+    let ready = live.items("/endpoints").filter(|endpoint| {
+        endpoint.get("/conditions/ready").and_then(serde_json::Value::as_bool).unwrap_or(true)
+    });
+    Verdict::healthy(format!("{} of {} ready", ready.count(), counted(all as i64, "endpoint")))
 }
