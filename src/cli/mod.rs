@@ -6,11 +6,13 @@ pub mod connect;
 pub mod diff;
 pub mod directory;
 pub mod drift;
+pub mod endpoints;
 pub mod expansion;
 pub mod find;
 pub mod health;
 pub mod history;
 pub mod install;
+pub mod live;
 pub mod output;
 pub mod probe;
 pub mod release;
@@ -63,6 +65,8 @@ pub enum Command {
     History(history::HistoryArgs),
     /// Show what a Delivery or an Application has in the cluster, what that owns, and how it is
     Tree(tree::TreeArgs),
+    /// Show who serves for a Delivery or an Application, by variant, and the traffic policy in force
+    Endpoints(endpoints::EndpointsArgs),
     /// Show what a directory on disk would change in the cluster
     Diff(diff::DiffArgs),
     /// Print the objects that a directory on disk renders to; needs no cluster
@@ -115,6 +119,7 @@ pub fn main(cli: Cli) -> i32 {
         Command::Drift(args) => asynchronously(drift::run(args)),
         Command::History(args) => asynchronously(history::run(args)),
         Command::Tree(args) => asynchronously(tree::run(args)),
+        Command::Endpoints(args) => asynchronously(endpoints::run(args)),
         Command::Diff(args) => asynchronously(diff::run(args)),
         Command::Render(args) => asynchronously(render::run(args)),
         Command::Sync(args) => asynchronously(sync::run(args)),

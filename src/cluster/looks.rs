@@ -1,7 +1,7 @@
 //! Lists of whole kinds for somebody who looks at the cluster with his own rights: once, or for as long as he watches.
 
 use super::connect::Connection;
-use super::discovery::Discovery;
+use super::discovery::{Discovery, DiscoveryError};
 use super::error::Cause;
 use super::follow::{Seen as Event, Source, follow};
 use crate::core::look::{Look, Seen, Shown};
@@ -11,11 +11,15 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 /// Times that a list is asked for by who looks once, before the API server counts as away.
 const ATTEMPTS: u32 = 4;
+
+/// What the cluster serves is asked again after so long.
+const KINDS_ARE_OLD: Duration = Duration::from_secs(60);
 
 /// What is looked at.
 pub struct Looking<K> {
@@ -102,6 +106,12 @@ impl<K: Clone + PartialEq + Send + 'static> Looking<K> {
             // The sender lives as long as this.
             let _ = changes.changed().await;
         }
+    }
+
+    /// The version in which the cluster prefers to serve a kind; `None` for one that it does not serve.
+    pub async fn version(&self, group: &str, kind: &str) -> Result<Option<String>, DiscoveryError> {
+        self.discovery.refresh_if_older(KINDS_ARE_OLD).await?;
+        Ok(self.discovery.preferred(group, kind).map(|resource| resource.gvk.version))
     }
 
     /// A receiver of every change from now on.

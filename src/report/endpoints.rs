@@ -52,7 +52,9 @@ pub fn text(serving: &Serving, wide: bool) -> String {
         true => out.push("no endpoints".to_owned()),
         false => out.extend(lines(&rows)),
     }
-    out.extend(serving.idle.iter().map(|name| paint(BAD, &format!("Service {} has none that is ready", tame(name)))));
+    out.extend(
+        serving.idle.iter().map(|name| paint(BAD, &format!("Service {} has none that is ready", tame(name)))),
+    );
     for policy in &serving.policies {
         out.push(String::new());
         out.extend(of_policy(policy));
@@ -109,7 +111,8 @@ mod tests {
             serving: states[1],
             terminating: states[2],
         };
-        let backend = |name: &str, of, percent| Backend { name: name.into(), variant: of, weight: 1, percent };
+        let backend =
+            |name: &str, of, percent| Backend { name: name.into(), variant: of, weight: 1, percent };
         let says = |name, value: &str| BTreeMap::from([(name, value.to_owned())]);
         let serving = Serving {
             kind: "Application".into(),

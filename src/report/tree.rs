@@ -136,8 +136,20 @@ mod tests {
         let unseen = vec!["EndpointSlice in namespace shop: Ada may not list endpointslices".to_owned()];
         let tree = Tree { root, unseen };
         let now = "2026-01-01T00:01:05Z".parse().unwrap();
-        insta::assert_snapshot!(plain(&text(&tree, false, now)), @r"");
-        insta::assert_snapshot!(plain(&text(&tree, true, now)), @r"");
+        insta::assert_snapshot!(plain(&text(&tree, false, now)), @r"
+        OBJECT                                      STATUS        AGE   MESSAGE
+        Delivery team/shop                          Suspended     65s   is suspended
+        ├─ Deployment shop/web                      Progressing   65s   xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
+        │  └─ ReplicaSet web-1                      Progressing   65s   0 of 1 pod available
+        │     └─ Pod web-1-x                        Degraded      65s   crashes [2J
+        ├─ Deployment shop/web-canary (candidate)   Healthy       65s   1 of 1
+        └─ PersistentVolume data                    Missing       -     is not in the cluster
+        1 ReplicaSet of earlier revisions, without pods: -o wide shows them
+        not shown: EndpointSlice in namespace shop: Ada may not list endpointslices
+        ");
+        let wide = plain(&text(&tree, true, now));
+        assert!(wide.contains("ReplicaSet web-old") && wide.contains(&"x".repeat(100)), "{wide}");
+        assert!(wide.contains("APIVERSION") && !wide.contains("-o wide shows"), "{wide}");
         let pod = &tree.root.children[0].children[0].children[0];
         assert_eq!(
             plain(&change(Happened::Modified, pod)),

@@ -6,8 +6,8 @@
 #
 # OUT_DIR/gateway-old and gateway-new hold those of the Gateway API: the oldest
 # and the newest release that routers are tried with, the old one with its
-# experimental fields. OUT_DIR/istio.yaml holds Istio's. What is there is not
-# copied again.
+# experimental fields. OUT_DIR/istio.yaml holds Istio's, OUT_DIR/contour.yaml
+# Contour's. What is there is not copied again.
 set -euo pipefail
 
 out=${1:?usage: crds.sh OUT_DIR}
@@ -15,8 +15,10 @@ gateway_old=v1.3.0
 # Later releases ask for a newer Go than the one in go.mod.
 gateway_new=v1.6.3
 istio=v1.31.1
+# The one that runs on a real node.
+contour=v1.33.8
 
-versions="$gateway_old $gateway_new $istio"
+versions="$gateway_old $gateway_new $istio $contour"
 if [ "$(cat "$out/versions" 2>/dev/null)" = "$versions" ]; then
   exit
 fi
@@ -40,4 +42,6 @@ take gateway-old "$old"/config/crd/experimental/*_{httproutes,grpcroutes}.yaml
 take gateway-new "$new"/config/crd/standard/*_{httproutes,grpcroutes}.yaml
 take . "$(module istio.io/api "$istio")/kubernetes/customresourcedefinitions.gen.yaml"
 mv "$out/customresourcedefinitions.gen.yaml" "$out/istio.yaml"
+take . "$(module github.com/projectcontour/contour "$contour")/examples/contour/01-crds.yaml"
+mv "$out/01-crds.yaml" "$out/contour.yaml"
 echo "$versions" >"$out/versions"

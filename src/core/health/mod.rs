@@ -179,6 +179,7 @@ fn by_kind(live: &Live<'_>, group: &str, kind: &str) -> Verdict {
         ("apiextensions.k8s.io", "CustomResourceDefinition") => definitions::custom_resource_definition(live),
         ("apiregistration.k8s.io", "APIService") => definitions::api_service(live),
         ("gateway.networking.k8s.io", kind) => gateway::verdict(live, kind),
+        ("projectcontour.io", "HTTPProxy") => network::http_proxy(live),
         (names::GROUP, "Application") => application::verdict(live),
         // A Node and a few others of the core group carry conditions; they are read as those of a custom
         // resource.

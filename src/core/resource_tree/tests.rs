@@ -204,7 +204,7 @@ fn an_application_has_its_delivery_and_that_has_the_objects() {
 fn a_large_inventory_and_the_jobs_of_hooks_are_part_of_it() {
     let mut big = delivery("big", json!([]));
     big["status"]["inventoryShards"] = json!(["big-1"]);
-    let hook = json!({"point": "before-apply", "namespace": "shop", "name": "migrate", "job": "migrate-1",
+    let hook = json!({"point": "BeforeApply", "namespace": "shop", "name": "migrate", "job": "migrate-1",
         "revision": {"commit": "a", "inputs": "b"}, "since": "2026-01-01T00:00:00Z", "step": "Succeeded"});
     let mut gone = hook.clone();
     gone["job"] = json!("migrate-0");

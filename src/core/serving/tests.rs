@@ -87,16 +87,30 @@ fn shop() -> Vec<Value> {
         object("v1", "Service", "web", "", json!({"spec": {"type": "ClusterIP"}})),
         object("v1", "Service", "web-canary", "", json!({"spec": {}})),
         object("v1", "Service", "idle", "", json!({"spec": {}})),
-        object("v1", "Service", "elsewhere", "", json!({"spec": {"type": "ExternalName", "externalName": "a"}})),
+        object(
+            "v1",
+            "Service",
+            "elsewhere",
+            "",
+            json!({"spec": {"type": "ExternalName", "externalName": "a"}}),
+        ),
         object("apps/v1", "Deployment", "web", "", json!({})),
         object("apps/v1", "Deployment", "web-canary", "", json!({})),
         object("apps/v1", "ReplicaSet", "web-1", "Deployment-web", json!({})),
         object("apps/v1", "ReplicaSet", "web-canary-1", "Deployment-web-canary", json!({})),
         object("v1", "Pod", "web-1-a", "ReplicaSet-web-1", json!({})),
         object("v1", "Pod", "web-canary-1-b", "ReplicaSet-web-canary-1", json!({})),
-        slice("web-x", "web", json!([endpoint("10.0.0.1", "web-1-a", ready), endpoint("10.0.0.9", "web-1-z", ending)])),
+        slice(
+            "web-x",
+            "web",
+            json!([endpoint("10.0.0.1", "web-1-a", ready), endpoint("10.0.0.9", "web-1-z", ending)]),
+        ),
         slice("web-y", "web", json!([endpoint("fd00::1", "web-1-a", json!({}))])),
-        slice("web-canary-x", "web-canary", json!([endpoint("10.0.0.2", "web-canary-1-b", json!({"ready": false}))])),
+        slice(
+            "web-canary-x",
+            "web-canary",
+            json!([endpoint("10.0.0.2", "web-canary-1-b", json!({"ready": false}))]),
+        ),
         object("gateway.networking.k8s.io/v1", "HTTPRoute", "web", "", route.clone()),
         object("gateway.networking.k8s.io/v1", "HTTPRoute", "of-others", "", route),
     ]
@@ -128,10 +142,17 @@ fn who_serves_is_told_by_variant_and_service() {
     // One that nobody serves, and not the one that is another's name.
     assert_eq!(serving.idle, ["idle", "web-canary"]);
     let [route] = serving.policies.as_slice() else { unreachable!("{:?}", serving.policies) };
-    assert_eq!((route.object.as_str(), route.hosts.as_slice()), ("HTTPRoute shop/web", &["shop.example.com".into()][..]));
+    assert_eq!(
+        (route.object.as_str(), route.hosts.as_slice()),
+        ("HTTPRoute shop/web", &["shop.example.com".into()][..])
+    );
     let rule = &route.rules[0];
-    let backends: Vec<_> = rule.backends.iter().map(|b| (b.name.as_str(), b.variant, b.weight, b.percent)).collect();
-    assert_eq!(backends, [("web:80", Variant::Stable, 80, 80.0), ("web-canary:80", Variant::Candidate, 20, 20.0)]);
+    let backends: Vec<_> =
+        rule.backends.iter().map(|b| (b.name.as_str(), b.variant, b.weight, b.percent)).collect();
+    assert_eq!(
+        backends,
+        [("web:80", Variant::Stable, 80, 80.0), ("web-canary:80", Variant::Candidate, 20, 20.0)]
+    );
     assert_eq!(rule.says, [("perTryTimeout", "2s".to_owned()), ("timeout", "10s".to_owned())].into());
 }
 
@@ -164,14 +185,19 @@ fn slices_that_may_not_be_read_make_no_service_idle() {
 fn each_router_says_it_in_the_words_of_an_application() {
     let candidates = BTreeSet::from([id(&Gvk::new("v1", "Service"), "shop", "web-canary")]);
     let said = |kind: &str, api: &str, spec: Value| {
-        serde_json::to_value(policy::read(&object(api, kind, "web", "", json!({"spec": spec})), &candidates)).unwrap()
+        serde_json::to_value(policy::read(&object(api, kind, "web", "", json!({"spec": spec})), &candidates))
+            .unwrap()
     };
     let istio = "networking.istio.io/v1";
-    let mesh = said("VirtualService", istio, json!({"hosts": ["web"], "http": [
+    let mesh = said(
+        "VirtualService",
+        istio,
+        json!({"hosts": ["web"], "http": [
         {"match": [{"uri": {"prefix": "/a"}, "headers": {"x-canary": {"exact": "yes"}}}],
          "route": [{"destination": {"host": "web-canary"}}]},
         {"route": [{"destination": {"host": "web.shop.svc", "port": {"number": 80}}, "weight": 1}, {"destination": {"host": "web-canary"}}],
-         "timeout": "10s", "retries": {"attempts": 3, "perTryTimeout": "2s", "retryOn": "5xx"}}]}));
+         "timeout": "10s", "retries": {"attempts": 3, "perTryTimeout": "2s", "retryOn": "5xx"}}]}),
+    );
     assert_eq!(
         mesh,
         json!({"object": "VirtualService.networking.istio.io shop/web", "hosts": ["web"], "rules": [
@@ -181,18 +207,26 @@ fn each_router_says_it_in_the_words_of_an_application() {
                           {"name": "web-canary", "variant": "candidate", "weight": 0, "percent": 0.0}],
              "says": {"perTryTimeout": "2s", "retries": "3", "retryOn": "5xx", "timeout": "10s"}}]})
     );
-    let rule = said("DestinationRule", istio, json!({"host": "web", "trafficPolicy": {
+    let rule = said(
+        "DestinationRule",
+        istio,
+        json!({"host": "web", "trafficPolicy": {
         "loadBalancer": {"simple": "LEAST_REQUEST"}, "connectionPool": {"tcp": {"maxConnections": 9}},
-        "outlierDetection": {"consecutive5xxErrors": 5, "interval": "30s"}, "tls": {"mode": "ISTIO_MUTUAL"}}}));
+        "outlierDetection": {"consecutive5xxErrors": 5, "interval": "30s"}, "tls": {"mode": "ISTIO_MUTUAL"}}}),
+    );
     assert_eq!(
         rule["says"],
         json!({"loadBalancer": "LEAST_REQUEST", "maxConnections": "9", "consecutive5xxErrors": "5", "interval": "30s", "tls": "ISTIO_MUTUAL"})
     );
-    let proxy = said("HTTPProxy", "projectcontour.io/v1", json!({"virtualhost": {"fqdn": "a.test"}, "routes": [{
+    let proxy = said(
+        "HTTPProxy",
+        "projectcontour.io/v1",
+        json!({"virtualhost": {"fqdn": "a.test"}, "routes": [{
         "conditions": [{"prefix": "/a"}], "services": [{"name": "web", "port": 80}, {"name": "web-canary", "port": 80}],
         "timeoutPolicy": {"response": "10s"}, "retryPolicy": {"count": 3, "retryOn": ["5xx", "reset"]},
         "loadBalancerPolicy": {"strategy": "RequestHash", "requestHashPolicies": [{"headerHashOptions": {"headerName": "x-user"}}]},
-        "healthCheckPolicy": {"path": "/ready", "unhealthyThresholdCount": 5}}]}));
+        "healthCheckPolicy": {"path": "/ready", "unhealthyThresholdCount": 5}}]}),
+    );
     assert_eq!(
         proxy["rules"][0],
         json!({"matches": "/a", "backends": [
@@ -201,5 +235,11 @@ fn each_router_says_it_in_the_words_of_an_application() {
             "says": {"timeout": "10s", "retries": "3", "retryOn": "5xx,reset", "loadBalancer": "RequestHash", "consistentHash": "x-user",
                      "healthCheck": "/ready each 10s, passed over after 5 failures, back after 2"}})
     );
-    assert!(policy::read(&object("v1", "Service", "web", "", json!({"spec": {"sessionAffinity": "None"}})), &candidates).is_none());
+    assert!(
+        policy::read(
+            &object("v1", "Service", "web", "", json!({"spec": {"sessionAffinity": "None"}})),
+            &candidates
+        )
+        .is_none()
+    );
 }
