@@ -184,7 +184,14 @@ async fn what_comes_changes_and_goes_is_followed() {
     let bad = world.commit("Third", &[("shop/web.yaml", &deployment("web", "crash", 2))]);
     watching.wait(&format!("MODIFIED   Deployment {name}/web   ")).await;
     world.wait_for("shop", Phase::Held, &bad).await;
-    watching.wait(&format!("MODIFIED   Deployment {name}/web   Healthy")).await;
-    watching.wait(&format!("MODIFIED   Delivery {name}/shop   ")).await;
+    let (mut back, mut held) = (false, false);
+    watching
+        .until("that it went back and is held", |line| {
+            back |= line.starts_with(&format!("MODIFIED   Deployment {name}/web   Healthy"));
+            held |= line.starts_with(&format!("MODIFIED   Delivery {name}/shop   "))
+                && line.contains("RevisionHeld");
+            back && held
+        })
+        .await;
     assert_eq!(watching.interrupt().await, Some(1), "a revision is held");
 }

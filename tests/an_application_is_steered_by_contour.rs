@@ -90,7 +90,6 @@ impl Steered {
         let load = Load::start(self.plane, &self.host, 60, &[]);
         load.wait("enough requests are answered", |c| c.requests >= 600).await;
         let counts = load.stop();
-        assert_eq!(counts.failed, 0, "{counts:?}");
         (counts.of("odd") as f64 / counts.requests as f64, counts)
     }
 }
@@ -100,10 +99,11 @@ async fn requests_are_spread_cut_off_and_sent_again_as_it_says() {
     let Some(plane) = plane::shared("an_application_is_steered_by_contour::spread") else { return };
     let steered =
         Steered::new(plane, "steered", json!({"router": "HTTPProxy", "loadBalancer": "roundRobin"})).await;
-    let odd = steered.odd("LATENCY=300ms&VERSION=odd").await;
+    let odd = steered.odd("LATENCY=1s&VERSION=odd").await;
 
     // One after the other, however long each takes.
     let (share, counts) = steered.share().await;
+    assert_eq!(counts.failed, 0, "{counts:?}");
     assert!((0.48..=0.52).contains(&share), "round robin: {share}, {counts:?}");
 
     // Of two that are drawn, the one with fewer requests under way: both are the slow one in a quarter of the draws.
@@ -114,13 +114,13 @@ async fn requests_are_spread_cut_off_and_sent_again_as_it_says() {
     let fewer = wait_until("the slow pod gets less", LIMIT, || async {
         let (share, counts) = steered.share().await;
         // Within four deviations of a quarter, for 600 requests.
-        if share < 0.33 { Ok(share) } else { Err(format!("{share}, {counts:?}")) }
+        if share < 0.33 && counts.failed == 0 { Ok(share) } else { Err(format!("{share}, {counts:?}")) }
     })
     .await;
     println!("the slow one of two pods got {share:.2} by round robin and {fewer:.2} by least request");
 
     // A time limit that the slow pod does not keep.
-    let spread = json!({"router": "HTTPProxy", "loadBalancer": "roundRobin", "timeout": "100ms"});
+    let spread = json!({"router": "HTTPProxy", "loadBalancer": "roundRobin", "timeout": "500ms"});
     steered.asks(spread).await;
     let cut = |answers: &[(u16, String)]| {
         let of = |status: u16| answers.iter().filter(|(s, _)| *s == status).count();
@@ -131,7 +131,7 @@ async fn requests_are_spread_cut_off_and_sent_again_as_it_says() {
     // Each try has its limit, and the next one comes to the other pod.
     let again = json!({
         "router": "HTTPProxy", "loadBalancer": "roundRobin", "timeout": "10s",
-        "retries": {"attempts": 3, "perTryTimeout": "100ms", "retryOn": "5xx"},
+        "retries": {"attempts": 3, "perTryTimeout": "500ms", "retryOn": "5xx"},
     });
     steered.asks(again).await;
     let all = |answers: &[(u16, String)]| answers.iter().all(|(status, pod)| *status == 200 && *pod != odd);
@@ -149,12 +149,12 @@ async fn requests_are_spread_cut_off_and_sent_again_as_it_says() {
 async fn a_pod_that_answers_500_is_passed_over_and_comes_back() {
     let Some(plane) = plane::shared("an_application_is_steered_by_contour::passed_over") else { return };
     let breaker =
-        json!({"consecutive5xxErrors": 2, "interval": "1s", "baseEjectionTime": "2s", "maxConnections": 100});
+        json!({"consecutive5xxErrors": 2, "interval": "3s", "baseEjectionTime": "3s", "maxConnections": 100});
     let steered =
         Steered::new(plane, "passed", json!({"router": "HTTPProxy", "circuitBreaker": breaker})).await;
     let audit = plane.cluster.audit();
     // For a time that is long beside two checks, and over before this test gives up.
-    let ill = steered.odd("ERROR_SHARE=1&for=30s").await;
+    let ill = steered.odd("ERROR_SHARE=1&for=60s").await;
     let fails = |answers: &[(u16, String)]| answers.iter().any(|(status, pod)| *status == 500 && *pod == ill);
     steered.answers("it answers 500", 4, fails).await;
     let others =
@@ -169,7 +169,7 @@ async fn a_pod_that_answers_500_is_passed_over_and_comes_back() {
         answers.iter().all(|(status, _)| *status == 200) && answers.iter().any(|(_, pod)| *pod == ill)
     };
     steered.answers("it is well, and back", 20, back).await;
-    let touched = |r: &Audited| r.resource == "httpproxies" && !r.is_read() && r.user.contains("windlass");
+    let touched = |r: &Audited| r.resource == "httpproxies" && !r.is_read();
     let touched: Vec<Audited> =
         audit.in_namespace(&steered.world.space.name).into_iter().filter(touched).collect();
     assert!(touched.is_empty(), "nobody had to write anything: {touched:?}");
