@@ -12,6 +12,9 @@ use std::cell::Cell;
 use std::io::IsTerminal;
 use std::time::Duration;
 
+/// What changed between two looks, in lines.
+type Changes<T> = dyn Fn(&T, &T) -> String;
+
 /// On a terminal ages move on this often while nothing changes.
 const TICK: Duration = Duration::from_secs(10);
 
@@ -23,7 +26,7 @@ pub async fn watched<K, T>(
     look: impl AsyncFn(&mut Looking<K>) -> anyhow::Result<T>,
     print: impl Fn(&T) -> anyhow::Result<String>,
     code: impl Fn(&T) -> i32,
-    lines: Option<&dyn Fn(&T, &T) -> String>,
+    lines: Option<&Changes<T>>,
 ) -> anyhow::Result<i32>
 where
     K: Clone + PartialEq + Send + 'static,
