@@ -244,7 +244,8 @@ fn read(
     let items = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut all: BTreeMap<String, Endpoint> = BTreeMap::new();
     for slice in slices {
-        let ports: Vec<u64> = items(&slice["ports"]).iter().filter_map(|port| port["port"].as_u64()).collect();
+        let ports: Vec<u64> =
+            items(&slice["ports"]).iter().filter_map(|port| port["port"].as_u64()).collect();
         for endpoint in items(&slice["endpoints"]) {
             // All addresses of an endpoint lead to the same: the API asks to use the first alone.
             let address = text(&endpoint["addresses"][0]);
