@@ -187,6 +187,8 @@ async fn the_api_server_takes_every_object_as_it_is() {
     let routing = Served::new(&mut space, "networking.istio.io", routing).await;
     let rights = definitions(&istio, &["peerauthentications"]);
     let rights = Served::new(&mut space, "security.istio.io", rights).await;
+    let contour = definitions(&crds().join("contour.yaml"), &["httpproxies"]);
+    let contour = Served::new(&mut space, "projectcontour.io", contour).await;
     let mut kinds = BTreeSet::new();
     let documented = documented().into_iter().map(|document| ("docs".to_owned(), document));
     for (name, document) in applications().into_iter().chain(documented) {
@@ -197,6 +199,7 @@ async fn the_api_server_takes_every_object_as_it_is() {
             let answer = match object.gvk().group.as_str() {
                 "gateway.networking.k8s.io" => gateway.applied(&space, &wanted, "&dryRun=All").await,
                 "networking.istio.io" => routing.applied(&space, &wanted, "&dryRun=All").await,
+                "projectcontour.io" => contour.applied(&space, &wanted, "&dryRun=All").await,
                 "security.istio.io" => rights.applied(&space, &wanted, "&dryRun=All").await,
                 _ => applied(&space, &object).await,
             };
@@ -211,6 +214,7 @@ async fn the_api_server_takes_every_object_as_it_is() {
         "ConfigMap",
         "Deployment",
         "DestinationRule",
+        "HTTPProxy",
         "HTTPRoute",
         "HorizontalPodAutoscaler",
         "Ingress",

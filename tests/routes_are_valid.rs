@@ -143,7 +143,8 @@ impl Served {
     }
 
     fn path(&self, space: &Space, object: &Value) -> String {
-        let plural = format!("{}s", object["kind"].as_str().unwrap().to_lowercase());
+        let kind = object["kind"].as_str().unwrap().to_lowercase();
+        let plural = kind.strip_suffix('y').map_or(format!("{kind}s"), |stem| format!("{stem}ies"));
         let version = object["apiVersion"].as_str().unwrap().rsplit('/').next().unwrap();
         let collection = space.path(&format!("{}/{version}", self.group), &plural);
         format!("{collection}/{}", object["metadata"]["name"].as_str().unwrap())

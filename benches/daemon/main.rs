@@ -14,9 +14,12 @@
 //! - `fleet`: a thousand Deliveries: memory, processor time at rest, a restart against a bare list.
 //! - `rollouts`: how soon an abort has brought a router back; what two hundred canaries at once cost while they are measured; on
 //!   a real node, where this machine can have one, how soon requests follow.
+//! - `applications`: five hundred Applications at once, from nothing to all their objects, against the bare limit of these objects;
+//!   what a status that changes costs; memory.
 //! - `tenants`: two hundred accounts of eight kinds each: memory and connections.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod applications;
 mod bare;
 mod config;
 mod detection;
@@ -104,6 +107,13 @@ fn main() {
         eprintln!("fleet, load average {}", load());
         let (deliveries, rest) = if quick { (100, 10) } else { (1000, 60) };
         report::print_fleet(&runtime.block_on(fleet::run(deliveries, Duration::from_secs(rest))));
+    }
+    if is_wanted("applications") {
+        eprintln!("applications, load average {}", load());
+        let (rounds, count) = if quick { (1, 50) } else { (3, 500) };
+        for _ in 0..rounds {
+            report::print_applications(&runtime.block_on(applications::run(count)));
+        }
     }
     if is_wanted("rollouts") {
         eprintln!("rollouts, load average {}", load());

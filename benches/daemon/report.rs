@@ -1,5 +1,6 @@
 //! The table: what was asked, and what was measured.
 
+use super::applications::Applications;
 use super::cluster::Audited;
 use super::config::FAILURES;
 use super::detection::Delays;
@@ -288,6 +289,40 @@ fn print_starts(what: &str, starts: &[Start], time: impl Fn(&Start) -> Duration)
         ratios[0],
         ratios[ratios.len() - 1],
     );
+}
+
+/// Prints what Applications cost.
+pub fn print_applications(found: &Applications) {
+    let (count, objects) = found.size;
+    println!("\n{count} Applications at once, {objects} objects, load average {}", found.load);
+    let line = |what: &str, time: Duration| {
+        println!(
+            "  {what:<66} {:>6.2} s  {:>5.2} of the bare limit  {:>5.2} of applies alone",
+            time.as_secs_f64(),
+            ratio(time, found.bare),
+            ratio(time, found.bare_applies)
+        );
+    };
+    line("the bare limit of the objects, each tried and applied", found.bare);
+    line("each applied only", found.bare_applies);
+    line("until the last Application was made", found.made);
+    line("until all objects are there (asked: < 2 of the bare limit)", found.there);
+    line("until the daemon had said all about them", found.told);
+    let [empty, settled, restarted] = found.memory;
+    let each = |with: f64| (with - empty) * 1024.0 / count as f64;
+    println!(
+        "  resident memory: {empty:.0} MiB without, {settled:.0} MiB with them ({:.1} KiB each), {restarted:.0} MiB after a restart ({:.1} KiB each)",
+        each(settled),
+        each(restarted)
+    );
+    let asked = found.status_requests.all();
+    println!(
+        "  requests for {} statuses of Deployments that changed: {asked}, {:.2} each (asked: at most 1)",
+        found.statuses,
+        asked as f64 / found.statuses.max(1) as f64
+    );
+    found.requests.print("Requests from nothing to all");
+    found.status_requests.print("Requests for the statuses");
 }
 
 /// Prints what rollouts cost.

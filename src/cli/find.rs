@@ -1,7 +1,7 @@
-//! Finding Deliveries by the names that people give: `NAME`, or `NAMESPACE/NAME`.
+//! Finding Deliveries and Applications by the names that people give: `NAME`, or `NAMESPACE/NAME`.
 
 use super::connect::ClusterArgs;
-use crate::api::Delivery;
+use crate::api::{Application, Delivery, names};
 use crate::cluster::Connection;
 use anyhow::{anyhow, bail};
 use kube::api::ListParams;
@@ -40,8 +40,127 @@ impl DeliveryArgs {
     }
 }
 
+/// Which Delivery or Application is meant, as kubectl names objects.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Meant {
+    /// Name of a Delivery or an Application (NAME or NAMESPACE/NAME), or a kind (delivery, application) before it
+    #[arg(value_name = "KIND|NAME")]
+    first: String,
+    /// The name, after a kind
+    #[arg(value_name = "NAME")]
+    second: Option<String>,
+}
+
+/// A kind that has objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OwnerKind {
+    Delivery,
+    Application,
+}
+
+impl OwnerKind {
+    /// By the names that kubectl takes: singular, plural, short.
+    fn of(word: &str) -> Option<Self> {
+        let word = word.to_ascii_lowercase();
+        match word.strip_suffix(&format!(".{}", names::GROUP)).unwrap_or(&word) {
+            "delivery" | "deliveries" | "dlv" => Some(OwnerKind::Delivery),
+            "application" | "applications" | "wapp" => Some(OwnerKind::Application),
+            _ => None,
+        }
+    }
+}
+
+impl Meant {
+    /// The kind, where one is given, and the name.
+    fn read(&self) -> anyhow::Result<(Option<OwnerKind>, &str)> {
+        if let Some(name) = &self.second {
+            let kind = OwnerKind::of(&self.first);
+            let kind = kind.ok_or_else(|| {
+                anyhow!(
+                    "{} is not delivery or application; write `{name}` alone, or a kind before it",
+                    self.first
+                )
+            })?;
+            return Ok((Some(kind), name));
+        }
+        let typed = self.first.split_once('/').and_then(|(kind, name)| Some((OwnerKind::of(kind)?, name)));
+        Ok(typed.map_or((None, self.first.as_str()), |(kind, name)| (Some(kind), name)))
+    }
+}
+
+/// What has objects: a Delivery of a directory, or an Application with the Delivery that is made of it.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// The Application.
+    pub application: Option<Application>,
+    /// The Delivery. An Application that nobody has looked at yet has none.
+    pub delivery: Option<Delivery>,
+}
+
+/// Finds what is meant. The name of an Application is enough, unless a Delivery has that name, too.
+pub async fn owner(client: &kube::Client, scope: &ScopeArgs, meant: &Meant) -> anyhow::Result<Owner> {
+    let (kind, name) = meant.read()?;
+    let deliveries: Vec<Delivery> = list(client, scope).await?;
+    if kind == Some(OwnerKind::Delivery) || (kind.is_none() && deliveries.iter().any(|d| is(d, name))) {
+        let exactly: Vec<Delivery> = deliveries.iter().filter(|d| is(d, name)).cloned().collect();
+        if exactly.is_empty() {
+            bail!("{}", missing(&deliveries, name));
+        }
+        return Ok(Owner { application: None, delivery: Some(one(exactly, name)?) });
+    }
+    let applications: Vec<Application> = list_if_served(client, scope).await?;
+    let mut found: Vec<Application> =
+        applications.iter().filter(|application| is_named(*application, name)).cloned().collect();
+    if found.len() > 1 {
+        let all: Vec<String> = found.iter().map(full_name).collect();
+        bail!("{name} may mean {}; give the namespace: -n NAME, or NAMESPACE/NAME", all.join(" or "));
+    }
+    let Some(application) = found.pop() else {
+        let near = |all: Vec<String>| closest(all, name);
+        let mut all: Vec<String> = applications.iter().map(full_name).collect();
+        let what = match kind {
+            Some(_) => "Application",
+            None => {
+                all.extend(deliveries.iter().map(full_name));
+                "Delivery or Application"
+            }
+        };
+        bail!("there is no {what} {name}{}", near(all));
+    };
+    let own = names::application_delivery(&application.name_any());
+    let delivery =
+        deliveries.into_iter().find(|d| d.name_any() == own && d.namespace() == application.namespace());
+    Ok(Owner { application: Some(application), delivery })
+}
+
+/// Lists resources of ours; none where the cluster does not know the kind.
+async fn list_if_served<K>(client: &kube::Client, scope: &ScopeArgs) -> anyhow::Result<Vec<K>>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+    K::DynamicType: Default,
+{
+    match listed(client, scope).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        answer => answer.map_err(explained),
+    }
+}
+
 /// Lists resources of ours.
 pub async fn list<K>(client: &kube::Client, scope: &ScopeArgs) -> anyhow::Result<Vec<K>>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+    K::DynamicType: Default,
+{
+    listed(client, scope).await.map_err(explained)
+}
+
+async fn listed<K>(client: &kube::Client, scope: &ScopeArgs) -> kube::Result<Vec<K>>
 where
     K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
         + Clone
@@ -53,7 +172,7 @@ where
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    let mut all = patiently(async || api.list(&ListParams::default()).await).await.map_err(explained)?.items;
+    let mut all = patiently(async || api.list(&ListParams::default()).await).await?.items;
     all.sort_by_key(|object| (object.namespace(), object.name_any()));
     Ok(all)
 }
@@ -96,11 +215,15 @@ pub fn explained(error: kube::Error) -> anyhow::Error {
 
 /// Whether a Delivery is meant by a name.
 fn is(delivery: &Delivery, name: &str) -> bool {
+    is_named(delivery, name)
+}
+
+fn is_named(object: &impl ResourceExt, name: &str) -> bool {
     match name.split_once('/') {
         Some((namespace, name)) => {
-            delivery.namespace().as_deref() == Some(namespace) && delivery.name_any() == name
+            object.namespace().as_deref() == Some(namespace) && object.name_any() == name
         }
-        None => delivery.name_any() == name,
+        None => object.name_any() == name,
     }
 }
 
@@ -145,18 +268,22 @@ pub async fn delivery(client: &kube::Client, scope: &ScopeArgs, name: &str) -> a
 }
 
 /// `namespace/name`.
-pub fn full_name(delivery: &Delivery) -> String {
-    format!("{}/{}", delivery.namespace().unwrap_or_default(), delivery.name_any())
+pub fn full_name(object: &impl ResourceExt) -> String {
+    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
 }
 
 fn missing(all: &[Delivery], name: &str) -> String {
-    let bare = name.rsplit('/').next().unwrap_or(name);
-    let mut near: Vec<&Delivery> = all.iter().collect();
-    near.sort_by_key(|d| strsim::levenshtein(bare, &d.name_any()));
-    let names: Vec<String> = near.iter().take(8).map(|d| full_name(d)).collect();
-    match names.is_empty() {
-        true => format!("there is no Delivery {name}, nor any other"),
-        false => format!("there is no Delivery {name}; there are: {}", names.join(", ")),
+    format!("there is no Delivery {name}{}", closest(all.iter().map(full_name).collect(), name))
+}
+
+/// What else there is, the most alike first.
+fn closest(mut all: Vec<String>, name: &str) -> String {
+    let bare = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
+    all.sort_by_cached_key(|other| strsim::levenshtein(&bare(name), &bare(other)));
+    all.truncate(8);
+    match all.is_empty() {
+        true => ", nor any other".to_owned(),
+        false => format!("; there are: {}", all.join(", ")),
     }
 }
 
@@ -203,5 +330,26 @@ mod tests {
         }
         assert!(one(with(), "a/web").is_err());
         assert_eq!(select(all(), &["shop".into()]).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_kind_may_stand_before_a_name_as_in_kubectl() {
+        let read = |words: &[&str]| {
+            let meant = Meant { first: words[0].into(), second: words.get(1).map(|s| (*s).to_owned()) };
+            meant.read().map(|(kind, name)| (kind, name.to_owned())).map_err(|e| e.to_string())
+        };
+        let (delivery, application) = (Some(OwnerKind::Delivery), Some(OwnerKind::Application));
+        for (words, kind, name) in [
+            (&["shop"][..], None, "shop"),
+            (&["team/shop"], None, "team/shop"),
+            (&["application", "web"], application, "web"),
+            (&["wapp/web"], application, "web"),
+            (&["Application/shop/web"], application, "shop/web"),
+            (&["dlv", "team/shop"], delivery, "team/shop"),
+            (&["deliveries.windlass.dev/shop"], delivery, "shop"),
+        ] {
+            assert_eq!(read(words), Ok((kind, name.to_owned())), "{words:?}");
+        }
+        assert!(read(&["deployment", "web"]).unwrap_err().contains("is not delivery or application"));
     }
 }

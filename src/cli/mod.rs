@@ -6,11 +6,13 @@ pub mod connect;
 pub mod diff;
 pub mod directory;
 pub mod drift;
+pub mod endpoints;
 pub mod expansion;
 pub mod find;
 pub mod health;
 pub mod history;
 pub mod install;
+pub mod live;
 pub mod output;
 pub mod probe;
 pub mod release;
@@ -23,6 +25,7 @@ pub mod run;
 pub mod status;
 pub mod suspend;
 pub mod sync;
+pub mod tree;
 pub mod uninstall;
 
 use clap::{Parser, Subcommand};
@@ -60,6 +63,10 @@ pub enum Command {
     Drift(drift::DriftArgs),
     /// Show the last revisions of a Delivery and what became of each
     History(history::HistoryArgs),
+    /// Show what a Delivery or an Application has in the cluster, what that owns, and how it is
+    Tree(tree::TreeArgs),
+    /// Show who serves for a Delivery or an Application, by variant, and the traffic policy in force
+    Endpoints(endpoints::EndpointsArgs),
     /// Show what a directory on disk would change in the cluster
     Diff(diff::DiffArgs),
     /// Print the objects that a directory on disk renders to; needs no cluster
@@ -111,6 +118,8 @@ pub fn main(cli: Cli) -> i32 {
         Command::Status(args) => asynchronously(status::run(args)),
         Command::Drift(args) => asynchronously(drift::run(args)),
         Command::History(args) => asynchronously(history::run(args)),
+        Command::Tree(args) => asynchronously(tree::run(args)),
+        Command::Endpoints(args) => asynchronously(endpoints::run(args)),
         Command::Diff(args) => asynchronously(diff::run(args)),
         Command::Render(args) => asynchronously(render::run(args)),
         Command::Sync(args) => asynchronously(sync::run(args)),

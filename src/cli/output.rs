@@ -19,7 +19,7 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_secs(10);
 
 /// Changes that come within this time are shown together.
-const TOGETHER: Duration = Duration::from_millis(150);
+pub const TOGETHER: Duration = Duration::from_millis(150);
 
 /// How a report is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

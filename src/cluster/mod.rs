@@ -18,6 +18,7 @@ mod kubeconfig;
 pub mod lease;
 pub mod limit;
 pub mod logs;
+pub mod looks;
 mod multiplex;
 pub mod named;
 pub mod objects;
@@ -34,6 +35,7 @@ pub use connect::{ConnectError, ConnectOptions, Connection, Counters, ServiceAcc
 pub use discovery::{Discovery, Resource};
 pub use endpoints::{EndpointWatch, ServicesOf};
 pub use error::{ApplyError, Cause};
+pub use looks::Looking;
 pub use named::{Named, NamedWatches};
 pub use objects::ObjectWatches;
 pub use pods::{PodWatch, PodWatches};

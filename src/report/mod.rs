@@ -1,16 +1,18 @@
-//! Status, drift, history and differences as people and programs read them. Values in, text out: no client, no clock.
+//! Status, drift, history, differences and trees as people and programs read them. Values in, text out: no client, no clock.
 //!
 //! Texts hold colours always; whoever prints them takes the colours out where nobody sees them.
 
 pub mod age;
 pub mod diff;
 pub mod drift;
+pub mod endpoints;
 pub mod history;
 pub mod junit;
 pub mod markdown;
 pub mod rollout;
 pub mod status;
 pub mod table;
+pub mod tree;
 
 use anstyle::{AnsiColor, Style};
 

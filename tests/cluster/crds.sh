@@ -7,7 +7,8 @@
 # OUT_DIR/gateway-old and gateway-new hold those of the Gateway API: the oldest
 # and the newest release that routers are tried with, the old one with its
 # experimental fields. OUT_DIR/istio.yaml holds Istio's, OUT_DIR/keda.yaml the
-# ScaledObject of KEDA. What is there is not copied again.
+# ScaledObject of KEDA, OUT_DIR/contour.yaml Contour's. What is there is not
+# copied again.
 set -euo pipefail
 
 out=${1:?usage: crds.sh OUT_DIR}
@@ -16,8 +17,10 @@ gateway_old=v1.3.0
 gateway_new=v1.6.3
 istio=v1.31.1
 keda=v2.21.0
+# The one that runs on a real node.
+contour=v1.33.8
 
-versions="$gateway_old $gateway_new $istio $keda"
+versions="$gateway_old $gateway_new $istio $keda $contour"
 if [ "$(cat "$out/versions" 2>/dev/null)" = "$versions" ]; then
   exit
 fi
@@ -43,4 +46,6 @@ take . "$(module istio.io/api "$istio")/kubernetes/customresourcedefinitions.gen
 mv "$out/customresourcedefinitions.gen.yaml" "$out/istio.yaml"
 take . "$(module github.com/kedacore/keda/v2 "$keda")/config/crd/bases/keda.sh_scaledobjects.yaml"
 mv "$out/keda.sh_scaledobjects.yaml" "$out/keda.yaml"
+take . "$(module github.com/projectcontour/contour "$contour")/examples/contour/01-crds.yaml"
+mv "$out/01-crds.yaml" "$out/contour.yaml"
 echo "$versions" >"$out/versions"

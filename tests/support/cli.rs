@@ -75,6 +75,23 @@ impl Watching {
         tokio::time::timeout(LIMIT, read).await.unwrap_or_else(|_| panic!("{part} was not printed"));
     }
 
+    /// Waits until a line is printed that is as wanted, or is the last of those that are.
+    pub async fn until(&mut self, what: &str, mut is: impl FnMut(&str) -> bool) {
+        let mut lines = Vec::new();
+        let read = async {
+            loop {
+                let line = self.lines.next_line().await.unwrap().expect("it ended");
+                let done = is(&line);
+                lines.push(line);
+                if done {
+                    return;
+                }
+            }
+        };
+        let read = tokio::time::timeout(LIMIT, read).await;
+        assert!(read.is_ok(), "{what} was not shown, but\n{}", lines.join("\n"));
+    }
+
     /// Waits until what was printed since the last line that begins like this is as wanted. Answers it.
     pub async fn screen(&mut self, first: &str, what: &str, is: impl Fn(&str) -> bool) -> String {
         let mut screen = String::new();

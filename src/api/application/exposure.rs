@@ -36,7 +36,7 @@ fn one() -> i32 {
 /// How an Application is reached from outside of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.gateway) != has(self.ingress)").message("expose takes one of gateway and ingress"))]
+#[x_kube(validation = Rule::new("[has(self.gateway), has(self.ingress), has(self.httpProxy)].filter(x, x).size() == 1").message("expose takes one of gateway, ingress and httpProxy"))]
 pub struct Expose {
     /// The name that it is asked by; `*.example.com` for all below.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"), extend("example" = "users.example.com"))]
@@ -54,6 +54,9 @@ pub struct Expose {
     /// By an ingress controller: an Ingress is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<IngressVia>,
+    /// By Contour: an HTTPProxy is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_proxy: Option<HttpProxyVia>,
 }
 
 fn root() -> String {
@@ -92,6 +95,20 @@ pub struct IngressVia {
     /// Annotations, by which controllers take settings of their own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// What an HTTPProxy of Contour says besides host, path and traffic policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpProxyVia {
+    /// The class by which one of several Contours is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub class_name: Option<String>,
+    /// A Secret with a certificate for the host, for TLS. Requests without it are sent there then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub tls_secret: Option<String>,
 }
 
 /// Where Prometheus finds the metrics: as annotations of the pods, and as a PodMonitor where that is asked for.

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(has(self.loadBalancer) && self.loadBalancer == 'consistentHash') == has(self.consistentHash)").message("loadBalancer: consistentHash needs consistentHash, which says what is hashed; no other takes it"))]
 pub struct Traffic {
-    /// What carries it out: the Gateway of `expose`, for requests from outside of the cluster, or an Istio mesh, for all.
+    /// What carries it out: the Gateway or the Contour of `expose`, for requests from outside of the cluster, or an Istio mesh,
+    /// for all. An HTTPProxy of `expose` says what it can whatever stands here.
     #[serde(default)]
     pub router: TrafficRouter,
     /// Which pod a request goes to.
@@ -42,6 +43,8 @@ pub enum TrafficRouter {
     GatewayAPI,
     /// An Istio mesh, by a DestinationRule and a VirtualService.
     Istio,
+    /// Contour, by the HTTPProxy of `expose`, and annotations of the Service.
+    HTTPProxy,
 }
 
 /// Which pod a request goes to.

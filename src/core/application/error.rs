@@ -114,15 +114,13 @@ pub enum ApplicationError {
         /// What else it may do.
         hint: &'static str,
     },
-    /// One of two has to be there.
-    #[error("{path} takes one of {first} and {second}")]
+    /// One of several has to be there.
+    #[error("{path} takes one of {choices}")]
     OneOf {
         /// The field.
         path: String,
-        /// A choice.
-        first: &'static str,
-        /// The other one.
-        second: &'static str,
+        /// What there is to choose from, in words.
+        choices: &'static str,
     },
     /// The autoscaler's bounds are the wrong way round.
     #[error(

@@ -64,7 +64,11 @@ pub(super) fn notices(app: &App) -> Vec<Notice> {
 /// Who is meant to reach the pods, and cannot as long as the policy lets in the pods of the namespace alone.
 fn shut_out(app: &App) -> Option<Notice> {
     let access = app.spec.security.network_policy.as_ref()?;
-    let ingress = app.spec.expose.as_ref().is_some_and(|expose| expose.ingress.is_some());
+    let ingress = app
+        .spec
+        .expose
+        .as_ref()
+        .is_some_and(|expose| expose.ingress.is_some() || expose.http_proxy.is_some());
     let who = match (ingress, app.spec.metrics.is_some()) {
         _ if access.allow_from != same_namespace() => return None,
         (true, true) => "the ingress controller and Prometheus",
@@ -234,8 +238,9 @@ fn scaling(app: &App, errors: &mut Vec<Error>) {
 
 fn exposed(app: &App, errors: &mut Vec<Error>) {
     let Some(expose) = &app.spec.expose else { return };
-    if expose.gateway.is_some() == expose.ingress.is_some() {
-        errors.push(Error::OneOf { path: "spec.expose".into(), first: "gateway", second: "ingress" });
+    let ways = [expose.gateway.is_some(), expose.ingress.is_some(), expose.http_proxy.is_some()];
+    if ways.into_iter().filter(|way| *way).count() != 1 {
+        errors.push(Error::OneOf { path: "spec.expose".into(), choices: "gateway, ingress and httpProxy" });
     }
     if app.first_port().is_none() {
         errors.push(Error::NoPort { path: "spec.expose".into() });

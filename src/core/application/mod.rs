@@ -8,6 +8,7 @@
 //! from it by that label, and put behind it by the other one.
 
 mod config;
+mod contour;
 mod defaulted;
 mod deployment;
 mod error;
@@ -72,6 +73,7 @@ pub fn expand_for(application: &Application, origin: &Origin, kinds: Kinds) -> R
     objects.extend(scaling::budget(&app));
     objects.extend(exposure::route(&app));
     objects.extend(exposure::ingress(&app));
+    objects.extend(contour::proxy(&app));
     objects.extend(network::policy(&app));
     objects.extend(traffic::destination_rule(&app));
     objects.extend(traffic::virtual_service(&app));
@@ -121,11 +123,13 @@ pub fn pod_labels(name: &str) -> Map<String, Value> {
         .collect()
 }
 
-/// Where an Application is reached from outside of the cluster: by its first path, and encrypted where an Ingress says so. (A
+/// Where an Application is reached from outside of the cluster: by its first path, and encrypted where an Ingress or an HTTPProxy says so. (A
 /// Gateway's listener is not known here.) None for a name that stands for many.
 pub fn url(spec: &ApplicationSpec) -> Option<String> {
     let expose = spec.expose.as_ref().filter(|expose| !expose.host.starts_with('*'))?;
-    let secure = expose.ingress.as_ref().is_some_and(|ingress| ingress.tls_secret.is_some());
+    let by_ingress = expose.ingress.as_ref().and_then(|ingress| ingress.tls_secret.as_ref());
+    let by_proxy = expose.http_proxy.as_ref().and_then(|proxy| proxy.tls_secret.as_ref());
+    let secure = by_ingress.or(by_proxy).is_some();
     let scheme = if secure { "https" } else { "http" };
     Some(format!("{scheme}://{}{}", expose.host, expose.path))
 }

@@ -1,6 +1,6 @@
 //! The Service and the account of an Application.
 
-use super::{App, set};
+use super::{App, contour, set};
 use serde_json::{Value, json};
 
 /// The Service, where there are ports.
@@ -20,6 +20,7 @@ pub(super) fn service(app: &App) -> Option<Value> {
         value
     });
     let mut object = app.object("v1", "Service", &app.name);
+    set(&mut object["metadata"], "annotations", contour::annotations(app));
     object["spec"] = json!({"selector": app.serving(), "ports": ports.collect::<Vec<_>>()});
     Some(object)
 }

@@ -192,6 +192,75 @@ fn what_may_not_do_what_was_meant_is_told() {
 }
 
 #[test]
+fn contour_does_what_it_has_a_field_for_and_the_rest_is_told() {
+    let told = |readiness: Value, traffic: Value, way: Value| {
+        let mut expose = json!({"host": "a.example.com"});
+        for (field, value) in way.as_object().unwrap() {
+            expose[field] = value.clone();
+        }
+        let expansion = expanded(&document(json!({
+            "image": "web:1", "ports": [{"name": "http", "port": 80}, {"name": "admin", "port": 81}],
+            "healthCheck": {"readiness": readiness}, "expose": expose, "traffic": traffic,
+        })));
+        let expansion = expansion.unwrap();
+        let route = object(&expansion, "HTTPProxy").map(|proxy| proxy["spec"]["routes"][0].clone());
+        (route.unwrap_or_default(), expansion.notices)
+    };
+    let asked = |port: Value| json!({"httpGet": {"path": "/ready", "port": port}});
+    let proxy = || json!({"httpProxy": {}});
+    let breaks = || json!({"circuitBreaker": {"consecutive5xxErrors": 5, "baseEjectionTime": "25s"}});
+
+    // With or without the name of the router.
+    for router in ["HTTPProxy", "GatewayAPI"] {
+        let mut traffic = breaks();
+        traffic["router"] = router.into();
+        let (route, notices) = told(asked(json!("http")), traffic, proxy());
+        let check = json!({"path": "/ready", "intervalSeconds": 10, "unhealthyThresholdCount": 5,
+            "healthyThresholdCount": 3, "expectedStatuses": [{"start": 200, "end": 400}]});
+        assert_eq!(route["healthCheckPolicy"], check, "{router}");
+        assert!(notices.len() == 1 && notices[0].contains("counts failed checks of /ready"), "{notices:?}");
+    }
+    // A check that could not be made is not made in silence.
+    for (readiness, why) in [
+        (asked(json!(81)), "asks another port than http"),
+        (json!({"tcpSocket": {"port": 80}}), "healthCheck.readiness.httpGet, which is not there"),
+        (json!({"httpGet": {"port": 80, "scheme": "HTTPS"}}), "asks for more"),
+        (json!({"httpGet": {"port": 80, "httpHeaders": [{"name": "X-Key", "value": "a"}]}}), "asks for more"),
+    ] {
+        let (route, notices) = told(readiness, breaks(), proxy());
+        assert!(route["healthCheckPolicy"].is_null(), "{route}");
+        let all = "spec.traffic.circuitBreaker.consecutive5xxErrors, spec.traffic.circuitBreaker.baseEjectionTime cannot";
+        assert!(notices.len() == 1 && notices[0].starts_with(all) && notices[0].contains(why), "{notices:?}");
+    }
+    let (route, notices) = told(
+        json!({"httpGet": {"port": 80, "host": "b", "httpHeaders": [{"name": "host", "value": "c"}]}}),
+        breaks(),
+        proxy(),
+    );
+    assert_eq!(
+        (&route["healthCheckPolicy"]["host"], &route["healthCheckPolicy"]["path"]),
+        (&json!("c"), &json!("/"))
+    );
+    assert_eq!(notices.len(), 1);
+    let (_, notices) = told(asked(json!(80)), json!({"circuitBreaker": {"interval": "3s"}}), proxy());
+    assert!(notices.len() == 1 && notices[0].contains("without consecutive5xxErrors"), "{notices:?}");
+    // Nobody there who could.
+    let (route, notices) =
+        told(asked(json!(80)), json!({"router": "HTTPProxy", "timeout": "1s"}), json!({"ingress": {}}));
+    assert!(route.is_null());
+    assert_eq!(
+        notices,
+        [
+            "spec.traffic.timeout cannot be carried out: there is no expose.httpProxy, so no HTTPProxy that could"
+        ]
+    );
+    let (route, notices) =
+        told(asked(json!(80)), json!({"timeout": "1s", "loadBalancer": "random"}), proxy());
+    assert_eq!(route["loadBalancerPolicy"], json!({"strategy": "Random"}));
+    assert_eq!((route["timeoutPolicy"].clone(), notices.len()), (json!({"response": "1s"}), 0));
+}
+
+#[test]
 fn a_change_is_rolled_out_by_every_router_with_its_own_configuration() {
     use crate::api::delivery::Empty;
     use crate::api::rollout::{

@@ -1,7 +1,7 @@
 //! The traffic policy of an Application in the objects of its router. What the router cannot do is said, never dropped.
 
 use super::notice::{NOT_CARRIED_OUT, Notice};
-use super::{App, set};
+use super::{App, contour, set};
 use crate::api::application::{CircuitBreaker, LoadBalancer, Mtls, Traffic, TrafficRouter};
 use serde_json::{Map, Value, json};
 
@@ -122,6 +122,7 @@ pub(super) fn timeouts(app: &App) -> Option<Value> {
 pub(super) fn notices(app: &App) -> Vec<Notice> {
     let Some(traffic) = &app.spec.traffic else { return Vec::new() };
     let gateway = app.spec.expose.as_ref().is_some_and(|expose| expose.gateway.is_some());
+    let proxy = app.spec.expose.as_ref().is_some_and(|expose| expose.http_proxy.is_some());
     let asked = |all: [(&'static str, bool); 5]| -> Vec<String> {
         all.into_iter().filter(|(_, is)| *is).map(|(field, _)| format!("spec.traffic.{field}")).collect()
     };
@@ -140,6 +141,20 @@ pub(super) fn notices(app: &App) -> Vec<Notice> {
     };
     let one = if app.ports.is_empty() {
         told(fields(true, true, true), "there are no ports, so nothing sends requests")
+    } else if proxy {
+        // It says what it can, also beside a mesh; what only the mesh can is not asked of it.
+        let mesh = traffic.router == TrafficRouter::Istio;
+        let all = contour::left_out(app).into_iter();
+        let by_proxy = |notice: String| match mesh {
+            true => {
+                format!("{notice} (for requests that come by the HTTPProxy; in the mesh it is as asked for)")
+            }
+            false => notice,
+        };
+        return all
+            .filter(|notice| !mesh || !notice.starts_with("spec.traffic.mtls"))
+            .map(|notice| Notice::new(NOT_CARRIED_OUT, by_proxy(notice)))
+            .collect();
     } else {
         match (traffic.router, gateway) {
             (TrafficRouter::Istio, false) => None,
@@ -148,6 +163,9 @@ pub(super) fn notices(app: &App) -> Vec<Notice> {
                 "for requests that come by the Gateway: its route has a time limit for each try, and how often it is tried only in \
                  the experimental fields of the API. In the mesh it is as asked for",
             ),
+            (TrafficRouter::HTTPProxy, _) => {
+                told(fields(true, true, true), "there is no expose.httpProxy, so no HTTPProxy that could")
+            }
             (TrafficRouter::GatewayAPI, true) => told(
                 fields(false, true, true),
                 "an HTTPRoute has no fields for it but time limits, of the whole and of each try; router: Istio has",

@@ -5,9 +5,9 @@ use super::Verdict;
 use super::live::{Condition, Live};
 use serde_json::Value;
 
-/// The groups of Kubernetes itself. What has no rule of its own in them (ConfigMap, Role, NetworkPolicy,
+/// Whether a group is one of Kubernetes itself. What has no rule of its own in them (ConfigMap, Role, NetworkPolicy,
 /// StorageClass, admission webhooks and so on) has no health: it is what it says.
-pub(super) fn is_built_in(group: &str) -> bool {
+pub fn is_built_in(group: &str) -> bool {
     matches!(
         group,
         "" | "apps"

@@ -24,6 +24,7 @@ mod workloads;
 #[cfg(test)]
 mod tests;
 
+pub use definitions::is_built_in;
 pub use disturbance::{disturbance, pod_disturbance};
 pub use essence::{essence, template_essence};
 pub use jobs::job_completed;
@@ -169,6 +170,7 @@ fn by_kind(live: &Live<'_>, group: &str, kind: &str) -> Verdict {
         ("batch", "CronJob") => jobs::cron_job(live),
         ("", "Service") => network::service(live),
         ("networking.k8s.io" | "extensions", "Ingress") => network::ingress(live),
+        ("discovery.k8s.io", "EndpointSlice") => network::endpoint_slice(live),
         ("", "PersistentVolumeClaim") => storage::claim(live),
         ("", "PersistentVolume") => storage::volume(live),
         ("autoscaling", "HorizontalPodAutoscaler") => policies::autoscaler(live),
@@ -177,10 +179,11 @@ fn by_kind(live: &Live<'_>, group: &str, kind: &str) -> Verdict {
         ("apiextensions.k8s.io", "CustomResourceDefinition") => definitions::custom_resource_definition(live),
         ("apiregistration.k8s.io", "APIService") => definitions::api_service(live),
         ("gateway.networking.k8s.io", kind) => gateway::verdict(live, kind),
+        ("projectcontour.io", "HTTPProxy") => network::http_proxy(live),
         (names::GROUP, "Application") => application::verdict(live),
         // A Node and a few others of the core group carry conditions; they are read as those of a custom
         // resource.
-        (group, kind) if definitions::is_built_in(group) && kind != "Node" => {
+        (group, kind) if is_built_in(group) && kind != "Node" => {
             Verdict::healthy(format!("a {kind} is healthy by being there"))
         }
         (group, kind) => custom::verdict(live, group, kind),

@@ -1,7 +1,7 @@
-//! What leads traffic to pods: Service, Ingress.
+//! What leads traffic to pods: Service, EndpointSlice, Ingress, Contour's HTTPProxy.
 
 use super::Verdict;
-use super::live::Live;
+use super::live::{Live, MESSAGE_LIMIT, counted, first_line};
 
 /// The finalizer of Kubernetes' service controller, which every cloud provider's load balancers go through.
 const LOAD_BALANCER_CLEANUP: &str = "service.kubernetes.io/load-balancer-cleanup";
@@ -59,4 +59,36 @@ pub(super) fn ingress(live: &Live<'_>) -> Verdict {
     } else {
         format!("answers at {}", addresses.join(", "))
     })
+}
+
+/// An EndpointSlice is healthy by being there: whether its pods are ready, their workload says.
+pub(super) fn endpoint_slice(live: &Live<'_>) -> Verdict {
+    let all = live.items("/endpoints").count();
+    // One that says nothing of itself is ready.
+    let ready = live.items("/endpoints").filter(|endpoint| {
+        endpoint.get("/conditions/ready").and_then(serde_json::Value::as_bool).unwrap_or(true)
+    });
+    Verdict::healthy(format!("{} of {} ready", ready.count(), counted(all as i64, "endpoint")))
+}
+
+/// Contour's HTTPProxy: Contour says whether it is valid, for each generation anew. What is missing (a Service, a Secret) may come
+/// a moment later, so one that is not valid has time.
+pub(super) fn http_proxy(live: &Live<'_>) -> Verdict {
+    let generation = live.generation();
+    let valid =
+        live.condition("Valid").filter(|c| c.observed_generation.is_none_or(|seen| seen >= generation));
+    let Some(valid) = valid else {
+        return Verdict::progressing(format!("waits for Contour to look at generation {generation}"));
+    };
+    if valid.is_true() {
+        return Verdict::healthy("is valid, says Contour");
+    }
+    let errors = live.items("/status/conditions").filter(|c| c.text("/type") == "Valid");
+    let errors: Vec<String> = errors
+        .flat_map(|c| c.items("/errors"))
+        .map(|error| first_line(error.text("/message"), MESSAGE_LIMIT))
+        .filter(|message| !message.is_empty())
+        .collect();
+    let why = if errors.is_empty() { valid.why() } else { errors.join("; ") };
+    Verdict::degraded(format!("is not valid, says Contour: {why}"))
 }

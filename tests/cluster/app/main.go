@@ -15,6 +15,10 @@
 //	VERSION      what it says of itself; the image's tag unless told
 //	PORT         8080 unless told
 //
+// A request to /settings sets them for the process that it comes to, whose
+// name stands in its answer, and wins over all: /settings?LATENCY=300ms, for
+// good, or with for=10s for a time.
+//
 // An image's tag sets some of them, as it does for simulated pods (see
 // behaviours). Every answer names the version and the pod in the headers
 // X-Version and X-Pod. /readyz and /healthz are for probes and always quick;
@@ -28,10 +32,12 @@ import (
 	"log"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -50,8 +56,54 @@ var behaviours = map[string]map[string]string{
 	"task":    {"EXIT_AFTER": "500ms"},
 }
 
-// setting looks a setting up: in the file, in the environment, by the tag.
+// asked are the settings that requests have made.
+var asked = struct {
+	sync.Mutex
+	values map[string]string
+	until  time.Time
+}{values: map[string]string{}}
+
+// ask takes settings from a request. It answers a problem.
+func ask(query url.Values) error {
+	asked.Lock()
+	defer asked.Unlock()
+	asked.until = time.Time{}
+	for name, values := range query {
+		if name != "for" {
+			asked.values[name] = values[0]
+			continue
+		}
+		end, err := within(values[0])
+		if err != nil {
+			return err
+		}
+		asked.until = end
+	}
+	return nil
+}
+
+func within(text string) (time.Time, error) {
+	d, err := time.ParseDuration(text)
+	return time.Now().Add(d), err
+}
+
+// wanted is what a request has set.
+func wanted(name string) (string, bool) {
+	asked.Lock()
+	defer asked.Unlock()
+	if !asked.until.IsZero() && time.Now().After(asked.until) {
+		return "", false
+	}
+	value, found := asked.values[name]
+	return value, found
+}
+
+// setting looks a setting up: in what a request has set, in the file, in the
+// environment, by the tag.
 func setting(name, otherwise string) string {
+	if value, found := wanted(name); found {
+		return value
+	}
 	if file, err := os.Open(os.Getenv("SETTINGS")); err == nil {
 		defer file.Close()
 		for lines := bufio.NewScanner(file); lines.Scan(); {
@@ -115,6 +167,12 @@ func main() {
 		}
 	})
 	mux.HandleFunc("/metrics", counted.serve)
+	mux.HandleFunc("/settings", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Pod", pod)
+		if err := ask(r.URL.Query()); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		}
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		w.Header().Set("X-Version", version())

@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +32,19 @@ func TestAFileWinsOverTheEnvironmentAndThatOverTheTag(t *testing.T) {
 	}
 	if found := setting("PORT", "8080"); found != "8080" {
 		t.Errorf("by default: %s", found)
+	}
+}
+
+func TestARequestWinsOverAllForItsTime(t *testing.T) {
+	t.Setenv("LATENCY", "1s")
+	if err := ask(url.Values{"LATENCY": {"2s"}}); err != nil || duration("LATENCY", "0s") != 2*time.Second {
+		t.Errorf("by a request: %v, %v", duration("LATENCY", "0s"), err)
+	}
+	if err := ask(url.Values{"LATENCY": {"3s"}, "for": {"-1s"}}); err != nil || duration("LATENCY", "0s") != time.Second {
+		t.Errorf("its time is over: %v, %v", duration("LATENCY", "0s"), err)
+	}
+	if err := ask(url.Values{"for": {"long"}}); err == nil {
+		t.Error("no time")
 	}
 }
 

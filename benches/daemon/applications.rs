@@ -1,0 +1,234 @@
+//! What Applications cost: hundreds at once, from nothing to all their objects, beside the API server's bare limit for the same objects;
+//! what a status of a Deployment costs that changes and nothing else; and memory.
+
+use super::cluster::{Audited, Cluster, send, wait_until};
+use super::process::Process;
+use super::report::Requests;
+use super::{HOME, LIMIT, load, observer, prepare, quiet};
+use futures::{StreamExt, stream};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use windlass::cluster::apply::{apply, dry_run};
+use windlass::cluster::connect::CONCURRENCY;
+use windlass::cluster::{Access, Discovery, Guard};
+use windlass::core::application::{expand, read};
+use windlass::core::manifest::{Manifest, Origin};
+
+/// The namespace of the bare loop.
+const BARE: &str = "bare";
+
+/// Deployments whose status is changed by hand.
+const TOUCHED: usize = 20;
+
+/// What is waited for, as in the paths of their lists, one of each for each Application.
+const CHILDREN: [&str; 3] = [
+    "api/v1/namespaces/{}/services",
+    "apis/apps/v1/namespaces/{}/deployments",
+    "api/v1/namespaces/{}/configmaps",
+];
+
+/// What was measured.
+pub struct Applications {
+    /// The load average before it.
+    pub load: String,
+    /// Applications, and objects that they are short for.
+    pub size: (usize, usize),
+    /// The bare limit: each object tried by a dry-run and applied, as the daemon does.
+    pub bare: Duration,
+    /// The same without the dry-runs.
+    pub bare_applies: Duration,
+    /// Until the last Application was made, by a loop of the same concurrency, from before the first.
+    pub made: Duration,
+    /// Until the last object was written, from before the first Application was made.
+    pub there: Duration,
+    /// Until the daemon had nothing more to say about them: each has its status.
+    pub told: Duration,
+    /// The daemon's requests until then.
+    pub requests: Requests,
+    /// Resident memory before, then, and after a restart, in MiB.
+    pub memory: [f64; 3],
+    /// Statuses of Deployments that changed (some by their controller, which puts them back).
+    pub statuses: usize,
+    /// What the daemon asked or wrote for these.
+    pub status_requests: Requests,
+}
+
+fn name(number: usize) -> String {
+    format!("app-{number:03}")
+}
+
+/// An Application as people write one, without pods: what these cost the server and its controllers is not what is measured.
+fn application(namespace: &str, number: usize) -> Value {
+    json!({
+        "apiVersion": "windlass.dev/v1alpha1", "kind": "Application",
+        "metadata": {"name": name(number), "namespace": namespace},
+        "spec": {
+            "image": "registry.example.com/web:1.0", "port": 8080, "replicas": 0,
+            "env": [{"name": "LOG_LEVEL", "value": "info"}],
+            "config": {"env": {"FEATURE_X": "on"}},
+            "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
+            "healthCheck": {"readiness": {"httpGet": {"path": "/ready", "port": "http"}}},
+        },
+    })
+}
+
+fn children(namespace: &str, number: usize) -> Vec<Manifest> {
+    let application = read(&application(namespace, number)).unwrap();
+    expand(&application, &Origin::default()).unwrap().objects
+}
+
+/// Brings up so many.
+pub async fn run(count: usize) -> Applications {
+    let cluster = Cluster::own();
+    let client = observer(cluster).await;
+    prepare(cluster, &client, ["warm", BARE, "applies"].map(str::to_owned).into()).await;
+    let load = load();
+    // The server answers its first requests of each kind slowly; that is nobody's merit or fault.
+    bare(cluster, "warm", 20, true).await;
+    quiet(cluster).await;
+    let (bare_took, objects) = bare(cluster, BARE, count, true).await;
+    quiet(cluster).await;
+    let (bare_applies, _) = bare(cluster, "applies", count, false).await;
+    quiet(cluster).await;
+
+    let scratch = tempfile::tempdir().unwrap();
+    let audit = cluster.audit();
+    let daemon = Process::start(cluster, HOME, scratch.path());
+    watches(&audit, "applications").await;
+    quiet(cluster).await;
+    let empty = daemon.memory("VmRSS");
+
+    let audit = cluster.audit();
+    let (began, begin) = (jiff::Timestamp::now(), Instant::now());
+    let path = format!("/apis/windlass.dev/v1alpha1/namespaces/{HOME}/applications");
+    let all = (1..=count).map(|number| {
+        let (client, path) = (client.clone(), path.clone());
+        async move { drop(send(&client, "POST", &path, &application(HOME, number)).await) }
+    });
+    stream::iter(all).buffer_unordered(CONCURRENCY).collect::<Vec<()>>().await;
+    let made = begin.elapsed();
+    for child in CHILDREN {
+        let path = format!("/{}", child.replace("{}", HOME));
+        wait_until(&format!("{count} of {path}"), LIMIT, async || {
+            let there = counted(&client, &path).await;
+            if there >= count { Ok(()) } else { Err(format!("{there}")) }
+        })
+        .await;
+    }
+    let own = |r: &Audited| {
+        ["applications", "controllerrevisions", "deliveries", "events"].contains(&r.resource.as_str())
+    };
+    wait_until("each Application has its status", LIMIT, async || {
+        let all = audit.by_agent("windlass/");
+        let told = all.iter().filter(|r| r.resource == "applications" && r.subresource == "status");
+        let told: std::collections::BTreeSet<&str> = told.map(|r| r.name.as_str()).collect();
+        if told.len() >= count { Ok(()) } else { Err(format!("{}", told.len())) }
+    })
+    .await;
+    quiet(cluster).await;
+    let all = audit.by_agent("windlass/");
+    let written: Vec<Audited> = all.iter().filter(|r| !own(r)).cloned().collect();
+    let there = Requests::last_write(&written, began);
+    let told =
+        all.iter().filter(|r| r.resource != "leases" && r.verb != "watch").filter_map(|r| r.at.parse().ok());
+    let told: Option<jiff::Timestamp> = told.max();
+    let told = told.and_then(|at| Duration::try_from(at.duration_since(began)).ok()).unwrap_or_default();
+    let requests = Requests::of(&all);
+    let settled = daemon.memory("VmRSS");
+
+    let (statuses, status_requests) = touch(cluster, &client).await;
+    daemon.stop();
+    let audit = cluster.audit();
+    let daemon = Process::start(cluster, HOME, scratch.path());
+    watches(&audit, "deployments").await;
+    quiet(cluster).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let memory = [empty, settled, daemon.memory("VmRSS")];
+    daemon.stop();
+    cluster.stop();
+    Applications {
+        load,
+        size: (count, objects),
+        bare: bare_took,
+        bare_applies,
+        made,
+        there,
+        told,
+        requests,
+        memory,
+        statuses,
+        status_requests,
+    }
+}
+
+/// Writes the objects of so many Applications, tried before or not. How long it took, and how many.
+async fn bare(cluster: &Cluster, namespace: &str, count: usize, tries: bool) -> (Duration, usize) {
+    let connection = cluster.connect().await;
+    let discovery = Discovery::new(connection.client.clone());
+    discovery.refresh().await.unwrap();
+    let mut todo: Vec<(Access, Value)> = Vec::new();
+    for number in 1..=count {
+        // A share for each, as each Delivery has one.
+        let access = connection.access(None);
+        todo.extend(children(namespace, number).iter().map(|object| (access.clone(), object.to_value())));
+    }
+    let (objects, begin) = (todo.len(), Instant::now());
+    stream::iter(todo)
+        .map(|(access, object)| {
+            let discovery = &discovery;
+            async move {
+                let manifest = Manifest::new(object.clone(), Origin::default()).unwrap();
+                let resource = discovery.resource(&manifest.gvk()).unwrap();
+                if tries {
+                    dry_run(&access, &resource, &object, Guard::Any).await.unwrap();
+                }
+                apply(&access, &resource, &object, Guard::Any).await.unwrap();
+            }
+        })
+        .buffer_unordered(CONCURRENCY)
+        .collect::<Vec<()>>()
+        .await;
+    (begin.elapsed(), objects)
+}
+
+async fn watches(audit: &super::cluster::Audit, resource: &str) {
+    wait_until(&format!("the daemon watches {resource}"), LIMIT, async || {
+        let all = audit.by_agent("windlass/");
+        let is = all.iter().any(|r| r.verb == "watch" && r.resource == resource);
+        if is { Ok(()) } else { Err("not yet".into()) }
+    })
+    .await;
+}
+
+/// How many objects a collection has, by a list of one.
+async fn counted(client: &kube::Client, path: &str) -> usize {
+    let list = send(client, "GET", &format!("{path}?limit=1"), &Value::Null).await;
+    let first = list["items"].as_array().map_or(0, Vec::len);
+    let rest = list["metadata"]["remainingItemCount"].as_u64().unwrap_or(0);
+    first + usize::try_from(rest).unwrap()
+}
+
+/// Changes the status of some Deployments and nothing else. How many changes that were, and what the daemon asked for them.
+async fn touch(cluster: &'static Cluster, client: &kube::Client) -> (usize, Requests) {
+    quiet(cluster).await;
+    let audit = cluster.audit();
+    for number in 1..=TOUCHED {
+        let path = format!("/apis/apps/v1/namespaces/{HOME}/deployments/{}/status", name(number));
+        send(
+            client,
+            "PATCH",
+            &path,
+            &json!({"status": {"availableReplicas": 1, "readyReplicas": 1, "replicas": 1}}),
+        )
+        .await;
+    }
+    quiet(cluster).await;
+    let statuses = audit
+        .all()
+        .into_iter()
+        .filter(|r| r.resource == "deployments" && r.subresource == "status" && !r.is_read() && r.code < 300);
+    let statuses = statuses.count();
+    let requests =
+        audit.by_agent("windlass/").into_iter().filter(|r| r.resource != "leases" && r.verb != "watch");
+    (statuses, Requests::of(&requests.collect::<Vec<_>>()))
+}
