@@ -94,12 +94,15 @@ pub struct Applications {
     memories: Mutex<HashMap<Key, Memory>>,
 }
 
+/// What an expansion follows from: the generation of the spec, and what the cluster has.
+type Basis = (Option<i64>, Kinds);
+
 /// What is remembered of an Application between two rounds. All of it may be lost.
 #[derive(Default)]
 struct Memory {
     uid: Option<String>,
     /// What its spec becomes, by generation and what the cluster has: a revision, or why it is none.
-    expanded: Option<((Option<i64>, Kinds), Result<Wanted, Problem>)>,
+    expanded: Option<(Basis, Result<Wanted, Problem>)>,
     /// The revision that was handed to its Delivery last, and when.
     begun: Option<(String, Instant)>,
     /// The generation of the spec for which the Delivery was last seen to be as it must.
