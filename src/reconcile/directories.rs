@@ -329,7 +329,9 @@ pub async fn look(
     let expansion = Expansion { seen, wanted, there };
     let (gone, wanted, there) = (expansion.gone(), &expansion.wanted, &expansion.there);
     // Most directories gone at once is a moved directory or a wrong branch rather than a wish.
-    if gone.len() > 1 && gone.len() * 2 > there.len() || (!gone.is_empty() && wanted.specs.is_empty() && wanted.unusable.is_empty()) {
+    if gone.len() > 1 && gone.len() * 2 > there.len()
+        || (!gone.is_empty() && wanted.specs.is_empty() && wanted.unusable.is_empty())
+    {
         let confirmed = repository.annotations().get(names::CONFIRM_REMOVAL);
         let commit = fetched.commit.id.as_str();
         if !confirmed.is_some_and(|c| c.len() >= 7 && commit.starts_with(c.as_str())) {

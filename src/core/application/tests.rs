@@ -204,7 +204,8 @@ fn contour_does_what_it_has_a_field_for_and_the_rest_is_told() {
         })));
         let expansion = expansion.unwrap();
         let route = object(&expansion, "HTTPProxy").map(|proxy| proxy["spec"]["routes"][0].clone());
-        (route.unwrap_or_default(), expansion.notices)
+        let notices: Vec<String> = expansion.notices.iter().map(ToString::to_string).collect();
+        (route.unwrap_or_default(), notices)
     };
     let asked = |port: Value| json!({"httpGet": {"path": "/ready", "port": port}});
     let proxy = || json!({"httpProxy": {}});
