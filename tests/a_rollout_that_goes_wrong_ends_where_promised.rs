@@ -546,13 +546,14 @@ async fn a_switch_that_people_turn_or_delete_meanwhile_is_told_and_ends_right() 
     let drifts = |n| move |d: &Delivery| d.status.as_ref().is_some_and(|s| s.drift == Some(n));
     world.wait("shop", "is as the step wants it", drifts(0)).await;
     let preview = world.get("v1", "services", "web-preview").await["spec"]["selector"].clone();
+    let leads = |s: &Value| s["spec"]["selector"] == json!({"app": "web", "tier": "front"});
     world.patch("v1", "services", "web", json!({"spec": {"selector": preview}})).await;
-    world.wait("shop", "tells that it was changed", drifts(1)).await;
-    let report = world.wait_report("one object", |r| r.count == 1).await;
-    assert_eq!((report.objects[0].kind.as_str(), report.objects[0].name.as_str()), ("Service", "web"));
-    // It is told and left alone until the next step.
-    let left = world.get("v1", "services", "web").await;
-    assert_eq!(left["spec"]["selector"], preview);
+    // It is written again at once, as the step wants it, and the rollout waits where it was.
+    world.wait_object("v1", "services", "web", "leads to stable again", leads).await;
+    let told = world.wait_event("shop", "Overwritten").await;
+    assert!(told.contains("web"), "{told}");
+    let still = world.wait_for("shop", Phase::Paused, &second).await;
+    assert_eq!((paused(&still), rollout(&still).unwrap().step), ("AwaitsPromotion", 1));
     ask(&world, &["promote", "shop"]);
     world.wait_for("shop", Phase::Ready, &second).await;
     alone(&world).await;
@@ -560,8 +561,7 @@ async fn a_switch_that_people_turn_or_delete_meanwhile_is_told_and_ends_right() 
     let third = world.commit("Third", &[("shop/web.yaml", &web("ok3", 2))]);
     world.wait_for("shop", Phase::Paused, &third).await;
     world.delete("v1", "services", "web").await;
-    // It is put back at once, as the step wants it, and the rollout waits where it was.
-    let leads = |s: &Value| s["spec"]["selector"] == json!({"app": "web", "tier": "front"});
+    // So is one that is deleted.
     world.wait_object("v1", "services", "web", "is put back", leads).await;
     let told = world.wait_event("shop", "Missing").await;
     assert!(told.contains("put back"), "{told}");
