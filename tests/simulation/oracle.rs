@@ -450,7 +450,9 @@ impl Oracle {
             let status = self.status.get(d).unwrap_or(&none);
             let attempt = status["attempt"]["revision"]["commit"].as_str();
             let commit = attempt.or(status["effective"]["commit"].as_str());
-            commit.and_then(|c| remote.at(c, *d)).is_some_and(|dir| dir.things.contains_key(&key))
+            // A first revision that failed is removed as a whole, where that is asked for.
+            status["attempt"]["step"] != "Removing"
+                && commit.and_then(|c| remote.at(c, *d)).is_some_and(|dir| dir.things.contains_key(&key))
         });
         if !wanted || made_anew || going {
             self.guaranteed.remove(&key);

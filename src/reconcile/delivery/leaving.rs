@@ -2,12 +2,15 @@
 //! back, and what is there for the rollout alone goes. Nobody would steer two variants any more.
 
 use super::work::{Memory, Work};
-use super::{Scope, apply, prune, remove, route_last, stage};
+use super::{Scope, apply, observe, prune, remove, route_last, stage};
 use crate::api::delivery::{DeliveryStatus, Goal, InventoryEntry, Problem, Revision};
 use crate::api::rollout::Base;
+use crate::core::autoscale::AUTOSCALERS;
 use crate::core::manifest::ObjectId;
 use crate::core::rollout::{ApplyEnd, Health, Refusal, Staging};
+use crate::reconcile::live::version;
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
 
 /// How long it is tried: a Delivery must not hang for ever on a route that nobody accepts.
 const LIMIT: SignedDuration = SignedDuration::from_secs(30);
@@ -19,6 +22,8 @@ const AGAIN: SignedDuration = SignedDuration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Leaving {
     since: Option<Timestamp>,
+    /// What steers traffic, since it was written to lead to no candidate: as which version.
+    steering: Option<BTreeMap<ObjectId, u64>>,
     /// From when on no proxy sends a candidate anything.
     settled: Option<Timestamp>,
     /// The Delivery stays until then.
@@ -54,16 +59,24 @@ async fn ended(
 ) -> Result<Option<Timestamp>, Refusal> {
     let Some(attempt) = &status.attempt else { return Ok(None) };
     let Some(rollout) = &attempt.rollout else { return Ok(None) };
+    // Once stable is on its way to the new revision, the way back is as long.
+    let base = match (attempt.goal, rollout.layout.base) {
+        (Goal::Deploy | Goal::Refresh, Base::Stable) => status.effective.as_ref(),
+        _ => Some(&attempt.revision),
+    };
+    let Some(base) = base.cloned() else { return Ok(None) };
+    let steering = match memory.leaving.steering.clone() {
+        Some(steering) => steering,
+        None => {
+            // What stable had before comes with the candidate's end: until then it may have to bear all of it.
+            let written = put_whole(scope, memory, status, &base, false).await?;
+            memory.leaving.steering.insert(written).clone()
+        }
+    };
     let settled = match memory.leaving.settled {
         Some(settled) => settled,
         None => {
-            // Once stable is on its way to the new revision, the way back is as long.
-            let base = match (attempt.goal, rollout.layout.base) {
-                (Goal::Deploy | Goal::Refresh, Base::Stable) => status.effective.as_ref(),
-                _ => Some(&attempt.revision),
-            };
-            let Some(base) = base.cloned() else { return Ok(None) };
-            put_whole(scope, memory, status, &base).await?;
+            in_effect(scope, memory, status, &steering)?;
             let settle = scope.spec().rollout.map_or(SignedDuration::ZERO, |steps| steps.settle);
             *memory.leaving.settled.insert(scope.daemon.now() + settle)
         }
@@ -75,18 +88,55 @@ async fn ended(
     let candidates: Vec<InventoryEntry> =
         status.inventory.iter().filter(|e| e.candidate).map(stale).collect();
     let removed = remove(scope, &candidates, prune::What::Candidates, None).await;
-    removed.refusal.map_or(Ok(None), Err)
+    removed.refusal.map_or(Ok(()), Err)?;
+    if status.inventory.iter().any(|e| is_autoscaler(&e.kind) && !e.candidate) {
+        put_whole(scope, memory, status, &base, true).await?;
+    }
+    Ok(None)
 }
 
-/// Makes the cluster as a revision says, without a candidate in any route. Nothing is waited for but that its route is accepted.
+fn is_autoscaler(kind: &str) -> bool {
+    AUTOSCALERS.iter().any(|(_, autoscaler)| *autoscaler == kind)
+}
+
+/// Whether who steers by the objects has taken them in as they were written.
+fn in_effect(
+    scope: &Scope<'_>,
+    memory: &Memory,
+    status: &DeliveryStatus,
+    steering: &BTreeMap<ObjectId, u64>,
+) -> Result<(), Refusal> {
+    for entry in &status.inventory {
+        let Some(written) = steering.get(&entry.id()) else { continue };
+        let seen = scope.live(&entry.gvk(), &entry.id()).is_some_and(|live| version(&live) >= *written);
+        let problem = match observe::health_of(scope, entry, None, memory) {
+            Health::Healthy if seen => continue,
+            Health::Progressing(problem) | Health::Degraded(problem) | Health::Broken(problem) => problem,
+            Health::Healthy | Health::Unknown => Problem {
+                reason: "NotInEffect".into(),
+                object: entry.id().to_string(),
+                message: "was not seen yet as it was written".into(),
+            },
+        };
+        return Err(Refusal { problem, transient: true });
+    }
+    Ok(())
+}
+
+/// Makes the cluster as a revision says, without a candidate in any route, and with its autoscalers or as these are. Nothing is waited
+/// for but that a route of others is accepted. Answers as which version what steers traffic was written.
 async fn put_whole(
     scope: &Scope<'_>,
     memory: &mut Memory,
     status: &DeliveryStatus,
     revision: &Revision,
-) -> Result<(), Refusal> {
+    autoscalers: bool,
+) -> Result<BTreeMap<ObjectId, u64>, Refusal> {
     let whole = Some(Staging::Whole);
     let mut work = stage::prepare(scope, memory, status, revision, Goal::Rollback, whole).await?;
+    if !autoscalers {
+        work.done.extend(work.plan.keys().filter(|id| is_autoscaler(&id.kind)).cloned());
+    }
     let (live, owner) = (scope.live_fn(), scope.owner_fn());
     let planner = scope.planner(&live, &owner, None);
     let healthy = |_: &Work, _: &[ObjectId]| Health::Healthy;
@@ -96,7 +146,11 @@ async fn put_whole(
         other => other,
     };
     match end {
-        ApplyEnd::Done => Ok(()),
+        ApplyEnd::Done => {
+            let steers = work.plan.iter().filter(|(_, planned)| planned.version.is_some());
+            let version = |id: &ObjectId| work.written.get(id).map_or(0, |written| written.resource_version);
+            Ok(steers.map(|(id, _)| (id.clone(), version(id))).collect())
+        }
         ApplyEnd::Failed(refusal) => Err(refusal),
         ApplyEnd::Blocked(message) => Err(Refusal {
             problem: Problem { reason: "NotInEffect".into(), object: String::new(), message },

@@ -457,7 +457,8 @@ fn rank(health: &Health) -> u8 {
     }
 }
 
-fn health_of(
+/// The health of one object, as it was written or as it has been seen since.
+pub fn health_of(
     scope: &Scope<'_>,
     entry: &InventoryEntry,
     work: Option<&Work>,
