@@ -3,6 +3,7 @@
 use super::age::since;
 use super::table::{head, lines, shortened, tame};
 use super::{BAD, FAINT, GOOD, STRONG, UNSURE, paint};
+use crate::api::names;
 use crate::core::health::Status;
 use crate::core::resource_tree::{Happened, Node, Tree};
 use anstyle::Style;
@@ -21,13 +22,16 @@ fn style(status: Status) -> Style {
 
 /// `Pod web-1`, with the namespace where it is another than that of what it stands below.
 fn name(node: &Node, namespace: &str) -> String {
-    let id = node.id();
-    let name = match node.namespace == namespace {
-        true => crate::core::manifest::ObjectId { namespace: String::new(), ..id }.to_string(),
-        false => id.to_string(),
-    };
+    let mut id = node.id();
+    if id.namespace == namespace {
+        id.namespace.clear();
+    }
+    // Whoever asks Windlass for a tree knows whose Delivery is meant; the same kind of another group has that with it.
+    if id.group == names::GROUP {
+        id.group.clear();
+    }
     let candidate = if node.candidate { " (candidate)" } else { "" };
-    tame(&format!("{name}{candidate}"))
+    tame(&format!("{id}{candidate}"))
 }
 
 /// The tree as a table.
@@ -126,13 +130,16 @@ mod tests {
         ];
         let mut claim = node("PersistentVolume", "data", Status::Missing, "is not in the cluster", vec![]);
         (claim.namespace, claim.created) = (String::new(), None);
+        let mut foreign = node("Delivery", "parcel", Status::Healthy, "is there", vec![]);
+        foreign.api_version = "post.example.com/v1".into();
         let children = vec![
             node("Deployment", "web", Status::Progressing, &"x".repeat(100), sets),
             node("Deployment", "web-canary", Status::Healthy, "1 of 1", vec![]),
             claim,
+            foreign,
         ];
         let mut root = node("Delivery", "shop", Status::Suspended, "is suspended", children);
-        root.namespace = "team".into();
+        (root.namespace, root.api_version) = ("team".into(), "windlass.dev/v1alpha1".into());
         let unseen = vec!["EndpointSlice in namespace shop: Ada may not list endpointslices".to_owned()];
         let tree = Tree { root, unseen };
         let now = "2026-01-01T00:01:05Z".parse().unwrap();
@@ -143,7 +150,8 @@ mod tests {
         │  └─ ReplicaSet web-1                      Progressing   65s   0 of 1 pod available
         │     └─ Pod web-1-x                        Degraded      65s   crashes [2J
         ├─ Deployment shop/web-canary (candidate)   Healthy       65s   1 of 1
-        └─ PersistentVolume data                    Missing       -     is not in the cluster
+        ├─ PersistentVolume data                    Missing       -     is not in the cluster
+        └─ Delivery.post.example.com shop/parcel    Healthy       65s   is there
         1 ReplicaSet of earlier revisions, without pods: -o wide shows them
         not shown: EndpointSlice in namespace shop: Ada may not list endpointslices
         ");
@@ -156,5 +164,9 @@ mod tests {
             "MODIFIED   Pod shop/web-1-x   Degraded   crashes [2J\n"
         );
         assert_eq!(plain(&change(Happened::Deleted, pod)), "DELETED    Pod shop/web-1-x\n");
+        assert_eq!(
+            plain(&change(Happened::Modified, &tree.root)),
+            "MODIFIED   Delivery team/shop   Suspended   is suspended\n"
+        );
     }
 }
