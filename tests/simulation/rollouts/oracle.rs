@@ -329,6 +329,8 @@ impl Rollouts {
         if key.0 == Kind::Scaler
             && !is_candidate(&key.1)
             && stands
+            // A Delivery that goes writes no status any more by which it could be told whether the candidate is there.
+            && standing.effective.is_some()
             && let Some(before) = size_before(status, &key.1)
         {
             let of = |field: &str| after["spec"][field].as_u64().unwrap_or(1);
