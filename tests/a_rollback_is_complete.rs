@@ -119,7 +119,10 @@ async fn what_cannot_be_kept_of_an_adopted_object_is_told_and_it_is_released_as_
     world.wait_for("shop", Phase::Held, &bad).await;
     let told = world.wait_event("shop", "AdoptedNotKept").await;
     assert!(told.contains(&format!("ConfigMap {}/theirs", world.space.name)), "{told}");
-    assert!(told.contains("403") && told.contains("values of this revision"), "why, and what follows: {told}");
+    assert!(
+        told.contains("403") && told.contains("values of this revision"),
+        "why, and what follows: {told}"
+    );
     let theirs = world.get("v1", "configmaps", "theirs").await;
     assert!(theirs["metadata"]["labels"].is_null(), "{theirs}");
     assert_eq!(theirs["data"], json!({"key": "ours", "other": "theirs"}));
