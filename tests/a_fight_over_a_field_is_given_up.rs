@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use windlass::api::Delivery;
 use windlass::api::condition::kind;
 use windlass::api::delivery::Phase;
 use windlass::api::drift_report::{DriftEpisode, DriftReportSpec};
+use windlass::api::{Delivery, names};
 
 const MAP: &str =
     "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {key: ours, other: ours}\n";
@@ -224,6 +224,32 @@ async fn given_up_whole(
 async fn so_is_one_over_the_object_itself() {
     let undo = |found: &Value| found["data"].is_object().then_some(("DELETE", Value::Null));
     given_up_whole("fight-object", undo, "deleted again and again", "Missing").await;
+}
+
+#[tokio::test]
+async fn an_object_that_is_deleted_again_and_again_is_made_again_after_a_rest() {
+    let mut world = World::new("fight-rests").await;
+    let commit = world.commit("It", &[("shop/settings.yaml", MAP)]);
+    world.deliver("shop", json!({})).await;
+    world.wait_for("shop", Phase::Ready, &commit).await;
+    let undo = |found: &Value| found["data"].is_object().then_some(("DELETE", Value::Null));
+    let (_, task) = undoing(&world.space, undo);
+    let event = world.wait_event("shop", "Contested").await;
+    assert!(event.contains("after five minutes"), "{event}");
+    task.abort();
+    // Another life of the daemon knows of it, and does not make it before.
+    world.kill();
+    world.restart().await;
+    world.annotate("shop", names::RECONCILE_REQUEST, "now").await;
+    let looked =
+        |d: &Delivery| d.status.as_ref().is_some_and(|s| s.handled_request.as_deref() == Some("now"));
+    world.wait("shop", "looked at", looked).await;
+    assert!(world.get("v1", "configmaps", "settings").await.is_null());
+    world.kill();
+    std::fs::write(world.file("clock"), "360").unwrap();
+    world.environment.push(("WINDLASS_CLOCK_OFFSET", world.file("clock").display().to_string()));
+    world.restart().await;
+    world.wait_object("v1", "configmaps", "settings", "made again", |o| o["data"]["key"] == "ours").await;
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ async fn deployed(test: &str) -> World {
 }
 
 /// Empties the status, as a restore without it does.
-async fn lose_status(world: &World) {
+pub async fn lose_status(world: &World) {
     // Whatever a daemon writes at the same time.
     let empty = json!([{"op": "replace", "path": "/status", "value": {}}]);
     world.patch(DELIVERY.0, DELIVERY.1, "shop/status", empty).await;

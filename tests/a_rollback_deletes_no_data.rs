@@ -95,6 +95,11 @@ async fn a_claim_that_grew_keeps_its_size_and_the_rest_goes_back() {
     assert!(delivery.status.unwrap().rolled_back_except.is_empty());
 }
 
+/// The same, to be removed with the commit that removes it.
+fn prunable(manifest: &str) -> String {
+    manifest.replacen("metadata: {", "metadata: {annotations: {windlass.dev/prune: enabled}, ", 1)
+}
+
 fn definition(group: &str, versions: &[&str]) -> String {
     let all: String = versions
         .iter()
@@ -136,8 +141,9 @@ async fn definitions_namespaces_and_jobs_of_the_bad_commit() {
             ("shop/made.yaml", &definition(&made, &["v1"])),
             (
                 "shop/more.yaml",
-                &format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}-more}}\n"),
+                &prunable(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}-more}}\n")),
             ),
+            ("shop/data.yaml", &prunable(&claim(&world, "1Gi", "bad"))),
             ("shop/job.yaml", job),
             ("shop/web.yaml", &deployment("web", "unready", 1)),
         ],
@@ -149,10 +155,12 @@ async fn definitions_namespaces_and_jobs_of_the_bad_commit() {
     let told = about(&except, &format!("CustomResourceDefinition things.{kept}"));
     assert!(told.contains("keeps version v2"), "{told}");
     about(&except, &format!("CustomResourceDefinition things.{made}"));
+    // What it asked for its own data to be removed with counts when a commit removes it.
     about(&except, &format!("Namespace {name}-more"));
+    about(&except, &format!("PersistentVolumeClaim {name}/data"));
     let told = about(&except, &format!("Job {name}/migrate"));
     assert!(told.contains("not undone"), "{told}");
-    assert_eq!(except.len(), 4, "{except:?}");
+    assert_eq!(except.len(), 5, "{except:?}");
     let definition = world
         .space
         .send(
@@ -167,7 +175,10 @@ async fn definitions_namespaces_and_jobs_of_the_bad_commit() {
     assert_eq!(stored, [("v1", true), ("v2", false)]);
     let more = world.space.send("GET", &format!("/api/v1/namespaces/{name}-more"), &Value::Null).await;
     assert!(more["metadata"]["labels"][names::DELIVERY_LABEL].is_null(), "it is released");
-    assert!(more["metadata"]["deletionTimestamp"].is_null());
+    assert!(more["metadata"]["uid"].is_string() && more["metadata"]["deletionTimestamp"].is_null());
+    let data = world.get("v1", "persistentvolumeclaims", "data").await;
+    assert!(data["metadata"]["uid"].is_string() && data["metadata"]["deletionTimestamp"].is_null());
+    assert!(data["metadata"]["labels"][names::DELIVERY_LABEL].is_null(), "it is released");
     assert!(world.get("batch/v1", "jobs", "migrate").await.is_null());
 }
 
@@ -179,13 +190,11 @@ async fn what_is_made_anew_without_what_it_held_is_listed() {
     world
         .space
         .forget_later(&format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/things.{group}"));
-    let goes =
-        |text: &str| text.replace("metadata: {", "metadata: {annotations: {windlass.dev/prune: enabled}, ");
     let job = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: migrate}\nspec: {template: {spec: {restartPolicy: Never, \
                containers: [{name: it, image: \"registry.example.com/migrate:ok\"}]}}}\n";
     let good = world.commit(
         "With a definition and a job",
-        &[("shop/things.yaml", &goes(&definition(&group, &["v1"]))), ("shop/job.yaml", job)],
+        &[("shop/things.yaml", &prunable(&definition(&group, &["v1"]))), ("shop/job.yaml", job)],
     );
     world.wait_for("shop", Phase::Ready, &good).await;
     let bare = world.commit("Without", &[("shop/things.yaml", ""), ("shop/job.yaml", "")]);
@@ -201,4 +210,36 @@ async fn what_is_made_anew_without_what_it_held_is_listed() {
     assert_eq!(except.len(), 2, "{except:?}");
     assert!(world.get("batch/v1", "jobs", "migrate").await.is_object());
     world.wait_event("shop", "RolledBackExcept").await;
+}
+
+#[tokio::test]
+async fn what_a_good_revision_brought_is_left_when_somebody_goes_back() {
+    let (world, first) = deployed("by-hand", &[]).await;
+    let name = world.space.name.clone();
+    let map = |value: &str| {
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: settings}}\ndata: {{who: {value}}}\n")
+    };
+    let theirs = json!({"metadata": {"name": "settings"}, "data": {"who": "them"}});
+    world.space.send("POST", &world.space.path("v1", "configmaps"), &theirs).await;
+    let second = world.commit(
+        "With a claim, and a ConfigMap that stands there",
+        &[("shop/data.yaml", &prunable(&claim(&world, "1Gi", "second"))), ("shop/settings.yaml", &map("us"))],
+    );
+    world.wait_for("shop", Phase::Ready, &second).await;
+    world.annotate("shop", names::ROLLBACK_REQUEST, &first).await;
+    let status = world.wait_for("shop", Phase::Held, &second).await.status.unwrap();
+    about(&status.rolled_back_except, &format!("PersistentVolumeClaim {name}/data"));
+    for (resource, object) in [("persistentvolumeclaims", "data"), ("configmaps", "settings")] {
+        let there = world.get("v1", resource, object).await;
+        assert!(there["metadata"]["uid"].is_string(), "{object} is gone");
+        assert!(there["metadata"]["deletionTimestamp"].is_null(), "{object} goes");
+        assert!(there["metadata"]["labels"][names::DELIVERY_LABEL].is_null(), "{object} is released");
+    }
+    // A commit that removes them again removes what it asks for.
+    world.annotate("shop", names::RELEASE_REQUEST, &second).await;
+    world.wait_for("shop", Phase::Ready, &second).await;
+    let without = world.commit("Without", &[("shop/data.yaml", ""), ("shop/settings.yaml", "")]);
+    world.wait_for("shop", Phase::Ready, &without).await;
+    let gone = world.get("v1", "persistentvolumeclaims", "data").await;
+    assert!(gone.is_null() || gone["metadata"]["deletionTimestamp"].is_string(), "{gone}");
 }

@@ -40,6 +40,7 @@ mod a_step_has_the_share_that_it_asks_for;
 mod a_step_runs_its_job;
 mod a_strategy_changes_over_defaults;
 mod a_tree_shows_what_is_there;
+mod acts_stand_on_what_was_seen;
 mod an_ab_test_serves_marked_requests;
 mod an_application_costs_what_it_must;
 mod an_application_is_kept_running;

@@ -1,6 +1,7 @@
 //! The daemon is killed before and after every status that it writes and every action that it performs, and between two
 //! objects: the next one ends where the dead one would have. Where it dies is chosen by name; see `reconcile/fault.rs`.
 
+use crate::a_lost_status_touches_nothing::lose_status;
 use crate::support::daemon::{World, config_map, deployment};
 use crate::the_daemon_dies_in_hooks_reverts_and_repairs::{gated, open_gates};
 use futures::{FutureExt, StreamExt, stream};
@@ -9,6 +10,7 @@ use std::fs;
 use std::panic::AssertUnwindSafe;
 use windlass::api::delivery::{DeliveryStatus, EntryOrigin, Outcome, Phase};
 use windlass::api::drift_report::DriftReportSpec;
+use windlass::api::names;
 
 /// Daemons that die and rise at once.
 const AT_ONCE: usize = 4;
@@ -221,7 +223,8 @@ async fn a_correction(mut world: World, place: String) {
 
 #[tokio::test]
 async fn of_a_correction() {
-    let places = around(&["Correct"], &["amid writes Deploy"]);
+    let steps = ["status drift told", "DriftReport", "Correct", "status drift over"];
+    let places = around(&steps, &["amid writes Deploy"]);
     at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_correction).await;
 }
 
@@ -256,4 +259,33 @@ async fn of_a_deletion() {
     at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_deletion).await;
     let places = around(&["OrphanAll", "RemoveFinalizer"], &[]);
     at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_deletion_that_leaves_everything).await;
+}
+
+async fn an_adoption_after_a_loss(mut world: World, place: String) {
+    let good = deployed(&mut world, json!({})).await;
+    let uid = world.get("apps/v1", "deployments", "web").await["metadata"]["uid"].clone();
+    lose_status(&world).await;
+    let lost = world.wait_refused("shop", "InventoryLost").await;
+    arm(&world, &place);
+    world.annotate("shop", names::ADOPT, &lost.metadata.uid.unwrap()).await;
+    dies_and_rises(&mut world, &place).await;
+    let status = world.wait_for("shop", Phase::Ready, &good).await.status.unwrap();
+    assert_eq!(world.names("v1", "configmaps").await, ["old", "settings"], "{place}");
+    assert_eq!(world.get("apps/v1", "deployments", "web").await["metadata"]["uid"], uid, "{place}");
+    for name in ["web", "settings", "old"] {
+        // Whether it was there before, nobody knows any more.
+        assert_eq!(origin(&status, name), EntryOrigin::Adopted, "{place}: {name}");
+    }
+    let answered = |d: &Value| d["metadata"]["annotations"][names::ADOPT].is_null();
+    world
+        .wait_object("windlass.dev/v1alpha1", "deliveries", "shop", "what was said is taken off", answered)
+        .await;
+}
+
+#[tokio::test]
+async fn of_an_adoption_after_a_loss() {
+    let steps = ["Prepare Deploy", "status Deploy Applying", "Apply Deploy", "status Ready"];
+    let places = around(&steps, &["amid writes Deploy"]);
+    let places: Vec<&str> = places.iter().map(String::as_str).collect();
+    at_each(&places, an_adoption_after_a_loss).await;
 }

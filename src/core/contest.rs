@@ -2,7 +2,8 @@
 //! deleted again and again, or that our label is taken off.
 //!
 //! Another controller that keeps a field at its own value answers each correction with another write. After a few rounds the field
-//! is left to it until a newer revision or another spec, and people are told which rule would leave it for good.
+//! is left to it until a newer revision or another spec, and people are told which rule would leave it for good. An object that is
+//! deleted rests for a while only: that it is not there may be an outage, and making it now and then costs nothing.
 
 use crate::api::drift_report::{DriftedField, DriftedObject, RecurringField};
 use crate::api::ignore::{IgnoreRule, IgnoreTarget};
@@ -112,6 +113,27 @@ pub fn stop(known: &mut [RecurringField], object: &DriftedObject, now: &str) -> 
     stopped
 }
 
+/// Until when an object that was deleted again and again is not made. Answers `None` where it is not left alone.
+pub fn rests_until(known: &[RecurringField], object: &DriftedObject) -> Option<Timestamp> {
+    let gone = stopped(known, object).find(|one| one.path == ITSELF)?;
+    // A time that cannot be read is long ago.
+    let since = gone.stopped_at.as_ref()?.parse::<Timestamp>().unwrap_or(Timestamp::UNIX_EPOCH);
+    Some(since + PEACE)
+}
+
+/// Begins anew with an object that was deleted again and again, when it has rested. Answers whether it is so.
+pub fn rested(known: &mut [RecurringField], object: &DriftedObject, now: Timestamp) -> bool {
+    if rests_until(known, object).is_none_or(|until| until > now) {
+        return false;
+    }
+    let subjects = subjects(object);
+    for one in known.iter_mut().filter(|one| subjects.iter().any(|field| is(one, object, field))) {
+        one.stopped_at = None;
+        one.in_a_row = 0;
+    }
+    true
+}
+
 /// The fields of an object that are left to others.
 pub fn stopped<'a>(
     known: &'a [RecurringField],
@@ -167,17 +189,16 @@ pub fn sentence(one: &RecurringField) -> String {
 /// The same about an object as a whole: no rule leaves that to another.
 fn sentence_about_all(one: &RecurringField) -> String {
     let (kind, place, rounds) = (&one.kind, place(one), one.in_a_row);
-    let until = "until a newer revision or another spec";
     let leave = format!("take it out of Git, or set the annotation {DRIFT}: Ignore there");
     if one.path == ITSELF {
         return format!(
-            "{kind} {place} is deleted again and again: after {rounds} rounds it is not made any more, {until}. Kubernetes does not \
+            "{kind} {place} is deleted again and again: after {rounds} rounds it is made again only after five minutes. Kubernetes does not \
              record who deletes; the API server's audit log does. To leave it so, {leave}"
         );
     }
     format!(
-        "{} keeps taking the label {DELIVERY_LABEL} off {kind} {place}: after {rounds} rounds it is not written back any more, {until}. \
-         Without it nothing of the object is. To leave it so, {leave}",
+        "{} keeps taking the label {DELIVERY_LABEL} off {kind} {place}: after {rounds} rounds it is not written back any more, until a newer revision or \
+         another spec. Without it nothing of the object is. To leave it so, {leave}",
         who(one)
     )
 }
@@ -315,6 +336,36 @@ mod tests {
             end(&mut known);
             assert!(is_correctable(&known, &it));
         }
+    }
+
+    #[test]
+    fn what_is_deleted_again_and_again_rests_and_is_made_again() {
+        let missing = DriftedObject { state: "Missing".into(), fields: Vec::new(), ..object("") };
+        let mut known = Vec::new();
+        for series in 0..2 {
+            let at = |second: i64| {
+                let begin: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+                begin + SignedDuration::from_mins(10 * series) + SignedDuration::from_secs(second)
+            };
+            for round in 0..ROUNDS {
+                assert!(!rested(&mut known, &missing, at(round)) || round == 0);
+                assert!(stop(&mut known, &missing, &at(round).to_string()).is_empty());
+                assert!(is_correctable(&known, &missing), "{series}/{round}");
+                note(&mut known, &missing, &at(round).to_string());
+            }
+            assert_eq!(stop(&mut known, &missing, &at(10).to_string()).len(), 1, "told once in each series");
+            assert!(!rested(&mut known, &missing, at(11)) && !is_correctable(&known, &missing));
+            assert_eq!(rests_until(&known, &missing), Some(at(10) + PEACE));
+        }
+        // A field is left to whoever writes it for as long as that one does.
+        let it = object("spec.replicas");
+        let mut known = Vec::new();
+        for _ in 0..ROUNDS {
+            note(&mut known, &it, "2026-01-01T00:00:00Z");
+        }
+        stop(&mut known, &it, "2026-01-01T00:00:01Z");
+        assert_eq!(rests_until(&known, &it), None);
+        assert!(!rested(&mut known, &it, "2026-01-02T00:00:00Z".parse().unwrap()));
     }
 
     #[test]

@@ -172,8 +172,8 @@ mod tests {
             "annotations": {"windlass.dev/prune": "enabled", "windlass.dev/wave": "-2"}}});
         let entry = entry(&Gvk::new("v1", "ConfigMap"), &object);
         assert_eq!((entry.id(), entry.wave, entry.stale), (id("old"), -2, true));
-        for never_good in [true, false] {
-            assert_eq!(crate::core::plan::removal(&entry, never_good), crate::core::plan::Removal::Release);
+        for undone in [true, false] {
+            assert_eq!(crate::core::plan::removal(&entry, undone), crate::core::plan::Removal::Release);
         }
     }
 

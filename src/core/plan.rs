@@ -262,14 +262,16 @@ pub fn is_precious(group: &str, kind: &str) -> bool {
     )
 }
 
-/// What is done with an object that left the bundle. `never_good`: no good revision had it, so that it left because the
-/// commit that brought it failed or was overtaken, rather than because a commit removed it.
-pub fn removal(entry: &InventoryEntry, never_good: bool) -> Removal {
+/// What is done with an object that left the bundle. `undone`: it left because the commit that brought it is undone (it failed,
+/// was overtaken, or somebody goes back to before it), rather than because a commit removed it. Data goes only with a commit that
+/// removes it: what a commit says of its own objects does not count when it is undone.
+pub fn removal(entry: &InventoryEntry, undone: bool) -> Removal {
     let keep = entry.prune.as_deref() == Some("disabled");
-    if keep || (is_precious(&entry.group, &entry.kind) && entry.prune.as_deref() != Some("enabled")) {
+    let asked = entry.prune.as_deref() == Some("enabled") && !undone;
+    if keep || (is_precious(&entry.group, &entry.kind) && !asked) {
         return Removal::Release;
     }
-    if never_good && entry.origin == EntryOrigin::Adopted {
+    if undone && entry.origin == EntryOrigin::Adopted {
         return Removal::Release;
     }
     Removal::Delete
@@ -413,10 +415,9 @@ mod tests {
     fn data_is_removed_only_where_asked_for() {
         let claim = written(&manifest("PersistentVolumeClaim", "data"));
         assert_eq!(removal(&claim, false), Removal::Release);
-        assert_eq!(
-            removal(&InventoryEntry { prune: Some("enabled".into()), ..claim }, false),
-            Removal::Delete
-        );
+        let asked = InventoryEntry { prune: Some("enabled".into()), ..claim };
+        assert_eq!(removal(&asked, false), Removal::Delete);
+        assert_eq!(removal(&asked, true), Removal::Release, "that was asked by the commit that is undone");
         let map = written(&manifest("ConfigMap", "web"));
         assert_eq!(removal(&map, false), Removal::Delete);
         assert_eq!(

@@ -22,6 +22,8 @@ pub enum Fault {
     LoseAnswer,
     /// Carried out, and answered when this is told.
     AnswerLater(Arc<Notify>),
+    /// Carried out when this is told.
+    PassLater(Arc<Notify>),
     /// A watch that the server ends by itself after so many seconds.
     EndAfter(u32),
     /// Answered well, with this JSON.
@@ -118,17 +120,18 @@ async fn pass(State(shared): State<Shared>, request: Request) -> Response {
     let (method, uri) = (request.method().to_string(), request.uri().to_string());
     shared.seen.lock().unwrap().push((method, uri, std::time::Instant::now()));
     let fault = (shared.rule.lock().unwrap())(&request);
-    match fault {
+    match &fault {
         Some(Fault::Status(code, retry_after)) => {
-            let mut answer = Response::builder().status(code);
+            let mut answer = Response::builder().status(*code);
             if let Some(seconds) = retry_after {
-                answer = answer.header("retry-after", seconds);
+                answer = answer.header("retry-after", *seconds);
             }
             return answer.body(Body::from("injected")).unwrap();
         }
         Some(Fault::Hang) => return std::future::pending().await,
-        Some(Fault::Answer(json)) => return answer(200, json),
-        Some(Fault::Refuse(code, json)) => return answer(code, json),
+        Some(Fault::Answer(json)) => return answer(200, json.clone()),
+        Some(Fault::Refuse(code, json)) => return answer(*code, json.clone()),
+        Some(Fault::PassLater(told)) => told.notified().await,
         Some(Fault::LoseAnswer | Fault::EndAfter(_) | Fault::AnswerLater(_)) | None => {}
     }
     let (mut parts, body) = request.into_parts();

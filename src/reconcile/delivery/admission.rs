@@ -5,7 +5,7 @@
 use super::Scope;
 use super::prepare::refused;
 use super::prune;
-use crate::api::delivery::InventoryEntry;
+use crate::api::delivery::{Goal, InventoryEntry};
 use crate::cluster::ApplyError;
 use crate::cluster::apply::{Guard, apply, get};
 use crate::core::bundle::{Bundle, Stage, stage};
@@ -31,7 +31,8 @@ pub async fn first(scope: &Scope<'_>, good: &Bundle, inventory: &[InventoryEntry
         .collect();
     // The entries stay in the inventory until all that is stale is removed.
     if !brought.is_empty() {
-        let removed = super::remove(scope, &brought, prune::What::Stale, Some(good)).await;
+        let removed =
+            super::remove(scope, &brought, Some(Goal::Rollback), prune::What::Stale, Some(good)).await;
         if let Some(refusal) = removed.refusal {
             return Err(refusal);
         }

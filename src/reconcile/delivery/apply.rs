@@ -6,7 +6,7 @@ use super::work::{Act, Planned, Work, Written};
 use crate::api::delivery::{EntryOrigin, Goal, Problem};
 use crate::api::names::FIELD_MANAGER;
 use crate::cluster::apply::{Guard, Propagation, apply, delete, get, patch_json};
-use crate::cluster::{ApplyError, Cause, Deletion};
+use crate::cluster::{Access, ApplyError, Cause, Deletion, Resource};
 use crate::core::autoscale::with_replicas;
 use crate::core::health::{job_completed, verdict};
 use crate::core::manifest::{Manifest, ObjectId};
@@ -198,13 +198,11 @@ async fn write(
             Guard::Uid(uid)
         }
         Act::Recreate { uid } => {
-            let gone = delete(planner.access, &resource, namespace, name, uid, None, Propagation::Background)
-                .await
-                .map_err(refuse)?;
-            if gone == Deletion::Deleting {
-                return Err(being_deleted(manifest));
+            match make_room(planner.access, &resource, namespace, name, uid).await.map_err(refuse)? {
+                Deletion::Deleting => return Err(being_deleted(manifest)),
+                Deletion::Changed => return Err(refuse(ApplyError::new(manifest.id(), Cause::Conflict))),
+                Deletion::Deleted | Deletion::AlreadyGone | Deletion::Replaced => Guard::Absent,
             }
-            Guard::Absent
         }
     };
     let (applied, left) = match (guard, planned.reads) {
@@ -220,6 +218,28 @@ async fn write(
     }
     let digest = digest(&applied.object, planner.key);
     Ok(Done::Written { created: applied.created, digest, object: Box::new(applied.object), left })
+}
+
+/// Deletes an object that is made anew, as it was looked at right before: a delete that is late finds another version, and does
+/// nothing. Twice, for it may change between the look and the delete.
+async fn make_room(
+    access: &Access,
+    resource: &Resource,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+) -> Result<Deletion, ApplyError> {
+    for _ in 0..2 {
+        let Some(there) = get(access, resource, namespace, name).await? else {
+            return Ok(Deletion::AlreadyGone);
+        };
+        let version = Some(resource_version(&there));
+        let gone = delete(access, resource, namespace, name, uid, version, Propagation::Background).await?;
+        if gone != Deletion::Changed {
+            return Ok(gone);
+        }
+    }
+    Ok(Deletion::Changed)
 }
 
 /// Whether somebody else has written an object, its status apart. One that only we have written was made by us: by a request whose

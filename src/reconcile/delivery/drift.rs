@@ -24,6 +24,7 @@ use crate::core::plan::manifest_digest;
 use crate::core::rightful::depends_on_who;
 use crate::core::rollout::{ApplyEnd, Health, Measure, Refusal, back_off, is_strict, measure, rests, stamp};
 use crate::core::router;
+use crate::reconcile::fault;
 use crate::reconcile::live::{Kept, digest, version};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
@@ -130,6 +131,8 @@ struct Looked {
     settled_by: Option<String>,
     /// Tells of later changes to what differs and stays so, or is left to some others and not to all, and when it was read.
     closely: Option<(Closely, Timestamp)>,
+    /// When it is looked at again: it was deleted again and again, and rests.
+    rests_until: Option<Timestamp>,
 }
 
 impl Seen {
@@ -197,17 +200,26 @@ impl Seen {
 impl Looked {
     /// One that does not differ.
     fn alike(mark: String, beside: Option<Beside>, settled_by: Option<String>) -> Self {
-        Looked { mark, drifted: None, correctable: false, beside, settled_by, closely: None }
+        Looked {
+            mark,
+            drifted: None,
+            correctable: false,
+            beside,
+            settled_by,
+            closely: None,
+            rests_until: None,
+        }
     }
 
     fn is_correctable(&self) -> bool {
         self.drifted.is_some() && self.correctable
     }
 
-    /// When what differs is to be read again, since it has changed once more.
+    /// When what differs is to be read again, since it has changed once more or has rested.
     fn due(&self) -> Option<Timestamp> {
-        let (closely, at) = self.closely.as_ref()?;
-        closely.is_outdated().then(|| *at + PACE)
+        let changed =
+            self.closely.as_ref().and_then(|(closely, at)| closely.is_outdated().then(|| *at + PACE));
+        changed.or(self.rests_until)
     }
 }
 
@@ -400,6 +412,7 @@ async fn look(
                     if let (Some(object), Some(recurring), true) =
                         (&drifted, &mut memory.drift.recurring, correctable)
                     {
+                        recurring.new |= contest::rested(&mut recurring.fields, object, now);
                         for one in contest::stop(&mut recurring.fields, object, &stamp(now)) {
                             recurring.new = true;
                             scope.notify(true, "Contested", &id.to_string(), &contest::sentence(&one));
@@ -410,11 +423,16 @@ async fn look(
                             recurring.note(object, scope.daemon.now());
                         }
                     }
+                    let known =
+                        memory.drift.recurring.as_ref().map(|r| r.fields.as_slice()).unwrap_or_default();
+                    let rests = |object| contest::rests_until(known, object).filter(|_| corrects);
+                    let rests_until = drifted.as_ref().and_then(rests);
                     // What is written back is looked at again by then.
                     let stays = !(correctable && corrects);
                     let live = live.filter(|_| stays);
                     let closely = live.and_then(|live| Some((scope.closely(&entry.gvk(), &live)?, now)));
-                    let looked = Looked { mark, drifted, correctable, beside, settled_by: None, closely };
+                    let looked =
+                        Looked { mark, drifted, correctable, beside, settled_by: None, closely, rests_until };
                     memory.drift.looked.insert(id, looked);
                 }
                 Err(why) => {
@@ -852,7 +870,9 @@ pub async fn report(scope: &Scope<'_>, memory: &mut Memory, effective: &Revision
     report.metadata.owner_references = Some(vec![owner]);
     let params = PatchParams::apply(crate::api::names::FIELD_MANAGER).force();
     let body = json!(report);
+    fault::place(|| "before DriftReport".into());
     let written = api.patch(&name, &params, &Patch::Apply(body)).await.is_ok();
+    fault::place(|| "after DriftReport".into());
     if written {
         let fresh = objects.len();
         if fresh > 0 && memory.drift.reported.as_ref() != Some(&objects) {

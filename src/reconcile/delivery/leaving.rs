@@ -87,7 +87,7 @@ async fn ended(
     let stale = |e: &InventoryEntry| InventoryEntry { stale: true, ..e.clone() };
     let candidates: Vec<InventoryEntry> =
         status.inventory.iter().filter(|e| e.candidate).map(stale).collect();
-    let removed = remove(scope, &candidates, prune::What::Candidates, None).await;
+    let removed = remove(scope, &candidates, None, prune::What::Candidates, None).await;
     removed.refusal.map_or(Ok(()), Err)?;
     if status.inventory.iter().any(|e| is_autoscaler(&e.kind) && !e.candidate) {
         put_whole(scope, memory, status, &base, true).await?;

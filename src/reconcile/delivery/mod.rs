@@ -517,6 +517,12 @@ fn places_of(side: &str, before: &DeliveryStatus, status: &DeliveryStatus) -> Ve
         (true, false) => names.push("suspension over".into()),
         _ => {}
     }
+    let drifted = |s: &DeliveryStatus| s.drift.unwrap_or(0) > 0;
+    match (drifted(before), drifted(status)) {
+        (false, true) => names.push("drift told".into()),
+        (true, false) => names.push("drift over".into()),
+        _ => {}
+    }
     let rollout = |s: &DeliveryStatus| s.attempt.as_ref().and_then(|a| a.rollout.clone());
     if let Some(now) = rollout(status) {
         let was = rollout(before).filter(|was| (was.stage, was.at) == (now.stage, now.at));
@@ -686,7 +692,10 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
             let live = scope.live_fn();
             let previous = previous(scope, memory, status).await;
             let before = match scope.spec().prune {
-                true => remove(scope, &work.inventory, prune::What::Before, previous.as_deref()).await,
+                true => {
+                    remove(scope, &work.inventory, Some(work.goal), prune::What::Before, previous.as_deref())
+                        .await
+                }
                 false => crate::core::rollout::Pruned { inventory: work.inventory.clone(), refusal: None },
             };
             let owner = scope.owner_fn();
@@ -737,19 +746,22 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 return Next::Again;
             }
             let good = previous_or_why(scope, memory, status).await;
+            let goal = status.attempt.as_ref().map(|attempt| attempt.goal);
             let all = scope.spec().prune;
             memory.pruned = Some(match good {
                 Ok(good) if all => {
-                    remove(scope, &status.inventory, prune::What::Stale, good.as_deref()).await
+                    remove(scope, &status.inventory, goal, prune::What::Stale, good.as_deref()).await
                 }
-                Ok(good) => remove(scope, &status.inventory, prune::What::Failed, good.as_deref()).await,
-                Err(_) if all => remove(scope, &status.inventory, prune::What::Stale, None).await,
+                Ok(good) => {
+                    remove(scope, &status.inventory, goal, prune::What::Failed, good.as_deref()).await
+                }
+                Err(_) if all => remove(scope, &status.inventory, goal, prune::What::Stale, None).await,
                 // It is known in a moment, and what is kept once is kept for good.
                 Err(why) if why.problem.reason == SOURCE_UNKNOWN => {
                     Pruned { inventory: status.inventory.clone(), refusal: Some(why) }
                 }
                 // Where it cannot be told what was good, nothing is taken for what never was.
-                Err(_) => remove(scope, &status.inventory, prune::What::Candidates, None).await,
+                Err(_) => remove(scope, &status.inventory, goal, prune::What::Candidates, None).await,
             });
         }
         Action::RunHook(run) => return hooks::run(scope, memory, &run).await,
@@ -771,14 +783,14 @@ async fn perform(scope: &Scope<'_>, memory: &mut Memory, action: Action) -> Next
                 memory.pruned = Some(Pruned { inventory: status.inventory.clone(), refusal: Some(refusal) });
                 return Next::Again;
             }
-            memory.pruned = Some(remove(scope, &status.inventory, prune::What::All, None).await);
+            memory.pruned = Some(remove(scope, &status.inventory, None, prune::What::All, None).await);
         }
         Action::OrphanAll => {
             if let Some(at) = leaving::end_rollout(scope, memory, status).await {
                 return Next::Wake(at);
             }
             give_back(scope, status).await;
-            let left = remove(scope, &status.inventory, prune::What::Orphan, None).await;
+            let left = remove(scope, &status.inventory, None, prune::What::Orphan, None).await;
             if let Some(refusal) = left.refusal {
                 scope.notify(true, "LabelLeft", &refusal.problem.object, &refusal.problem.message);
             }
@@ -827,10 +839,11 @@ async fn give_back(scope: &Scope<'_>, status: &DeliveryStatus) -> Option<Refusal
 }
 
 /// Removes objects. `good` is the bundle of the last good revision, where it can be had: what only a revision after it
-/// adopted is released.
+/// adopted is released. `goal` is that of the attempt under way.
 async fn remove(
     scope: &Scope<'_>,
     inventory: &[InventoryEntry],
+    goal: Option<Goal>,
     what: prune::What,
     good: Option<&Bundle>,
 ) -> Pruned {
@@ -853,8 +866,10 @@ async fn remove(
             }
         }
     }
-    prune::run(&scope.access, &scope.daemon.discovery, &scope.label, inventory, what, never_good, &befores)
-        .await
+    let (access, discovery) = (&scope.access, &scope.daemon.discovery);
+    let rolls_back = goal == Some(Goal::Rollback) && what != prune::What::Failed;
+    let undone = |e: &InventoryEntry| rolls_back || never_good(e);
+    prune::run(access, discovery, &scope.label, inventory, what, undone, &befores).await
 }
 
 /// The bundle of the effective revision, to tell which fields left Git. Without it (its commit is lost) fields that

@@ -162,7 +162,12 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
         let any_time = PodRules { since: None, ..rules.clone() };
         pods.in_the_way.extend(pods_in_the_way(&workload, &all, &any_time).into_iter().map(|pod| {
             let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default().to_owned();
-            PodRef { namespace: text("namespace"), name: text("name"), uid: text("uid") }
+            PodRef {
+                namespace: text("namespace"),
+                name: text("name"),
+                uid: text("uid"),
+                version: text("resourceVersion"),
+            }
         }));
         if let Some(broken) = workload_trouble(&workload, &sets, &all, &rules) {
             let problem =

@@ -34,20 +34,21 @@ pub enum What {
     Orphan,
 }
 
-/// Removes objects of an inventory and answers what is left of it. `never_good` tells of an object that left the bundle
-/// whether no good revision had it; `befores` what adopted ones are given back as.
+/// Removes objects of an inventory and answers what is left of it. `undone` tells of an object that left the bundle whether the
+/// commit that brought it is undone ([`plan::removal`]): no good revision had it, or somebody goes back to before it; `befores` what
+/// adopted ones are given back as.
 pub async fn run(
     access: &Access,
     discovery: &Discovery,
     label: &str,
     inventory: &[InventoryEntry],
     what: What,
-    never_good: impl Fn(&InventoryEntry) -> bool,
+    undone: impl Fn(&InventoryEntry) -> bool,
     befores: &Befores,
 ) -> Pruned {
     let concerned = |e: &InventoryEntry| match what {
         What::Stale => e.stale,
-        What::Failed => e.stale && never_good(e),
+        What::Failed => e.stale && undone(e),
         What::Candidates => e.stale && e.candidate,
         What::Before => e.stale && e.prune.as_deref() == Some("before"),
         What::All | What::Orphan => true,
@@ -65,7 +66,7 @@ pub async fn run(
                     (entry, how)
                 }
                 What::Stale | What::Failed | What::Candidates | What::Before => {
-                    let how = plan::removal(&entry, never_good(&entry));
+                    let how = plan::removal(&entry, undone(&entry));
                     (entry, how)
                 }
             })
@@ -262,12 +263,14 @@ fn being_deleted(entry: &InventoryEntry, there: &serde_json::Value) -> Refusal {
     }
 }
 
-/// Deletes pods that keep a workload from getting its new template. The controller makes them anew.
+/// Deletes pods that keep a workload from getting its new template, as they were seen: one that changed meanwhile is looked at
+/// again when the watch shows it. The controller makes them anew.
 pub async fn evict(scope: &super::Scope<'_>, pods: &[PodRef]) {
     let Some(resource) = scope.daemon.discovery.resource(&Gvk::new("v1", "Pod")) else { return };
     for pod in pods {
         let how = Propagation::Background;
-        let gone = delete(&scope.access, &resource, &pod.namespace, &pod.name, &pod.uid, None, how).await;
+        let version = Some(pod.version.as_str());
+        let gone = delete(&scope.access, &resource, &pod.namespace, &pod.name, &pod.uid, version, how).await;
         fault::place(|| "amid evictions".into());
         let object = format!("Pod {}/{}", pod.namespace, pod.name);
         match gone {
