@@ -291,8 +291,6 @@ pub struct PodRef {
     pub name: String,
     /// Its uid: one of the same name that came after it is another.
     pub uid: String,
-    /// Its version when it was seen to be in the way: one that has become ready since stays.
-    pub version: String,
 }
 
 /// What Git wants of a Delivery.

@@ -73,6 +73,13 @@ pub fn is_watched_on(status: &DeliveryStatus) -> bool {
     }
 }
 
+/// When a pod is broken, however old it is.
+pub fn rules(scope: &Scope<'_>) -> PodRules {
+    let max_restarts = scope.delivery.spec.template.health.as_ref().and_then(|h| h.max_restarts);
+    let usual = PodRules::default();
+    PodRules { max_restarts: max_restarts.unwrap_or(usual.max_restarts), ..usual }
+}
+
 /// Watches the pods of each workload that is not healthy, and looks at what they show.
 pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
     let attempt = status.attempt.as_ref().filter(|a| a.step != Step::Removing);
@@ -86,17 +93,7 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
         true => read_stamp(since).max(now - scope.spec().timeout.max(LOOKED_BACK)),
         false => read_stamp(since),
     };
-    let rules = PodRules {
-        max_restarts: scope
-            .delivery
-            .spec
-            .template
-            .health
-            .as_ref()
-            .and_then(|h| h.max_restarts)
-            .unwrap_or(PodRules::default().max_restarts),
-        since: Some(since),
-    };
+    let rules = PodRules { since: Some(since), ..rules(scope) };
     let work = memory.work.as_ref().filter(|w| attempt.is_some_and(|a| w.revision == a.revision));
     let inventory = work.map_or(status.inventory.as_slice(), |w| w.inventory.as_slice());
     let mut unsettled: BTreeMap<ObjectId, Arc<Value>> = BTreeMap::new();
@@ -162,12 +159,7 @@ pub fn follow(scope: &Scope<'_>, memory: &mut Memory, status: &DeliveryStatus) {
         let any_time = PodRules { since: None, ..rules.clone() };
         pods.in_the_way.extend(pods_in_the_way(&workload, &all, &any_time).into_iter().map(|pod| {
             let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default().to_owned();
-            PodRef {
-                namespace: text("namespace"),
-                name: text("name"),
-                uid: text("uid"),
-                version: text("resourceVersion"),
-            }
+            PodRef { namespace: text("namespace"), name: text("name"), uid: text("uid") }
         }));
         if let Some(broken) = workload_trouble(&workload, &sets, &all, &rules) {
             let problem =

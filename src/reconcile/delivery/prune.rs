@@ -6,6 +6,7 @@ use crate::api::delivery::{InventoryEntry, Problem};
 use crate::api::names;
 use crate::cluster::apply::{Deletion, Propagation, delete, get, patch_json};
 use crate::cluster::{Access, ApplyError, Cause, Discovery, Resource, crds};
+use crate::core::health::pod_trouble;
 use crate::core::manifest::{Gvk, ObjectId};
 use crate::core::plan::{self, Removal};
 use crate::core::restore::restored;
@@ -263,14 +264,11 @@ fn being_deleted(entry: &InventoryEntry, there: &serde_json::Value) -> Refusal {
     }
 }
 
-/// Deletes pods that keep a workload from getting its new template, as they were seen: one that changed meanwhile is looked at
-/// again when the watch shows it. The controller makes them anew.
+/// Deletes pods that keep a workload from getting its new template, and that are broken still. The controller makes them anew.
 pub async fn evict(scope: &super::Scope<'_>, pods: &[PodRef]) {
     let Some(resource) = scope.daemon.discovery.resource(&Gvk::new("v1", "Pod")) else { return };
     for pod in pods {
-        let how = Propagation::Background;
-        let version = Some(pod.version.as_str());
-        let gone = delete(&scope.access, &resource, &pod.namespace, &pod.name, &pod.uid, version, how).await;
+        let gone = evict_one(scope, &resource, pod).await;
         fault::place(|| "amid evictions".into());
         let object = format!("Pod {}/{}", pod.namespace, pod.name);
         match gone {
@@ -282,8 +280,35 @@ pub async fn evict(scope: &super::Scope<'_>, pods: &[PodRef]) {
                     "was broken and kept its workload from being updated",
                 );
             }
-            Ok(_) => {}
+            Ok(Deletion::AlreadyGone | Deletion::Replaced | Deletion::Changed) => {}
             Err(error) => scope.notify(true, "PodNotReplaced", &object, &error.cause.to_string()),
         }
     }
+}
+
+/// Deletes a pod as it was looked at right before, so that none goes that has become ready since. Twice, for it may change between
+/// the look and the delete; one that changes faster is tried again when the watch shows it.
+async fn evict_one(
+    scope: &super::Scope<'_>,
+    resource: &Resource,
+    pod: &PodRef,
+) -> Result<Deletion, ApplyError> {
+    let (access, rules) = (&scope.access, super::pods::rules(scope));
+    for _ in 0..2 {
+        let Some(there) = get(access, resource, &pod.namespace, &pod.name).await? else {
+            return Ok(Deletion::AlreadyGone);
+        };
+        if there["metadata"]["uid"] != pod.uid.as_str() {
+            return Ok(Deletion::Replaced);
+        }
+        if pod_trouble(&there, &rules).is_none() {
+            return Ok(Deletion::Changed);
+        }
+        let (version, how) = (there["metadata"]["resourceVersion"].as_str(), Propagation::Background);
+        let gone = delete(access, resource, &pod.namespace, &pod.name, &pod.uid, version, how).await?;
+        if gone != Deletion::Changed {
+            return Ok(gone);
+        }
+    }
+    Ok(Deletion::Changed)
 }
