@@ -1,6 +1,6 @@
 //! The daemon is killed beside the steps of a revision: around its hooks, around the revert that it pushes, while it
 //! repairs (a pod that is in the way, what a late request left), and while a Delivery or a rollback waits. The next one
-//! ends where the dead one would have. The places are named in `reconcile/fault.rs`.
+//! ends where the dead one would have. How a place is told: `reconcile/fault.rs`.
 
 use crate::a_failed_commit_is_reverted_in_git::{push, served, subjects};
 use crate::hooks_run_once::{created, hook, jobs};
