@@ -138,6 +138,74 @@ async fn a_directory_that_delivers_it_goes_back_and_it_does_not() {
 }
 
 #[tokio::test]
+async fn a_directory_goes_back_as_soon_as_its_canary_did() {
+    let world = World::new("app-in-git-canary").await;
+    let canary = |tag: &str| {
+        format!(
+            "{}  rollout:\n    strategy: Canary\n    router: {{replicas: {{}}}}\n    steps: [{{weight: 50}}, {{pause: 1s}}]\n",
+            manifest(tag)
+                .replace("spec: {image", "spec:\n  image")
+                .replace(", port: 8080, replicas: 2}", "\n  port: 8080\n  replicas: 2")
+        )
+    };
+    let good = world.commit("Good", &[("shop/web.yaml", &canary("ok"))]);
+    // Nobody waits for this: the test would not, either.
+    world.deliver("shop", json!({"timeout": "30m"})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    let before = world.get("apps/v1", "deployments", "web").await["metadata"]["generation"].clone();
+    let bad = world.commit("Bad", &[("shop/web.yaml", &canary("crash"))]);
+    let outer = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
+    let held = outer.held.unwrap();
+    assert_eq!(held.problem.reason, "RolledBack", "{:?}", held.problem);
+    assert!(held.problem.object.contains("Application") && held.problem.message.contains("web-canary"));
+    assert_eq!(outer.effective.unwrap().commit, good);
+    // The spec is the good one again, so nothing of it is held.
+    let status = world.wait_application_runs("web", "ok").await;
+    assert_eq!(condition_of(&status, kind::HELD).0, "False");
+    let inner = world.wait("web.application", "it is ready", |d| {
+        d.status.as_ref().is_some_and(|s| s.phase == Phase::Ready)
+    });
+    assert_eq!(inner.await.status.unwrap().held, None);
+    assert_eq!(world.names("apps/v1", "deployments").await, ["web"]);
+    assert_eq!(world.get("apps/v1", "deployments", "web").await["metadata"]["generation"], before);
+    // What was held says nothing of what comes next.
+    let fixed = world.commit("Fixed", &[("shop/web.yaml", &canary("ok2"))]);
+    world.wait_for("shop", Phase::Ready, &fixed).await;
+    world.wait_application_runs("web", "ok2").await;
+}
+
+#[tokio::test]
+async fn a_directory_whose_application_cannot_be_begun_goes_back_and_says_why() {
+    let world = World::new("app-in-git-refused").await;
+    let other = crate::support::daemon::config_map("other", "1");
+    let good = world.commit("Good", &[("shop/other.yaml", &other)]);
+    world.deliver("shop", json!({"timeout": "30m"})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    // Somebody else's, with the selector of an Application's.
+    let labels = json!({"app.kubernetes.io/name": "web", "app.kubernetes.io/instance": "web"});
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 1, "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "web", "image": "registry.example.com/web:ok"}]},
+            },
+        },
+    });
+    let before = world.space.send("POST", &world.space.path("apps/v1", "deployments"), &deployment).await;
+    let bad = world.commit("Bad", &[("shop/web.yaml", &manifest("ok2"))]);
+    let held = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap().held.unwrap();
+    assert!(held.problem.object.contains("Application"), "{:?}", held.problem);
+    let why = &held.problem.message;
+    assert!(why.contains("Deployment") && why.contains("adopting it would replace its pods"), "{why}");
+    world.wait_gone("web.application").await;
+    let after = world.get("apps/v1", "deployments", "web").await;
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    assert_eq!(after["metadata"]["generation"], before["metadata"]["generation"]);
+}
+
+#[tokio::test]
 async fn a_revision_that_somebody_removed_is_kept_again_when_it_comes_back() {
     let (world, first) = running("app-removed").await;
     world.application("web", "ok2", json!({})).await;
