@@ -11,6 +11,7 @@ mod retry;
 mod revisions;
 
 pub use follow::follow;
+pub(super) use pods::are_lacking;
 
 use super::daemon::Daemon;
 use super::fault;
