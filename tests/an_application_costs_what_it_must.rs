@@ -25,8 +25,15 @@ async fn at_rest_nothing_is_asked_and_a_restart_writes_nothing() {
     let mut world = World::new("app-rest").await;
     world.application("web", "ok", json!({})).await;
     world.wait_application_runs("web", "ok").await;
-    // The point is that time passes and nothing happens.
-    quiet_for(&world, Duration::from_millis(3500)).await;
+    // Longer than words wait.
+    quiet_for(&world, Duration::from_secs(6)).await;
+    let audit = world.space.cluster.audit();
+    let annotated = json!({"metadata": {"annotations": {"example.com/seen": "by somebody"}}});
+    world.patch("windlass.dev/v1alpha1", "applications", "web", annotated).await;
+    // The point is that time passes and nothing happens, though it is looked at: its spec is the same.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
+    assert!(requests.is_empty(), "{requests:#?}");
     let audit = world.space.cluster.audit();
     let version = |of: Option<String>| of.unwrap();
     let before = version(world.applications().get("web").await.unwrap().metadata.resource_version);
