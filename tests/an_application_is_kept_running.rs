@@ -115,6 +115,14 @@ async fn what_somebody_does_to_its_objects_is_mended() {
             s["spec"]["ports"][0]["name"] == "http"
         })
         .await;
+    wait_until("it is told", LIMIT, || async {
+        let events = world.events_about("Application", "web").await;
+        let told = |reason: &str| events.iter().any(|(r, text)| r == reason && text.starts_with("1 object"));
+        if told("Drifted") && told("DriftCorrected") { Ok(()) } else { Err(format!("{events:?}")) }
+    })
+    .await;
+    let report = world.get("windlass.dev/v1alpha1", "driftreports", "web.application").await;
+    assert!(report["spec"].to_string().contains("Service"), "{report}");
     let before = world.get("apps/v1", "deployments", "web").await["metadata"]["uid"].clone();
     world.delete("apps/v1", "deployments", "web").await;
     world

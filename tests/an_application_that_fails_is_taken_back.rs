@@ -2,8 +2,9 @@
 //! directory goes back, and never both.
 
 use crate::support::applications::condition_of;
-use crate::support::cluster::try_send;
-use crate::support::daemon::World;
+use crate::support::cli::windlass_with;
+use crate::support::cluster::{try_send, wait_until};
+use crate::support::daemon::{LIMIT, World};
 use serde_json::{Value, json};
 use windlass::api::application::ApplicationPhase;
 use windlass::api::condition::kind;
@@ -29,9 +30,68 @@ async fn the_last_good_spec_comes_back_and_a_newer_one_gets_through() {
     assert_eq!(condition_of(&status, kind::AVAILABLE).0, "True");
     let events = world.events_about("Application", "web").await;
     assert!(events.iter().any(|(reason, _)| reason == "RolledBack"), "{events:?}");
+    // The history shows both: what failed, and what runs again.
+    let inner = world.deliveries().get("web.application").await.unwrap().status.unwrap();
+    let failed = windlass::core::application::revision_name("web", &inner.held.unwrap().revision.commit);
+    let mut kept = world.revisions_of("web").await;
+    kept.sort();
+    let mut both = vec![good.clone(), failed];
+    both.sort();
+    assert_eq!(kept, both);
+    let arguments = ["history", "web", "-n", &world.space.name, "-o", "json"];
+    let history = windlass_with(&world.space.cluster.kubeconfig, &arguments);
+    assert_eq!(history.code, 0, "{history:?}");
+    let history: Value = serde_json::from_str(&history.out).unwrap();
+    let told = history["revisions"].as_array().unwrap().iter();
+    let told: Vec<_> =
+        told.map(|r| (r["revision"]["subject"].as_str().unwrap(), r["outcome"].as_str().unwrap())).collect();
+    for entry in [
+        ("registry.example.com/web:ok", "Restored"),
+        ("registry.example.com/web:crash", "RolledBack"),
+        ("registry.example.com/web:ok", "Deployed"),
+    ] {
+        assert!(told.contains(&entry), "{told:?}");
+    }
     world.application("web", "ok2", json!({})).await;
     let status = world.wait_application_runs("web", "ok2").await;
     assert_eq!(condition_of(&status, kind::HELD).0, "False");
+}
+
+/// The ConfigMap that the pods take their environment from, and what is in it.
+async fn environment(world: &World) -> (String, Value) {
+    let deployment = world.get("apps/v1", "deployments", "web").await;
+    let from = &deployment["spec"]["template"]["spec"]["containers"][0]["envFrom"];
+    let name = from[0]["configMapRef"]["name"].as_str().unwrap().to_owned();
+    let data = world.get("v1", "configmaps", &name).await["data"].clone();
+    (name, data)
+}
+
+#[tokio::test]
+async fn other_configuration_alone_replaces_pods_and_a_rollback_brings_the_old_one() {
+    let (world, first) = running("app-config").await;
+    let (blue, of_blue) = environment(&world).await;
+    assert_eq!(of_blue, json!({"COLOUR": "blue"}));
+    let before = world.names("v1", "pods").await;
+    world.application("web", "ok", json!({"config": {"env": {"COLOUR": "red"}}})).await;
+    wait_until("other pods serve", LIMIT, || async {
+        let now = world.names("v1", "pods").await;
+        let others = now.len() == 2 && now.iter().all(|pod| !before.contains(pod));
+        if others { Ok(()) } else { Err(format!("{now:?}")) }
+    })
+    .await;
+    let status = world.wait_application_runs("web", "ok").await;
+    assert_ne!(status.current_revision.as_ref(), Some(&first));
+    let (red, of_red) = environment(&world).await;
+    assert!(red != blue && of_red == json!({"COLOUR": "red"}), "{red}: {of_red}");
+    assert_eq!(world.get("v1", "configmaps", &blue).await, Value::Null, "nobody reads it any more");
+    // Back, by the name that the status shows.
+    let arguments = ["rollback", "web", "--to", &first, "-n", &world.space.name, "--wait"];
+    let back = windlass_with(&world.space.cluster.kubeconfig, &arguments);
+    assert_eq!(back.code, 0, "{back:?}");
+    let status = world.wait_application_phase("web", ApplicationPhase::RolledBack).await;
+    assert_eq!(status.current_revision, Some(first));
+    assert_eq!(environment(&world).await, (blue, of_blue));
+    assert_eq!(world.get("v1", "configmaps", &red).await, Value::Null);
 }
 
 #[tokio::test]
@@ -124,16 +184,12 @@ async fn a_directory_that_delivers_it_goes_back_and_it_does_not() {
     );
     world.wait_gone("web.application").await;
     let path = format!("{}/web", world.space.path("apps/v1", "deployments"));
-    crate::support::cluster::wait_until(
-        "the pods' Deployment is gone",
-        crate::support::daemon::LIMIT,
-        || async {
-            match try_send(&world.space.connection.client, "GET", &path, &Value::Null).await {
-                Err(kube::Error::Api(e)) if e.code == 404 => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
-        },
-    )
+    wait_until("the pods' Deployment is gone", LIMIT, || async {
+        match try_send(&world.space.connection.client, "GET", &path, &Value::Null).await {
+            Err(kube::Error::Api(e)) if e.code == 404 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
     .await;
 }
 
