@@ -23,7 +23,9 @@ use crate::api::delivery::{
 };
 use crate::api::{Application, Delivery, names};
 use crate::cluster::{self, Cause, Discovery};
-use crate::core::application::{Kinds, Notice, Seen, expand_for, revision, rollout, status, url};
+use crate::core::application::{
+    Kinds, Notice, Pods, Seen, expand_for, revision, revision_name, rollout, status, url,
+};
 use crate::core::manifest::{ObjectId, Origin};
 use crate::core::rollout::status::told;
 use crate::lock::lock;
@@ -118,6 +120,8 @@ struct Memory {
     retry: (Option<i64>, Retry),
     /// How often the status could not be written in a row.
     unwritten: Retry,
+    /// How many pods were wanted when that was seen last and nothing moved traffic.
+    wanted_pods: Option<i32>,
 }
 
 /// What a spec becomes.
@@ -258,6 +262,10 @@ async fn round(
         memory.refused = 0;
     }
     let of_delivery = delivery.as_deref();
+    let pods = of_delivery.and_then(|d| pods::of(daemon, d, application));
+    if let (Some(delivery), Some(pods)) = (of_delivery, pods) {
+        tell_of_size(application, daemon, delivery, pods, memory);
+    }
     let delay = memory.retry.1.told().cloned();
     let seen = Seen {
         name: &key.1,
@@ -267,7 +275,7 @@ async fn round(
         delay: delay.as_ref(),
         notices: wanted.as_ref().ok().map(|wanted| &*wanted.notices),
         delivery: of_delivery.and_then(|d| d.status.as_ref()),
-        pods: of_delivery.and_then(|d| pods::of(daemon, d, application)),
+        pods,
         url: url(&application.spec),
     };
     tell(application, daemon, &seen, memory).await?;
@@ -370,6 +378,10 @@ async fn hand_over(
         None => {
             let written = write_delivery(application, &context.daemon, &wanted, delivery).await?;
             sources.amend(&key, |known| known.awaits(&name, Awaited::Written(version(&written))));
+            // Also while the watch does not show it yet.
+            if delivery.is_none() && memory.ensured.is_none() {
+                tell_of_objects(application, &context.daemon);
+            }
             Some(written)
         }
     };
@@ -555,6 +567,38 @@ async fn tell(
         Err(kube::Error::Api(e)) if e.code == 404 || e.code == 409 => Ok(()),
         Err(error) => Err(Error::Status(Box::new(error))),
     }
+}
+
+/// Tells people that another number of pods is wanted, whoever wants it. The steps of a rollout speak for themselves.
+fn tell_of_size(
+    application: &Application,
+    daemon: &Daemon,
+    delivery: &Delivery,
+    pods: Pods,
+    memory: &mut Memory,
+) {
+    let rolls_out = delivery.status.as_ref().and_then(|s| s.attempt.as_ref()?.rollout.as_ref()).is_some();
+    // One that is not there wants nothing.
+    if rolls_out || (pods.there == 0 && pods.wanted > 0) {
+        return;
+    }
+    if let Some(before) = memory.wanted_pods.replace(pods.wanted).filter(|before| *before != pods.wanted) {
+        let text = format!("from {before} to {}", counted(pods.wanted));
+        daemon.notify_application(application, false, "Scaled", &text);
+    }
+}
+
+fn counted(pods: i32) -> String {
+    format!("{pods} {}", if pods == 1 { "pod" } else { "pods" })
+}
+
+/// Tells people what is made of an Application that is new.
+fn tell_of_objects(application: &Application, daemon: &Daemon) {
+    let kinds = kinds(&daemon.discovery);
+    let Ok(expansion) = expand_for(application, &Origin::default(), kinds) else { return };
+    let all: Vec<String> =
+        expansion.objects.iter().map(|object| format!("{} {}", object.gvk().kind, object.name())).collect();
+    daemon.notify_application(application, false, "Created", &format!("it becomes {}", all.join(", ")));
 }
 
 /// A status as a merge patch over another: what it has no more is taken out.
