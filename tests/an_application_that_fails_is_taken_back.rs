@@ -281,6 +281,31 @@ async fn a_revision_that_somebody_removed_is_kept_again_when_it_comes_back() {
 }
 
 #[tokio::test]
+async fn what_runs_is_kept_again_when_somebody_removes_it() {
+    let (mut world, first) = running("app-kept").await;
+    let there = async |world: &World| {
+        wait_until("it is kept again", LIMIT, || async {
+            let kept = world.revisions_of("web").await;
+            if kept.contains(&first) { Ok(()) } else { Err(format!("{kept:?}")) }
+        })
+        .await;
+    };
+    world.delete("apps/v1", "controllerrevisions", &first).await;
+    there(&world).await;
+    // And when nobody was there to see it.
+    world.kill();
+    world.delete("apps/v1", "controllerrevisions", &first).await;
+    world.give_away().await;
+    world.start();
+    there(&world).await;
+    // A rollback to it finds it, though the spec is another one by then.
+    world.application("web", "crash", json!({})).await;
+    let status = world.wait_application_phase("web", ApplicationPhase::RolledBack).await;
+    assert_eq!(status.current_revision, Some(first));
+    assert_eq!(world.image_of("web").await, "registry.example.com/web:ok");
+}
+
+#[tokio::test]
 async fn pods_that_find_no_node_take_no_directory_back() {
     let world = World::new("app-no-node").await;
     // Its pods run on nodes with this label alone.

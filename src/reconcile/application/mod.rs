@@ -10,7 +10,7 @@ mod pods;
 mod retry;
 mod revisions;
 
-pub use follow::follow;
+pub use follow::{follow, follow_revisions};
 pub(super) use pods::are_lacking;
 
 use super::daemon::Daemon;
@@ -95,6 +95,8 @@ pub struct Applications {
     daemon: Arc<Daemon>,
     shown: Store<Application>,
     memories: Mutex<HashMap<Key, Memory>>,
+    /// Revisions that somebody removed, the last one of each Application that was not looked at since.
+    removed: Mutex<HashMap<Key, String>>,
 }
 
 /// What an expansion follows from: the generation of the spec, and what the cluster has.
@@ -136,7 +138,18 @@ struct Wanted {
 impl Applications {
     /// Those that the daemon watches.
     pub fn new(daemon: Arc<Daemon>, shown: Store<Application>) -> Self {
-        Applications { daemon, shown, memories: Mutex::default() }
+        Applications { daemon, shown, memories: Mutex::default(), removed: Mutex::default() }
+    }
+
+    /// Notes that a revision of an Application is not there any more: it is kept again, if it is what the spec is.
+    fn note_removed(&self, key: Key, revision: String) {
+        let its = self.shown.get(&ObjectRef::new(&key.1).within(&key.0));
+        if its.is_none_or(|application| application.metadata.deletion_timestamp.is_some()) {
+            return;
+        }
+        let (namespace, name) = key.clone();
+        lock(&self.removed).insert(key, revision);
+        self.daemon.wake_application(&namespace, &name);
     }
 
     fn recall(&self, application: &Application, key: &Key) -> Memory {
@@ -357,6 +370,7 @@ async fn hand_over(
     let generation = application.metadata.generation;
     let ours =
         |d: &Delivery| d.owner_references().iter().any(|o| Some(&o.uid) == application.metadata.uid.as_ref());
+    keep_again(application, context, id).await?;
     let stands = delivery.filter(|d| ours(d) && is_as(&d.spec, &wanted, memory.ensured == Some(generation)));
     if memory.begun.as_ref().is_none_or(|(begun, _)| begun != id) {
         let takes = if stands.is_none() && delivery.is_some() { Some(Awaited::Writing) } else { None };
@@ -387,6 +401,21 @@ async fn hand_over(
     };
     memory.ensured = Some(generation);
     Ok(written)
+}
+
+/// Keeps the revision that the spec is once more, where somebody removed it: a rollback to it would find nothing.
+async fn keep_again(application: &Application, context: &Applications, id: &str) -> Result<(), Hitch> {
+    let key = (application.namespace().unwrap_or_default(), application.name_any());
+    let removed = lock(&context.removed).remove(&key);
+    let Some(removed) = removed.filter(|removed| *removed == revision_name(&key.1, id)) else {
+        return Ok(());
+    };
+    let (client, kinds) = (&context.daemon.connection.client, kinds(&context.daemon.discovery));
+    let kept = revisions::keep(client, application, kinds).await;
+    if kept.is_err() {
+        lock(&context.removed).insert(key, removed);
+    }
+    kept
 }
 
 /// Keeps the revision that the spec is, and tells the Delivery of it: together with the other spec that it `takes`, if so.
