@@ -363,9 +363,12 @@ fn details(row: &DeliveryRow, now: Timestamp) -> Vec<String> {
         }
         if row.phase == Phase::Held {
             let running = row.effective.as_ref().map_or_else(|| "nothing".to_owned(), by);
-            lines.push(detail("running", &format!("{running}; Git is ahead and held, which is not drift")));
+            lines.push(detail(
+                "running",
+                &format!("{running}; the newest revision is held, which is not drift"),
+            ));
             if let Some(refused) = &row.refused {
-                let what = refused.revision.as_ref().map_or_else(|| "what Git wants now".to_owned(), by);
+                let what = refused.revision.as_ref().map_or_else(|| "what is wanted now".to_owned(), by);
                 lines.push(detail("refused", &what));
                 let why = match refused.object.is_empty() || refused.message.contains(&refused.object) {
                     true => refused.message.clone(),

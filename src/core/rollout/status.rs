@@ -328,7 +328,7 @@ fn rolling_out(state: &State, attempt: &Attempt, seen: &Observation) -> String {
     format!("{doing}{waits}")
 }
 
-/// While a revision is under way or has failed: why it cannot be told what Git wants now, if that is so. Empty otherwise.
+/// While a revision is under way or has failed: why it cannot be told what is wanted now, if that is so. Empty otherwise.
 fn untold(state: &State) -> String {
     match &state.failure {
         Some(failure) if failure.revision.is_none() && state.attempt.is_some() => refused(state),
