@@ -54,11 +54,12 @@ async fn at_rest_nothing_is_asked_and_a_restart_writes_nothing() {
 #[tokio::test]
 async fn a_change_of_its_deployment_s_status_costs_at_most_one_request() {
     let world = World::new("app-status").await;
-    world.application("web", "ok", json!({"replicas": 3})).await;
-    world.wait_application_runs("web", "ok").await;
+    // A pod of it takes a while to be ready.
+    world.application("web", "slow", json!({"replicas": 3})).await;
+    world.wait_application_runs("web", "slow").await;
     quiet_for(&world, Duration::from_millis(1500)).await;
     let audit = world.space.cluster.audit();
-    // One pod less for a moment: the Deployment's status changes, and nothing else does.
+    // One pod less for a while: the Deployment's status changes, and nothing else does.
     let pods = world.names("v1", "pods").await;
     world.delete("v1", "pods", &pods[0]).await;
     let changes = || {
@@ -82,6 +83,8 @@ async fn a_change_of_its_deployment_s_status_costs_at_most_one_request() {
     assert!(requests.len() <= changes, "{changes} changes of its status, and {requests:#?}");
     let told = requests.iter().any(|r| r.resource == "applications" && r.subresource == "status");
     assert!(told, "its status tells of it: {requests:#?}");
+    // And nobody else does.
+    assert!(requests.iter().all(|r| r.resource == "applications"), "{requests:#?}");
 }
 
 #[tokio::test]
