@@ -166,7 +166,7 @@ impl Installation {
             {
                 "apiGroups": ["apps"],
                 "resources": ["controllerrevisions"],
-                "verbs": ["get", "list", "create", "patch", "delete"],
+                "verbs": ["get", "list", "watch", "create", "patch", "delete"],
             },
             {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
             {"apiGroups": [""], "resources": ["secrets"], "verbs": secrets},

@@ -76,7 +76,7 @@ async fn a_person_says_whose_the_objects_are() {
     for words in [
         format!("Deployment {namespace}/web"),
         format!("ConfigMap {namespace}/settings"),
-        format!("not in Git: ConfigMap {namespace}/old"),
+        format!("not in its source: ConfigMap {namespace}/old"),
         "windlass adopt shop".into(),
     ] {
         assert!(message.contains(&words), "{words}: {message}");

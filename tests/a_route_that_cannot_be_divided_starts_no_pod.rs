@@ -53,7 +53,8 @@ async fn one_of_others_that_is_missing_leads_elsewhere_or_is_refused() {
     let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
     let named = format!("HTTPRoute {}/web", world.space.name);
     let said = refused(&world, &good, "RouteNotFound").await;
-    let expected = "is neither in Git nor in the cluster; write it, or name another in spec.rollout.router";
+    let expected =
+        "is neither in the revision nor in the cluster; write it, or name another in spec.rollout.router";
     assert_eq!(said, format!("{named} {expected}"));
 
     // Somebody makes one: to somebody else.
@@ -105,7 +106,7 @@ async fn one_of_the_directory_that_leads_elsewhere_is_named_with_its_line() {
     let says = |d: &Delivery| {
         let failure = d.status.as_ref().and_then(|s| s.failure.as_ref());
         failure.is_some_and(|f| {
-            f.problem.message.contains("Bring that difference in a commit of its own before")
+            f.problem.message.contains("Bring that difference in a change of its own before")
         })
     };
     world.wait("shop", "says that the route has to come first", says).await;

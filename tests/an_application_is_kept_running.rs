@@ -77,6 +77,19 @@ async fn from_an_image_to_pods_that_serve() {
     );
 }
 
+/// Waits until these events are told about the Application: each reason once, with a text that begins like this.
+async fn told_once(world: &World, wanted: &[(&str, &str)]) {
+    wait_until("it is told", LIMIT, || async {
+        let events = world.events_about("Application", "web").await;
+        let once = |(reason, text): &(&str, &str)| {
+            let mut of_it = events.iter().filter(|(r, _)| r == reason);
+            of_it.next().is_some_and(|(_, told)| told.starts_with(text)) && of_it.next().is_none()
+        };
+        if wanted.iter().all(once) { Ok(()) } else { Err(format!("{events:?}")) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn it_is_scaled_like_a_deployment() {
     let world = World::new("app-scale").await;
@@ -94,6 +107,7 @@ async fn it_is_scaled_like_a_deployment() {
         })
         .await;
     assert_eq!(status.available_replicas, Some(3));
+    told_once(&world, &[("Created", "it becomes "), ("Scaled", "from 2 to 3 pods")]).await;
     // Whoever scales by the subresource sees the pods that are meant.
     let path = format!("{}/web/scale", world.space.path("windlass.dev/v1alpha1", "applications"));
     let scale = world.space.send("GET", &path, &Value::Null).await;
@@ -115,6 +129,14 @@ async fn what_somebody_does_to_its_objects_is_mended() {
             s["spec"]["ports"][0]["name"] == "http"
         })
         .await;
+    wait_until("it is told", LIMIT, || async {
+        let events = world.events_about("Application", "web").await;
+        let told = |reason: &str| events.iter().any(|(r, text)| r == reason && text.starts_with("1 object"));
+        if told("Drifted") && told("DriftCorrected") { Ok(()) } else { Err(format!("{events:?}")) }
+    })
+    .await;
+    let report = world.get("windlass.dev/v1alpha1", "driftreports", "web.application").await;
+    assert!(report["spec"].to_string().contains("Service"), "{report}");
     let before = world.get("apps/v1", "deployments", "web").await["metadata"]["uid"].clone();
     world.delete("apps/v1", "deployments", "web").await;
     world
@@ -246,6 +268,12 @@ async fn its_autoscaler_decides_and_nobody_takes_pods_back() {
     world.wait_application("web", "two pods", pods(2)).await;
     world.application("web", "ok", with(4)).await;
     world.wait_application("web", "four pods", pods(4)).await;
+    wait_until("it is told", LIMIT, || async {
+        let events = world.events_about("Application", "web").await;
+        let four = events.iter().filter(|(reason, text)| reason == "Scaled" && text == "from 2 to 4 pods");
+        if four.count() == 1 { Ok(()) } else { Err(format!("{events:?}")) }
+    })
+    .await;
     // Another image comes with as many pods as the autoscaler wants.
     world.application("web", "ok2", with(4)).await;
     world.wait_application_runs("web", "ok2").await;

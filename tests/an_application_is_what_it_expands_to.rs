@@ -51,11 +51,26 @@ fn applications() -> Vec<(String, Value)> {
 
 /// The Applications of the documentation.
 fn documented() -> Vec<Value> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/applications.md");
-    let page = std::fs::read_to_string(page).unwrap();
-    let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let found: Vec<Value> = blocks.flat_map(documents).filter(is_application).collect();
-    assert!(!found.is_empty());
+    fn pages(folder: &Path, out: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => pages(&path, out),
+                false => out.push(path),
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = vec![root.join("README.md"), root.join("CHANGELOG.md")];
+    pages(&root.join("docs"), &mut all);
+    let of_page = |path: PathBuf| {
+        let page = std::fs::read_to_string(path).unwrap();
+        let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+        let blocks = blocks.filter(|block| block.contains("kind: Application"));
+        blocks.flat_map(documents).filter(is_application).collect::<Vec<_>>()
+    };
+    let found: Vec<Value> = all.into_iter().flat_map(of_page).collect();
+    assert!(found.len() > 1, "{found:?}");
     found
 }
 
@@ -345,6 +360,20 @@ async fn the_schema_says_what_the_expansion_says() {
         let follows = ["spec.healthCheck.startup.", "spec.autoscaling.targetCPUUtilization"];
         let left: Vec<String> = left.into_iter().map(|default| default.path).collect();
         assert!(left.iter().all(|path| follows.iter().any(|f| path.starts_with(f))), "{name}: {left:?}");
+    }
+
+    // What people are shown is taken as it stands there.
+    let shown = Space::new("application-docs").await;
+    let shown_path =
+        format!("{}?fieldValidation=Strict", shown.path("windlass.dev/v1alpha1", "applications"));
+    for mut document in documented() {
+        let spec = document["spec"].clone();
+        document["metadata"]["namespace"] = shown.name.as_str().into();
+        let stored = try_send(client, "POST", &shown_path, &document).await;
+        let stored = stored.unwrap_or_else(|e| panic!("{document}: {e}"));
+        let mut wanted = spec;
+        merge(&mut wanted, &stored["spec"]);
+        assert_eq!(wanted, stored["spec"], "with defaults, and nothing else");
     }
 
     // What contradicts itself is refused by both, where a schema can say it.

@@ -86,11 +86,53 @@ async fn a_deployment_with_the_same_pods_becomes_its_own_and_none_of_them_ends()
     assert_eq!(status.available_replicas, Some(2));
     let after = world.get("apps/v1", "deployments", "web").await;
     assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    assert_eq!(after["metadata"]["labels"]["team"], "shop", "what others say of it stays");
     let now = pods(&world).await;
     assert!(now.len() == 2 && its_pods.iter().all(|uid| now.contains(uid)), "{its_pods:?}, now {now:?}");
     // It is the Application's own now, and a change of it replaces pods as ever.
     world.application("web", "ok2", json!({})).await;
     world.wait_application_runs("web", "ok2").await;
+}
+
+#[tokio::test]
+async fn a_deployment_that_selects_its_pods_otherwise_is_never_taken() {
+    let world = World::new("app-selects").await;
+    let before = deployed(&world, json!({"app": "web"})).await;
+    world
+        .wait_object("apps/v1", "deployments", "web", "its pod runs", |d| {
+            d["status"]["availableReplicas"] == 1
+        })
+        .await;
+    let its_pods = pods(&world).await;
+    for adopt in ["KeepPods", "Restart"] {
+        world.application("web", "ok", json!({"adopt": adopt})).await;
+        let status = world
+            .wait_application("web", "it is told", |s| {
+                s.conditions.iter().any(|c| c.type_ == kind::READY && c.message.contains("spec.selector"))
+            })
+            .await;
+        let (ready, reason, message) = condition_of(&status, kind::READY);
+        assert_eq!((ready.as_str(), reason.as_str()), ("False", "ImmutableField"), "{adopt}: {message}");
+        assert!(
+            message.contains("Deployment") && message.contains("cannot be changed"),
+            "{adopt}: {message}"
+        );
+        assert_eq!(condition_of(&status, kind::DEGRADED).1, "RolloutRefused", "{adopt}");
+        assert_eq!(status.phase, ApplicationPhase::Pending, "{adopt}");
+        let there = world.get("apps/v1", "deployments", "web").await;
+        assert_eq!(there["metadata"]["uid"], before["metadata"]["uid"], "{adopt}");
+        assert_eq!(there["metadata"]["generation"], before["metadata"]["generation"], "{adopt}");
+        assert_eq!(there["metadata"]["labels"], Value::Null, "{adopt}: nothing of it is touched");
+        assert_eq!(world.get("v1", "services", "web").await, Value::Null, "{adopt}: nothing else is begun");
+        assert_eq!(pods(&world).await, its_pods, "{adopt}");
+    }
+    // Under another name it is no matter.
+    world.application("shop", "ok", json!({})).await;
+    world.wait_application_runs("shop", "ok").await;
+    assert_eq!(
+        world.get("apps/v1", "deployments", "web").await["metadata"]["uid"],
+        before["metadata"]["uid"]
+    );
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 //! directory goes back, and never both.
 
 use crate::support::applications::condition_of;
-use crate::support::cluster::try_send;
-use crate::support::daemon::World;
+use crate::support::cli::windlass_with;
+use crate::support::cluster::{try_send, wait_until};
+use crate::support::daemon::{LIMIT, World};
 use serde_json::{Value, json};
 use windlass::api::application::ApplicationPhase;
 use windlass::api::condition::kind;
@@ -29,9 +30,68 @@ async fn the_last_good_spec_comes_back_and_a_newer_one_gets_through() {
     assert_eq!(condition_of(&status, kind::AVAILABLE).0, "True");
     let events = world.events_about("Application", "web").await;
     assert!(events.iter().any(|(reason, _)| reason == "RolledBack"), "{events:?}");
+    // The history shows both: what failed, and what runs again.
+    let inner = world.deliveries().get("web.application").await.unwrap().status.unwrap();
+    let failed = windlass::core::application::revision_name("web", &inner.held.unwrap().revision.commit);
+    let mut kept = world.revisions_of("web").await;
+    kept.sort();
+    let mut both = vec![good.clone(), failed];
+    both.sort();
+    assert_eq!(kept, both);
+    let arguments = ["history", "web", "-n", &world.space.name, "-o", "json"];
+    let history = windlass_with(&world.space.cluster.kubeconfig, &arguments);
+    assert_eq!(history.code, 0, "{history:?}");
+    let history: Value = serde_json::from_str(&history.out).unwrap();
+    let told = history["revisions"].as_array().unwrap().iter();
+    let told: Vec<_> =
+        told.map(|r| (r["revision"]["subject"].as_str().unwrap(), r["outcome"].as_str().unwrap())).collect();
+    for entry in [
+        ("registry.example.com/web:ok", "Restored"),
+        ("registry.example.com/web:crash", "RolledBack"),
+        ("registry.example.com/web:ok", "Deployed"),
+    ] {
+        assert!(told.contains(&entry), "{told:?}");
+    }
     world.application("web", "ok2", json!({})).await;
     let status = world.wait_application_runs("web", "ok2").await;
     assert_eq!(condition_of(&status, kind::HELD).0, "False");
+}
+
+/// The ConfigMap that the pods take their environment from, and what is in it.
+async fn environment(world: &World) -> (String, Value) {
+    let deployment = world.get("apps/v1", "deployments", "web").await;
+    let from = &deployment["spec"]["template"]["spec"]["containers"][0]["envFrom"];
+    let name = from[0]["configMapRef"]["name"].as_str().unwrap().to_owned();
+    let data = world.get("v1", "configmaps", &name).await["data"].clone();
+    (name, data)
+}
+
+#[tokio::test]
+async fn other_configuration_alone_replaces_pods_and_a_rollback_brings_the_old_one() {
+    let (world, first) = running("app-config").await;
+    let (blue, of_blue) = environment(&world).await;
+    assert_eq!(of_blue, json!({"COLOUR": "blue"}));
+    let before = world.names("v1", "pods").await;
+    world.application("web", "ok", json!({"config": {"env": {"COLOUR": "red"}}})).await;
+    wait_until("other pods serve", LIMIT, || async {
+        let now = world.names("v1", "pods").await;
+        let others = now.len() == 2 && now.iter().all(|pod| !before.contains(pod));
+        if others { Ok(()) } else { Err(format!("{now:?}")) }
+    })
+    .await;
+    let status = world.wait_application_runs("web", "ok").await;
+    assert_ne!(status.current_revision.as_ref(), Some(&first));
+    let (red, of_red) = environment(&world).await;
+    assert!(red != blue && of_red == json!({"COLOUR": "red"}), "{red}: {of_red}");
+    assert_eq!(world.get("v1", "configmaps", &blue).await, Value::Null, "nobody reads it any more");
+    // Back, by the name that the status shows.
+    let arguments = ["rollback", "web", "--to", &first, "-n", &world.space.name, "--wait"];
+    let back = windlass_with(&world.space.cluster.kubeconfig, &arguments);
+    assert_eq!(back.code, 0, "{back:?}");
+    let status = world.wait_application_phase("web", ApplicationPhase::RolledBack).await;
+    assert_eq!(status.current_revision, Some(first));
+    assert_eq!(environment(&world).await, (blue, of_blue));
+    assert_eq!(world.get("v1", "configmaps", &red).await, Value::Null);
 }
 
 #[tokio::test]
@@ -124,17 +184,81 @@ async fn a_directory_that_delivers_it_goes_back_and_it_does_not() {
     );
     world.wait_gone("web.application").await;
     let path = format!("{}/web", world.space.path("apps/v1", "deployments"));
-    crate::support::cluster::wait_until(
-        "the pods' Deployment is gone",
-        crate::support::daemon::LIMIT,
-        || async {
-            match try_send(&world.space.connection.client, "GET", &path, &Value::Null).await {
-                Err(kube::Error::Api(e)) if e.code == 404 => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
-        },
-    )
+    wait_until("the pods' Deployment is gone", LIMIT, || async {
+        match try_send(&world.space.connection.client, "GET", &path, &Value::Null).await {
+            Err(kube::Error::Api(e)) if e.code == 404 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
     .await;
+}
+
+#[tokio::test]
+async fn a_directory_goes_back_as_soon_as_its_canary_did() {
+    let world = World::new("app-in-git-canary").await;
+    let canary = |tag: &str| {
+        format!(
+            "{}  rollout:\n    strategy: Canary\n    router: {{replicas: {{}}}}\n    steps: [{{weight: 50}}, {{pause: 1s}}]\n",
+            manifest(tag)
+                .replace("spec: {image", "spec:\n  image")
+                .replace(", port: 8080, replicas: 2}", "\n  port: 8080\n  replicas: 2")
+        )
+    };
+    let good = world.commit("Good", &[("shop/web.yaml", &canary("ok"))]);
+    // Nobody waits for this: the test would not, either.
+    world.deliver("shop", json!({"timeout": "30m"})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    let before = world.get("apps/v1", "deployments", "web").await["metadata"]["generation"].clone();
+    let bad = world.commit("Bad", &[("shop/web.yaml", &canary("crash"))]);
+    let outer = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
+    let held = outer.held.unwrap();
+    assert_eq!(held.problem.reason, "RolledBack", "{:?}", held.problem);
+    assert!(held.problem.object.contains("Application") && held.problem.message.contains("web-canary"));
+    assert_eq!(outer.effective.unwrap().commit, good);
+    // The spec is the good one again, so nothing of it is held.
+    let status = world.wait_application_runs("web", "ok").await;
+    assert_eq!(condition_of(&status, kind::HELD).0, "False");
+    let inner = world.wait("web.application", "it is ready", |d| {
+        d.status.as_ref().is_some_and(|s| s.phase == Phase::Ready)
+    });
+    assert_eq!(inner.await.status.unwrap().held, None);
+    assert_eq!(world.names("apps/v1", "deployments").await, ["web"]);
+    assert_eq!(world.get("apps/v1", "deployments", "web").await["metadata"]["generation"], before);
+    // What was held says nothing of what comes next.
+    let fixed = world.commit("Fixed", &[("shop/web.yaml", &canary("ok2"))]);
+    world.wait_for("shop", Phase::Ready, &fixed).await;
+    world.wait_application_runs("web", "ok2").await;
+}
+
+#[tokio::test]
+async fn a_directory_whose_application_cannot_be_begun_goes_back_and_says_why() {
+    let world = World::new("app-in-git-refused").await;
+    let other = crate::support::daemon::config_map("other", "1");
+    let good = world.commit("Good", &[("shop/other.yaml", &other)]);
+    world.deliver("shop", json!({"timeout": "30m"})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    // Somebody else's, with the selector of an Application's.
+    let labels = json!({"app.kubernetes.io/name": "web", "app.kubernetes.io/instance": "web"});
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 1, "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "web", "image": "registry.example.com/web:ok"}]},
+            },
+        },
+    });
+    let before = world.space.send("POST", &world.space.path("apps/v1", "deployments"), &deployment).await;
+    let bad = world.commit("Bad", &[("shop/web.yaml", &manifest("ok2"))]);
+    let held = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap().held.unwrap();
+    assert!(held.problem.object.contains("Application"), "{:?}", held.problem);
+    let why = &held.problem.message;
+    assert!(why.contains("Deployment") && why.contains("adopting it would replace its pods"), "{why}");
+    world.wait_gone("web.application").await;
+    let after = world.get("apps/v1", "deployments", "web").await;
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    assert_eq!(after["metadata"]["generation"], before["metadata"]["generation"]);
 }
 
 #[tokio::test]
@@ -150,6 +274,31 @@ async fn a_revision_that_somebody_removed_is_kept_again_when_it_comes_back() {
     assert_eq!(status.current_revision.as_ref(), Some(&first));
     assert!(world.revisions_of("web").await.contains(&first));
     // A rollback to it finds it.
+    world.application("web", "crash", json!({})).await;
+    let status = world.wait_application_phase("web", ApplicationPhase::RolledBack).await;
+    assert_eq!(status.current_revision, Some(first));
+    assert_eq!(world.image_of("web").await, "registry.example.com/web:ok");
+}
+
+#[tokio::test]
+async fn what_runs_is_kept_again_when_somebody_removes_it() {
+    let (mut world, first) = running("app-kept").await;
+    let there = async |world: &World| {
+        wait_until("it is kept again", LIMIT, || async {
+            let kept = world.revisions_of("web").await;
+            if kept.contains(&first) { Ok(()) } else { Err(format!("{kept:?}")) }
+        })
+        .await;
+    };
+    world.delete("apps/v1", "controllerrevisions", &first).await;
+    there(&world).await;
+    // And when nobody was there to see it.
+    world.kill();
+    world.delete("apps/v1", "controllerrevisions", &first).await;
+    world.give_away().await;
+    world.start();
+    there(&world).await;
+    // A rollback to it finds it, though the spec is another one by then.
     world.application("web", "crash", json!({})).await;
     let status = world.wait_application_phase("web", ApplicationPhase::RolledBack).await;
     assert_eq!(status.current_revision, Some(first));

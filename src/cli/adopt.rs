@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 /// Give a Delivery whose status was lost its objects back.
 ///
 /// After a restore from a backup a Delivery may know nothing of the objects that carry its label. It then says InventoryLost
-/// and touches none of them. This makes those that are in Git its own again, and lets the others go as they are.
+/// and touches none of them. This makes those that are in its source its own again, and lets the others go as they are.
 /// With --wait, exit code 0: it is ready. 1: it failed, or is not done in time.
 #[derive(clap::Args, Clone, Debug)]
 pub struct AdoptArgs {
@@ -38,7 +38,9 @@ pub async fn run(args: AdoptArgs) -> anyhow::Result<i32> {
     let uid = delivery.metadata.uid.clone().context("the Delivery has no uid")?;
     let token = token();
     annotate(&connection.client, &delivery, &token, Some((names::ADOPT, &uid))).await?;
-    anstream::eprintln!("{name}: what carries its label and is in Git is its own again; the rest is let go");
+    anstream::eprintln!(
+        "{name}: what carries its label and is in its source is its own again; the rest is let go"
+    );
     match args.wait.wait {
         true => wait(&connection.client, &delivery, &token, args.wait.timeout, is_ready).await,
         false => Ok(WELL),

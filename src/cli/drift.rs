@@ -22,7 +22,7 @@ use crate::report::{STRONG, junit, paint};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-/// Show each field that is not as Git says, who changed it, and what was mended lately.
+/// Show each field that is not as it should be, who changed it, and what was mended lately.
 ///
 /// With -A and without names: one line for each Delivery that differs, for the whole cluster.
 ///
@@ -50,7 +50,7 @@ pub struct DriftArgs {
         action = clap::ArgAction::Set
     )]
     exit_code: bool,
-    /// Show each object that differs as a whole: - as Git wants it, + as it stands
+    /// Show each object that differs as a whole: - as it should be, + as it stands
     #[arg(long, requires = "names", conflicts_with = "output")]
     diff: bool,
     #[command(flatten)]
@@ -185,7 +185,7 @@ async fn wanted(
     let spec = Spec::from(&delivery.spec);
     let measure = measure(status.attempt.as_ref(), status.effective.as_ref(), &spec);
     let Some(Measure { revision, staging: Staging::Whole }) = measure else {
-        anyhow::bail!("a rollout is under way, which changes what Git says");
+        anyhow::bail!("a rollout is under way, which changes what is wanted");
     };
     if delivery.spec.source.application.is_some() {
         anyhow::bail!("what an Application expands to is in no repository");

@@ -134,7 +134,7 @@ pub async fn owner(client: &kube::Client, scope: &ScopeArgs, meant: &Meant) -> a
 }
 
 /// Lists resources of ours; none where the cluster does not know the kind.
-async fn list_if_served<K>(client: &kube::Client, scope: &ScopeArgs) -> anyhow::Result<Vec<K>>
+pub async fn list_if_served<K>(client: &kube::Client, scope: &ScopeArgs) -> anyhow::Result<Vec<K>>
 where
     K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
         + Clone

@@ -59,7 +59,7 @@ pub enum Command {
     Run(Box<run::RunArgs>),
     /// Show Repositories and Deliveries: revision, health, what is held and why
     Status(status::StatusArgs),
-    /// Show each field that is not as Git says, who changed it, and what was mended lately
+    /// Show each field that is not as it should be, who changed it, and what was mended lately
     Drift(drift::DriftArgs),
     /// Show the last revisions of a Delivery and what became of each
     History(history::HistoryArgs),
@@ -71,7 +71,7 @@ pub enum Command {
     Diff(diff::DiffArgs),
     /// Print the objects that a directory on disk renders to; needs no cluster
     Render(render::RenderArgs),
-    /// Ask Git now, and reconcile
+    /// Look at the source now, and reconcile
     Sync(sync::SyncArgs),
     /// Show how far a rollout is: steps, weights, measurements, what it waits for
     Rollout(rollout::RolloutArgs),

@@ -14,7 +14,8 @@ use anyhow::{anyhow, bail};
 /// With --wait, exit code 0: the old revision runs and is healthy. 1: it does not, or not in time.
 #[derive(clap::Args, Clone, Debug)]
 pub struct RollbackArgs {
-    /// The commit to go back to, its first digits are enough; the one that ran before when not given
+    /// The commit to go back to, its first digits are enough; of an Application also as `status.currentRevision` names it. The one
+    /// that ran before when not given
     #[arg(long, value_name = "COMMIT")]
     to: Option<String>,
     #[command(flatten)]
@@ -35,7 +36,8 @@ pub async fn run(args: RollbackArgs) -> anyhow::Result<i32> {
             args.of.name
         );
     }
-    let to = goal(&status, args.to.as_deref())
+    let application = delivery.spec.source.application.as_deref();
+    let to = goal(&status, args.to.as_deref().map(|to| digits(application, to)))
         .map_err(|why| anyhow!("{name}: {why}; see `windlass history {}`", args.of.name))?;
     let token = token();
     let value = format!("{}/{token}", to.commit);
@@ -51,6 +53,12 @@ pub async fn run(args: RollbackArgs) -> anyhow::Result<i32> {
     .await
 }
 
+/// The digits of a revision: of an Application it may be named as its ControllerRevision is.
+fn digits<'a>(application: Option<&str>, named: &'a str) -> &'a str {
+    let its = application.and_then(|name| named.strip_prefix(name)?.strip_prefix('-'));
+    its.unwrap_or(named)
+}
+
 /// Where a rollback leads: the revision that was named, or the last one that was deployed and is not what runs now.
 pub fn goal(status: &DeliveryStatus, named: Option<&str>) -> anyhow::Result<Revision> {
     let mut good = status
@@ -61,7 +69,7 @@ pub fn goal(status: &DeliveryStatus, named: Option<&str>) -> anyhow::Result<Revi
     let found = match named {
         Some(commit) => {
             if commit.len() < 4 || !commit.chars().all(|c| c.is_ascii_hexdigit()) {
-                bail!("\"{commit}\" is no commit; give four of its digits at least");
+                bail!("\"{commit}\" is no revision; give four digits of its commit at least");
             }
             let mut found = good.filter(|r| r.commit.starts_with(&commit.to_lowercase()));
             let first =
@@ -118,6 +126,14 @@ mod tests {
     }
 
     #[test]
+    fn a_revision_of_an_application_is_known_by_either_name() {
+        assert_eq!(digits(Some("web"), "web-1111111111"), "1111111111");
+        assert_eq!(digits(Some("web"), "1111111111"), "1111111111");
+        assert_eq!(digits(Some("we"), "web-1111111111"), "web-1111111111");
+        assert_eq!(digits(None, "web-1111111111"), "web-1111111111");
+    }
+
+    #[test]
     fn a_rollback_leads_to_the_last_good_revision_that_does_not_run() {
         use Outcome::{Deployed, RolledBack};
         let mut status = status(
@@ -134,8 +150,8 @@ mod tests {
         assert_eq!(goal(&status, Some("aabb")).unwrap().commit, "aabbb");
         let said = |status: &DeliveryStatus, to| goal(status, to).unwrap_err().to_string();
         assert!(said(&status, Some("bbbbb")).contains("no revision that was deployed begins with"));
-        assert!(said(&status, Some("aa")).contains("four of its digits"));
-        assert!(said(&status, Some("main")).contains("is no commit"));
+        assert!(said(&status, Some("aa")).contains("four digits"));
+        assert!(said(&status, Some("main")).contains("is no revision"));
         status.held = Some(Held {
             revision: revision("eeeee", "4"),
             problem: Problem::default(),

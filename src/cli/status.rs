@@ -4,8 +4,8 @@ use super::connect::ClusterArgs;
 use super::find::{self, ScopeArgs};
 use super::output::{OutputArgs, form, show};
 use super::{NOT_WELL, WELL};
-use crate::api::{Delivery, Repository};
-use crate::report::status::{report, text};
+use crate::api::{Application, Delivery, Repository};
+use crate::report::status::{report, tell_of_pods, text};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use std::collections::BTreeSet;
@@ -30,7 +30,12 @@ pub async fn run(args: StatusArgs) -> anyhow::Result<i32> {
     show(&args.output, &args.cluster, &args.scope, async |connection| {
         let mut repositories: Vec<Repository> = find::list(&connection.client, &args.scope).await?;
         let all: Vec<Delivery> = find::list(&connection.client, &args.scope).await?;
-        let deliveries = find::select(all, &args.names)?;
+        let mut deliveries = find::select(all, &args.names)?;
+        if deliveries.iter().any(|d| d.spec.source.application.is_some()) {
+            let applications: Vec<Application> =
+                find::list_if_served(&connection.client, &args.scope).await?;
+            tell_of_pods(&mut deliveries, &applications);
+        }
         if !args.names.is_empty() {
             let of: BTreeSet<_> =
                 deliveries.iter().map(|d| (d.namespace(), d.spec.source.repository.clone())).collect();

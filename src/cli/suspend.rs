@@ -22,7 +22,7 @@ pub struct SuspendArgs {
     of: DeliveryArgs,
 }
 
-/// Go on reconciling a Delivery, with the newest commit; or with a rollout that is paused.
+/// Go on reconciling a Delivery, with the newest revision; or with a rollout that is paused.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ResumeArgs {
     #[command(flatten)]

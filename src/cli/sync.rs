@@ -13,7 +13,7 @@ use kube::runtime::watcher::watch_object;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-/// Ask Git now, and reconcile. What failed to begin is tried again; what is held stays held (see release).
+/// Look at the source now, and reconcile. What failed to begin is tried again; what is held stays held (see release).
 ///
 /// With --wait, exit code 0: the newest commit is ready. 1: it is held, failed, or not done in time.
 #[derive(clap::Args, Clone, Debug)]

@@ -95,7 +95,7 @@ pub enum Cause {
         resource: String,
     },
     /// A binding names a role that does not exist. Who may `bind` roles may bind that, too.
-    #[error("names {role}, which does not exist; put it into Git or create it")]
+    #[error("names {role}, which does not exist; deliver it too, or create it")]
     RoleMissing {
         /// The role, such as `Role shop/reader`.
         role: String,
@@ -123,7 +123,7 @@ pub enum Cause {
         message: String,
     },
     /// The namespace does not exist.
-    #[error("namespace {namespace} does not exist; create it, put it into Git or set createNamespace: true")]
+    #[error("namespace {namespace} does not exist; create it, deliver it too or set createNamespace: true")]
     NamespaceMissing {
         /// Its name.
         namespace: String,

@@ -42,11 +42,11 @@ pub fn problem(delivery: &str, wanted: &[ObjectId], others: &[ObjectId]) -> Prob
         named(wanted)
     );
     if !others.is_empty() {
-        message.push_str(&format!("; not in Git: {}", named(others)));
+        message.push_str(&format!("; not in its source: {}", named(others)));
     }
     message.push_str(&format!(
         ". They are neither changed nor removed until you say whose they are: `windlass adopt {delivery}` makes those in \
-         Git this Delivery's again and lets the others go as they are"
+         its source this Delivery's again and lets the others go as they are"
     ));
     Problem { reason: REASON.into(), object: String::new(), message }
 }
@@ -159,7 +159,7 @@ mod tests {
         for words in [
             "13 objects",
             "ConfigMap shop/c9 and 2 more",
-            "not in Git: ConfigMap shop/old",
+            "not in its source: ConfigMap shop/old",
             "windlass adopt shop",
         ] {
             assert!(message.contains(words), "{words}: {message}");

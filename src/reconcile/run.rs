@@ -204,6 +204,7 @@ async fn applications(
             of.wake_applications();
         }
     });
+    let revisions = tokio::spawn(application::follow_revisions(context.clone(), api(&daemon)));
     Controller::for_stream(stream, shown)
         .with_config(controller::Config::default().concurrency(AT_ONCE))
         .reconcile_on(stream_of(inbox))
@@ -212,6 +213,7 @@ async fn applications(
         .for_each(|result| async { told(result.err()) })
         .await;
     kinds.abort();
+    revisions.abort();
 }
 
 fn api<K>(daemon: &Daemon) -> Api<K>

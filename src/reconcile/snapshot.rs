@@ -80,6 +80,7 @@ impl Daemon {
             let owned = lock(&self.owned);
             let whole = |delivery: &Delivery| {
                 let mut numbers = numbers(delivery);
+                numbers.ready &= !super::application::are_lacking(self, delivery);
                 let sharded = delivery.status.as_ref().is_some_and(|s| !s.inventory_shards.is_empty());
                 if sharded && let Some(count) = owned.get(&(numbers.namespace.clone(), numbers.name.clone()))
                 {

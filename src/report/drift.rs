@@ -205,7 +205,7 @@ pub fn summary(list: &DriftList, wide: bool, now: Timestamp) -> String {
     if ahead > 0 {
         told.push(paint(
             FAINT,
-            &format!("Git is ahead of {} and held, which is not drift", deliveries(ahead)),
+            &format!("a newer revision of {} is held, which is not drift", deliveries(ahead)),
         ));
     }
     if !out.is_empty() {
@@ -332,7 +332,7 @@ fn asides(delivery: &DeliveryDrift, now: Timestamp) -> Vec<String> {
             false => format!("{}: ", held.object),
         };
         let text = format!(
-            "Git is ahead at {}, held for {} because {about}{} ({}); this is not drift",
+            "the newer {} is held for {} because {about}{} ({}); this is not drift",
             short_revision(&held.revision),
             since(&held.since, now),
             held.message,

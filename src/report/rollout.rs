@@ -266,7 +266,7 @@ pub fn text(rollout: &Rollout, wide: bool, now: Timestamp) -> String {
         ));
     }
     if is_over(progress) {
-        out.push(paint(STRONG, "  ▶ traffic is with the names that stand in Git; the candidate goes"));
+        out.push(paint(STRONG, "  ▶ traffic is with the stable names; the candidate goes"));
     }
     out.push(String::new());
     out.extend(ahead(rollout, progress, now));

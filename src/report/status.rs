@@ -3,9 +3,9 @@
 use super::age::since;
 use super::table::{head, lines, tame};
 use super::{BAD, FAINT, GOOD, STRONG, UNSURE, paint, short, short_revision, short_word};
-use crate::api::Repository;
 use crate::api::condition::{self, Condition, kind};
 use crate::api::delivery::{Delivery, DeliveryStatus, Exception, Phase, Revert, Revision};
+use crate::api::{Application, Repository};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
@@ -139,6 +139,21 @@ pub fn report(repositories: &[Repository], deliveries: &[Delivery]) -> StatusRep
     let ready =
         repositories.iter().all(|r| r.ready == "True") && deliveries.iter().all(|d| d.ready == "True");
     StatusReport { ready, repositories, deliveries }
+}
+
+/// What Applications say of their pods, said in their Deliveries: at rest those do not speak of it themselves.
+pub fn tell_of_pods(deliveries: &mut [Delivery], applications: &[Application]) {
+    for delivery in deliveries {
+        let Some(name) = &delivery.spec.source.application else { continue };
+        let its =
+            applications.iter().find(|a| a.name_any() == *name && a.namespace() == delivery.namespace());
+        let said = its.and_then(|a| condition::get(&a.status.as_ref()?.conditions, kind::READY)).cloned();
+        let mut own = delivery.status.iter_mut().flat_map(|s| &mut s.conditions);
+        let own = own.find(|c| c.type_ == kind::READY && c.status == "True");
+        if let (Some(own), Some(said)) = (own, said.filter(|c| c.status != "True")) {
+            *own = said;
+        }
+    }
 }
 
 fn created(meta: &kube::core::ObjectMeta) -> String {
@@ -348,9 +363,12 @@ fn details(row: &DeliveryRow, now: Timestamp) -> Vec<String> {
         }
         if row.phase == Phase::Held {
             let running = row.effective.as_ref().map_or_else(|| "nothing".to_owned(), by);
-            lines.push(detail("running", &format!("{running}; Git is ahead and held, which is not drift")));
+            lines.push(detail(
+                "running",
+                &format!("{running}; the newest revision is held, which is not drift"),
+            ));
             if let Some(refused) = &row.refused {
-                let what = refused.revision.as_ref().map_or_else(|| "what Git wants now".to_owned(), by);
+                let what = refused.revision.as_ref().map_or_else(|| "what is wanted now".to_owned(), by);
                 lines.push(detail("refused", &what));
                 let why = match refused.object.is_empty() || refused.message.contains(&refused.object) {
                     true => refused.message.clone(),

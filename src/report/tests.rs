@@ -121,6 +121,31 @@ fn status_tells_what_is_held_and_what_to_do() {
 }
 
 #[test]
+fn status_tells_of_pods_that_only_the_application_tells_of() {
+    let of = |name: &str, conditions: Value| -> crate::api::Application {
+        serde_json::from_value(json!({
+            "apiVersion": "windlass.dev/v1alpha1", "kind": "Application",
+            "metadata": {"name": name, "namespace": "windlass-system"}, "spec": {"image": "blog:1"},
+            "status": {"conditions": conditions},
+        }))
+        .unwrap()
+    };
+    let mut its = well();
+    its.spec.source = crate::api::delivery::Source { application: Some("blog".into()), ..Default::default() };
+    let lacking = [of("blog", ready("False", "PodsUnavailable", "1 of 3 pods are available"))];
+    let told = |mut deliveries: Vec<Delivery>, applications: &[crate::api::Application]| {
+        super::status::tell_of_pods(&mut deliveries, applications);
+        let row = super::status::report(&[], &deliveries).deliveries.remove(0);
+        (row.ready, row.message)
+    };
+    let well_told = ("True".to_owned(), "is deployed".to_owned());
+    assert_eq!(told(vec![its.clone()], &lacking), ("False".into(), "1 of 3 pods are available".into()));
+    assert_eq!(told(vec![its.clone()], &[of("blog", ready("True", "Running", "it runs"))]), well_told);
+    assert_eq!(told(vec![its], &[of("other", ready("False", "PodsUnavailable", ""))]), well_told);
+    assert_eq!(told(vec![well()], &lacking), well_told, "a directory's Delivery of that name");
+}
+
+#[test]
 fn status_tells_why_a_newer_commit_was_refused_while_one_is_held() {
     let mut delivery = held();
     let status = delivery.status.as_mut().unwrap();

@@ -54,7 +54,7 @@ fn read_off(snapshot: &Snapshot, leading: bool) -> Result<Vec<MetricFamily>, pro
     let all = &snapshot.deliveries;
     families.extend(of_delivery(
         "windlass_delivery_ready",
-        "1 for a Delivery that is as Git says and healthy.",
+        "1 for a Delivery that is as its source says and healthy.",
         &|at| all[at].ready.into(),
     )?);
     families.extend(of_delivery(

@@ -111,7 +111,7 @@ pub struct HttpProxyVia {
     pub tls_secret: Option<String>,
 }
 
-/// Where Prometheus finds the metrics: as annotations of the pods, and as a PodMonitor where that is asked for.
+/// Where Prometheus finds the metrics: as annotations of the pods, and as a PodMonitor where the cluster has that kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Metrics {
@@ -123,20 +123,33 @@ pub struct Metrics {
     #[serde(default = "metrics_path")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = "^/"))]
     pub path: String,
-    /// Makes a PodMonitor too, for the Prometheus Operator; left out where the cluster does not have that kind.
+    /// The PodMonitor that is made too, for the Prometheus Operator; left out where the cluster does not have that kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_monitor: Option<PodMonitorUse>,
 }
 
 /// A PodMonitor of the Prometheus Operator.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PodMonitorUse {
+    /// Whether there is to be one. A Prometheus that goes by the annotations too would ask each pod twice.
+    #[serde(default = "is_enabled")]
+    pub enabled: bool,
     /// Its labels besides ours: those that a Prometheus selects its monitors by, such as `release: prometheus`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// How often the pods are asked; as the Prometheus says without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Duration>,
+}
+
+impl Default for PodMonitorUse {
+    fn default() -> Self {
+        PodMonitorUse { enabled: true, labels: BTreeMap::new(), interval: None }
+    }
+}
+
+fn is_enabled() -> bool {
+    true
 }
 
 fn metrics_path() -> String {

@@ -22,10 +22,13 @@ impl Kinds {
     }
 }
 
-/// The PodMonitor, where it is asked for and the cluster has the kind.
+/// The PodMonitor, where there are metrics and the cluster has the kind.
 pub(super) fn pod_monitor(app: &App, kinds: Kinds) -> Option<Value> {
     let metrics = app.spec.metrics.as_ref()?;
-    let asked = metrics.pod_monitor.as_ref().filter(|_| kinds.pod_monitors)?;
+    let asked = metrics.pod_monitor.clone().unwrap_or_default();
+    if !asked.enabled || !kinds.pod_monitors {
+        return None;
+    }
     let own = app.metrics_port().map(|_| "metrics".to_owned());
     let known = |number: i32| app.ports.iter().find(|port| port.number == number && port.protocol == "TCP");
     let port = match metrics.port {
@@ -46,9 +49,10 @@ pub(super) fn pod_monitor(app: &App, kinds: Kinds) -> Option<Value> {
     Some(object)
 }
 
-/// What is asked for and left out.
+/// What is asked for in so many words, and left out: without them the annotations do.
 pub(super) fn notice(app: &App, kinds: Kinds) -> Option<Notice> {
-    let asked = app.spec.metrics.as_ref().is_some_and(|metrics| metrics.pod_monitor.is_some());
+    let asked = app.spec.metrics.as_ref().and_then(|metrics| metrics.pod_monitor.as_ref());
+    let asked = asked.is_some_and(|monitor| monitor.enabled);
     (asked && !kinds.pod_monitors).then(|| {
         let text = "spec.metrics.podMonitor is left out, as PodMonitors (monitoring.coreos.com/v1) are not known here; the Prometheus \
                     Operator brings them";

@@ -102,7 +102,13 @@ pub fn status(seen: &Seen<'_>, before: &ApplicationStatus, now: Timestamp) -> Ap
         (_, ApplicationPhase::Degraded) => say(kind::DEGRADED, "True", "PodsUnavailable", &message),
         _ => say(kind::DEGRADED, "False", "NotDegraded", ""),
     }
-    match condition::get(&delivery.conditions, kind::HELD).filter(|c| c.status == "True") {
+    // Of a spec that came after it, it says nothing: whoever delivers that must not take it for this one's failure.
+    let of_this = match (seen.wanted, &delivery.held) {
+        (Ok(id), Some(held)) => held.revision.commit == id,
+        (Err(_), held) => held.is_some(),
+        (Ok(_), None) => false,
+    };
+    match condition::get(&delivery.conditions, kind::HELD).filter(|c| c.status == "True" && of_this) {
         Some(held) => say(kind::HELD, "True", &held.reason, &held.message),
         None => say(kind::HELD, "False", "NothingHeld", ""),
     }
@@ -433,6 +439,24 @@ mod tests {
             url: None,
         };
         assert_eq!(status(&seen, &without, Timestamp::UNIX_EPOCH).phase, ApplicationPhase::Degraded);
+    }
+
+    #[test]
+    fn what_is_held_is_held_until_another_spec_comes() {
+        let held = |id: &str| {
+            let held = Held {
+                revision: revision(id),
+                problem: problem("Broken"),
+                since: String::new(),
+                revert: None,
+            };
+            let mut delivery = DeliveryStatus { held: Some(held), ..at(Phase::Held, Some(OLD)) };
+            let (conditions, now) = (&mut delivery.conditions, Timestamp::UNIX_EPOCH);
+            condition::set(conditions, kind::HELD, "True", "RevisionHeld", "why", now, None);
+            is(&of(&delivery, 3, 3), kind::HELD).0
+        };
+        assert_eq!(held(NEW), "True");
+        assert_eq!(held("3333333333333333333333333333333333333333"), "False", "it has seen a newer one");
     }
 
     #[test]

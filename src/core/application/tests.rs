@@ -351,5 +351,14 @@ fn a_pod_monitor_is_made_where_the_cluster_has_the_kind() {
     assert!(without.notices.iter().any(|notice| notice.reason == "KindNotServed"));
     let shared = object(&of(json!({"podMonitor": {}}), true), "PodMonitor").unwrap();
     assert_eq!(shared["spec"]["podMetricsEndpoints"][0]["port"], "http");
-    assert_eq!(object(&of(json!({}), true), "PodMonitor"), None, "only where it is asked for");
+    // Nobody has to ask for it, and whoever does not want it says so.
+    assert!(object(&of(json!({}), true), "PodMonitor").is_some());
+    let (silent, refused) = (of(json!({}), false), of(json!({"podMonitor": {"enabled": false}}), true));
+    assert!(silent.notices.iter().all(|notice| notice.reason != "KindNotServed"), "the annotations do");
+    assert_eq!(object(&refused, "PodMonitor"), None);
+    let elsewhere = of(json!({"podMonitor": {"enabled": false}}), false);
+    assert!(elsewhere.notices.iter().all(|notice| notice.reason != "KindNotServed"));
+    let annotations =
+        |expansion: &Expansion| deployment(expansion)["spec"]["template"]["metadata"]["annotations"].clone();
+    assert_eq!(annotations(&refused)["prometheus.io/scrape"], "true");
 }

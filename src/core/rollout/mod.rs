@@ -221,6 +221,8 @@ pub struct Observation {
     pub health: Health,
     /// The objects of the inventory that are degraded or broken, those that are excused among them.
     pub ill: Vec<Problem>,
+    /// The same two without the Deployment whose pods an Application tells of; `None` where none does.
+    pub besides_pods: Option<(Health, Vec<Problem>)>,
     /// Since when this life of the daemon has been in contact with the API server without a gap; `None` while it is not.
     pub in_contact_since: Option<Timestamp>,
     /// Since when the objects are seen without a gap, where that is known.

@@ -63,7 +63,7 @@ impl Machine<'_> {
         match untouched {
             true => self.fail(attempt, problem),
             false => {
-                let told = format!("{}; traffic goes to the pods under the names of Git", problem.message);
+                let told = format!("{}; traffic goes to the pods under the stable names", problem.message);
                 self.notify(true, UNREADY, &problem.object, told);
                 let Some(rollout) = attempt.rollout.take() else { return false };
                 self.give_back(attempt, rollout);

@@ -81,7 +81,7 @@ pub fn status(
         _ if working => say(kind::RECONCILING, "True", "Progressing", ""),
         _ => say(kind::RECONCILING, "False", "Idle", ""),
     }
-    let (healthy, reason, message) = healthy(seen, &state.attempt.is_some());
+    let (healthy, reason, message) = healthy(state, seen);
     // While nothing was seen yet, what was known before stands.
     if healthy != "Unknown" || condition::get(&before.conditions, kind::HEALTHY).is_none() {
         say(kind::HEALTHY, healthy, reason, &message);
@@ -247,7 +247,7 @@ fn ready(spec: &Spec, state: &State, seen: &Observation, phase: Phase) -> (&'sta
             message.push_str(&untold(state));
             ("False", reason, message)
         }
-        Phase::Ready => match &all_health(seen) {
+        Phase::Ready => match &all_health(state, seen) {
             Health::Degraded(p) | Health::Broken(p) | Health::Progressing(p) => {
                 let (reason, message) = because(p);
                 ("False", reason, message)
@@ -328,7 +328,7 @@ fn rolling_out(state: &State, attempt: &Attempt, seen: &Observation) -> String {
     format!("{doing}{waits}")
 }
 
-/// While a revision is under way or has failed: why it cannot be told what Git wants now, if that is so. Empty otherwise.
+/// While a revision is under way or has failed: why it cannot be told what is wanted now, if that is so. Empty otherwise.
 fn untold(state: &State) -> String {
     match &state.failure {
         Some(failure) if failure.revision.is_none() && state.attempt.is_some() => refused(state),
@@ -351,19 +351,26 @@ fn refused(state: &State) -> String {
     }
 }
 
-/// The health of all objects, those that are excused among them.
-fn all_health(seen: &Observation) -> Health {
-    match (&seen.health, seen.ill.first()) {
+/// The health of all objects, those that are excused among them. At rest, what an Application tells is not told twice: a pod that
+/// comes or goes would be two writes.
+fn all_health(state: &State, seen: &Observation) -> Health {
+    let at_rest = state.attempt.is_none() && state.bake.is_none();
+    let (health, ill) = match &seen.besides_pods {
+        Some((health, ill)) if at_rest => (health, ill),
+        _ => (&seen.health, &seen.ill),
+    };
+    match (health, ill.first()) {
         (Health::Healthy, Some(ill)) => Health::Degraded(ill.clone()),
         (health, _) => health.clone(),
     }
 }
 
-fn healthy(seen: &Observation, working: &bool) -> (&'static str, &'static str, String) {
-    match &all_health(seen) {
+fn healthy(state: &State, seen: &Observation) -> (&'static str, &'static str, String) {
+    let working = state.attempt.is_some();
+    match &all_health(state, seen) {
         Health::Healthy => ("True", "Healthy", String::new()),
         Health::Unknown => ("Unknown", "NotSeen", String::new()),
-        Health::Progressing(p) => (if *working { "Unknown" } else { "False" }, "Progressing", told(p)),
+        Health::Progressing(p) => (if working { "Unknown" } else { "False" }, "Progressing", told(p)),
         Health::Degraded(p) => ("False", "Degraded", told(p)),
         Health::Broken(p) => ("False", "Broken", told(p)),
     }

@@ -338,7 +338,7 @@ fn what_cannot_work_is_known_before_a_pod_is_started() {
         (problem.reason.as_str(), problem.message.as_str()),
         (
             "RouteNotFound",
-            "HTTPRoute shop/web is neither in Git nor in the cluster; write it, or name another in spec.rollout.router"
+            "HTTPRoute shop/web is neither in the revision nor in the cluster; write it, or name another in spec.rollout.router"
         )
     );
     assert!(refers(&istio(), "shop", None, &[weight(5)]).is_ok());

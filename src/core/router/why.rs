@@ -7,9 +7,11 @@ use crate::core::manifest::{ObjectId, Origin};
 /// Why a router cannot do what is asked. Rules are counted from 1, as people count.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Why {
-    #[error("is neither in Git nor in the cluster; write it, or name another in spec.rollout.router")]
+    #[error(
+        "is neither in the revision nor in the cluster; write it, or name another in spec.rollout.router"
+    )]
     NotFound,
-    #[error("stands in {0} namespaces in Git, and in none of them with the workload's Service")]
+    #[error("stands in {0} namespaces of the revision, and in none of them with the workload's Service")]
     Ambiguous(usize),
     #[error("selects no pods of the workload, {0} does; name that in spec.rollout.router.service")]
     NoService(String),
@@ -55,7 +57,7 @@ pub(super) enum Why {
         "would be made for {host}, which {other} routes already; name that one in spec.rollout.router.istio"
     )]
     HostTaken { host: String, other: String },
-    #[error("is not in Git, and cannot be made for {0}; write it")]
+    #[error("is not in the revision, and cannot be made for {0}; write it")]
     CannotMake(String),
     #[error(
         "has no {key}: {stable} in its selector, so it would select the pods of both variants; add it to spec.selector"

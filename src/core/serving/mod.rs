@@ -17,7 +17,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Kinds that tell who serves, and how it is found out whose pods these are.
-const NEEDED: [&str; 16] = [
+const NEEDED: [&str; 17] = [
     "Application",
     "DaemonSet",
     "Delivery",
@@ -29,6 +29,7 @@ const NEEDED: [&str; 16] = [
     "HTTPRoute",
     "Ingress",
     "InventoryShard",
+    "PeerAuthentication",
     "Pod",
     "ReplicaSet",
     "Service",
@@ -37,8 +38,27 @@ const NEEDED: [&str; 16] = [
 ];
 
 /// Kinds of which all is kept: it is what is told.
-const WHOLE: [&str; 7] =
-    ["DestinationRule", "EndpointSlice", "GRPCRoute", "HTTPProxy", "HTTPRoute", "Service", "VirtualService"];
+const WHOLE: [&str; 8] = [
+    "DestinationRule",
+    "EndpointSlice",
+    "GRPCRoute",
+    "HTTPProxy",
+    "HTTPRoute",
+    "PeerAuthentication",
+    "Service",
+    "VirtualService",
+];
+
+/// Kinds that say something of requests, in the order in which that is told.
+const TOLD: [&str; 7] = [
+    "HTTPRoute",
+    "GRPCRoute",
+    "HTTPProxy",
+    "VirtualService",
+    "DestinationRule",
+    "PeerAuthentication",
+    "Service",
+];
 
 /// What is kept of an object.
 #[derive(Clone, Debug, PartialEq)]
@@ -181,7 +201,7 @@ pub fn serving(root: &Root, routes: &BTreeSet<Look>, seen: &Seen<Kept>) -> Servi
     let candidates = found.services.iter().filter(|(_, candidate)| **candidate).map(|(id, _)| id.clone());
     let candidates: BTreeSet<ObjectId> = candidates.collect();
     let mut policies = Vec::new();
-    for kind in ["HTTPRoute", "GRPCRoute", "HTTPProxy", "VirtualService", "DestinationRule", "Service"] {
+    for kind in TOLD {
         let ours = whole(kind).into_iter().filter(|object| delivered.contains(&ObjectId::of(object)));
         policies.extend(ours.filter_map(|object| policy::read(object, &candidates)));
     }

@@ -87,6 +87,7 @@ pub(super) fn read(object: &Value, candidates: &BTreeSet<ObjectId>) -> Option<Po
             policy.hosts = spec["host"].as_str().map(str::to_owned).into_iter().collect();
             policy.says = destination(&spec["trafficPolicy"]);
         }
+        "PeerAuthentication" => add(&mut policy.says, "mtls", &spec["mtls"]["mode"]),
         _ => {
             for (annotation, name) in LIMITS {
                 add(&mut policy.says, name, &object["metadata"]["annotations"][annotation]);

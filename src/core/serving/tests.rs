@@ -218,6 +218,15 @@ fn each_router_says_it_in_the_words_of_an_application() {
         rule["says"],
         json!({"loadBalancer": "LEAST_REQUEST", "maxConnections": "9", "consecutive5xxErrors": "5", "interval": "30s", "tls": "ISTIO_MUTUAL"})
     );
+    let rights = said(
+        "PeerAuthentication",
+        "security.istio.io/v1",
+        json!({"selector": {"matchLabels": {"app": "web"}}, "mtls": {"mode": "STRICT"}}),
+    );
+    assert_eq!(
+        rights,
+        json!({"object": "PeerAuthentication.security.istio.io shop/web", "says": {"mtls": "STRICT"}})
+    );
     let proxy = said(
         "HTTPProxy",
         "projectcontour.io/v1",

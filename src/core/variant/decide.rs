@@ -132,7 +132,7 @@ fn removed(old: &Manifest, target: &Bundle) -> Problem {
     };
     let text = format!(
         "is what spec.rollout names, and is not in the new revision any more ({there}). Where it was renamed, name the new one in \
-         spec.rollout with the same commit; where it is to go, take spec.rollout out first"
+         spec.rollout in the same change; where it is to go, take spec.rollout out first"
     );
     problem("WorkloadRemoved", old, &text)
 }

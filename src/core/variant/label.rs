@@ -100,7 +100,7 @@ fn conflict(
 
 /// What is said where the new revision does not have the conflict any more.
 pub const MENDED_LATER: &str = "(That is so in what runs, which stays until promotion; the new revision is different. Bring that \
-                            difference in a commit of its own before.)";
+                            difference in a change of its own before.)";
 
 fn one_conflict(
     object: &Manifest,
@@ -121,7 +121,7 @@ fn one_conflict(
     };
     let other = format!(
         "does not select the pods of {named}, and would select those of its candidate, whose labels are the new ones with {}: {}; \
-         change it, or the labels, in a commit of its own before",
+         change it, or the labels, in a change of its own before",
         rewrite.key, rewrite.to
     );
     match (id.group.as_str(), id.kind.as_str()) {

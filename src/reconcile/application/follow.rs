@@ -1,5 +1,6 @@
 //! The Applications as they come and change, and what is known of them as sources.
 
+use super::Applications;
 use super::revisions::Revisions;
 use crate::api::delivery::application_source;
 use crate::api::{Application, names};
@@ -7,7 +8,9 @@ use crate::lock::lock;
 use crate::reconcile::daemon::Daemon;
 use crate::reconcile::sources::Store as SourceStore;
 use crate::source::{Credentials, Limits};
-use futures::{Stream, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, Store, reflector};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
@@ -17,6 +20,9 @@ use std::sync::atomic::Ordering;
 
 /// Applications listed at once.
 const PAGE: u32 = 500;
+
+/// How soon it is asked again whether all Applications were listed.
+const MOMENT: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Watches Applications. What is known of them as sources follows: a Delivery whose Application is not there is told so once all were
 /// listed.
@@ -73,6 +79,60 @@ fn open(daemon: &Daemon, shown: &Store<Application>, (namespace, name): &(String
             limits: Limits::default(),
         });
     });
+}
+
+/// Watches the revisions that were kept, to notice what somebody removes of them; nothing of them is remembered. Ends where the
+/// daemon has no right to it, as with the roles of an older installation.
+pub async fn follow_revisions(context: Arc<Applications>, api: Api<PartialObjectMeta<ControllerRevision>>) {
+    let config = watcher::Config::default().labels(names::APPLICATION_LABEL).page_size(PAGE);
+    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let of = |revision: &PartialObjectMeta<ControllerRevision>| {
+        let application = revision.labels().get(names::APPLICATION_LABEL)?.clone();
+        Some(((revision.namespace().unwrap_or_default(), application), revision.name_any()))
+    };
+    let mut listing = BTreeSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(watcher::Event::Init) => listing.clear(),
+            Ok(watcher::Event::InitApply(revision)) => {
+                listing.extend(of(&revision));
+            }
+            Ok(watcher::Event::InitDone) => {
+                let listing = std::mem::take(&mut listing);
+                while !context.daemon.applications_listed.load(Ordering::Relaxed) {
+                    tokio::time::sleep(MOMENT).await;
+                }
+                for application in context.shown.state() {
+                    let key = (application.namespace().unwrap_or_default(), application.name_any());
+                    let runs = application.status.as_ref().and_then(|s| s.current_revision.clone());
+                    let missing = runs.map(|runs| (key, runs)).filter(|runs| !listing.contains(runs));
+                    if let Some((key, revision)) = missing {
+                        context.note_removed(key, revision);
+                    }
+                }
+            }
+            Ok(watcher::Event::Apply(_)) => {}
+            Ok(watcher::Event::Delete(revision)) => {
+                if let Some((key, name)) = of(&revision) {
+                    context.note_removed(key, name);
+                }
+            }
+            Err(error) if is_forbidden(&error) => {
+                return tracing::warn!(%error, "revisions of Applications that somebody removes are not noticed");
+            }
+            Err(error) => tracing::debug!(%error, "watch of revisions"),
+        }
+    }
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status.code == 403,
+        _ => false,
+    }
 }
 
 fn forget(daemon: &Daemon, (namespace, name): &(String, String)) {

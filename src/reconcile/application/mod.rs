@@ -10,7 +10,8 @@ mod pods;
 mod retry;
 mod revisions;
 
-pub use follow::follow;
+pub use follow::{follow, follow_revisions};
+pub(super) use pods::are_lacking;
 
 use super::daemon::Daemon;
 use super::fault;
@@ -22,7 +23,9 @@ use crate::api::delivery::{
 };
 use crate::api::{Application, Delivery, names};
 use crate::cluster::{self, Cause, Discovery};
-use crate::core::application::{Kinds, Notice, Seen, expand_for, revision, rollout, status, url};
+use crate::core::application::{
+    Kinds, Notice, Pods, Seen, expand_for, revision, revision_name, rollout, status, url,
+};
 use crate::core::manifest::{ObjectId, Origin};
 use crate::core::rollout::status::told;
 use crate::lock::lock;
@@ -92,6 +95,8 @@ pub struct Applications {
     daemon: Arc<Daemon>,
     shown: Store<Application>,
     memories: Mutex<HashMap<Key, Memory>>,
+    /// Revisions that somebody removed, the last one of each Application that was not looked at since.
+    removed: Mutex<HashMap<Key, String>>,
 }
 
 /// What an expansion follows from: the generation of the spec, and what the cluster has.
@@ -117,6 +122,8 @@ struct Memory {
     retry: (Option<i64>, Retry),
     /// How often the status could not be written in a row.
     unwritten: Retry,
+    /// How many pods were wanted when that was seen last and nothing moved traffic.
+    wanted_pods: Option<i32>,
 }
 
 /// What a spec becomes.
@@ -131,7 +138,18 @@ struct Wanted {
 impl Applications {
     /// Those that the daemon watches.
     pub fn new(daemon: Arc<Daemon>, shown: Store<Application>) -> Self {
-        Applications { daemon, shown, memories: Mutex::default() }
+        Applications { daemon, shown, memories: Mutex::default(), removed: Mutex::default() }
+    }
+
+    /// Notes that a revision of an Application is not there any more: it is kept again, if it is what the spec is.
+    fn note_removed(&self, key: Key, revision: String) {
+        let its = self.shown.get(&ObjectRef::new(&key.1).within(&key.0));
+        if its.is_none_or(|application| application.metadata.deletion_timestamp.is_some()) {
+            return;
+        }
+        let (namespace, name) = key.clone();
+        lock(&self.removed).insert(key, revision);
+        self.daemon.wake_application(&namespace, &name);
     }
 
     fn recall(&self, application: &Application, key: &Key) -> Memory {
@@ -257,6 +275,10 @@ async fn round(
         memory.refused = 0;
     }
     let of_delivery = delivery.as_deref();
+    let pods = of_delivery.and_then(|d| pods::of(daemon, d, application));
+    if let (Some(delivery), Some(pods)) = (of_delivery, pods) {
+        tell_of_size(application, daemon, delivery, pods, memory);
+    }
     let delay = memory.retry.1.told().cloned();
     let seen = Seen {
         name: &key.1,
@@ -266,7 +288,7 @@ async fn round(
         delay: delay.as_ref(),
         notices: wanted.as_ref().ok().map(|wanted| &*wanted.notices),
         delivery: of_delivery.and_then(|d| d.status.as_ref()),
-        pods: of_delivery.and_then(|d| pods::of(daemon, d, application)),
+        pods,
         url: url(&application.spec),
     };
     tell(application, daemon, &seen, memory).await?;
@@ -348,6 +370,7 @@ async fn hand_over(
     let generation = application.metadata.generation;
     let ours =
         |d: &Delivery| d.owner_references().iter().any(|o| Some(&o.uid) == application.metadata.uid.as_ref());
+    keep_again(application, context, id).await?;
     let stands = delivery.filter(|d| ours(d) && is_as(&d.spec, &wanted, memory.ensured == Some(generation)));
     if memory.begun.as_ref().is_none_or(|(begun, _)| begun != id) {
         let takes = if stands.is_none() && delivery.is_some() { Some(Awaited::Writing) } else { None };
@@ -369,11 +392,30 @@ async fn hand_over(
         None => {
             let written = write_delivery(application, &context.daemon, &wanted, delivery).await?;
             sources.amend(&key, |known| known.awaits(&name, Awaited::Written(version(&written))));
+            // Also while the watch does not show it yet.
+            if delivery.is_none() && memory.ensured.is_none() {
+                tell_of_objects(application, &context.daemon);
+            }
             Some(written)
         }
     };
     memory.ensured = Some(generation);
     Ok(written)
+}
+
+/// Keeps the revision that the spec is once more, where somebody removed it: a rollback to it would find nothing.
+async fn keep_again(application: &Application, context: &Applications, id: &str) -> Result<(), Hitch> {
+    let key = (application.namespace().unwrap_or_default(), application.name_any());
+    let removed = lock(&context.removed).remove(&key);
+    let Some(removed) = removed.filter(|removed| *removed == revision_name(&key.1, id)) else {
+        return Ok(());
+    };
+    let (client, kinds) = (&context.daemon.connection.client, kinds(&context.daemon.discovery));
+    let kept = revisions::keep(client, application, kinds).await;
+    if kept.is_err() {
+        lock(&context.removed).insert(key, removed);
+    }
+    kept
 }
 
 /// Keeps the revision that the spec is, and tells the Delivery of it: together with the other spec that it `takes`, if so.
@@ -554,6 +596,38 @@ async fn tell(
         Err(kube::Error::Api(e)) if e.code == 404 || e.code == 409 => Ok(()),
         Err(error) => Err(Error::Status(Box::new(error))),
     }
+}
+
+/// Tells people that another number of pods is wanted, whoever wants it. The steps of a rollout speak for themselves.
+fn tell_of_size(
+    application: &Application,
+    daemon: &Daemon,
+    delivery: &Delivery,
+    pods: Pods,
+    memory: &mut Memory,
+) {
+    let rolls_out = delivery.status.as_ref().and_then(|s| s.attempt.as_ref()?.rollout.as_ref()).is_some();
+    // One that is not there wants nothing.
+    if rolls_out || (pods.there == 0 && pods.wanted > 0) {
+        return;
+    }
+    if let Some(before) = memory.wanted_pods.replace(pods.wanted).filter(|before| *before != pods.wanted) {
+        let text = format!("from {before} to {}", counted(pods.wanted));
+        daemon.notify_application(application, false, "Scaled", &text);
+    }
+}
+
+fn counted(pods: i32) -> String {
+    format!("{pods} {}", if pods == 1 { "pod" } else { "pods" })
+}
+
+/// Tells people what is made of an Application that is new.
+fn tell_of_objects(application: &Application, daemon: &Daemon) {
+    let kinds = kinds(&daemon.discovery);
+    let Ok(expansion) = expand_for(application, &Origin::default(), kinds) else { return };
+    let all: Vec<String> =
+        expansion.objects.iter().map(|object| format!("{} {}", object.gvk().kind, object.name())).collect();
+    daemon.notify_application(application, false, "Created", &format!("it becomes {}", all.join(", ")));
 }
 
 /// A status as a merge patch over another: what it has no more is taken out.

@@ -43,6 +43,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
     };
     let excused = excused(status);
     let ill = ill(scope, seen_of, under_way, memory);
+    let besides_pods = besides_pods(scope, seen_of, under_way, memory, &ill);
     let health = health(scope, seen_of.iter().filter(|e| !excused(e)), under_way, memory);
     let health = super::sight::through(memory, with_route(without_secrets(health, memory), memory));
     let unserved = super::served::unserved(scope, memory, status);
@@ -59,6 +60,7 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         pruned: memory.pruned.clone(),
         health,
         ill,
+        besides_pods,
         in_contact_since: memory.in_contact_since,
         seen_since: memory.seen_since,
         measured: memory.drift.measured.clone(),
@@ -82,6 +84,22 @@ pub async fn observe(scope: &Scope<'_>, memory: &mut Memory, status: &DeliverySt
         analysis: memory.measures.seen(),
         sizes: sizes(scope, status),
     }
+}
+
+/// How all objects are but the Deployment whose pods an Application tells of, where the Delivery is that of one.
+fn besides_pods(
+    scope: &Scope<'_>,
+    inventory: &[InventoryEntry],
+    work: Option<&Work>,
+    memory: &Memory,
+    ill: &[Problem],
+) -> Option<(Health, Vec<Problem>)> {
+    let application = scope.delivery.spec.source.application.as_ref()?;
+    let is_its = |e: &InventoryEntry| e.group == "apps" && e.kind == "Deployment" && e.name == *application;
+    let its: Vec<String> = inventory.iter().filter(|e| is_its(e)).map(|e| e.id().to_string()).collect();
+    let others = health(scope, inventory.iter().filter(|e| !is_its(e)), work, memory);
+    let others = super::sight::through(memory, with_route(without_secrets(others, memory), memory));
+    Some((others, ill.iter().filter(|problem| !its.contains(&problem.object)).cloned().collect()))
 }
 
 /// How many pods the workloads have now that an autoscaler sizes, during a rollout.

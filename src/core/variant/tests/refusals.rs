@@ -141,7 +141,7 @@ spec:
             },
             by_counts(),
             "ServiceSeesOneVariant",
-            "in a commit of its own before",
+            "in a change of its own before",
         ),
         (
             "one Service of two workloads",
