@@ -151,9 +151,11 @@ impl Machine<'_> {
         })
     }
 
-    /// A newer revision takes the place of one that is rolled out: traffic goes back first. Answers whether there was one.
+    /// A newer revision, or one that a person goes back to, takes the place of one that is rolled out: traffic goes back first.
+    /// Answers whether there was one.
     pub(super) fn leave_rollout(&mut self, old: Attempt) -> bool {
-        let (Some(rollout), Goal::Deploy, Some(good)) = (old.rollout, old.goal, self.state.effective.clone())
+        let (Some(rollout), Goal::Deploy, Some(good)) =
+            (what_is_left(&old), old.goal, self.state.effective.clone())
         else {
             return false;
         };
@@ -766,6 +768,16 @@ pub fn staging(attempt: &Attempt, effective: Option<&Revision>, spec: &Spec) -> 
         sizes: rollout.sizes.clone(),
         others_route: rollout.others_route,
     }))
+}
+
+/// What there is of the rollout of an attempt that ends before its time. A candidate that is being removed already gets no traffic
+/// again.
+pub(super) fn what_is_left(attempt: &Attempt) -> Option<RolloutStatus> {
+    let rollout = attempt.rollout.clone()?;
+    Some(match attempt.step {
+        Step::Pruning => RolloutStatus { layout: rollout.layout.without_traffic(), ..rollout },
+        _ => rollout,
+    })
 }
 
 /// What is to be measured in a step.
