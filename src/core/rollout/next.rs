@@ -1,7 +1,7 @@
 //! The transitions.
 
 use super::hooks::Gate;
-use super::progress::what_is_left;
+use super::progress::{ABORTED, what_is_left};
 use super::put_back::missing;
 use super::{
     Action, ApplyEnd, Begin, Decision, HISTORY, Health, Notice, Observation, Refusal, Spec, State, Target,
@@ -818,6 +818,8 @@ impl Machine<'_> {
             ),
         );
         self.remember(revision.clone(), Outcome::RolledBack, Some(problem.clone()));
+        // Who gives a candidate up has not found that it failed: where stable is ill, its pods are those that are healthy.
+        let waits = problem.reason == ABORTED && self.stable_is_ill();
         if goal == Goal::Deploy {
             self.hold(revision, problem);
         } else {
@@ -827,7 +829,7 @@ impl Machine<'_> {
         }
         self.start_rollback(good);
         if let Some(rollout) = rollout {
-            self.take_traffic_back(rollout, false);
+            self.take_traffic_back(rollout, waits);
         }
         self.prepare_attempt();
     }

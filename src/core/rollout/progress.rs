@@ -34,6 +34,9 @@ use std::collections::BTreeSet;
 /// The reason of a pause that a person asked for.
 const BY_HAND: &str = "PausedByHand";
 
+/// The reason of a rollout that a person gave up.
+pub(super) const ABORTED: &str = "Aborted";
+
 /// The reason of a pause that a step asks for.
 const AWAITS: &str = "AwaitsPromotion";
 
@@ -159,12 +162,16 @@ impl Machine<'_> {
         else {
             return false;
         };
-        // Stable may be ill by itself: what stands beside it did not fail, and has the healthy pods.
-        let ill = matches!(self.seen.variants.named, Health::Broken(_) | Health::Degraded(_));
+        let ill = self.stable_is_ill();
         self.start_rollback(good);
         self.take_traffic_back(rollout, ill);
         self.prepare_attempt();
         true
+    }
+
+    /// Stable may be ill by itself: what stands beside it did not fail, and has the healthy pods.
+    pub(super) fn stable_is_ill(&self) -> bool {
+        matches!(self.seen.variants.named, Health::Broken(_) | Health::Degraded(_))
     }
 
     /// The rollback that has just begun ends a rollout: where stable was touched (or is `ill`, and the candidate did not fail),
@@ -731,7 +738,7 @@ impl Machine<'_> {
             }
             "abort" => {
                 let problem = Problem {
-                    reason: "Aborted".into(),
+                    reason: ABORTED.into(),
                     object: String::new(),
                     message: format!("{who} aborted its rollout"),
                 };

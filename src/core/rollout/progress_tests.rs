@@ -308,6 +308,33 @@ fn a_newer_revision_takes_no_traffic_from_a_healthy_candidate_while_stable_is_il
 }
 
 #[test]
+fn who_aborts_takes_no_traffic_from_a_healthy_candidate_while_stable_is_ill() {
+    for candidate_too in [false, true] {
+        let mut world = canary();
+        world.push("b", &["web"]);
+        world.settle();
+        world.pass(10);
+        world.ill.insert("web=a".into());
+        world.pass(100);
+        if candidate_too {
+            // Not broken beyond doubt, which would have ended it.
+            world.unready.insert("web-canary=b".into());
+            world.settle();
+        }
+        ask(&mut world, "abort", "b");
+        world.pass(30);
+        let kept = if candidate_too { 0 } else { 10 };
+        assert_eq!(world.weight, kept, "stable is ill, and the candidate as well: {candidate_too}");
+        assert_eq!(world.state.held.as_ref().unwrap().problem.reason, "Aborted");
+        world.ill.clear();
+        world.settle();
+        world.pass(200);
+        assert_eq!((world.phase(), world.runs()), (Phase::Held, vec!["old=a".to_owned(), "web=a".into()]));
+        assert_eq!(world.weights, [10, 0]);
+    }
+}
+
+#[test]
 fn a_commit_that_returns_to_stable_ends_the_rollout() {
     let mut world = canary();
     world.push("b", &["web"]);
