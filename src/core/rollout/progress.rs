@@ -537,7 +537,12 @@ impl Machine<'_> {
         if rollout.full && (rollout.at as usize) < steps.promotion() {
             return self.promote_whole(attempt, rollout, steps);
         }
-        let at = rollout.at as usize + 1;
+        let next = rollout.at as usize + 1;
+        // Where steps were taken away meanwhile, traffic leaves stable before it is touched all the same.
+        let at = match rollout.stage {
+            Stage::Starting | Stage::Stepping => next.min(steps.promotion()),
+            _ => next,
+        };
         match steps.all.get(at) {
             Some(planned) => self.go_to(attempt, rollout, at, &planned.clone()),
             None => self.give_back(attempt, rollout),
@@ -773,6 +778,7 @@ pub fn staging(attempt: &Attempt, effective: Option<&Revision>, spec: &Spec) -> 
             _ => rollout.layout.clone(),
         },
         sizes: rollout.sizes.clone(),
+        router: rollout.router.clone(),
         others_route: rollout.others_route,
     }))
 }

@@ -541,6 +541,56 @@ fn switched_off_in_the_middle_the_rest_is_one_step() {
 }
 
 #[test]
+fn steps_that_are_taken_away_meanwhile_do_not_take_the_switch_along() {
+    for (steps, weights) in [
+        (json!([{"weight": 10}]), [10, 50, 100, 0].as_slice()),
+        (json!([{"weight": 10}, {"pause": "1m"}]), &[10, 50, 100, 0]),
+        (
+            json!([{"weight": 5}, {"weight": 10}, {"weight": 15}, {"weight": 20}, {"weight": 60}]),
+            &[10, 50, 60, 100, 0],
+        ),
+    ] {
+        let mut world = canary();
+        world.push("b", &["web"]);
+        world.settle();
+        world.pass(100);
+        assert_eq!((world.weight, world.phase()), (50, Phase::Paused));
+        let other = rolling(json!({"strategy": "Canary", "workload": {"name": "web"},
+            "router": {"gatewayAPI": {"route": "web"}}, "steps": steps}));
+        world.spec.rollout = other.spec.rollout;
+        world.settle();
+        world.pass(100);
+        assert_eq!((world.phase(), world.weights.as_slice()), (Phase::Ready, weights), "{steps}");
+    }
+}
+
+#[test]
+fn a_rollout_keeps_its_router_when_the_spec_names_another() {
+    let delivery = |spec: serde_json::Value, attempt: serde_json::Value| {
+        let status = json!({"attempt": attempt});
+        let all = json!({
+            "apiVersion": "windlass.dev/v1alpha1", "kind": "Delivery", "metadata": {"name": "shop"},
+            "spec": {"source": {"repository": "config", "path": "shop"}, "rollout": spec}, "status": status,
+        });
+        Spec::of(&serde_json::from_value(all).unwrap())
+    };
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    let attempt = serde_json::to_value(world.state.attempt.as_ref().unwrap()).unwrap();
+    let pods = json!({"strategy": "Canary", "workload": {"name": "web"}, "router": {"replicas": {}},
+        "steps": [{"weight": 30}]});
+    let kept = delivery(pods.clone(), attempt).rollout.unwrap();
+    assert_eq!(kept.router, world.spec.rollout.as_ref().unwrap().router);
+    assert!(
+        kept.all.iter().any(|planned| planned.stage == Stage::Switching),
+        "its layouts are of that router, too"
+    );
+    let next = delivery(pods, json!(null)).rollout.unwrap();
+    assert!(next.router.replicas.is_some());
+}
+
+#[test]
 fn suspended_in_the_middle_everything_stays() {
     let mut world = canary();
     world.push("b", &["web"]);
