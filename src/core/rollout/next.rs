@@ -748,7 +748,7 @@ impl Machine<'_> {
             }
             Goal::Deploy | Goal::Refresh => {
                 let revision = attempt.revision.clone();
-                // What only a candidate had is taken back whatever is asked for: stable was not touched.
+                // What has a candidate is taken back whatever is asked for: only one of two variants can keep the traffic.
                 let mode = match attempt.rollout {
                     Some(_) => RollbackMode::Hold,
                     None => self.spec.rollback,
