@@ -1,10 +1,11 @@
-//! Nobody goes on with a rollout that is in its middle, since it is switched off, since a person rolls back, or since its Delivery is
+//! Nobody goes on with a rollout that is in its middle, since it is switched off, since a person rolls back, since the route is gone, or since its Delivery is
 //! deleted, with its objects or without: what is there afterwards has all traffic, and no route names what is gone.
 
 use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployment, image};
 use crate::support::cli::windlass;
 use crate::support::daemon::World;
 use crate::support::gateway::{Controller, GATEWAY, ROUTES, know_routes, route, share};
+use crate::support::git::git;
 use crate::the_daemon_dies_at_every_stage_of_a_rollout::{deployed, next};
 use serde_json::{Value, json};
 use windlass::api::delivery::{DeliveryStatus, Outcome, Phase};
@@ -61,6 +62,75 @@ async fn switched_off_it_gives_a_route_of_others_back_and_the_rest_is_one_step()
     assert_eq!(world.names("v1", "services").await, ["web"]);
     assert_eq!(world.names("v1", "configmaps").await, ["settings"]);
     given_back_first(&world, &audit).await;
+}
+
+#[tokio::test]
+async fn reverted_in_git_it_gives_a_route_of_others_back_and_stable_was_not_touched() {
+    know_routes().await;
+    let mut world = World::stopped("left-reverted").await;
+    let _controller = behind_a_route_of_others(&mut world).await;
+    let before = deployment(&world, "web").await;
+    let audit = world.space.cluster.audit();
+    git(&world.repo.path(), &["revert", "--no-edit", "HEAD"]);
+    let ready = |d: &windlass::api::Delivery| d.status.as_ref().is_some_and(|s| s.phase == Phase::Ready);
+    let status = world.wait("shop", "is ready again", ready).await.status.unwrap();
+    assert!(status.held.is_none());
+    stands_alone(&world, &before).await;
+    let generation = &deployment(&world, "web").await["metadata"]["generation"];
+    assert_eq!(*generation, before["metadata"]["generation"]);
+    given_back_first(&world, &audit).await;
+}
+
+#[tokio::test]
+async fn given_another_router_it_ends_with_its_own_and_divides_no_other_route() {
+    know_routes().await;
+    let mut world = World::stopped("left-rerouted").await;
+    let mut other = route();
+    other["metadata"]["name"] = json!("other");
+    let other = world.space.send("POST", &world.space.path(GATEWAY, ROUTES), &other).await;
+    let (_controller, second) = behind_a_route_of_others(&mut world).await;
+    let mut policy = by_route();
+    policy["router"]["gatewayAPI"]["route"] = json!("other");
+    world.deliver("shop", json!({"rollout": policy})).await;
+    let told = |d: &windlass::api::Delivery| {
+        let router = d.spec.template.rollout.as_ref().and_then(|r| r.router.as_ref());
+        router.and_then(|r| r.gateway_api.as_ref()).is_some_and(|g| g.route == "other")
+    };
+    world.wait("shop", "is told of another route", told).await;
+    let promoted = windlass(&world.space, &["promote", "shop", "-n", &world.space.name]);
+    assert_eq!(promoted.code, 0, "{promoted:?}");
+    world.wait_for("shop", Phase::Ready, &second).await;
+    let now = world.get(GATEWAY, ROUTES, "other").await;
+    assert_eq!(now["metadata"]["generation"], other["metadata"]["generation"], "{now}");
+    assert_eq!(now["metadata"]["annotations"], Value::Null);
+    let own = world.get(GATEWAY, ROUTES, "web").await;
+    assert_eq!((&own["spec"], &own["metadata"]["annotations"]), (&route()["spec"], &Value::Null));
+    // The next one has it.
+    let third = next(&world, "ok3", &[]);
+    world.wait_for("shop", Phase::Paused, &third).await;
+    assert_eq!(share(&world.get(GATEWAY, ROUTES, "other").await), Some(30));
+    assert_eq!(share(&world.get(GATEWAY, ROUTES, "web").await), None);
+}
+
+#[tokio::test]
+async fn whose_route_of_others_stays_away_it_is_taken_back_when_its_time_is_up() {
+    know_routes().await;
+    let mut world = World::stopped("left-routeless").await;
+    let (_controller, second) = behind_a_route_of_others(&mut world).await;
+    let before = deployment(&world, "web").await;
+    let good = effective(&world).await;
+    world.give_time(5, json!({"rollout": by_route()})).await;
+    world.delete(GATEWAY, ROUTES, "web").await;
+    let status = world.wait_for("shop", Phase::Held, &second).await.status.unwrap();
+    let problem = status.held.unwrap().problem;
+    assert_eq!(problem.reason, "RouteMissing", "{problem:?}");
+    assert!(problem.object.starts_with("HTTPRoute ") && problem.object.ends_with("/web"), "{problem:?}");
+    assert_eq!(status.effective.unwrap().commit, good);
+    assert!(status.inventory.iter().all(|e| !e.candidate && !e.stale));
+    stands_alone(&world, &before).await;
+    let generation = &deployment(&world, "web").await["metadata"]["generation"];
+    assert_eq!(*generation, before["metadata"]["generation"]);
+    assert_eq!(world.get(GATEWAY, ROUTES, "web").await, Value::Null, "nobody else's is made");
 }
 
 #[tokio::test]
