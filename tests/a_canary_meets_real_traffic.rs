@@ -4,7 +4,7 @@
 use crate::support::cli::windlass_with;
 use crate::support::daemon::{World, condition};
 use crate::support::load::{Counts, Load};
-use crate::support::plane::{self, Plane, server, service};
+use crate::support::plane::{self, Plane, say, server, service};
 use crate::support::shop::{RATE, Shop, none_failed};
 use serde_json::{Value, json};
 use windlass::api::Delivery;
@@ -31,10 +31,10 @@ const SECONDS: f64 = (FAILURE_LIMIT as f64 + 1.0) * INTERVAL + SCRAPE + WINDOW;
 /// beyond that four deviations of a count of independent requests.
 fn within(what: &str, bad: u64, weight: f64, errors: f64, counts: &Counts) {
     let most = f64::from(RATE) * SECONDS * weight * errors;
-    println!(
+    say(&format!(
         "{what}: expected at most {most:.0} of {} requests ({weight} of traffic, {errors} of it, for {SECONDS} s), measured {bad}",
         counts.requests
-    );
+    ));
     assert!(bad as f64 <= most + 4.0 * most.sqrt(), "{counts:?}");
 }
 
@@ -79,7 +79,7 @@ async fn a_good_canary_is_promoted_and_a_bad_one_costs_no_more_than_its_share() 
     shop.world.wait_for("shop", Phase::Ready, &next).await;
     shop.is_alone().await;
     let counts = load.stop();
-    println!("canary: {counts:?}");
+    say(&format!("canary: {counts:?}"));
     none_failed(&shop, &counts).await;
     assert!(counts.of("v1") > 0 && counts.of("v2") > 0, "{counts:?}");
 
@@ -163,7 +163,7 @@ async fn a_canary_that_leaks_is_taken_back_when_the_kernel_kills_it() {
     shop.is_alone().await;
     let counts = load.stop();
     let (_, _, message) = condition(&held, kind::HELD);
-    println!("leaking canary: {message}");
+    say(&format!("leaking canary: {message}"));
     assert!(message.contains("OOMKilled") || message.contains("success-rate"), "{message}");
     assert!(counts.of("leak") > 0, "{counts:?}");
     // Without endpoints, all that it gets fails.
@@ -184,7 +184,7 @@ async fn blue_green_switches_to_what_is_well_and_never_to_what_crashes() {
     shop.is_alone().await;
     load.wait("the new version answers", |c| c.of("v2") > 0).await;
     let counts = load.stop();
-    println!("blue-green: {counts:?}");
+    say(&format!("blue-green: {counts:?}"));
     none_failed(&shop, &counts).await;
 
     // What crashes, or has no image, is never switched to.
@@ -201,6 +201,7 @@ async fn blue_green_switches_to_what_is_well_and_never_to_what_crashes() {
     }
     let counts = load.stop();
     assert_eq!((counts.failed, counts.of("v2")), (0, counts.requests), "{counts:?}");
+    assert!(counts.are_good(), "{counts:?}");
 }
 
 #[tokio::test]
@@ -250,7 +251,7 @@ async fn a_canary_that_is_measured_well_and_crashes_later_is_taken_back_by_what_
     };
     shop.world.wait("shop", "was measured well, and waits", measured_well).await;
     let counts = load.so_far();
-    assert_eq!(counts.failed, 0, "{counts:?}");
+    assert!(counts.failed == 0 && counts.are_good(), "{counts:?}");
     // From now on its processes die again and again.
     for pod in shop.world.names("v1", "pods").await.iter().filter(|pod| pod.starts_with("web-canary-")) {
         let image = json!("registry.example.com/web:crash");

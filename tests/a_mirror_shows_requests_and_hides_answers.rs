@@ -4,7 +4,7 @@ use crate::support::cli::windlass_with;
 use crate::support::cluster::wait_until;
 use crate::support::daemon::{LIMIT, condition};
 use crate::support::load::Load;
-use crate::support::plane::{self, Plane};
+use crate::support::plane::{self, Plane, say};
 use crate::support::shop::{RATE, Shop, none_failed};
 use serde_json::{Value, json};
 use windlass::api::condition::kind;
@@ -75,7 +75,7 @@ async fn a_candidate_that_only_fails_is_shown_requests_and_no_client_notices() {
     shop.world.wait_for("shop", Phase::Held, &bad).await;
     shop.is_alone().await;
     assert_eq!(shop.route().await["spec"], before["spec"]);
-    println!("mirror: the candidate answered {shown} copies with 500");
+    say(&format!("mirror: the candidate answered {shown} copies with 500"));
     only(&shop, load, "v1").await;
 }
 

@@ -82,12 +82,13 @@ async fn several_workloads_are_promoted_and_taken_back_as_one() {
     assert_eq!(after["metadata"]["generation"], before["metadata"]["generation"]);
 }
 
+fn set(tag: &str) -> String {
+    let text = web(tag, 2).replace("kind: Deployment", "kind: StatefulSet");
+    text.replace("  replicas: 2\n", "  replicas: 2\n  serviceName: web\n")
+}
+
 #[tokio::test]
 async fn a_stateful_set_is_switched() {
-    let set = |tag: &str| {
-        let text = web(tag, 2).replace("kind: Deployment", "kind: StatefulSet");
-        text.replace("  replicas: 2\n", "  replicas: 2\n  serviceName: web\n")
-    };
     let mut policy = blue_green();
     policy["workload"] = json!({"kind": "StatefulSet", "name": "web"});
     let selector = "app: web, tier: front";
@@ -107,6 +108,83 @@ async fn a_stateful_set_is_switched() {
     assert_eq!(world.names(APPS, "statefulsets").await, ["web"]);
     let back = world.get("v1", "services", "web").await;
     assert_eq!(back["spec"]["selector"], json!({"app": "web", "tier": "front"}));
+}
+
+/// A volume for a claim: nobody makes any by himself here.
+async fn volume_for(world: &mut World, claim: &str) {
+    let (space, all) = (&mut world.space, "/api/v1/persistentvolumes");
+    let name = format!("{}-{claim}", space.name);
+    let volume = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+        "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+            "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": "/data"},
+            "claimRef": {"namespace": space.name, "name": claim},
+        },
+    });
+    space.send("POST", all, &volume).await;
+    space.forget_later(&format!("{all}/{name}"));
+}
+
+#[tokio::test]
+async fn a_stateful_set_that_fails_goes_and_stable_was_not_touched() {
+    let mut policy = blue_green();
+    policy["workload"] = json!({"kind": "StatefulSet", "name": "web"});
+    let files = [("shop/web.yaml", set("ok")), ("shop/service.yaml", service("app: web, tier: front"))];
+    let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
+    let (world, good) = deployed("rollout-set-fails", policy, &files).await;
+    let before = world.get(APPS, "statefulsets", "web").await;
+    let bad = world.commit("Broken", &[("shop/web.yaml", &set("crash"))]);
+    set_is_held(&world, &bad, &good, &before).await;
+}
+
+/// The candidate of a set has failed and is gone, and stable is as it was.
+async fn set_is_held(world: &World, bad: &str, good: &str, before: &Value) {
+    let held = world.wait_for("shop", Phase::Held, bad).await.status.unwrap();
+    assert_eq!(held.effective.unwrap().commit, good);
+    let problem = held.held.unwrap().problem;
+    assert!(problem.object.ends_with("/web-preview"), "{problem:?}");
+    let after = world.get(APPS, "statefulsets", "web").await;
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    assert_eq!(after["metadata"]["generation"], before["metadata"]["generation"]);
+    assert_eq!(world.names(APPS, "statefulsets").await, ["web"]);
+    assert_eq!(world.names("v1", "services").await, ["web"]);
+}
+
+#[tokio::test]
+async fn a_stateful_set_that_fails_takes_the_claims_along_that_its_controller_has_taken() {
+    // Of pods that start one after the other, the controller takes no claim before they are ready.
+    let set = |tag: &str| {
+        set(tag).replace("  serviceName: web\n", "  serviceName: web\n  podManagementPolicy: Parallel\n")
+            + "  volumeClaimTemplates:\n  - metadata: {name: data}\n    spec: {accessModes: [ReadWriteOnce], \
+               storageClassName: \"\", resources: {requests: {storage: 1Gi}}}\n"
+    };
+    let mut policy = blue_green();
+    policy["workload"] = json!({"kind": "StatefulSet", "name": "web"});
+    let mut world = World::new("rollout-set-claims").await;
+    for of in ["web-0", "web-1", "web-preview-0", "web-preview-1"] {
+        volume_for(&mut world, &format!("data-{of}")).await;
+    }
+    let good = world.commit(
+        "First version",
+        &[
+            ("shop/web.yaml", &set("ok")),
+            ("shop/service.yaml", &service("app: web, tier: front")),
+            ("shop/settings.yaml", &config_map("settings", "blue")),
+        ],
+    );
+    world.deliver("shop", json!({"rollout": policy})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    let before = world.get(APPS, "statefulsets", "web").await;
+    let bad = world.commit("Broken", &[("shop/web.yaml", &set("crash"))]);
+    let claims = "persistentvolumeclaims";
+    let there = |claim: &Value| !claim.is_null();
+    world.wait_object("v1", claims, "data-web-preview-0", "is made", there).await;
+    set_is_held(&world, &bad, &good, &before).await;
+    for claim in ["data-web-preview-0", "data-web-preview-1"] {
+        world.wait_object("v1", claims, claim, "goes", Value::is_null).await;
+    }
+    assert_eq!(world.names("v1", claims).await, ["data-web-0", "data-web-1"]);
 }
 
 #[tokio::test]

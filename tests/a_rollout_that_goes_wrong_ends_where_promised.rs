@@ -5,6 +5,7 @@
 use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployed, deployment, image, service, web};
 use crate::support::cli::{Answer, windlass};
 use crate::support::daemon::{World, condition, config_map};
+use crate::support::git::git;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -129,6 +130,41 @@ async fn a_candidate_that_has_traffic_and_no_ready_pod_is_left_long_before_its_t
         assert_eq!(problem.reason, "NoPodReady", "{problem:?}");
         assert!(problem.object.ends_with(name), "{problem:?}");
         assert_eq!(image(&deployment(&world, "web").await), "registry.example.com/web:ok");
+        alone(&world).await;
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_returns_exactly_to_what_runs_ends_it_and_nothing_is_held() {
+    let mut switch = blue_green();
+    (switch["steps"], switch["scaleDownDelay"]) = (json!([]), json!("1h"));
+    let steps = json!([{"weight": 30}, {"pause": {}}]);
+    for (test, selector, policy) in
+        [("returns-canary", "app: web", canary(steps)), ("returns-switched", "app: web, tier: front", switch)]
+    {
+        let (world, good) = deployed(test, selector, policy).await;
+        let before = deployment(&world, "web").await;
+        let ran = world.wait_for("shop", Phase::Ready, &good).await.status.unwrap().effective.unwrap();
+        world.commit(
+            "Second",
+            &[("shop/web.yaml", &web("ok2", 2)), ("shop/settings.yaml", &config_map("settings", "red"))],
+        );
+        let in_its_middle = |d: &Delivery| {
+            let here = |r: &RolloutStatus| r.step == 2 || r.stage == Stage::Switching;
+            rollout(d).is_some_and(|r| here(r) && r.layout.has_traffic() && r.settled.is_some())
+        };
+        world.wait("shop", "gives the candidate traffic", in_its_middle).await;
+        git(&world.repo.path(), &["revert", "--no-edit", "HEAD"]);
+        let ready = |d: &Delivery| d.status.as_ref().is_some_and(|s| s.phase == Phase::Ready);
+        let status = world.wait("shop", "is ready again", ready).await.status.unwrap();
+        assert!(status.held.is_none() && status.attempt.is_none(), "{test}: {status:?}");
+        assert_eq!(status.effective.unwrap().inputs, ran.inputs, "{test}");
+        assert!(status.inventory.iter().all(|e| !e.candidate && !e.stale), "{test}");
+        let after = deployment(&world, "web").await;
+        assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"], "{test}");
+        assert_eq!(after["metadata"]["generation"], before["metadata"]["generation"], "{test}");
+        assert_eq!(world.get("v1", "configmaps", "settings").await["data"]["key"], "blue", "{test}");
+        assert_eq!(world.names("v1", "configmaps").await, ["settings"], "{test}");
         alone(&world).await;
     }
 }

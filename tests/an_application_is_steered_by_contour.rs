@@ -4,7 +4,7 @@
 use crate::support::cluster::{Audited, wait_until};
 use crate::support::daemon::{LIMIT, World};
 use crate::support::load::{Counts, Load};
-use crate::support::plane::{self, Plane};
+use crate::support::plane::{self, Plane, say};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -117,7 +117,7 @@ async fn requests_are_spread_cut_off_and_sent_again_as_it_says() {
         if share < 0.33 && counts.failed == 0 { Ok(share) } else { Err(format!("{share}, {counts:?}")) }
     })
     .await;
-    println!("the slow one of two pods got {share:.2} by round robin and {fewer:.2} by least request");
+    say(&format!("the slow one of two pods got {share:.2} by round robin and {fewer:.2} by least request"));
 
     // A time limit that the slow pod does not keep.
     let spread = json!({"router": "HTTPProxy", "loadBalancer": "roundRobin", "timeout": "500ms"});

@@ -3,7 +3,7 @@
 
 use crate::support::daemon::condition;
 use crate::support::load::Load;
-use crate::support::plane;
+use crate::support::plane::{self, say};
 use crate::support::shop::{RATE, Shop, none_failed};
 use serde_json::json;
 use windlass::api::condition::kind;
@@ -35,7 +35,7 @@ async fn a_good_release_loses_no_call_and_a_bad_one_is_seen_though_http_says_200
     shop.is_alone().await;
     load.wait("the new version answers", |c| c.of("v2") > 0).await;
     let counts = load.stop();
-    println!("gRPC canary: {counts:?}");
+    say(&format!("gRPC canary: {counts:?}"));
     none_failed(&shop, &counts).await;
     assert!(counts.counts.keys().all(|key| key.starts_with("grpc 0 ")), "{counts:?}");
 
@@ -47,7 +47,7 @@ async fn a_good_release_loses_no_call_and_a_bad_one_is_seen_though_http_says_200
     let (_, _, message) = condition(&held, kind::HELD);
     assert!(message.contains("success-rate"), "{message}");
     let counts = load.stop();
-    println!("gRPC canary that fails half of its calls: {counts:?}");
+    say(&format!("gRPC canary that fails half of its calls: {counts:?}"));
     let internal = counts.counts.get("grpc 13 errors").copied().unwrap_or(0);
     assert!(internal > 0 && internal == counts.failed, "{counts:?}");
 }

@@ -2,6 +2,7 @@
 //! else who decides, with credentials from a Secret. What could never be answered is refused before any pod is started.
 
 use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployed, service as plain_service, web};
+use crate::support::cli::windlass_with;
 use crate::support::cluster::wait_until;
 use crate::support::daemon::World;
 use crate::support::plane::{self, Plane, server, service};
@@ -21,16 +22,18 @@ fn runs(delivery: &Delivery) -> Vec<MetricRun> {
     attempt.and_then(|a| a.rollout.as_ref()).map(|r| r.analysis.clone()).unwrap_or_default()
 }
 
-/// A Deployment whose pods answer with a number, which is JSON: they say their version, which is empty, and their hostname.
-fn counting(name: &str, number: u32, replicas: u32) -> Value {
+/// A Deployment whose pods answer with a number, which is JSON: they say their version, which is empty, and their hostname. This
+/// share of the answers is a 500.
+fn counting(name: &str, number: u32, replicas: u32, errors: u32) -> Value {
     let mut made = server(name, "v1", replicas);
     let template = &mut made["spec"]["template"]["spec"];
     template["hostname"] = json!(number.to_string());
-    template["containers"][0]["env"] = json!([{"name": "VERSION", "value": ""}]);
+    template["containers"][0]["env"] =
+        json!([{"name": "VERSION", "value": ""}, {"name": "ERROR_SHARE", "value": errors.to_string()}]);
     made
 }
 
-fn files(plane: &Plane, host: &str, number: u32) -> String {
+fn files(plane: &Plane, host: &str, number: u32, errors: u32) -> String {
     let mut served = service("web", "http");
     // Nobody listens at the first port of the Service, which is not the one that the route uses.
     let port = |name: &str, port: u16, target: u16| json!({"name": name, "port": port, "targetPort": target});
@@ -43,7 +46,7 @@ fn files(plane: &Plane, host: &str, number: u32) -> String {
         },
     });
     // JSON is YAML.
-    [counting("web", number, 2), served, route].map(|object| object.to_string()).join("\n---\n")
+    [counting("web", number, 2, errors), served, route].map(|object| object.to_string()).join("\n---\n")
 }
 
 #[tokio::test]
@@ -53,7 +56,8 @@ async fn every_ready_endpoint_of_the_candidate_has_to_answer_well() {
     let _told = plane.told(&world.space);
     world.start();
     let host = format!("{}.test", world.space.name);
-    let commit = |number: u32| world.commit("A number", &[("shop/web.yaml", &files(plane, &host, number))]);
+    let commit =
+        |number: u32| world.commit("A number", &[("shop/web.yaml", &files(plane, &host, number, 0))]);
     let rollout = json!({
         "strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
         "steps": [{"weight": 10}, {"analysis": {"count": 2}}, {"pause": {}}], "settle": "300ms",
@@ -80,7 +84,7 @@ async fn every_ready_endpoint_of_the_candidate_has_to_answer_well() {
 
     // One endpoint more, of which nothing that carries our label tells: the pod behind it does not answer as it should.
     let path = world.space.path(APPS, "deployments");
-    world.space.send("POST", &path, &counting("stranger", 70, 1)).await;
+    world.space.send("POST", &path, &counting("stranger", 70, 1, 0)).await;
     let selected = format!("{}?labelSelector=app%3Dstranger", world.space.path("v1", "pods"));
     let address = wait_until("the stranger is ready", world.limit, || async {
         let pods = world.space.send("GET", &selected, &Value::Null).await;
@@ -106,6 +110,49 @@ async fn every_ready_endpoint_of_the_candidate_has_to_answer_well() {
     assert!(problem.message.contains("number") && problem.message.contains(&said), "{}", problem.message);
     assert_eq!(held.effective.unwrap().commit, good);
     world.space.send("DELETE", &format!("{path}/stranger"), &Value::Null).await;
+}
+
+#[tokio::test]
+async fn the_candidate_answers_for_itself_through_the_route_that_leads_to_it() {
+    let Some(plane) = plane::shared("the_app_itself_is_asked::through_the_route") else { return };
+    let mut world = World::stopped_in(plane.cluster, "asked-through").await;
+    let _told = plane.told(&world.space);
+    world.start();
+    let host = format!("{}.test", world.space.name);
+    let commit = |number: u32, errors: u32| {
+        world.commit("A number", &[("shop/web.yaml", &files(plane, &host, number, errors))])
+    };
+    // Stable says 7, which is no success: only the candidate says more, and only with the header it is asked.
+    let rollout = json!({
+        "strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}}, "settle": "1s",
+        "steps": [{"header": {"name": "x-canary", "value": "1"}}, {"analysis": {"count": 3}}, {"pause": {}}],
+        "analysis": {
+            "interval": "1s", "initialDelay": "1s", "failureLimit": 3, "consecutiveErrorLimit": 10,
+            "metrics": [{
+                "name": "through", "success": "result > 7",
+                "http": {"url": format!("{}/", plane.gateway), "headers": {"Host": host, "x-canary": "1"}},
+            }],
+        },
+    });
+    let good = commit(7, 0);
+    world.deliver("shop", json!({"rollout": rollout})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+
+    let next = commit(8, 0);
+    let waits = world.wait_for("shop", Phase::Paused, &next).await;
+    let run = runs(&waits).remove(0);
+    assert_eq!(run.outcome, Some(Outcome::Success), "{run:?}");
+    let promoted = windlass_with(&plane.cluster.kubeconfig, &["promote", "shop", "-n", &world.space.name]);
+    assert_eq!(promoted.code, 0, "{promoted:?}");
+    world.wait_for("shop", Phase::Ready, &next).await;
+
+    let bad = commit(9, 1);
+    let held = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
+    let problem = held.held.unwrap().problem;
+    assert_eq!(problem.reason, "AnalysisFailed");
+    assert!(problem.message.contains("through") && problem.message.contains("500"), "{}", problem.message);
+    assert_eq!(held.effective.unwrap().commit, next);
+    assert_eq!(world.names(APPS, "deployments").await, ["web"]);
 }
 
 /// Somebody who is asked whether a rollout may go on, and what was sent along.

@@ -8,7 +8,7 @@
 use crate::support::cluster::{Space, wait_until};
 use crate::support::daemon::LIMIT;
 use crate::support::load::{Counts, Load};
-use crate::support::plane::{self, Plane, Told, server, service};
+use crate::support::plane::{self, Plane, Told, say, server, service};
 use serde_json::{Value, json};
 
 /// A namespace with two servers and a route between them.
@@ -115,7 +115,7 @@ impl Split {
 pub fn agrees(what: &str, found: u64, n: u64, p: f64) {
     let (found, n) = (found as f64, n as f64);
     let allowed = 4.0 * (n * p * (1.0 - p)).sqrt();
-    println!("{what}: asked {:.1} %, measured {:.1} % of {n}", p * 100.0, found / n * 100.0);
+    say(&format!("{what}: asked {:.1} %, measured {:.1} % of {n}", p * 100.0, found / n * 100.0));
     assert!((found - n * p).abs() <= allowed, "{what}: {found} of {n} is not {p} within {allowed:.0}");
 }
 

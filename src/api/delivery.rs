@@ -728,7 +728,7 @@ pub enum Outcome {
     RolledBack,
     /// Failed, and left in place.
     Failed,
-    /// A newer one came before it was done.
+    /// A newer one came before it was done, or a person went back.
     Superseded,
     /// Brought back after a newer one failed, or because a person asked.
     Restored,

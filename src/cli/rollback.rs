@@ -3,7 +3,7 @@
 use super::WELL;
 use super::find::{DeliveryArgs, full_name};
 use super::request::{WaitArgs, annotate, must_act, token, wait};
-use crate::api::delivery::{DeliveryStatus, Outcome, Revision};
+use crate::api::delivery::{DeliveryStatus, Goal, Outcome, Revision};
 use crate::api::names;
 use crate::core::lost;
 use crate::report::short;
@@ -59,7 +59,8 @@ fn digits<'a>(application: Option<&str>, named: &'a str) -> &'a str {
     its.unwrap_or(named)
 }
 
-/// Where a rollback leads: the revision that was named, or the last one that was deployed and is not what runs now.
+/// Where a rollback leads: the revision that was named, or the last one that was deployed and is not what runs now. What is being
+/// put in place counts as running: that is what somebody wants to leave who asks in the midst of it.
 pub fn goal(status: &DeliveryStatus, named: Option<&str>) -> anyhow::Result<Revision> {
     let mut good = status
         .history
@@ -87,7 +88,8 @@ pub fn goal(status: &DeliveryStatus, named: Option<&str>) -> anyhow::Result<Revi
                     short(running)
                 );
             }
-            let now = status.effective.as_ref();
+            let begun = status.attempt.as_ref().filter(|a| a.goal == Goal::Deploy).map(|a| &a.revision);
+            let now = begun.or(status.effective.as_ref());
             good.find(|r| now.is_none_or(|now| r.inputs != now.inputs))
                 .ok_or_else(|| anyhow!("nothing else was deployed before"))?
         }
@@ -152,6 +154,13 @@ mod tests {
         assert!(said(&status, Some("bbbbb")).contains("no revision that was deployed begins with"));
         assert!(said(&status, Some("aa")).contains("four digits"));
         assert!(said(&status, Some("main")).contains("is no revision"));
+        // In the midst of the next one it leads to what ran until then.
+        let begun = serde_json::json!({
+            "goal": "Deploy", "revision": revision("eeeee", "4"), "step": "Waiting", "startedAt": "", "deadline": "",
+        });
+        status.attempt = Some(serde_json::from_value(begun).unwrap());
+        assert_eq!(goal(&status, None).unwrap().commit, "ccccc");
+        status.attempt = None;
         status.held = Some(Held {
             revision: revision("eeeee", "4"),
             problem: Problem::default(),

@@ -36,6 +36,13 @@ impl Counts {
         self.counts.iter().filter(|(key, _)| of(key)).map(|(_, count)| count).sum()
     }
 
+    /// Whether the application answered every request, and well: a gateway that has no route for one answers with 404, which it
+    /// does not count as failed.
+    pub fn are_good(&self) -> bool {
+        let good = |key: &String| ["200 ", "grpc 0 "].iter().any(|begins| key.starts_with(begins));
+        self.counts.keys().all(good)
+    }
+
     fn add(&mut self, other: &Counts) {
         self.requests += other.requests;
         self.failed += other.failed;
@@ -44,6 +51,17 @@ impl Counts {
         for (key, count) in &other.counts {
             *self.counts.entry(key.clone()).or_default() += count;
         }
+    }
+}
+
+#[test]
+fn only_good_answers_of_the_application_are_good() {
+    let counts =
+        |key: &str| Counts { counts: [("200 v1".into(), 9), (key.into(), 1)].into(), ..Counts::default() };
+    for (key, good) in
+        [("200 v2", true), ("grpc 0 v2", true), ("404", false), ("200", false), ("grpc 14", false)]
+    {
+        assert_eq!(counts(key).are_good(), good, "{key}");
     }
 }
 

@@ -43,11 +43,16 @@ pub fn shared(test: &str) -> Option<&'static Plane> {
     }
 }
 
+/// Says what was expected or measured, also where the test passes.
+pub fn say(what: &str) {
+    // Not `eprint!`: the test harness would keep it to itself.
+    let _ = std::io::stderr().write_all(format!("{what}\n").as_bytes());
+}
+
 /// Says loudly that a test was not run.
 fn skip(test: &str, why: &str) {
     let line = format!("SKIPPED {test}: {why}\n");
-    // Not `eprint!`: the test harness would keep it to itself.
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    say(line.trim_end());
     let note = Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped");
     let mut note = File::options().create(true).append(true).open(note).unwrap();
     note.write_all(line.as_bytes()).unwrap();

@@ -132,9 +132,10 @@ impl Shop {
     }
 }
 
-/// No request failed. Of those that did, it is said why Envoy had no answer.
+/// No request failed: the application answered each, and well. Of those that failed, it is said why Envoy had no answer.
 pub async fn none_failed(shop: &Shop, counts: &Counts) {
     if counts.failed == 0 {
+        assert!(counts.are_good(), "{counts:?}");
         return;
     }
     let noted = wait_until("Envoy writes down why", shop.world.limit, || async {

@@ -61,13 +61,14 @@ pub const SOURCE_UNKNOWN: &str = "SourceUnknown";
 /// The reason while a rule of `spec.drift.ignore` cannot be used, so that it is not known what is left to others.
 pub const INVALID_RULE: &str = "InvalidIgnoreRule";
 
+use crate::api::Delivery;
 use crate::api::delivery::{
     Attempt, Bake, DeletionPolicy, DeliverySpec, DeliveryStatus, DriftMode, Exception, Failure,
     FirstRevision, Goal, Held, HistoryEntry, InventoryEntry, Problem, RemovedEntry, Revision, RollbackMode,
 };
 use crate::api::dependency::Waiting;
 use crate::api::hook::HookRun;
-use crate::api::rollout::{Layout, WorkloadSize};
+use crate::api::rollout::{Layout, RolloutPolicy, Router, WorkloadSize};
 use crate::core::analysis::AnalysisSeen;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
@@ -135,6 +136,24 @@ impl From<&DeliverySpec> for Spec {
             drift: t.drift.as_ref().map(|d| d.mode).unwrap_or_default(),
             rollout: t.rollout.as_ref().and_then(|r| steps::Steps::new(r).ok().flatten()).map(Arc::new),
         }
+    }
+}
+
+impl Spec {
+    /// What a Delivery's spec says of it in the state that it is in: a rollout that is under way keeps its router.
+    pub fn of(delivery: &Delivery) -> Self {
+        let made = Spec::from(&delivery.spec);
+        let attempt = delivery.status.as_ref().and_then(|status| status.attempt.as_ref());
+        let rollout = attempt.and_then(|attempt| attempt.rollout.as_ref());
+        let policy = delivery.spec.template.rollout.as_ref();
+        let (Some(rollout), Some(policy), Some(steps)) = (rollout, policy, &made.rollout) else {
+            return made;
+        };
+        if steps.router == rollout.router {
+            return made;
+        }
+        let kept = RolloutPolicy { router: Some(rollout.router.clone()), ..policy.clone() };
+        Spec { rollout: steps::Steps::new(&kept).ok().flatten().map(Arc::new), ..made }
     }
 }
 
@@ -343,6 +362,8 @@ pub struct Staged {
     pub layout: Layout,
     /// How many pods the workloads have, where Git leaves that to an autoscaler.
     pub sizes: Vec<WorkloadSize>,
+    /// What moves traffic: the one that the rollout began with, whatever `spec.rollout` names by now.
+    pub router: Router,
     /// The route that would be made is there, and somebody else's.
     pub others_route: bool,
 }

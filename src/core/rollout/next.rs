@@ -1,6 +1,7 @@
 //! The transitions.
 
 use super::hooks::Gate;
+use super::progress::{ABORTED, what_is_left};
 use super::put_back::missing;
 use super::{
     Action, ApplyEnd, Begin, Decision, HISTORY, Health, Notice, Observation, Refusal, Spec, State, Target,
@@ -61,6 +62,7 @@ impl Machine<'_> {
         self.distrust_times();
         self.note_hooks();
         self.requests();
+        self.rollback_request();
         self.rollout_requests();
         match self.wanted() {
             Some((goal, revision)) => self.begin(goal, revision),
@@ -83,6 +85,9 @@ impl Machine<'_> {
             self.actions.push(Action::Correct(effective.clone()));
         }
         // Also in the moment in which a revision has come to its end.
+        if self.state.attempt.is_none() && !preparing {
+            self.rollback_request();
+        }
         if self.state.attempt.is_none() && !preparing {
             self.bake();
             self.revert();
@@ -165,10 +170,7 @@ impl Machine<'_> {
                     let (goal, revision) = (attempt.goal, attempt.revision.clone());
                     self.start(goal, revision);
                 }
-                Some(attempt) if attempt.retry_at.as_deref().is_some_and(|at| read_stamp(at) > self.now) => {
-                    attempt.retry_at = Some(stamp(self.now));
-                }
-                _ => {}
+                _ => self.retry_now(),
             }
         }
         if let Some(release) = &self.seen.release
@@ -193,21 +195,31 @@ impl Machine<'_> {
                 ),
             }
         }
-        let Some(rollback) = &self.seen.rollback else { return };
-        if self.state.handled_rollback.as_ref() == Some(rollback) {
+    }
+
+    /// What rests until it is tried again is due now.
+    fn retry_now(&mut self) {
+        if let Some(attempt) = &mut self.state.attempt
+            && attempt.retry_at.as_deref().is_some_and(|at| read_stamp(at) > self.now)
+        {
+            attempt.retry_at = Some(stamp(self.now));
+        }
+    }
+
+    /// Goes back to a revision that ran before, as a person asked by annotation. A rollout is left first, as for a newer revision: the
+    /// revision that ran until now has the traffic again, and what was asked for comes after it. Until then it stays unanswered.
+    fn rollback_request(&mut self) {
+        let Some(rollback) = self.seen.rollback.clone() else { return };
+        if self.state.handled_rollback.as_ref() == Some(&rollback) {
             return;
         }
-        self.state.handled_rollback = Some(rollback.clone());
         if self.has_lost_its_objects() {
-            return self.notify(
-                true,
-                "RollbackRefused",
-                "",
-                format!(
-                    "a rollback to {rollback} was asked for, and none of this Delivery's objects is known any more, so what to \
-                     remove cannot be told; nothing was changed. `windlass adopt` it first, and ask again"
-                ),
+            let told = format!(
+                "a rollback to {rollback} was asked for, and none of this Delivery's objects is known any more, so what to \
+                 remove cannot be told; nothing was changed. `windlass adopt` it first, and ask again"
             );
+            self.state.handled_rollback = Some(rollback);
+            return self.notify(true, "RollbackRefused", "", told);
         }
         // The value is `<commit>` or `<commit>/<anything>`, so that the same commit can be asked for again.
         let commit = rollback.split('/').next().unwrap_or_default();
@@ -217,30 +229,62 @@ impl Machine<'_> {
                 && matches!(h.outcome, Outcome::Deployed | Outcome::Restored)
         });
         let Some(good) = good.map(|h| h.revision.clone()) else {
-            return self.notify(
-                true,
-                "RollbackRefused",
-                "",
-                format!("no revision of the history that was deployed begins with {commit}"),
-            );
+            let told = format!("no revision of the history that was deployed begins with {commit}");
+            self.state.handled_rollback = Some(rollback);
+            return self.notify(true, "RollbackRefused", "", told);
         };
+        let is_good = |r: &Revision| r.inputs == good.inputs && r.settings == good.settings;
+        let brings_back =
+            |a: &Attempt| a.goal == Goal::Rollback && a.rollout.is_some() && is_good(&a.revision);
+        let is_on_its_way = self.state.attempt.as_ref().is_some_and(brings_back);
+        if self.is_leaving() && !is_on_its_way {
+            return;
+        }
+        let by_hand = Problem {
+            reason: "RolledBackByHand".into(),
+            object: String::new(),
+            message: format!("a person asked to go back to {good}"),
+        };
+        // Where Git was not read, what it wanted last is what is being put in place, or what is held.
+        let under_way = self.state.attempt.as_ref().filter(|a| a.goal == Goal::Deploy).map(|a| &a.revision);
+        let held = self.state.held.as_ref().map(|held| &held.revision);
         let target = match &self.seen.target {
             Target::Known(target) => Some(target.clone()),
-            _ => self.state.effective.clone(),
+            _ => under_way.or(held).or(self.state.effective.as_ref()).cloned(),
         };
+        // Who asks for a revision wants it held no longer.
+        self.state.held.take_if(|held| held.revision.inputs == good.inputs);
         if let Some(target) = target.filter(|t| t.inputs != good.inputs) {
-            self.hold(
-                target,
-                Problem {
-                    reason: "RolledBackByHand".into(),
-                    object: String::new(),
-                    message: format!("a person asked to go back to {good}"),
-                },
-            );
+            self.hold(target, by_hand.clone());
         }
+        if is_on_its_way {
+            self.state.handled_rollback = Some(rollback);
+            return self.retry_now();
+        }
+        let old = self.state.attempt.take();
+        if let Some(old) = &old
+            && old.goal == Goal::Deploy
+            && old.step != Step::Failed
+        {
+            self.remember(old.revision.clone(), Outcome::Superseded, Some(by_hand));
+        }
+        let left = old.as_ref().and_then(|old| old.rollout.clone());
+        let runs = self.state.effective.as_ref().is_some_and(is_good);
+        if let Some(old) = old
+            && self.leave_rollout(old)
+        {
+            // Nothing more comes after it.
+            if runs {
+                self.state.handled_rollback = Some(rollback);
+            }
+            return;
+        }
+        self.state.handled_rollback = Some(rollback);
         self.state.bake = None;
         self.state.effective = Some(good.clone());
         self.start_rollback(good);
+        self.mind_what_was_left(left);
+        self.prepare_attempt();
     }
 
     /// The revision that should be put in place and is not under way, if there is one.
@@ -704,7 +748,7 @@ impl Machine<'_> {
             }
             Goal::Deploy | Goal::Refresh => {
                 let revision = attempt.revision.clone();
-                // What only a candidate had is taken back whatever is asked for: stable was not touched.
+                // What has a candidate is taken back whatever is asked for: only one of two variants can keep the traffic.
                 let mode = match attempt.rollout {
                     Some(_) => RollbackMode::Hold,
                     None => self.spec.rollback,
@@ -749,7 +793,7 @@ impl Machine<'_> {
                     self.state.attempt = Some(attempt);
                     return;
                 };
-                let rollout = attempt.rollout.take();
+                let rollout = what_is_left(&attempt);
                 self.go_back(attempt.goal, revision, effective, problem, rollout);
             }
         }
@@ -774,6 +818,8 @@ impl Machine<'_> {
             ),
         );
         self.remember(revision.clone(), Outcome::RolledBack, Some(problem.clone()));
+        // Who gives a candidate up has not found that it failed: where stable is ill, its pods are those that are healthy.
+        let waits = problem.reason == ABORTED && self.stable_is_ill();
         if goal == Goal::Deploy {
             self.hold(revision, problem);
         } else {
@@ -783,7 +829,7 @@ impl Machine<'_> {
         }
         self.start_rollback(good);
         if let Some(rollout) = rollout {
-            self.take_traffic_back(rollout, false);
+            self.take_traffic_back(rollout, waits);
         }
         self.prepare_attempt();
     }

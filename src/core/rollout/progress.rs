@@ -34,6 +34,9 @@ use std::collections::BTreeSet;
 /// The reason of a pause that a person asked for.
 const BY_HAND: &str = "PausedByHand";
 
+/// The reason of a rollout that a person gave up.
+pub(super) const ABORTED: &str = "Aborted";
+
 /// The reason of a pause that a step asks for.
 const AWAITS: &str = "AwaitsPromotion";
 
@@ -151,18 +154,24 @@ impl Machine<'_> {
         })
     }
 
-    /// A newer revision takes the place of one that is rolled out: traffic goes back first. Answers whether there was one.
+    /// A newer revision, or one that a person goes back to, takes the place of one that is rolled out: traffic goes back first.
+    /// Answers whether there was one.
     pub(super) fn leave_rollout(&mut self, old: Attempt) -> bool {
-        let (Some(rollout), Goal::Deploy, Some(good)) = (old.rollout, old.goal, self.state.effective.clone())
+        let (Some(rollout), Goal::Deploy, Some(good)) =
+            (what_is_left(&old), old.goal, self.state.effective.clone())
         else {
             return false;
         };
-        // Stable may be ill by itself: what stands beside it did not fail, and has the healthy pods.
-        let ill = matches!(self.seen.variants.named, Health::Broken(_) | Health::Degraded(_));
+        let ill = self.stable_is_ill();
         self.start_rollback(good);
         self.take_traffic_back(rollout, ill);
         self.prepare_attempt();
         true
+    }
+
+    /// Stable may be ill by itself: what stands beside it did not fail, and has the healthy pods.
+    pub(super) fn stable_is_ill(&self) -> bool {
+        matches!(self.seen.variants.named, Health::Broken(_) | Health::Degraded(_))
     }
 
     /// The rollback that has just begun ends a rollout: where stable was touched (or is `ill`, and the candidate did not fail),
@@ -528,7 +537,12 @@ impl Machine<'_> {
         if rollout.full && (rollout.at as usize) < steps.promotion() {
             return self.promote_whole(attempt, rollout, steps);
         }
-        let at = rollout.at as usize + 1;
+        let next = rollout.at as usize + 1;
+        // Where steps were taken away meanwhile, traffic leaves stable before it is touched all the same.
+        let at = match rollout.stage {
+            Stage::Starting | Stage::Stepping => next.min(steps.promotion()),
+            _ => next,
+        };
         match steps.all.get(at) {
             Some(planned) => self.go_to(attempt, rollout, at, &planned.clone()),
             None => self.give_back(attempt, rollout),
@@ -729,7 +743,7 @@ impl Machine<'_> {
             }
             "abort" => {
                 let problem = Problem {
-                    reason: "Aborted".into(),
+                    reason: ABORTED.into(),
                     object: String::new(),
                     message: format!("{who} aborted its rollout"),
                 };
@@ -764,8 +778,19 @@ pub fn staging(attempt: &Attempt, effective: Option<&Revision>, spec: &Spec) -> 
             _ => rollout.layout.clone(),
         },
         sizes: rollout.sizes.clone(),
+        router: rollout.router.clone(),
         others_route: rollout.others_route,
     }))
+}
+
+/// What there is of the rollout of an attempt that ends before its time. A candidate that is being removed already gets no traffic
+/// again.
+pub(super) fn what_is_left(attempt: &Attempt) -> Option<RolloutStatus> {
+    let rollout = attempt.rollout.clone()?;
+    Some(match attempt.step {
+        Step::Pruning => RolloutStatus { layout: rollout.layout.without_traffic(), ..rollout },
+        _ => rollout,
+    })
 }
 
 /// What is to be measured in a step.

@@ -308,6 +308,33 @@ fn a_newer_revision_takes_no_traffic_from_a_healthy_candidate_while_stable_is_il
 }
 
 #[test]
+fn who_aborts_takes_no_traffic_from_a_healthy_candidate_while_stable_is_ill() {
+    for candidate_too in [false, true] {
+        let mut world = canary();
+        world.push("b", &["web"]);
+        world.settle();
+        world.pass(10);
+        world.ill.insert("web=a".into());
+        world.pass(100);
+        if candidate_too {
+            // Not broken beyond doubt, which would have ended it.
+            world.unready.insert("web-canary=b".into());
+            world.settle();
+        }
+        ask(&mut world, "abort", "b");
+        world.pass(30);
+        let kept = if candidate_too { 0 } else { 10 };
+        assert_eq!(world.weight, kept, "stable is ill, and the candidate as well: {candidate_too}");
+        assert_eq!(world.state.held.as_ref().unwrap().problem.reason, "Aborted");
+        world.ill.clear();
+        world.settle();
+        world.pass(200);
+        assert_eq!((world.phase(), world.runs()), (Phase::Held, vec!["old=a".to_owned(), "web=a".into()]));
+        assert_eq!(world.weights, [10, 0]);
+    }
+}
+
+#[test]
 fn a_commit_that_returns_to_stable_ends_the_rollout() {
     let mut world = canary();
     world.push("b", &["web"]);
@@ -318,6 +345,161 @@ fn a_commit_that_returns_to_stable_ends_the_rollout() {
     world.pass(20);
     assert_eq!(world.phase(), Phase::Ready);
     assert_eq!(world.runs(), ["old=a", "web=a"]);
+}
+
+fn go_back_to(world: &mut World, commit: &str) {
+    world.seen.rollback = Some(format!("{commit}/{}", world.now));
+    world.settle();
+}
+
+fn stage(world: &World) -> Option<Stage> {
+    Some(world.state.attempt.as_ref()?.rollout.as_ref()?.stage)
+}
+
+#[test]
+fn a_rollback_by_hand_to_what_runs_leaves_the_candidate_as_any_other_is_left() {
+    let mut world = canary();
+    world.push("b", &["web", "new"]);
+    world.settle();
+    world.pass(10);
+    go_back_to(&mut world, "a0");
+    assert_eq!((world.weight, stage(&world)), (0, Some(Stage::Draining)), "by one change");
+    assert_eq!(world.state.handled_rollback, world.seen.rollback);
+    // The same once more changes nothing of that.
+    let before = world.state.attempt.clone();
+    go_back_to(&mut world, "a00");
+    assert_eq!((&world.state.attempt, &world.state.handled_rollback), (&before, &world.seen.rollback));
+    world.pass(20);
+    assert_eq!((world.phase(), world.runs()), (Phase::Held, vec!["old=a".to_owned(), "web=a".into()]));
+    let held = world.state.held.clone().unwrap();
+    assert_eq!((held.revision.inputs.as_str(), held.problem.reason.as_str()), ("b", "RolledBackByHand"));
+    let outcomes: Vec<_> =
+        world.state.history.iter().map(|h| (h.revision.inputs.as_str(), h.outcome)).collect();
+    let expected = [("a", Outcome::Restored), ("b", Outcome::Superseded), ("a", Outcome::Deployed)];
+    assert_eq!(outcomes, expected);
+    assert_eq!(world.weights, [10, 0]);
+}
+
+#[test]
+fn a_rollback_by_hand_to_an_older_revision_comes_after_the_candidate_was_left() {
+    for unread in [false, true] {
+        let mut world = canary();
+        world.push("b", &["web"]);
+        world.settle();
+        ask(&mut world, "promote-full", "b");
+        world.pass(60);
+        assert_eq!(world.runs(), ["web=b"]);
+        world.push("c", &["web"]);
+        world.settle();
+        world.pass(10);
+        assert_eq!(world.weight, 10);
+        let git = std::mem::replace(&mut world.seen.target, Target::Unknown);
+        if !unread {
+            world.seen.target = git.clone();
+        }
+        go_back_to(&mut world, "a0");
+        assert_eq!((world.weight, stage(&world)), (0, Some(Stage::Draining)));
+        assert_eq!(world.runs(), ["web=b", "web-canary=c"], "what runs is not touched before");
+        world.crash();
+        while world.cluster["web"] != "a" {
+            world.round();
+            assert!(world.state.attempt.is_some(), "it does not come to its end in between");
+            world.now += SignedDuration::from_millis(100);
+        }
+        world.pass(20);
+        assert_eq!((world.phase(), world.runs()), (Phase::Held, vec!["old=a".to_owned(), "web=a".into()]));
+        world.seen.target = git;
+        world.pass(100);
+        assert_eq!(world.state.held.as_ref().unwrap().revision.inputs, "c");
+        assert_eq!(world.runs(), ["old=a", "web=a"], "what was asked for stays");
+    }
+}
+
+#[test]
+fn a_rollback_by_hand_in_promotion_leaves_traffic_with_the_candidate_until_stable_is_back() {
+    let mut world = canary();
+    world.slow.insert("web=b".into());
+    world.push("b", &["web"]);
+    world.settle();
+    ask(&mut world, "promote-full", "b");
+    world.pass(60);
+    assert_eq!((world.weight, stage(&world)), (100, Some(Stage::Promoting)));
+    world.slow.insert("web=a".into());
+    go_back_to(&mut world, "a0");
+    world.pass(10);
+    assert_eq!((world.weight, stage(&world)), (100, Some(Stage::Restoring)));
+    assert_eq!(world.cluster["web"], "a");
+    // The same once more takes nothing from it either.
+    go_back_to(&mut world, "a00");
+    assert_eq!((world.weight, stage(&world)), (100, Some(Stage::Restoring)));
+    world.slow.clear();
+    world.settle();
+    world.pass(20);
+    assert_eq!((world.phase(), world.runs()), (Phase::Held, vec!["old=a".to_owned(), "web=a".into()]));
+}
+
+#[test]
+fn a_rollback_by_hand_to_what_cannot_be_brought_back_tries_that_again_and_takes_no_traffic() {
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    world.ill.extend(["web=a".to_owned(), "web=b".to_owned()]);
+    world.settle();
+    ask(&mut world, "promote-full", "b");
+    world.pass(30);
+    assert_eq!((world.phase(), world.weight), (Phase::RollbackFailed, 100));
+    world.ill.clear();
+    go_back_to(&mut world, "a0");
+    world.pass(20);
+    assert_eq!((world.phase(), world.runs()), (Phase::Held, vec!["old=a".to_owned(), "web=a".into()]));
+    assert_eq!(world.weights, [10, 100, 0]);
+}
+
+#[test]
+fn a_rollback_by_hand_to_a_revision_that_is_held_holds_it_no_longer() {
+    let mut world = canary();
+    for revision in ["b", "c"] {
+        world.push(revision, &["web"]);
+        world.settle();
+        ask(&mut world, "promote-full", revision);
+        world.pass(60);
+    }
+    world.push("b", &["web"]);
+    world.settle();
+    ask(&mut world, "abort", "b");
+    world.pass(20);
+    assert_eq!((world.phase(), world.runs()), (Phase::Held, vec!["web=c".to_owned()]));
+    go_back_to(&mut world, "b0");
+    world.pass(20);
+    assert_eq!((world.phase(), world.runs()), (Phase::Ready, vec!["web=b".to_owned()]));
+}
+
+#[test]
+fn a_candidate_that_is_being_removed_gets_no_traffic_again() {
+    let ends: [fn(&mut World); 3] = [
+        |world| world.push("c", &["web"]),
+        |world| go_back_to(world, "a0"),
+        |world| {
+            world.ill.insert("web=b".into());
+        },
+    ];
+    for end in ends {
+        let mut world = canary();
+        world.stuck.insert("old".into());
+        world.push("b", &["web"]);
+        world.settle();
+        ask(&mut world, "promote-full", "b");
+        world.pass(60);
+        assert_eq!(world.runs(), ["old=a", "web=b"], "its removal is held up");
+        assert_eq!(world.state.attempt.as_ref().unwrap().step, crate::api::delivery::Step::Pruning);
+        let before = world.weights.clone();
+        end(&mut world);
+        world.settle();
+        assert!(!world.cluster.contains_key(CANDIDATE) || world.weight == 0);
+        world.stuck.clear();
+        world.pass(20);
+        assert!(!world.weights[before.len()..].contains(&100), "{:?}", world.weights);
+    }
 }
 
 #[test]
@@ -356,6 +538,56 @@ fn switched_off_in_the_middle_the_rest_is_one_step() {
     world.pass(10);
     assert_eq!(world.phase(), Phase::Ready);
     assert_eq!(world.runs(), ["web=b"]);
+}
+
+#[test]
+fn steps_that_are_taken_away_meanwhile_do_not_take_the_switch_along() {
+    for (steps, weights) in [
+        (json!([{"weight": 10}]), [10, 50, 100, 0].as_slice()),
+        (json!([{"weight": 10}, {"pause": "1m"}]), &[10, 50, 100, 0]),
+        (
+            json!([{"weight": 5}, {"weight": 10}, {"weight": 15}, {"weight": 20}, {"weight": 60}]),
+            &[10, 50, 60, 100, 0],
+        ),
+    ] {
+        let mut world = canary();
+        world.push("b", &["web"]);
+        world.settle();
+        world.pass(100);
+        assert_eq!((world.weight, world.phase()), (50, Phase::Paused));
+        let other = rolling(json!({"strategy": "Canary", "workload": {"name": "web"},
+            "router": {"gatewayAPI": {"route": "web"}}, "steps": steps}));
+        world.spec.rollout = other.spec.rollout;
+        world.settle();
+        world.pass(100);
+        assert_eq!((world.phase(), world.weights.as_slice()), (Phase::Ready, weights), "{steps}");
+    }
+}
+
+#[test]
+fn a_rollout_keeps_its_router_when_the_spec_names_another() {
+    let delivery = |spec: serde_json::Value, attempt: serde_json::Value| {
+        let status = json!({"attempt": attempt});
+        let all = json!({
+            "apiVersion": "windlass.dev/v1alpha1", "kind": "Delivery", "metadata": {"name": "shop"},
+            "spec": {"source": {"repository": "config", "path": "shop"}, "rollout": spec}, "status": status,
+        });
+        Spec::of(&serde_json::from_value(all).unwrap())
+    };
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    let attempt = serde_json::to_value(world.state.attempt.as_ref().unwrap()).unwrap();
+    let pods = json!({"strategy": "Canary", "workload": {"name": "web"}, "router": {"replicas": {}},
+        "steps": [{"weight": 30}]});
+    let kept = delivery(pods.clone(), attempt).rollout.unwrap();
+    assert_eq!(kept.router, world.spec.rollout.as_ref().unwrap().router);
+    assert!(
+        kept.all.iter().any(|planned| planned.stage == Stage::Switching),
+        "its layouts are of that router, too"
+    );
+    let next = delivery(pods, json!(null)).rollout.unwrap();
+    assert!(next.router.replicas.is_some());
 }
 
 #[test]
@@ -432,7 +664,6 @@ fn pods_get_no_traffic_before_every_proxy_knows_them() {
 
 #[test]
 fn routes_name_the_candidate_until_nothing_reaches_it() {
-    let stage = |world: &World| Some(world.state.attempt.as_ref()?.rollout.as_ref()?.stage);
     let mut world = canary();
     world.push("b", &["web"]);
     world.settle();
@@ -588,6 +819,7 @@ enum Event {
     Pass(u16),
     Crash,
     Ask(&'static str),
+    Rollback(u8),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -597,6 +829,7 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Event::Well),
         (1u16..400).prop_map(Event::Pass),
         Just(Event::Crash),
+        (0u8..4).prop_map(Event::Rollback),
         prop_oneof![
             Just("promote"),
             Just("promote-full"),
@@ -640,6 +873,7 @@ proptest! {
                 Event::Well => world.ill.clear(),
                 Event::Pass(secs) => world.pass(i64::from(secs)),
                 Event::Crash => world.crash(),
+                Event::Rollback(n) => go_back_to(&mut world, name(n)),
                 Event::Ask(verb) => {
                     let commit = match &world.seen.target {
                         Target::Known(target) => target.commit.clone(),

@@ -322,6 +322,7 @@ impl World {
                             candidate: revision.clone(),
                             layout: steps.all[0].layout.clone(),
                             sizes: self.sizes.clone(),
+                            router: steps.router.clone(),
                             others_route: false,
                         }))
                     }

@@ -126,7 +126,7 @@ impl<'a> Scope<'a> {
 
     /// The settings that decide.
     pub fn spec(&self) -> Spec {
-        Spec::from(&self.delivery.spec)
+        Spec::of(self.delivery)
     }
 
     /// What is done about the drift of an object: as it says itself, else as the Delivery does.

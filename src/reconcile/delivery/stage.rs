@@ -12,7 +12,7 @@ use super::{Scope, bundle_of, prepare as prepare_bundle, previous};
 use crate::api::delivery::{DeliveryStatus, Goal, InventoryEntry, Problem, Revision};
 use crate::api::hook::HookPoint;
 use crate::api::names;
-use crate::api::rollout::{Base, Layout, RolloutPolicy, Strategy, WorkloadSize};
+use crate::api::rollout::{Base, Layout, RolloutPolicy, Router, Strategy, WorkloadSize};
 use crate::cluster::apply::get;
 use crate::cluster::{Access, Discovery};
 use crate::core::analysis::{StepKind, Subjects, policy_of_step, problems};
@@ -134,6 +134,7 @@ async fn begin(
         candidate: revision.clone(),
         layout: steps.all.first().map(|p| p.layout.clone()).unwrap_or_default(),
         sizes: known.sizes.clone(),
+        router: steps.router.clone(),
         others_route: known.others_route,
     };
     let mut work = staged_work(scope, memory, status, revision, goal, staged).await?;
@@ -297,6 +298,8 @@ pub(super) struct Shape {
     candidates: BTreeSet<ObjectId>,
     /// The workloads that have a candidate.
     pub(super) variants: Vec<variant::Variant>,
+    /// What moves traffic.
+    pub(super) router: Router,
     /// Where the route stands.
     pub(super) place: Place,
     /// How it divides traffic; `None` where there is no candidate.
@@ -305,12 +308,9 @@ pub(super) struct Shape {
 
 impl Shape {
     /// The route, where it is not among the objects.
-    fn external(&self, policy: &RolloutPolicy) -> Option<External> {
+    fn external(&self) -> Option<External> {
         match &self.place {
-            Place::External(id) => {
-                let router = policy.router.clone().unwrap_or_default();
-                Some(External::new(router, id.clone(), self.split.clone()))
-            }
+            Place::External(id) => Some(External::new(self.router.clone(), id.clone(), self.split.clone())),
             Place::Bundle(_) | Place::Made(_) | Place::Pods => None,
         }
     }
@@ -356,7 +356,7 @@ fn shaped(
         object: String::new(),
         message: error.to_string(),
     })?;
-    Ok(Shape { bundle, candidates, variants: staged.variants, place: shaped.place, split })
+    Ok(Shape { bundle, candidates, variants: staged.variants, router, place: shaped.place, split })
 }
 
 /// The objects of a stage.
@@ -369,7 +369,9 @@ pub(super) async fn shape_of(
     let stable = bundle_of(scope, memory, &staged.stable).await?;
     let target = restarting(scope, &stable, bundle_of(scope, memory, &staged.candidate).await?);
     let about = (&staged.layout, staged.sizes.as_slice(), staged.others_route);
-    shaped(&scope.eyes(), policy, [&stable, &target], about)
+    // Another one that is named meanwhile is for the next rollout: what this one has divided is what it has to give back.
+    let policy = RolloutPolicy { router: Some(staged.router.clone()), ..policy.clone() };
+    shaped(&scope.eyes(), &policy, [&stable, &target], about)
         .map_err(|problem| Refusal { problem, transient: false })
 }
 
@@ -398,7 +400,7 @@ pub(super) async fn external(
 ) -> Result<Option<External>, Refusal> {
     match (staging, &scope.delivery.spec.template.rollout) {
         (Staging::Staged(staged), Some(policy)) => {
-            Ok(shape_of(scope, memory, policy, staged).await?.external(policy))
+            Ok(shape_of(scope, memory, policy, staged).await?.external())
         }
         _ => Ok(None),
     }
@@ -474,7 +476,7 @@ async fn staged_work(
         return Err(refusal("InvalidRollout", "spec.rollout is gone", true));
     };
     let shape = shape_of(scope, memory, policy, &staged).await?;
-    let external = shape.external(policy);
+    let external = shape.external();
     let Shape { bundle, candidates, .. } = shape;
     let mut work = prepare_bundle(scope, memory, status, revision, goal, Arc::new(bundle)).await?;
     for entry in work.inventory.iter_mut().filter(|e| !e.stale) {

@@ -34,7 +34,7 @@ pub(super) async fn subjects(
     policy: &RolloutPolicy,
     shape: &Shape,
 ) -> Result<Subjects, Refusal> {
-    let found = found(eyes, policy, shape).await?;
+    let found = found(eyes, shape).await?;
     let of = |found: Found<'_>| Subject {
         workload: found.variant.stable.name.clone(),
         // People know it by the name that it has in Git.
@@ -59,7 +59,7 @@ pub(super) async fn pairs(
 ) -> Result<(String, Vec<Pair>), Refusal> {
     let Some(policy) = &scope.delivery.spec.template.rollout else { return Ok((String::new(), Vec::new())) };
     let shape = shape_of(scope, memory, policy, staged).await?;
-    let found = found(&scope.eyes(), policy, &shape).await?;
+    let found = found(&scope.eyes(), &shape).await?;
     let namespace = found.first().map(|f| f.variant.stable.namespace.clone()).unwrap_or_default();
     let side = |workload: &ObjectId, service: &str, port: &str| Variant {
         workload: workload.name.clone(),
@@ -83,11 +83,7 @@ pub(super) async fn pairs(
     Ok((namespace, found.into_iter().map(pair).collect()))
 }
 
-async fn found<'a>(
-    eyes: &Eyes<'_>,
-    policy: &RolloutPolicy,
-    shape: &'a Shape,
-) -> Result<Vec<Found<'a>>, Refusal> {
+async fn found<'a>(eyes: &Eyes<'_>, shape: &'a Shape) -> Result<Vec<Found<'a>>, Refusal> {
     let services = shape.split.as_ref().map_or(&[][..], |split| split.services.as_slice());
     let of = |variant: &variant::Variant| {
         let its = |service: &&VariantService| {
@@ -112,8 +108,7 @@ async fn found<'a>(
         true => None,
         false => the_route(eyes, shape).await?,
     };
-    let router = policy.router.clone().unwrap_or_default();
-    let used = route.map(|route| router::ports_used(&router, &route, services)).unwrap_or_default();
+    let used = route.map(|route| router::ports_used(&shape.router, &route, services)).unwrap_or_default();
     let used_of = |service: &VariantService| {
         let at = services.iter().position(|s| s == service)?;
         used.get(at)?.clone()
