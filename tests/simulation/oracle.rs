@@ -226,6 +226,12 @@ impl Oracle {
         self.attempts.set(d, settings);
     }
 
+    /// A person changes `spec.rollout`, or takes it out.
+    pub fn person_changes_policy(&mut self, d: usize, policy: Option<Value>) {
+        self.setups[d].rollout = policy;
+        self.rollouts.person_changed();
+    }
+
     /// What is kept of settings is lost.
     pub fn person_loses_kept(&mut self, d: usize) {
         self.attempts.kept_lost.insert(d);
@@ -542,6 +548,7 @@ impl Oracle {
         let violation = violation
             .or_else(|| self.rollouts.decided(life, old, new))
             .or_else(|| self.rollouts.promoted(old, new, &after["spec"]["rollout"], directory));
+        self.rollouts.attempted(old, after);
         self.status.insert(d, new.clone());
         violation
     }

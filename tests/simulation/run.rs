@@ -396,7 +396,7 @@ impl Manager {
                 annotate(*d, names::ROLLOUT_REQUEST, format!("{verb}:{commit}:{n}:ada"));
             }
             What::Policy(d, policy) => {
-                world.lock().oracle.rollouts.person_changed();
+                world.lock().oracle.person_changes_policy(*d, policy.clone());
                 world.person("PATCH", &delivery_path(*d), MERGE, &json!({"spec": {"rollout": null}}));
                 if policy.is_some() {
                     world.person("PATCH", &delivery_path(*d), MERGE, &json!({"spec": {"rollout": policy}}));

@@ -18,6 +18,22 @@ pub fn candidate(policy: &Value) -> String {
 
 /// Adds them to a history.
 pub fn add(history: &mut History) {
+    add_to_rollouts(history);
+    // Drawn apart once more.
+    let mut random = fastrand::Rng::with_seed(history.seed ^ 0x7377_6974_6368_6564);
+    if random.u32(0..6) == 0 {
+        switch_on(history, random.u64(2_000..20_000));
+    }
+    history.steps.sort_by_key(|step| step.at);
+}
+
+/// A policy is given to what runs already.
+pub fn switch_on(history: &mut History, at: u64) {
+    let policy = history.deliveries[0].rollout.take();
+    history.steps.push(Step { at, what: What::Policy(0, policy) });
+}
+
+fn add_to_rollouts(history: &mut History) {
     let mut random = fastrand::Rng::with_seed(history.seed ^ 0x6d6f_7265_726f_6c6c);
     let mut one_in = |n: u32| random.u32(0..n) == 0;
     let (sick, heals, returns, renamed, removed) = (one_in(3), one_in(3), one_in(10), one_in(10), one_in(10));
@@ -46,7 +62,6 @@ pub fn add(history: &mut History) {
             thing.tag = all[random.usize(0..all.len())];
         }
     }
-    history.steps.sort_by_key(|step| step.at);
 }
 
 /// A rollout waits for a person, and Git goes back to what runs.

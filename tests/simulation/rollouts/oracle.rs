@@ -13,6 +13,7 @@ use super::{BACK, FRONT, is_candidate, stable_of};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use windlass::api::names;
 
 /// A daemon that was shown for so long that a variant is not well knows it, in milliseconds: what it decided before is
 /// done by then.
@@ -35,9 +36,9 @@ pub struct Rollouts {
     suffers: Option<u64>,
     /// The provider did not tell the truth.
     lied: bool,
-    /// A person let a rollout go on.
+    /// A person let the rollout under way go on.
     pushed: bool,
-    /// A person changed the policy: what is under way is no more what its steps say.
+    /// A person changed the policy: until what is under way has ended it is no more what its steps say.
     changed: bool,
     /// How far the candidate may be.
     reached: Reached,
@@ -205,6 +206,25 @@ impl Rollouts {
     /// A person changed the policy, or took it out.
     pub fn person_changed(&mut self) {
         self.changed = true;
+    }
+
+    /// A status was written. Between two revisions nothing is left of what people did to a rollout, but for what the daemon has not
+    /// seen yet.
+    pub fn attempted(&mut self, old: &Value, delivery: &Value) {
+        let status = &delivery["status"];
+        let (was, is) = (!old["attempt"].is_null(), !status["attempt"].is_null());
+        if was && is {
+            return;
+        }
+        if status["observedGeneration"] == delivery["metadata"]["generation"] {
+            self.changed = false;
+        }
+        if is {
+            return;
+        }
+        let asked = &delivery["metadata"]["annotations"][names::ROLLOUT_REQUEST];
+        self.pushed &= status["handledRollout"] != *asked;
+        self.reached = Reached::nothing(self.now);
     }
 
     /// The provider answers so from now on.
@@ -422,7 +442,7 @@ impl Rollouts {
         }
         let front = Key(Kind::Deployment, FRONT.into());
         let wrong = directory.and_then(|d| d.things.get(&front)).is_some_and(|t| t.tag == Tag::Wrong);
-        if rolled && measured && wrong {
+        if rolled && measured && !self.changed && wrong {
             let what =
                 format!("{} is promoted, and half of its answers are wrong", new["effective"]["commit"]);
             return violated(Promise::OnlyGoodIsGood, what);

@@ -123,6 +123,11 @@ pub struct Reached {
 }
 
 impl Reached {
+    /// Nothing stands beside stable from now on.
+    pub fn nothing(now: u64) -> Self {
+        Reached { since: now, ..Reached::default() }
+    }
+
     /// Where it may be at this time: what is written is no more than one further, but for what is counted in pods, which is not
     /// always a write.
     fn may_be(&self, stops: &[Stop], pods: bool, now: u64) -> usize {
@@ -172,7 +177,7 @@ impl Reached {
             return;
         }
         if is && !was && (self.there.is_empty() || self.there.contains(key)) {
-            *self = Reached { since: now, ..Reached::default() };
+            *self = Reached::nothing(now);
         }
         match is {
             true => drop(self.there.insert(key.clone())),
