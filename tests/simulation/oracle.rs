@@ -75,7 +75,7 @@ pub enum Promise {
     StableUntouched,
     /// No traffic is sent to a variant that is known not to be well while the other one is.
     TrafficHealthy,
-    /// Once quiet, one variant is there and has all traffic.
+    /// Once a revision has ended, and once quiet, one variant is there and has all traffic.
     OneVariant,
     /// No late request turns traffic that a newer daemon has turned.
     NewestSteers,
@@ -582,6 +582,11 @@ impl Oracle {
 
     /// What must hold at every moment: healthy pods serve.
     pub fn moment(&mut self, cluster: &Cluster) -> Option<Violation> {
+        // What one daemon has ended another one may have begun.
+        let ended = self.rollouts.ended(cluster).filter(|_| !self.two);
+        if ended.is_some() {
+            return ended;
+        }
         if self.two || cluster.is_disturbed() {
             self.guaranteed.clear();
             return None;

@@ -81,6 +81,8 @@ pub enum Planted {
     CandidateTrusted,
     /// A candidate that has ended is not removed.
     CandidateKept,
+    /// A revision counts as ended before its candidate is removed.
+    EndedEarly,
     /// Measurements succeed, whatever they come to.
     MeasuresPass,
     /// What steers traffic is written whatever was written to it meanwhile.

@@ -40,6 +40,8 @@ pub struct Rollouts {
     pushed: bool,
     /// A person changed the policy: until what is under way has ended it is no more what its steps say.
     changed: bool,
+    /// What was under way has just ended.
+    ended: bool,
     /// How far the candidate may be.
     reached: Reached,
     /// The life of a daemon that wrote what steers traffic last.
@@ -222,6 +224,7 @@ impl Rollouts {
         if is {
             return;
         }
+        self.ended |= was;
         let asked = &delivery["metadata"]["annotations"][names::ROLLOUT_REQUEST];
         self.pushed &= status["handledRollout"] != *asked;
         self.reached = Reached::nothing(self.now);
@@ -540,22 +543,31 @@ impl Rollouts {
 
     /// What must hold of a Delivery when nothing happens any more: one variant is there, and has all traffic.
     pub fn quiet(&self, world: &World) -> Option<Violation> {
-        let state = world.lock();
-        for object in state.cluster.objects() {
-            let Some(key) = Key::of(object) else { continue };
-            if is_candidate(&key.1) && object["metadata"]["deletionTimestamp"].is_null() {
-                return violated(Promise::OneVariant, format!("{key} is still there"));
-            }
-            let rules = ROUTES.contains(&key.0).then(|| state.cluster.programmed(object)).flatten();
-            if share_of(&key, object).unwrap_or(0) > 0 || rules.is_some_and(|rules| share(rules) > 0) {
-                return violated(Promise::OneVariant, format!("{key} still sends traffic to a candidate"));
-            }
-            if !object["metadata"]["annotations"]["windlass.dev/split"].is_null() {
-                return violated(Promise::OneVariant, format!("{key} still tells of a split"));
-            }
-        }
-        None
+        one_variant(&world.lock().cluster, |_| false)
     }
+
+    /// The same of a revision that has just ended, well or not; but for what people have touched, or came late.
+    pub fn ended(&mut self, cluster: &Cluster) -> Option<Violation> {
+        std::mem::take(&mut self.ended).then(|| one_variant(cluster, |key| self.touched.contains(key)))?
+    }
+}
+
+/// Whether only one variant is there, and has all traffic.
+fn one_variant(cluster: &Cluster, excused: impl Fn(&Key) -> bool) -> Option<Violation> {
+    for object in cluster.objects() {
+        let Some(key) = Key::of(object).filter(|key| !excused(key)) else { continue };
+        if is_candidate(&key.1) && object["metadata"]["deletionTimestamp"].is_null() {
+            return violated(Promise::OneVariant, format!("{key} is still there"));
+        }
+        let rules = ROUTES.contains(&key.0).then(|| cluster.programmed(object)).flatten();
+        if share_of(&key, object).unwrap_or(0) > 0 || rules.is_some_and(|rules| share(rules) > 0) {
+            return violated(Promise::OneVariant, format!("{key} still sends traffic to a candidate"));
+        }
+        if !object["metadata"]["annotations"]["windlass.dev/split"].is_null() {
+            return violated(Promise::OneVariant, format!("{key} still tells of a split"));
+        }
+    }
+    None
 }
 
 /// What sends traffic to Services by their names.
