@@ -266,7 +266,9 @@ pub fn is_precious(group: &str, kind: &str) -> bool {
 /// commit that brought it failed or was overtaken, rather than because a commit removed it.
 pub fn removal(entry: &InventoryEntry, never_good: bool) -> Removal {
     let keep = entry.prune.as_deref() == Some("disabled");
-    if keep || (is_precious(&entry.group, &entry.kind) && entry.prune.as_deref() != Some("enabled")) {
+    let precious = is_precious(&entry.group, &entry.kind);
+    // No data is deleted to roll back, whatever is asked for.
+    if keep || precious && (never_good || entry.prune.as_deref() != Some("enabled")) {
         return Removal::Release;
     }
     if never_good && entry.origin == EntryOrigin::Adopted {
@@ -413,10 +415,9 @@ mod tests {
     fn data_is_removed_only_where_asked_for() {
         let claim = written(&manifest("PersistentVolumeClaim", "data"));
         assert_eq!(removal(&claim, false), Removal::Release);
-        assert_eq!(
-            removal(&InventoryEntry { prune: Some("enabled".into()), ..claim }, false),
-            Removal::Delete
-        );
+        let asked = InventoryEntry { prune: Some("enabled".into()), ..claim };
+        assert_eq!(removal(&asked, false), Removal::Delete);
+        assert_eq!(removal(&asked, true), Removal::Release, "no data is deleted to roll back");
         let map = written(&manifest("ConfigMap", "web"));
         assert_eq!(removal(&map, false), Removal::Delete);
         assert_eq!(

@@ -41,6 +41,8 @@ pub enum Promise {
     NewerGoesFirst,
     /// Nothing outside the inventory is deleted.
     OnlyInventory,
+    /// No data is deleted unless that is asked for, and none to roll back.
+    DataStays,
     /// Every run ends.
     Ends,
     /// What does not get healthy is not taken for good.
@@ -128,6 +130,12 @@ pub struct Oracle {
     good: BTreeSet<(usize, Key)>,
     /// All that ever stood in an inventory.
     inventoried: HashSet<(Key, Option<String>)>,
+    /// Claims whose deletion was asked for, by uid; by what they are where that was not known.
+    deletable: BTreeSet<String>,
+    /// Those that good revisions had.
+    good_data: BTreeSet<String>,
+    /// Those that a rollback left.
+    spared: BTreeSet<String>,
     /// Objects that people did something with.
     touched: BTreeSet<Key>,
     /// Objects whose labels people changed.
@@ -173,6 +181,9 @@ impl Oracle {
             replaced: BTreeSet::new(),
             good: BTreeSet::new(),
             inventoried: HashSet::new(),
+            deletable: BTreeSet::new(),
+            good_data: BTreeSet::new(),
+            spared: BTreeSet::new(),
             touched: BTreeSet::new(),
             relabelled: BTreeSet::new(),
             ran: BTreeSet::new(),
@@ -441,6 +452,20 @@ impl Oracle {
         let owner = self.owner(before);
         let whose: Vec<usize> = owner.map_or((0..self.setups.len()).collect(), |d| vec![d]);
         let going = whose.iter().any(|d| self.deleting.contains(d));
+        if key.0 == Kind::Claim && life.works() && !self.two {
+            let goes_back = whose.iter().filter_map(|d| self.status.get(d)).any(goes_back);
+            let was_good = self.good_data.contains(&uid) || self.touched.contains(&key);
+            let asked = self.deletable.contains(&uid) || self.deletable.contains(&key.to_string());
+            let why = match () {
+                () if !asked => Some("which nobody asked for"),
+                () if goes_back && !going => Some("to go back to a good revision"),
+                () if !was_good && !going => Some("which no good revision had"),
+                () => None,
+            };
+            if let Some(why) = why {
+                return violated(Promise::DataStays, format!("{life} deleted {key} (uid {uid}), {why}"));
+            }
+        }
         let was_good = (0..self.setups.len()).any(|d| self.good.contains(&(d, key.clone())));
         if self.stood.contains(&uid) && !was_good && !made_anew && !going {
             return violated(
@@ -481,6 +506,9 @@ impl Oracle {
         for entry in new["inventory"].as_array().into_iter().flatten() {
             let text = |field: &str| entry[field].as_str().unwrap_or_default();
             if let Some(key) = Key::named(text("kind"), text("namespace"), text("name")) {
+                if key.0 == Kind::Claim {
+                    self.data_listed(&key, entry, new);
+                }
                 self.inventoried.insert((key, entry["uid"].as_str().map(str::to_owned)));
             }
         }
@@ -551,6 +579,21 @@ impl Oracle {
         self.rollouts.attempted(old, after);
         self.status.insert(d, new.clone());
         violation
+    }
+
+    /// A claim stands in an inventory.
+    fn data_listed(&mut self, key: &Key, entry: &Value, status: &Value) {
+        let uid = entry["uid"].as_str();
+        if entry["prune"] == "enabled" {
+            self.deletable.insert(uid.map_or_else(|| key.to_string(), str::to_owned));
+        }
+        let Some(uid) = uid else { return };
+        if goes_back(status) && entry["stale"] == true {
+            self.spared.insert(uid.to_owned());
+        }
+        if status["attempt"].is_null() && entry["stale"] != true {
+            self.good_data.insert(uid.to_owned());
+        }
     }
 
     /// Whether a revision is rolled back while it is watched on, and nothing of it fails by itself.
@@ -881,7 +924,9 @@ impl Oracle {
                 continue;
             }
             let note = live["metadata"]["annotations"][names::PRUNE].as_str();
-            let precious = key.0 == Kind::Claim && note != Some("enabled") || note == Some("disabled");
+            // What a revision brought that was never good, or was gone back from, is left whatever is asked for.
+            let goes = note == Some("enabled") && self.good_data.contains(uid_) && !self.spared.contains(uid_);
+            let precious = key.0 == Kind::Claim && !goes || note == Some("disabled");
             let orphaned = self.deleting.contains(&d) && self.setups[d].orphan;
             let unpruned = !self.setups[d].prune && self.good.contains(&(d, key.clone()));
             // Nobody knows what it was part of: nothing of this Delivery was ever good.
@@ -899,6 +944,11 @@ fn ready(delivery: &Value) -> String {
     let conditions = delivery["status"]["conditions"].as_array();
     let found = conditions.and_then(|all| all.iter().find(|c| c["type"] == "Ready"));
     found.map_or_else(String::new, |c| c["message"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Whether what a revision brought is taken away, by the status.
+fn goes_back(status: &Value) -> bool {
+    status["attempt"]["goal"] == "Rollback" || status["attempt"]["step"] == "Removing"
 }
 
 /// The uid of an object.
