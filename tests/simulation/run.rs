@@ -292,8 +292,11 @@ impl Manager {
             }
             What::Rollback(d) => {
                 let history = world.delivery(*d).map(|d| d["status"]["history"].clone()).unwrap_or_default();
-                let good =
-                    history.as_array().into_iter().flatten().filter(|h| h["outcome"] == "Deployed").nth(1);
+                let mut good =
+                    history.as_array().into_iter().flatten().filter(|h| h["outcome"] == "Deployed");
+                // In the midst of a rollout mostly to what ran until then.
+                let rolls = world.delivery(*d).is_some_and(|d| !d["status"]["attempt"]["rollout"].is_null());
+                let good = good.nth(usize::from(!rolls || n % 4 == 3));
                 let commit = good.and_then(|h| h["revision"]["commit"].as_str()).unwrap_or("0000000");
                 annotate(*d, names::ROLLBACK_REQUEST, format!("{commit}/{n}"));
             }

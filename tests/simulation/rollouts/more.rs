@@ -1,5 +1,6 @@
 //! What happens in rollouts besides: candidates whose pods stop being ready, commits that return to what runs while a person is waited
-//! for, workloads that get another name, and first revisions that are removed when they fail. Drawn apart, so that what a seed is
+//! for, workloads that get another name, first revisions that are removed when they fail, policies that are given to what runs, and
+//! rollbacks that people ask for. Drawn apart, so that what a seed is
 //! otherwise stays as it was.
 
 use super::super::history::{Edit, History, Step, What};
@@ -23,6 +24,13 @@ pub fn add(history: &mut History) {
     let mut random = fastrand::Rng::with_seed(history.seed ^ 0x7377_6974_6368_6564);
     if random.u32(0..6) == 0 {
         switch_on(history, random.u64(2_000..20_000));
+    }
+    let mut random = fastrand::Rng::with_seed(history.seed ^ 0x6279_5f68_616e_6421);
+    if random.u32(0..6) == 0 {
+        let commits = history.steps.iter().filter(|s| matches!(s.what, What::Commit(_)));
+        let at: Vec<u64> = commits.map(|s| s.at).collect();
+        let at = if at.is_empty() { 10_000 } else { at[random.usize(0..at.len())] };
+        history.steps.push(Step { at: at + random.u64(3_000..50_000), what: What::Rollback(0) });
     }
     history.steps.sort_by_key(|step| step.at);
 }
