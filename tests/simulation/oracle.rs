@@ -83,6 +83,8 @@ pub enum Promise {
     NewestSteers,
     /// While a candidate stands beside it, stable keeps the pods that it had.
     CapacityKept,
+    /// No variant gets a larger share of traffic than of the pods that there would be without a rollout.
+    CapacityServes,
 }
 
 impl std::fmt::Display for Promise {
@@ -575,10 +577,41 @@ impl Oracle {
         let directory = new["effective"]["commit"].as_str().and_then(|c| remote.at(c, d));
         let violation = violation
             .or_else(|| self.rollouts.decided(life, old, new))
+            .or_else(|| self.serves(life, d, remote, old, after))
             .or_else(|| self.rollouts.promoted(old, new, &after["spec"]["rollout"], directory));
         self.rollouts.attempted(old, after);
         self.status.insert(d, new.clone());
         violation
+    }
+
+    /// Whether a status sends no more traffic to a variant than its pods can take.
+    fn serves(
+        &self,
+        life: &Life,
+        d: usize,
+        remote: &Remote,
+        old: &Value,
+        delivery: &Value,
+    ) -> Option<Violation> {
+        let new = &delivery["status"];
+        let pods = |revision: &Value, name: &str| {
+            let directory = remote.at(revision["commit"].as_str()?, d)?;
+            let thing = directory.things.get(&Key(Kind::Deployment, name.to_owned()))?;
+            // Where Git does not say, what there was.
+            match thing.scaled {
+                true => rollouts::size_now(new, name),
+                false => Some(u64::from(thing.replicas)),
+            }
+        };
+        let wanted = |name: &str, alone: bool| {
+            let next = pods(&new["attempt"]["rollout"]["candidate"], name)?;
+            let good = pods(&new["effective"], name).filter(|_| !alone).unwrap_or(next);
+            Some(next.min(good).saturating_sub(u64::try_from(max_unavailable(name)).unwrap_or(0)))
+        };
+        if self.two {
+            return None;
+        }
+        self.rollouts.serves(life, old, new, &delivery["spec"]["rollout"], wanted)
     }
 
     /// A claim stands in an inventory.

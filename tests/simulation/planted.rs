@@ -87,6 +87,8 @@ pub enum Planted {
     EndedEarly,
     /// Measurements succeed, whatever they come to.
     MeasuresPass,
+    /// A candidate gets all traffic, and a third of the pods.
+    SwitchedSmall,
     /// What steers traffic is written whatever was written to it meanwhile.
     LateSteers,
     /// An autoscaler may take stable's pods away while a candidate stands beside it.

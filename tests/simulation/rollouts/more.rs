@@ -1,7 +1,6 @@
 //! What happens in rollouts besides: candidates whose pods stop being ready, commits that return to what runs while a person is waited
 //! for, workloads that get another name, first revisions that are removed when they fail, policies that are given to what runs, and
-//! rollbacks that people ask for. Drawn apart, so that what a seed is
-//! otherwise stays as it was.
+//! rollbacks that people ask for. Drawn apart, so that what a seed is otherwise stays as it was.
 
 use super::super::history::{Edit, History, Step, What};
 use super::super::things::{Key, Kind, Tag};

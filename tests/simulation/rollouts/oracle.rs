@@ -19,6 +19,9 @@ use windlass::api::names;
 /// done by then.
 const KNOWN: u64 = 5_000;
 
+/// A status that was decided so long ago may still be on its way, in milliseconds.
+const DECIDED: u64 = 25_000;
+
 /// So long traffic may stay with a candidate that has no pod ready: ten seconds, in which one may be ready again, and what a daemon
 /// and a router need, in milliseconds. The longest settle time that is drawn is no longer.
 const LEFT: u64 = 25_000;
@@ -51,11 +54,15 @@ pub struct Rollouts {
 }
 
 /// What a life of a daemon was shown of a workload.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Shown {
     version: u64,
     /// Since when it has no pod that is ready, in milliseconds.
     ill: Option<u64>,
+    /// The template.
+    template: Value,
+    /// Since when it has how many pods of that template that are ready, in milliseconds.
+    ready: Vec<(u64, u64)>,
 }
 
 /// The largest share of a rule's requests, in percent, that goes to a candidate.
@@ -118,7 +125,7 @@ fn size_before(status: &Value, workload: &str) -> Option<u64> {
 }
 
 /// How many it has since a step began.
-fn size_now(status: &Value, workload: &str) -> Option<u64> {
+pub fn size_now(status: &Value, workload: &str) -> Option<u64> {
     let sizes = status["attempt"]["rollout"]["sizes"].as_array();
     let size = sizes.into_iter().flatten().find(|s| s["workload"]["name"] == workload)?;
     size["now"].as_u64().or_else(|| size["replicas"].as_u64())
@@ -169,6 +176,13 @@ pub fn waits_for_people(status: &Value) -> bool {
 
 fn has_ready_pod(workload: &Value) -> bool {
     workload["status"]["readyReplicas"].as_u64().unwrap_or(0) > 0
+}
+
+/// How many pods of the template that a workload has now are ready.
+fn ready_pods(workload: &Value) -> u64 {
+    let of = |field: &str| workload["status"][field].as_u64().unwrap_or(0);
+    let seen = workload["status"]["observedGeneration"] == workload["metadata"]["generation"];
+    if seen { of("readyReplicas").min(of("updatedReplicas")) } else { 0 }
 }
 
 /// The candidates' workloads.
@@ -247,8 +261,22 @@ impl Rollouts {
         let shown = self.shown.entry((life.slot, life.number, name)).or_default();
         if version > shown.version {
             let ill = (!has_ready_pod(object)).then(|| shown.ill.unwrap_or(at));
-            *shown = Shown { version, ill };
+            let template = object["spec"]["template"].clone();
+            let mut ready = std::mem::take(&mut shown.ready);
+            if template != shown.template {
+                ready.clear();
+            }
+            ready.push((at, ready_pods(object)));
+            *shown = Shown { version, ill, template, ready };
         }
+    }
+
+    /// The most pods of its template that it was shown to be ready, of late.
+    fn knows_ready(&self, life: &Life, name: &str) -> Option<u64> {
+        let ready = &self.shown.get(&(life.slot, life.number, name.to_owned()))?.ready;
+        let until = ready.iter().skip(1).map(|(at, _)| *at).chain([self.now]);
+        let of_late = ready.iter().zip(until).filter(|(_, until)| until + DECIDED >= self.now);
+        of_late.map(|((_, pods), _)| *pods).max()
     }
 
     fn knows_ill(&self, life: &Life, name: &str, at: u64) -> bool {
@@ -364,6 +392,51 @@ impl Rollouts {
             }
         }
         None
+    }
+
+    /// Whether a variant gets more traffic than its pods were made for: its share is to have as large a share of the pods that there
+    /// would be without a rollout. `wanted` tells how many these are: by the revision that runs and the one that is rolled out, or by
+    /// the latter alone.
+    pub fn serves(
+        &self,
+        life: &Life,
+        old: &Value,
+        new: &Value,
+        policy: &Value,
+        wanted: impl Fn(&str, bool) -> Option<u64>,
+    ) -> Option<Violation> {
+        let (was, is) = (&old["attempt"]["rollout"], &new["attempt"]["rollout"]);
+        let counted = policy["router"]["replicas"].is_object();
+        if !life.is_alive() || self.changed || counted || new["attempt"]["goal"] != "Deploy" || was.is_null() {
+            return None;
+        }
+        let short = |name: &str, share: u64, alone: bool| {
+            let pods = wanted(stable_of(name), alone)?;
+            let least = (pods * share).div_ceil(100);
+            let knows = self.knows_ready(life, name).filter(|knows| *knows < least)?;
+            let what = format!(
+                "{life} sends {share}% to {name}, of which it knows {knows} ready pods, and {least} are its share"
+            );
+            (!self.touched.contains(&Key(Kind::Deployment, name.into())))
+                .then(|| violated(Promise::CapacityServes, what))?
+        };
+        let inventory = new["inventory"].as_array().into_iter().flatten();
+        let mine = inventory.filter(|e| e["kind"] == "Deployment" && e["candidate"] == true);
+        let mut candidates = mine.filter_map(|e| e["name"].as_str());
+        let (before, share) = (told(old), told(new));
+        // Who asks for a number of pods has his reasons.
+        let asked = || {
+            let mut steps = policy["steps"].as_array().into_iter().flatten();
+            policy["candidate"]["size"] == "Fixed" || steps.any(|step| step["scale"].is_object())
+        };
+        if share > before && (is["stage"] == "Switching" || !asked()) {
+            return candidates.find_map(|name| short(name, share, false));
+        }
+        let returns = was["stage"] == "Promoting" && is["stage"] != "Promoting";
+        candidates.filter(|_| returns).find_map(|name| {
+            let stable = stable_of(name);
+            short(stable, 100, true)
+        })
     }
 
     /// A status was written: what it decides about traffic.
