@@ -73,7 +73,8 @@ fn add_to_rollouts(history: &mut History) {
 
 /// A rollout waits for a person, and Git goes back to what runs.
 fn go_back(history: &mut History, after: u64) {
-    let steps = history.deliveries[0].rollout.as_mut().and_then(|p| p["steps"].as_array_mut());
+    let policy = history.deliveries[0].rollout.as_mut();
+    let steps = policy.and_then(|policy| policy.get_mut("steps")?.as_array_mut());
     let Some(steps) = steps else { return };
     steps.insert(steps.len().min(1), json!({"pause": {}}));
     let Some(first) = history.steps.iter().position(|s| matches!(s.what, What::Commit(_))) else { return };
