@@ -474,8 +474,9 @@ impl Rollouts {
         {
             return sends(ill, "stable");
         }
-        // What failed is not better than stable, however that is.
-        let failed = new["held"]["revision"] != old["held"]["revision"];
+        // What failed is not better than stable, however that is; what a person wants to leave may be.
+        let by_hand = ["Aborted", "RolledBackByHand"].map(|reason| new["held"]["problem"]["reason"] == reason);
+        let failed = new["held"]["revision"] != old["held"]["revision"] && !by_hand.contains(&true);
         if after < before
             && !failed
             && let Some(ill) = stable_ill
