@@ -832,7 +832,8 @@ impl Oracle {
             let unknown = self.attempts.kept_lost.contains(&d);
             let asks = rollouts::waits_for_people(status) || self.rollouts.waits_for_data(status);
             // Pods that are not well for good cannot be brought back.
-            let ill = self.sick.iter().any(|key| stable_of(&key.1) == key.1) && phase == "RollbackFailed";
+            let back = ["RollbackFailed", "RollingBack"].contains(&phase);
+            let ill = self.sick.iter().any(|key| stable_of(&key.1) == key.1) && back;
             let asks = asks || ill;
             if asks || waits || unknown || suspended || step == Some("Failed") || first_fails || crashes {
                 undecided.insert(d);
@@ -958,7 +959,8 @@ impl Oracle {
             }
             let note = live["metadata"]["annotations"][names::PRUNE].as_str();
             // What a revision brought that was never good, or was gone back from, is left whatever is asked for.
-            let goes = note == Some("enabled") && self.good_data.contains(uid_) && !self.spared.contains(uid_);
+            let goes =
+                note == Some("enabled") && self.good_data.contains(uid_) && !self.spared.contains(uid_);
             let precious = key.0 == Kind::Claim && !goes || note == Some("disabled");
             let orphaned = self.deleting.contains(&d) && self.setups[d].orphan;
             let unpruned = !self.setups[d].prune && self.good.contains(&(d, key.clone()));

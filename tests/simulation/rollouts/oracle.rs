@@ -407,7 +407,8 @@ impl Rollouts {
     ) -> Option<Violation> {
         let (was, is) = (&old["attempt"]["rollout"], &new["attempt"]["rollout"]);
         let counted = policy["router"]["replicas"].is_object();
-        if !life.is_alive() || self.changed || counted || new["attempt"]["goal"] != "Deploy" || was.is_null() {
+        if !life.is_alive() || self.changed || counted || new["attempt"]["goal"] != "Deploy" || was.is_null()
+        {
             return None;
         }
         let short = |name: &str, share: u64, alone: bool| {
@@ -475,7 +476,8 @@ impl Rollouts {
             return sends(ill, "stable");
         }
         // What failed is not better than stable, however that is; what a person wants to leave may be.
-        let by_hand = ["Aborted", "RolledBackByHand"].map(|reason| new["held"]["problem"]["reason"] == reason);
+        let by_hand =
+            ["Aborted", "RolledBackByHand"].map(|reason| new["held"]["problem"]["reason"] == reason);
         let failed = new["held"]["revision"] != old["held"]["revision"] && !by_hand.contains(&true);
         if after < before
             && !failed

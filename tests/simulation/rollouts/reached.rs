@@ -101,11 +101,12 @@ fn stops(policy: &Value) -> Vec<Stop> {
     let begin = if switch { Size::Full } else { size(first) };
     let weight = if pods { first } else { 0 };
     let mut all = vec![Stop { weight, size: begin, keeps: settle, ..Stop::default() }];
-    let go = |all: &mut Vec<Stop>, weight: u64, marked: bool, size: Size| {
-        match all.last_mut().filter(|last| (last.weight, last.marked) == (weight, marked)) {
-            Some(last) => last.also.push(size),
-            None => all.push(Stop { weight, marked, size, keeps: settle, ..Stop::default() }),
-        }
+    let go = |all: &mut Vec<Stop>, weight: u64, marked: bool, size: Size| match all
+        .last_mut()
+        .filter(|last| (last.weight, last.marked) == (weight, marked))
+    {
+        Some(last) => last.also.push(size),
+        None => all.push(Stop { weight, marked, size, keeps: settle, ..Stop::default() }),
     };
     let mut is = begin;
     for step in &given {
@@ -117,7 +118,10 @@ fn stops(policy: &Value) -> Vec<Stop> {
             go(&mut all, 0, true, is);
         } else if let Some(scale) = step["scale"].as_object() {
             let percent = || scale.get("percent").and_then(Value::as_u64).unwrap_or(100);
-            is = scale.get("replicas").and_then(Value::as_u64).map_or_else(|| Size::Share(percent()), Size::Fixed);
+            is = scale
+                .get("replicas")
+                .and_then(Value::as_u64)
+                .map_or_else(|| Size::Share(percent()), Size::Fixed);
             go(&mut all, last.weight, last.marked, is);
         } else if let Some(last) = all.last_mut().filter(|_| !step["pause"].is_null()) {
             match millis(&step["pause"]) {
