@@ -41,6 +41,8 @@ pub enum Promise {
     NewerGoesFirst,
     /// Nothing outside the inventory is deleted.
     OnlyInventory,
+    /// No data is deleted unless that is asked for, and none to roll back.
+    DataStays,
     /// Every run ends.
     Ends,
     /// What does not get healthy is not taken for good.
@@ -75,12 +77,14 @@ pub enum Promise {
     StableUntouched,
     /// No traffic is sent to a variant that is known not to be well while the other one is.
     TrafficHealthy,
-    /// Once quiet, one variant is there and has all traffic.
+    /// Once a revision has ended, and once quiet, one variant is there and has all traffic.
     OneVariant,
     /// No late request turns traffic that a newer daemon has turned.
     NewestSteers,
     /// While a candidate stands beside it, stable keeps the pods that it had.
     CapacityKept,
+    /// No variant gets a larger share of traffic than of the pods that there would be without a rollout.
+    CapacityServes,
 }
 
 impl std::fmt::Display for Promise {
@@ -128,6 +132,12 @@ pub struct Oracle {
     good: BTreeSet<(usize, Key)>,
     /// All that ever stood in an inventory.
     inventoried: HashSet<(Key, Option<String>)>,
+    /// Claims whose deletion was asked for, by uid; by what they are where that was not known.
+    deletable: BTreeSet<String>,
+    /// Those that good revisions had.
+    good_data: BTreeSet<String>,
+    /// Those that a rollback left.
+    spared: BTreeSet<String>,
     /// Objects that people did something with.
     touched: BTreeSet<Key>,
     /// Objects whose labels people changed.
@@ -173,6 +183,9 @@ impl Oracle {
             replaced: BTreeSet::new(),
             good: BTreeSet::new(),
             inventoried: HashSet::new(),
+            deletable: BTreeSet::new(),
+            good_data: BTreeSet::new(),
+            spared: BTreeSet::new(),
             touched: BTreeSet::new(),
             relabelled: BTreeSet::new(),
             ran: BTreeSet::new(),
@@ -224,6 +237,12 @@ impl Oracle {
     /// A person changes settings. What they were to blame for may be tried again.
     pub fn person_sets(&mut self, d: usize, settings: Option<Settings>) {
         self.attempts.set(d, settings);
+    }
+
+    /// A person changes `spec.rollout`, or takes it out.
+    pub fn person_changes_policy(&mut self, d: usize, policy: Option<Value>) {
+        self.setups[d].rollout = policy;
+        self.rollouts.person_changed();
     }
 
     /// What is kept of settings is lost.
@@ -435,6 +454,20 @@ impl Oracle {
         let owner = self.owner(before);
         let whose: Vec<usize> = owner.map_or((0..self.setups.len()).collect(), |d| vec![d]);
         let going = whose.iter().any(|d| self.deleting.contains(d));
+        if key.0 == Kind::Claim && life.works() && !self.two {
+            let goes_back = whose.iter().filter_map(|d| self.status.get(d)).any(goes_back);
+            let was_good = self.good_data.contains(&uid) || self.touched.contains(&key);
+            let asked = self.deletable.contains(&uid) || self.deletable.contains(&key.to_string());
+            let why = match () {
+                () if !asked => Some("which nobody asked for"),
+                () if goes_back && !going => Some("to go back to a good revision"),
+                () if !was_good && !going => Some("which no good revision had"),
+                () => None,
+            };
+            if let Some(why) = why {
+                return violated(Promise::DataStays, format!("{life} deleted {key} (uid {uid}), {why}"));
+            }
+        }
         let was_good = (0..self.setups.len()).any(|d| self.good.contains(&(d, key.clone())));
         if self.stood.contains(&uid) && !was_good && !made_anew && !going {
             return violated(
@@ -475,6 +508,9 @@ impl Oracle {
         for entry in new["inventory"].as_array().into_iter().flatten() {
             let text = |field: &str| entry[field].as_str().unwrap_or_default();
             if let Some(key) = Key::named(text("kind"), text("namespace"), text("name")) {
+                if key.0 == Kind::Claim {
+                    self.data_listed(&key, entry, new);
+                }
                 self.inventoried.insert((key, entry["uid"].as_str().map(str::to_owned)));
             }
         }
@@ -541,9 +577,56 @@ impl Oracle {
         let directory = new["effective"]["commit"].as_str().and_then(|c| remote.at(c, d));
         let violation = violation
             .or_else(|| self.rollouts.decided(life, old, new))
+            .or_else(|| self.serves(life, d, remote, old, after))
             .or_else(|| self.rollouts.promoted(old, new, &after["spec"]["rollout"], directory));
+        self.rollouts.attempted(old, after);
         self.status.insert(d, new.clone());
         violation
+    }
+
+    /// Whether a status sends no more traffic to a variant than its pods can take.
+    fn serves(
+        &self,
+        life: &Life,
+        d: usize,
+        remote: &Remote,
+        old: &Value,
+        delivery: &Value,
+    ) -> Option<Violation> {
+        let new = &delivery["status"];
+        let pods = |revision: &Value, name: &str| {
+            let directory = remote.at(revision["commit"].as_str()?, d)?;
+            let thing = directory.things.get(&Key(Kind::Deployment, name.to_owned()))?;
+            // Where Git does not say, what there was.
+            match thing.scaled {
+                true => rollouts::size_now(new, name),
+                false => Some(u64::from(thing.replicas)),
+            }
+        };
+        let wanted = |name: &str, alone: bool| {
+            let next = pods(&new["attempt"]["rollout"]["candidate"], name)?;
+            let good = pods(&new["effective"], name).filter(|_| !alone).unwrap_or(next);
+            Some(next.min(good).saturating_sub(u64::try_from(max_unavailable(name)).unwrap_or(0)))
+        };
+        if self.two {
+            return None;
+        }
+        self.rollouts.serves(life, old, new, &delivery["spec"]["rollout"], wanted)
+    }
+
+    /// A claim stands in an inventory.
+    fn data_listed(&mut self, key: &Key, entry: &Value, status: &Value) {
+        let uid = entry["uid"].as_str();
+        if entry["prune"] == "enabled" {
+            self.deletable.insert(uid.map_or_else(|| key.to_string(), str::to_owned));
+        }
+        let Some(uid) = uid else { return };
+        if goes_back(status) && entry["stale"] == true {
+            self.spared.insert(uid.to_owned());
+        }
+        if status["attempt"].is_null() && entry["stale"] != true {
+            self.good_data.insert(uid.to_owned());
+        }
     }
 
     /// Whether a revision is rolled back while it is watched on, and nothing of it fails by itself.
@@ -575,6 +658,11 @@ impl Oracle {
 
     /// What must hold at every moment: healthy pods serve.
     pub fn moment(&mut self, cluster: &Cluster) -> Option<Violation> {
+        // What one daemon has ended another one may have begun.
+        let ended = self.rollouts.ended(cluster).filter(|_| !self.two);
+        if ended.is_some() {
+            return ended;
+        }
         if self.two || cluster.is_disturbed() {
             self.guaranteed.clear();
             return None;
@@ -744,7 +832,8 @@ impl Oracle {
             let unknown = self.attempts.kept_lost.contains(&d);
             let asks = rollouts::waits_for_people(status) || self.rollouts.waits_for_data(status);
             // Pods that are not well for good cannot be brought back.
-            let ill = self.sick.iter().any(|key| stable_of(&key.1) == key.1) && phase == "RollbackFailed";
+            let back = ["RollbackFailed", "RollingBack"].contains(&phase);
+            let ill = self.sick.iter().any(|key| stable_of(&key.1) == key.1) && back;
             let asks = asks || ill;
             if asks || waits || unknown || suspended || step == Some("Failed") || first_fails || crashes {
                 undecided.insert(d);
@@ -869,7 +958,10 @@ impl Oracle {
                 continue;
             }
             let note = live["metadata"]["annotations"][names::PRUNE].as_str();
-            let precious = key.0 == Kind::Claim && note != Some("enabled") || note == Some("disabled");
+            // What a revision brought that was never good, or was gone back from, is left whatever is asked for.
+            let goes =
+                note == Some("enabled") && self.good_data.contains(uid_) && !self.spared.contains(uid_);
+            let precious = key.0 == Kind::Claim && !goes || note == Some("disabled");
             let orphaned = self.deleting.contains(&d) && self.setups[d].orphan;
             let unpruned = !self.setups[d].prune && self.good.contains(&(d, key.clone()));
             // Nobody knows what it was part of: nothing of this Delivery was ever good.
@@ -887,6 +979,11 @@ fn ready(delivery: &Value) -> String {
     let conditions = delivery["status"]["conditions"].as_array();
     let found = conditions.and_then(|all| all.iter().find(|c| c["type"] == "Ready"));
     found.map_or_else(String::new, |c| c["message"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Whether what a revision brought is taken away, by the status.
+fn goes_back(status: &Value) -> bool {
+    status["attempt"]["goal"] == "Rollback" || status["attempt"]["step"] == "Removing"
 }
 
 /// The uid of an object.

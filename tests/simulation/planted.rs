@@ -27,6 +27,8 @@ pub enum Planted {
     PodsUnguarded,
     /// A newer commit waits until the one before is done.
     NewerWaits,
+    /// Data that is to be let go is deleted.
+    DataDeleted,
     /// What carries the label is removed, whether it is in the inventory or not.
     PruneByLabel,
     /// What is meant is named by its name only, not by its uid.
@@ -81,8 +83,12 @@ pub enum Planted {
     CandidateTrusted,
     /// A candidate that has ended is not removed.
     CandidateKept,
+    /// A revision counts as ended before its candidate is removed.
+    EndedEarly,
     /// Measurements succeed, whatever they come to.
     MeasuresPass,
+    /// A candidate gets all traffic, and a third of the pods.
+    SwitchedSmall,
     /// What steers traffic is written whatever was written to it meanwhile.
     LateSteers,
     /// An autoscaler may take stable's pods away while a candidate stands beside it.
@@ -91,7 +97,7 @@ pub enum Planted {
 
 impl Planted {
     /// All of them, and the promises that each may break.
-    pub const ALL: [(Planted, &'static [Promise]); 25] = [
+    pub const ALL: [(Planted, &'static [Promise]); 26] = [
         (Planted::PruneSkipped, &[Promise::NothingIsLeft]),
         (Planted::FieldForgotten, &[Promise::FieldsHold]),
         (Planted::DriftUnseen, &[Promise::FieldsHold]),
@@ -100,6 +106,7 @@ impl Planted {
         (Planted::PodsUnguarded, &[Promise::PodsServe]),
         (Planted::NewerWaits, &[Promise::NewerGoesFirst]),
         (Planted::PruneByLabel, &[Promise::OnlyInventory]),
+        (Planted::DataDeleted, &[Promise::DataStays]),
         (Planted::GuardsDropped, &[Promise::NothingUnseen]),
         (Planted::NeverWritten, &[Promise::Ends, Promise::NewerGoesFirst]),
         (Planted::FinalizerStays, &[Promise::Ends]),
@@ -135,6 +142,11 @@ impl Planted {
             return Some(other);
         }
         let mut body = call.json();
+        if self == Planted::DataDeleted && call.writes() && lets_go(call, &body) {
+            let (method, content_type) = ("DELETE".into(), "application/json".into());
+            let body = json!({"kind": "DeleteOptions", "apiVersion": "v1"}).to_string().into_bytes();
+            return Some(Call { method, content_type, body, ..call.clone() });
+        }
         let old = body.clone();
         match self {
             Planted::AdoptionForgotten if is_status(call) => {
@@ -304,6 +316,14 @@ fn as_by_itself(pod: &mut Value) {
             _ => {}
         }
     }
+}
+
+/// Whether a request takes our label from a claim.
+fn lets_go(call: &Call, body: &Value) -> bool {
+    let label = format!("/metadata/labels/{}", names::DELIVERY_LABEL.replace('/', "~1"));
+    let mut operations = body.as_array().into_iter().flatten();
+    call.place().contains("/persistentvolumeclaims/")
+        && operations.any(|o| o["op"] == "remove" && o["path"] == label.as_str())
 }
 
 /// Whether a request writes the status of a Delivery.

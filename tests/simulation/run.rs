@@ -292,8 +292,11 @@ impl Manager {
             }
             What::Rollback(d) => {
                 let history = world.delivery(*d).map(|d| d["status"]["history"].clone()).unwrap_or_default();
-                let good =
-                    history.as_array().into_iter().flatten().filter(|h| h["outcome"] == "Deployed").nth(1);
+                let mut good =
+                    history.as_array().into_iter().flatten().filter(|h| h["outcome"] == "Deployed");
+                // In the midst of a rollout mostly to what ran until then.
+                let rolls = world.delivery(*d).is_some_and(|d| !d["status"]["attempt"]["rollout"].is_null());
+                let good = good.nth(usize::from(!rolls || n % 4 == 3));
                 let commit = good.and_then(|h| h["revision"]["commit"].as_str()).unwrap_or("0000000");
                 annotate(*d, names::ROLLBACK_REQUEST, format!("{commit}/{n}"));
             }
@@ -396,7 +399,7 @@ impl Manager {
                 annotate(*d, names::ROLLOUT_REQUEST, format!("{verb}:{commit}:{n}:ada"));
             }
             What::Policy(d, policy) => {
-                world.lock().oracle.rollouts.person_changed();
+                world.lock().oracle.person_changes_policy(*d, policy.clone());
                 world.person("PATCH", &delivery_path(*d), MERGE, &json!({"spec": {"rollout": null}}));
                 if policy.is_some() {
                     world.person("PATCH", &delivery_path(*d), MERGE, &json!({"spec": {"rollout": policy}}));

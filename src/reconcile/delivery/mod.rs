@@ -310,15 +310,6 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             .map_err(|e| Error::Inventory(Box::new(e)))?;
         delivery = Arc::new(whole);
     }
-    if !deleting
-        && delivery.annotations().contains_key(names::ADOPT)
-        && delivery.status.as_ref().is_some_and(|s| !lost::is_blank(s))
-    {
-        // It was said about that one loss; another one is asked about again.
-        delivery =
-            finish::forget_adoption(&daemon, &delivery).await.map_err(|e| Error::Finalizer(Box::new(e)))?;
-        memory.latest = Some(delivery.clone());
-    }
     let mut logged = String::new();
     let mut slot = None;
     for _ in 0..ROUNDS {
@@ -329,6 +320,16 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
         // It may be another's by now: that is known soon.
         if !daemon.may_write() {
             return Ok(Some(LEASE_RETRY));
+        }
+        if !deleting
+            && delivery.annotations().contains_key(names::ADOPT)
+            && delivery.status.as_ref().is_some_and(|s| !lost::is_blank(s))
+        {
+            // It was said about that one loss; another one is asked about again, however soon it comes.
+            delivery = finish::forget_adoption(&daemon, &delivery)
+                .await
+                .map_err(|e| Error::Finalizer(Box::new(e)))?;
+            memory.latest = Some(delivery.clone());
         }
         log_revision(&daemon, &delivery, &mut logged);
         let access = daemon.access(&delivery, &mut memory);

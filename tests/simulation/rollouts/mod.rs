@@ -154,6 +154,15 @@ pub fn promotion_fails() -> History {
     plain(Router::Route, canary(), &[(6_000, Tag::Alone)])
 }
 
+/// The same by a policy that is given to what runs already.
+pub fn switched_on(seed: u64) -> History {
+    let mut history = promotion_fails();
+    history.seed = seed;
+    more::switch_on(&mut history, 4_000);
+    history.steps.sort_by_key(|step| step.at);
+    history
+}
+
 /// Histories without faults that end each in another way: a promotion that fails, one by a route of somebody else that does not, a
 /// candidate that gets ill when it has all the traffic, one that a newer commit takes the place of, and one that Git takes back while a
 /// person is waited for.

@@ -1,6 +1,6 @@
 //! What happens in rollouts besides: candidates whose pods stop being ready, commits that return to what runs while a person is waited
-//! for, workloads that get another name, and first revisions that are removed when they fail. Drawn apart, so that what a seed is
-//! otherwise stays as it was.
+//! for, workloads that get another name, first revisions that are removed when they fail, policies that are given to what runs, and
+//! rollbacks that people ask for. Drawn apart, so that what a seed is otherwise stays as it was.
 
 use super::super::history::{Edit, History, Step, What};
 use super::super::things::{Key, Kind, Tag};
@@ -18,6 +18,29 @@ pub fn candidate(policy: &Value) -> String {
 
 /// Adds them to a history.
 pub fn add(history: &mut History) {
+    add_to_rollouts(history);
+    // Drawn apart once more.
+    let mut random = fastrand::Rng::with_seed(history.seed ^ 0x7377_6974_6368_6564);
+    if random.u32(0..6) == 0 {
+        switch_on(history, random.u64(2_000..20_000));
+    }
+    let mut random = fastrand::Rng::with_seed(history.seed ^ 0x6279_5f68_616e_6421);
+    if random.u32(0..6) == 0 {
+        let commits = history.steps.iter().filter(|s| matches!(s.what, What::Commit(_)));
+        let at: Vec<u64> = commits.map(|s| s.at).collect();
+        let at = if at.is_empty() { 10_000 } else { at[random.usize(0..at.len())] };
+        history.steps.push(Step { at: at + random.u64(3_000..50_000), what: What::Rollback(0) });
+    }
+    history.steps.sort_by_key(|step| step.at);
+}
+
+/// A policy is given to what runs already.
+pub fn switch_on(history: &mut History, at: u64) {
+    let policy = history.deliveries[0].rollout.take();
+    history.steps.push(Step { at, what: What::Policy(0, policy) });
+}
+
+fn add_to_rollouts(history: &mut History) {
     let mut random = fastrand::Rng::with_seed(history.seed ^ 0x6d6f_7265_726f_6c6c);
     let mut one_in = |n: u32| random.u32(0..n) == 0;
     let (sick, heals, returns, renamed, removed) = (one_in(3), one_in(3), one_in(10), one_in(10), one_in(10));
@@ -46,12 +69,12 @@ pub fn add(history: &mut History) {
             thing.tag = all[random.usize(0..all.len())];
         }
     }
-    history.steps.sort_by_key(|step| step.at);
 }
 
 /// A rollout waits for a person, and Git goes back to what runs.
 fn go_back(history: &mut History, after: u64) {
-    let steps = history.deliveries[0].rollout.as_mut().and_then(|p| p["steps"].as_array_mut());
+    let policy = history.deliveries[0].rollout.as_mut();
+    let steps = policy.and_then(|policy| policy.get_mut("steps")?.as_array_mut());
     let Some(steps) = steps else { return };
     steps.insert(steps.len().min(1), json!({"pause": {}}));
     let Some(first) = history.steps.iter().position(|s| matches!(s.what, What::Commit(_))) else { return };

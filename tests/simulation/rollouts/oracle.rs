@@ -13,10 +13,14 @@ use super::{BACK, FRONT, is_candidate, stable_of};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use windlass::api::names;
 
 /// A daemon that was shown for so long that a variant is not well knows it, in milliseconds: what it decided before is
 /// done by then.
 const KNOWN: u64 = 5_000;
+
+/// A status that was decided so long ago may still be on its way, in milliseconds.
+const DECIDED: u64 = 25_000;
 
 /// So long traffic may stay with a candidate that has no pod ready: ten seconds, in which one may be ready again, and what a daemon
 /// and a router need, in milliseconds. The longest settle time that is drawn is no longer.
@@ -35,10 +39,12 @@ pub struct Rollouts {
     suffers: Option<u64>,
     /// The provider did not tell the truth.
     lied: bool,
-    /// A person let a rollout go on.
+    /// A person let the rollout under way go on.
     pushed: bool,
-    /// A person changed the policy: what is under way is no more what its steps say.
+    /// A person changed the policy: until what is under way has ended it is no more what its steps say.
     changed: bool,
+    /// What was under way has just ended.
+    ended: bool,
     /// How far the candidate may be.
     reached: Reached,
     /// The life of a daemon that wrote what steers traffic last.
@@ -48,11 +54,15 @@ pub struct Rollouts {
 }
 
 /// What a life of a daemon was shown of a workload.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Shown {
     version: u64,
     /// Since when it has no pod that is ready, in milliseconds.
     ill: Option<u64>,
+    /// The template.
+    template: Value,
+    /// Since when it has how many pods of that template that are ready, in milliseconds.
+    ready: Vec<(u64, u64)>,
 }
 
 /// The largest share of a rule's requests, in percent, that goes to a candidate.
@@ -115,7 +125,7 @@ fn size_before(status: &Value, workload: &str) -> Option<u64> {
 }
 
 /// How many it has since a step began.
-fn size_now(status: &Value, workload: &str) -> Option<u64> {
+pub fn size_now(status: &Value, workload: &str) -> Option<u64> {
     let sizes = status["attempt"]["rollout"]["sizes"].as_array();
     let size = sizes.into_iter().flatten().find(|s| s["workload"]["name"] == workload)?;
     size["now"].as_u64().or_else(|| size["replicas"].as_u64())
@@ -168,6 +178,13 @@ fn has_ready_pod(workload: &Value) -> bool {
     workload["status"]["readyReplicas"].as_u64().unwrap_or(0) > 0
 }
 
+/// How many pods of the template that a workload has now are ready.
+fn ready_pods(workload: &Value) -> u64 {
+    let of = |field: &str| workload["status"][field].as_u64().unwrap_or(0);
+    let seen = workload["status"]["observedGeneration"] == workload["metadata"]["generation"];
+    if seen { of("readyReplicas").min(of("updatedReplicas")) } else { 0 }
+}
+
 /// The candidates' workloads.
 fn candidates(cluster: &Cluster) -> impl Iterator<Item = &Value> {
     let all = cluster.of_kind("Deployment").filter(|w| w["metadata"]["namespace"] == SPACE);
@@ -207,6 +224,26 @@ impl Rollouts {
         self.changed = true;
     }
 
+    /// A status was written. Between two revisions nothing is left of what people did to a rollout, but for what the daemon has not
+    /// seen yet.
+    pub fn attempted(&mut self, old: &Value, delivery: &Value) {
+        let status = &delivery["status"];
+        let (was, is) = (!old["attempt"].is_null(), !status["attempt"].is_null());
+        if was && is {
+            return;
+        }
+        if status["observedGeneration"] == delivery["metadata"]["generation"] {
+            self.changed = false;
+        }
+        if is {
+            return;
+        }
+        self.ended |= was;
+        let asked = &delivery["metadata"]["annotations"][names::ROLLOUT_REQUEST];
+        self.pushed &= status["handledRollout"] != *asked;
+        self.reached = Reached::nothing(self.now);
+    }
+
     /// The provider answers so from now on.
     pub fn provider_says(&mut self, says: Says) {
         self.lied |= says != Says::True;
@@ -224,8 +261,22 @@ impl Rollouts {
         let shown = self.shown.entry((life.slot, life.number, name)).or_default();
         if version > shown.version {
             let ill = (!has_ready_pod(object)).then(|| shown.ill.unwrap_or(at));
-            *shown = Shown { version, ill };
+            let template = object["spec"]["template"].clone();
+            let mut ready = std::mem::take(&mut shown.ready);
+            if template != shown.template {
+                ready.clear();
+            }
+            ready.push((at, ready_pods(object)));
+            *shown = Shown { version, ill, template, ready };
         }
+    }
+
+    /// The most pods of its template that it was shown to be ready, of late.
+    fn knows_ready(&self, life: &Life, name: &str) -> Option<u64> {
+        let ready = &self.shown.get(&(life.slot, life.number, name.to_owned()))?.ready;
+        let until = ready.iter().skip(1).map(|(at, _)| *at).chain([self.now]);
+        let of_late = ready.iter().zip(until).filter(|(_, until)| until + DECIDED >= self.now);
+        of_late.map(|((_, pods), _)| *pods).max()
     }
 
     fn knows_ill(&self, life: &Life, name: &str, at: u64) -> bool {
@@ -343,6 +394,52 @@ impl Rollouts {
         None
     }
 
+    /// Whether a variant gets more traffic than its pods were made for: its share is to have as large a share of the pods that there
+    /// would be without a rollout. `wanted` tells how many these are: by the revision that runs and the one that is rolled out, or by
+    /// the latter alone.
+    pub fn serves(
+        &self,
+        life: &Life,
+        old: &Value,
+        new: &Value,
+        policy: &Value,
+        wanted: impl Fn(&str, bool) -> Option<u64>,
+    ) -> Option<Violation> {
+        let (was, is) = (&old["attempt"]["rollout"], &new["attempt"]["rollout"]);
+        let counted = policy["router"]["replicas"].is_object();
+        if !life.is_alive() || self.changed || counted || new["attempt"]["goal"] != "Deploy" || was.is_null()
+        {
+            return None;
+        }
+        let short = |name: &str, share: u64, alone: bool| {
+            let pods = wanted(stable_of(name), alone)?;
+            let least = (pods * share).div_ceil(100);
+            let knows = self.knows_ready(life, name).filter(|knows| *knows < least)?;
+            let what = format!(
+                "{life} sends {share}% to {name}, of which it knows {knows} ready pods, and {least} are its share"
+            );
+            (!self.touched.contains(&Key(Kind::Deployment, name.into())))
+                .then(|| violated(Promise::CapacityServes, what))?
+        };
+        let inventory = new["inventory"].as_array().into_iter().flatten();
+        let mine = inventory.filter(|e| e["kind"] == "Deployment" && e["candidate"] == true);
+        let mut candidates = mine.filter_map(|e| e["name"].as_str());
+        let (before, share) = (told(old), told(new));
+        // Who asks for a number of pods has his reasons.
+        let asked = || {
+            let mut steps = policy["steps"].as_array().into_iter().flatten();
+            policy["candidate"]["size"] == "Fixed" || steps.any(|step| step["scale"].is_object())
+        };
+        if share > before && (is["stage"] == "Switching" || !asked()) {
+            return candidates.find_map(|name| short(name, share, false));
+        }
+        let returns = was["stage"] == "Promoting" && is["stage"] != "Promoting";
+        candidates.filter(|_| returns).find_map(|name| {
+            let stable = stable_of(name);
+            short(stable, 100, true)
+        })
+    }
+
     /// A status was written: what it decides about traffic.
     pub fn decided(&self, life: &Life, old: &Value, new: &Value) -> Option<Violation> {
         if !life.is_alive() {
@@ -378,8 +475,10 @@ impl Rollouts {
         {
             return sends(ill, "stable");
         }
-        // What failed is not better than stable, however that is.
-        let failed = new["held"]["revision"] != old["held"]["revision"];
+        // What failed is not better than stable, however that is; what a person wants to leave may be.
+        let by_hand =
+            ["Aborted", "RolledBackByHand"].map(|reason| new["held"]["problem"]["reason"] == reason);
+        let failed = new["held"]["revision"] != old["held"]["revision"] && !by_hand.contains(&true);
         if after < before
             && !failed
             && let Some(ill) = stable_ill
@@ -422,7 +521,7 @@ impl Rollouts {
         }
         let front = Key(Kind::Deployment, FRONT.into());
         let wrong = directory.and_then(|d| d.things.get(&front)).is_some_and(|t| t.tag == Tag::Wrong);
-        if rolled && measured && wrong {
+        if rolled && measured && !self.changed && wrong {
             let what =
                 format!("{} is promoted, and half of its answers are wrong", new["effective"]["commit"]);
             return violated(Promise::OnlyGoodIsGood, what);
@@ -520,22 +619,31 @@ impl Rollouts {
 
     /// What must hold of a Delivery when nothing happens any more: one variant is there, and has all traffic.
     pub fn quiet(&self, world: &World) -> Option<Violation> {
-        let state = world.lock();
-        for object in state.cluster.objects() {
-            let Some(key) = Key::of(object) else { continue };
-            if is_candidate(&key.1) && object["metadata"]["deletionTimestamp"].is_null() {
-                return violated(Promise::OneVariant, format!("{key} is still there"));
-            }
-            let rules = ROUTES.contains(&key.0).then(|| state.cluster.programmed(object)).flatten();
-            if share_of(&key, object).unwrap_or(0) > 0 || rules.is_some_and(|rules| share(rules) > 0) {
-                return violated(Promise::OneVariant, format!("{key} still sends traffic to a candidate"));
-            }
-            if !object["metadata"]["annotations"]["windlass.dev/split"].is_null() {
-                return violated(Promise::OneVariant, format!("{key} still tells of a split"));
-            }
-        }
-        None
+        one_variant(&world.lock().cluster, |_| false)
     }
+
+    /// The same of a revision that has just ended, well or not; but for what people have touched, or came late.
+    pub fn ended(&mut self, cluster: &Cluster) -> Option<Violation> {
+        std::mem::take(&mut self.ended).then(|| one_variant(cluster, |key| self.touched.contains(key)))?
+    }
+}
+
+/// Whether only one variant is there, and has all traffic.
+fn one_variant(cluster: &Cluster, excused: impl Fn(&Key) -> bool) -> Option<Violation> {
+    for object in cluster.objects() {
+        let Some(key) = Key::of(object).filter(|key| !excused(key)) else { continue };
+        if is_candidate(&key.1) && object["metadata"]["deletionTimestamp"].is_null() {
+            return violated(Promise::OneVariant, format!("{key} is still there"));
+        }
+        let rules = ROUTES.contains(&key.0).then(|| cluster.programmed(object)).flatten();
+        if share_of(&key, object).unwrap_or(0) > 0 || rules.is_some_and(|rules| share(rules) > 0) {
+            return violated(Promise::OneVariant, format!("{key} still sends traffic to a candidate"));
+        }
+        if !object["metadata"]["annotations"]["windlass.dev/split"].is_null() {
+            return violated(Promise::OneVariant, format!("{key} still tells of a split"));
+        }
+    }
+    None
 }
 
 /// What sends traffic to Services by their names.

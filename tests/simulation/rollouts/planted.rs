@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// All of them, and the promises that each may break.
-pub const ALL: [(Planted, &[Promise]); 10] = [
+pub const ALL: [(Planted, &[Promise]); 12] = [
     (Planted::TooMuchWeight, &[Promise::CandidateShare]),
     (Planted::WeightDoubled, &[Promise::CandidateShare]),
     (Planted::PromotedEarly, &[Promise::StableUntouched]),
@@ -20,7 +20,9 @@ pub const ALL: [(Planted, &[Promise]); 10] = [
     (Planted::CopyMissed, &[Promise::StableUntouched]),
     (Planted::CandidateTrusted, &[Promise::TrafficHealthy]),
     (Planted::CandidateKept, &[Promise::OneVariant]),
+    (Planted::EndedEarly, &[Promise::OneVariant]),
     (Planted::MeasuresPass, &[Promise::OnlyGoodIsGood]),
+    (Planted::SwitchedSmall, &[Promise::CapacityServes]),
 ];
 
 /// Those that are found where there is more in rollouts.
@@ -52,6 +54,21 @@ pub fn change(planted: Planted, call: &Call, body: &mut Value) {
         && let Some(rollout) = body.pointer_mut("/status/attempt/rollout").and_then(Value::as_object_mut)
     {
         rollout.remove("unready");
+    }
+    let size = body.pointer_mut("/status/attempt/rollout/layout/size/percent");
+    if planted == Planted::SwitchedSmall
+        && is_status(call)
+        && let Some(size) = size.filter(|size| **size == 100)
+    {
+        *size = 30.into();
+    }
+    let returns = body["status"]["attempt"]["rollout"]["stage"] == "Returning";
+    if planted == Planted::EndedEarly
+        && is_status(call)
+        && returns
+        && let Some(status) = body.get_mut("status").and_then(Value::as_object_mut)
+    {
+        status.remove("attempt");
     }
     if planted == Planted::TooMuchWeight && is_apply(call) && is_route(call) {
         for backend in backends(body) {

@@ -16,6 +16,8 @@ struct Stop {
     marked: bool,
     /// Its size.
     size: Size,
+    /// Others that it gets before the share changes.
+    also: Vec<Size>,
     /// How long it stays so at least, in milliseconds.
     keeps: u64,
     /// It goes on only when a person says so.
@@ -31,12 +33,15 @@ enum Size {
     Share(u64),
     /// A share of all pods.
     OfAll(u64),
+    /// A number of pods.
+    Fixed(u64),
 }
 
 impl Size {
     fn pods(self, stable: u64) -> u64 {
         match self {
             Size::Full => stable,
+            Size::Fixed(pods) => pods,
             Size::Share(percent) => (stable * percent).div_ceil(100).max(1),
             Size::OfAll(percent) => match 100_u64.checked_sub(percent).filter(|rest| *rest > 0) {
                 Some(rest) => (stable * percent / rest).clamp(1, stable.max(1)),
@@ -57,6 +62,22 @@ fn millis(time: &Value) -> Option<u64> {
     Some(text.strip_suffix('s')?.parse::<u64>().ok()? * 1_000)
 }
 
+/// The steps of a share that grows by itself.
+fn grows(policy: &Value) -> Vec<Value> {
+    let by = policy["stepWeight"].as_u64().unwrap_or(1).max(1);
+    let most = policy["maxWeight"].as_u64().unwrap_or(50).min(100);
+    let mut steps = Vec::new();
+    let mut weight = by.min(most);
+    loop {
+        steps.push(serde_json::json!({"weight": weight}));
+        steps.push(serde_json::json!({"pause": policy["interval"]}));
+        if weight >= most {
+            return steps;
+        }
+        weight = (weight + by).min(most);
+    }
+}
+
 /// Where a policy leads to, one after the other.
 fn stops(policy: &Value) -> Vec<Stop> {
     let settle = millis(&policy["settle"]).unwrap_or(SETTLE);
@@ -67,30 +88,41 @@ fn stops(policy: &Value) -> Vec<Stop> {
             let time = policy["ab"]["duration"].clone();
             vec![serde_json::json!({"header": {}}), serde_json::json!({"pause": time})]
         }
+        _ if policy["stepWeight"].is_u64() => grows(policy),
         _ => policy["steps"].as_array().cloned().unwrap_or_default(),
     };
     let size = |weight: u64| match policy["candidate"]["size"].as_str() {
         _ if pods => Size::OfAll(weight),
         Some("Share") => Size::Share(weight.max(1)),
+        Some("Fixed") => Size::Fixed(policy["candidate"]["replicas"].as_u64().unwrap_or(1)),
         _ => Size::Full,
     };
     let first = given.iter().find_map(|s| s["weight"].as_u64().filter(|w| *w > 0)).unwrap_or(100);
     let begin = if switch { Size::Full } else { size(first) };
     let weight = if pods { first } else { 0 };
     let mut all = vec![Stop { weight, size: begin, keeps: settle, ..Stop::default() }];
-    let go = |all: &mut Vec<Stop>, weight: u64, marked: bool, size: Size| {
-        let same = all.last().is_some_and(|last| (last.weight, last.marked) == (weight, marked));
-        if !same {
-            all.push(Stop { weight, marked, size, keeps: settle, asks: false });
-        }
+    let go = |all: &mut Vec<Stop>, weight: u64, marked: bool, size: Size| match all
+        .last_mut()
+        .filter(|last| (last.weight, last.marked) == (weight, marked))
+    {
+        Some(last) => last.also.push(size),
+        None => all.push(Stop { weight, marked, size, keeps: settle, ..Stop::default() }),
     };
+    let mut is = begin;
     for step in &given {
         let last = all.last().cloned().unwrap_or_default();
         if let Some(weight) = step["weight"].as_u64() {
-            let grown = if canary && weight > 0 { size(weight) } else { last.size };
-            go(&mut all, weight, false, grown);
+            is = if canary && weight > 0 { size(weight) } else { is };
+            go(&mut all, weight, false, is);
         } else if ["header", "cookie", "mirror"].iter().any(|how| step[*how].is_object()) {
-            go(&mut all, 0, true, last.size);
+            go(&mut all, 0, true, is);
+        } else if let Some(scale) = step["scale"].as_object() {
+            let percent = || scale.get("percent").and_then(Value::as_u64).unwrap_or(100);
+            is = scale
+                .get("replicas")
+                .and_then(Value::as_u64)
+                .map_or_else(|| Size::Share(percent()), Size::Fixed);
+            go(&mut all, last.weight, last.marked, is);
         } else if let Some(last) = all.last_mut().filter(|_| !step["pause"].is_null()) {
             match millis(&step["pause"]) {
                 Some(time) => last.keeps += time,
@@ -123,6 +155,11 @@ pub struct Reached {
 }
 
 impl Reached {
+    /// Nothing stands beside stable from now on.
+    pub fn nothing(now: u64) -> Self {
+        Reached { since: now, ..Reached::default() }
+    }
+
     /// Where it may be at this time: what is written is no more than one further, but for what is counted in pods, which is not
     /// always a write.
     fn may_be(&self, stops: &[Stop], pods: bool, now: u64) -> usize {
@@ -153,10 +190,12 @@ impl Reached {
             false if pods => Some(stops[self.at..may_be].iter().map(|s| s.keeps).sum::<u64>() + self.since),
             false => None,
         };
-        let mut sizes = vec![is.size, next.size];
-        if !pods {
-            // It grows before.
-            sizes.extend(stops.get(may_be + 1).filter(|_| !next.asks).map(|stop| stop.size));
+        let mut sizes = Vec::new();
+        // It grows before.
+        let grows = stops.get(may_be + 1).filter(|_| !pods && !next.asks);
+        for stop in [is, next].into_iter().chain(grows) {
+            sizes.push(stop.size);
+            sizes.extend(&stop.also);
         }
         Allowed {
             weight: is.weight.max(next.weight),
@@ -172,7 +211,7 @@ impl Reached {
             return;
         }
         if is && !was && (self.there.is_empty() || self.there.contains(key)) {
-            *self = Reached { since: now, ..Reached::default() };
+            *self = Reached::nothing(now);
         }
         match is {
             true => drop(self.there.insert(key.clone())),

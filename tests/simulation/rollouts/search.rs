@@ -5,7 +5,7 @@ use super::super::oracle::Promise;
 use super::super::planted::Planted;
 use super::super::run::run;
 use super::super::search::{Arguments, each, found_by, kept, tried};
-use super::{answers_wrongly, endings, history, planted, promotion_fails};
+use super::{answers_wrongly, endings, history, planted, promotion_fails, switched_on};
 use std::collections::BTreeMap;
 
 /// Seeds that a plain run tries.
@@ -67,5 +67,8 @@ pub fn planted_bugs(arguments: &Arguments) -> Result<String, String> {
             })
         })?);
     }
+    // A policy that people change is looked at like any other.
+    let (bug, promises) = (Planted::TooMuchWeight, &[Promise::CandidateShare]);
+    said.push(found_by(arguments, bug, promises, PLANTED_SEEDS, |seed| Some(switched_on(seed)))?);
     Ok(said.join(", "))
 }

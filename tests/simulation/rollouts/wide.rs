@@ -1,5 +1,5 @@
-//! Rollouts with more in them: routes for gRPC, a mesh, several workloads at once, an autoscaler, Jobs of steps, A/B tests, and a
-//! second daemon that is started by mistake.
+//! Rollouts with more in them: routes for gRPC, a mesh, several workloads at once, an autoscaler, Jobs of steps, A/B tests, candidates
+//! whose size is given, steps that measure or scale, shares that grow by themselves, and a second daemon that is started by mistake.
 
 use super::super::history::{Edit, History, Step, What};
 use super::super::planted::Planted;
@@ -59,8 +59,43 @@ pub fn history(seed: u64) -> History {
         two: random.u32(0..4) == 0,
     };
     let mut history = Maker { random, value: 0, router, wide }.history(seed);
+    if let Some(policy) = &mut history.deliveries[0].rollout {
+        sized(policy, seed);
+    }
     super::more::add(&mut history);
     history
+}
+
+/// What else a policy may say: a candidate of so many pods, steps that make it another size or measure, and a share that grows by
+/// itself. Drawn apart, so that what a seed is otherwise stays as it was.
+fn sized(policy: &mut Value, seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed ^ 0x7369_7a65_6421);
+    let mut one_in = |n: u32| random.u32(0..n) == 0;
+    let (fixed, grows, scaled, measures) = (one_in(4), one_in(6), one_in(3), one_in(2));
+    let canary = policy["strategy"] == "Canary" && !policy["router"]["replicas"].is_object();
+    if canary && fixed {
+        policy["candidate"] = json!({"size": "Fixed", "replicas": random.u32(1..4)});
+    }
+    if let Some(fields) = policy.as_object_mut().filter(|_| canary && grows) {
+        fields.remove("steps");
+        fields.insert("stepWeight".into(), random.u32(15..60).into());
+        fields.insert("maxWeight".into(), random.u32(15..=100).into());
+        fields.insert("interval".into(), format!("{}s", random.u32(1..10)).into());
+    }
+    let measured = policy["analysis"].is_object();
+    let counted = policy["router"]["replicas"].is_object();
+    let Some(steps) = policy.get_mut("steps").and_then(Value::as_array_mut) else { return };
+    if scaled && !counted {
+        let size = match random.bool() {
+            true => json!({"replicas": random.u32(1..5)}),
+            false => json!({"percent": random.u32(20..=100)}),
+        };
+        steps.insert(random.usize(0..=steps.len()), json!({"scale": size}));
+    }
+    if measures && measured {
+        let step = json!({"analysis": {"count": random.u32(1..4)}});
+        steps.insert(random.usize(0..=steps.len()), step);
+    }
 }
 
 impl Maker {
