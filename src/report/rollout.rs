@@ -262,7 +262,7 @@ pub fn text(rollout: &Rollout, wide: bool, now: Timestamp) -> String {
     if progress.layout.base == Base::Stable && progress.stage == Stage::Restoring {
         out.push(paint(
             BAD,
-            "  ▶ the last good revision goes back to its place; traffic stays with the candidate",
+            "  ▶ what stands under the stable names is replaced; traffic stays with the candidate",
         ));
     }
     if is_over(progress) {

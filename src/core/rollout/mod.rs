@@ -53,7 +53,7 @@ pub use dependencies::Dependencies;
 pub use hooks::{Hooks, JobSeen};
 pub use measure::{Measure, is_strict, measure, rests};
 pub use next::next;
-pub use progress::{Measuring, measuring, staging};
+pub use progress::{Measuring, measuring, staging, takes_over};
 
 /// The reason while a daemon that was just started has not read Git yet.
 pub const SOURCE_UNKNOWN: &str = "SourceUnknown";
@@ -358,6 +358,8 @@ pub struct Staged {
     pub stable: Revision,
     /// The revision that the candidate runs.
     pub candidate: Revision,
+    /// Another revision that takes the place of stable, while a candidate of neither has traffic still.
+    pub over: Option<Revision>,
     /// How they stand beside each other.
     pub layout: Layout,
     /// How many pods the workloads have, where Git leaves that to an autoscaler.

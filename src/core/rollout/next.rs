@@ -1,7 +1,7 @@
 //! The transitions.
 
 use super::hooks::Gate;
-use super::progress::{ABORTED, what_is_left};
+use super::progress::{ABORTED, takes_over, what_is_left};
 use super::put_back::missing;
 use super::{
     Action, ApplyEnd, Begin, Decision, HISTORY, Health, Notice, Observation, Refusal, Spec, State, Target,
@@ -390,7 +390,10 @@ impl Machine<'_> {
                     self.remember(old.revision.clone(), Outcome::Superseded, None);
                 }
                 let left = before.as_ref().and_then(|old| old.rollout.clone());
+                // Where what was there before could not be brought back, the newest takes its place, unless that is it.
+                let is_good = self.state.effective.as_ref().is_some_and(|good| good.inputs == revision.inputs);
                 if let Some(old) = before
+                    && (is_good || takes_over(&old).is_none())
                     && self.leave_rollout(old)
                 {
                     return;
@@ -406,11 +409,14 @@ impl Machine<'_> {
                         self.start_rollout(revision, &why, known, inventory)
                     }
                     _ => {
-                        self.state.inventory = inventory.clone();
                         self.start(goal, revision);
+                        match self.mind_what_was_left(left) {
+                            // Beside a candidate it is another layout.
+                            true => self.prepare_attempt(),
+                            false => self.state.inventory = inventory.clone(),
+                        }
                     }
                 }
-                self.mind_what_was_left(left);
             }
         }
     }

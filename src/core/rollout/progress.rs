@@ -72,7 +72,9 @@ impl Machine<'_> {
             return &self.seen.health;
         };
         match (rollout.layout.base, attempt.goal) {
-            (Base::Stable, Goal::Deploy | Goal::Refresh) => &self.seen.variants.candidate,
+            (Base::Stable, Goal::Deploy | Goal::Refresh) if takes_over(attempt).is_none() => {
+                &self.seen.variants.candidate
+            }
             _ => &self.seen.variants.named,
         }
     }
@@ -177,10 +179,8 @@ impl Machine<'_> {
     /// The rollback that has just begun ends a rollout: where stable was touched (or is `ill`, and the candidate did not fail),
     /// traffic stays with the candidate until it is back, unless that is not healthy either.
     pub(super) fn take_traffic_back(&mut self, mut rollout: RolloutStatus, ill: bool) {
-        let touched = rollout.layout.base == Base::Target || ill;
-        let well = !matches!(self.seen.variants.candidate, Health::Broken(_) | Health::Degraded(_))
-            && self.seen.variants.unready.is_none();
-        rollout.stage = match touched && well && rollout.layout.has_traffic() {
+        let touched = rollout.layout.base == Base::Target || rollout.stage == Stage::Restoring || ill;
+        rollout.stage = match touched && self.candidate_is_well() && rollout.layout.has_traffic() {
             true => Stage::Restoring,
             false => self.way_back(&rollout),
         };
@@ -189,6 +189,11 @@ impl Machine<'_> {
         if let Some(attempt) = &mut self.state.attempt {
             attempt.rollout = Some(anew);
         }
+    }
+
+    fn candidate_is_well(&self) -> bool {
+        !matches!(self.seen.variants.candidate, Health::Broken(_) | Health::Degraded(_))
+            && self.seen.variants.unready.is_none()
     }
 
     /// How traffic leaves a candidate: where requests may have reached it, routes name it until none does.
@@ -202,18 +207,24 @@ impl Machine<'_> {
     }
 
     /// A revision is begun at once although a candidate stands there still, because what was there before it cannot be brought
-    /// back: the candidate goes like any other that has lost its traffic.
-    pub(super) fn mind_what_was_left(&mut self, left: Option<RolloutStatus>) {
-        let Some(left) = left else { return };
-        let anew = self.anew(RolloutStatus {
-            stage: Stage::Returning,
-            layout: Layout::default(),
-            excused: Vec::new(),
-            ..left
-        });
+    /// back. A candidate that is well keeps its traffic until the revision is healthy in its place; any other goes like one that
+    /// has lost its traffic. Answers whether it keeps it.
+    pub(super) fn mind_what_was_left(&mut self, left: Option<RolloutStatus>) -> bool {
+        let Some(left) = left else { return false };
+        let waits = left.stage == Stage::Restoring && left.layout.has_traffic() && self.candidate_is_well();
+        let anew = match waits {
+            true => self.anew(RolloutStatus { excused: Vec::new(), ..left }),
+            false => self.anew(RolloutStatus {
+                stage: Stage::Returning,
+                layout: Layout::default(),
+                excused: Vec::new(),
+                ..left
+            }),
+        };
         if let Some(attempt) = &mut self.state.attempt {
             attempt.rollout.get_or_insert(anew);
         }
+        waits
     }
 
     /// A rollout that begins another way from where it is: what was waited for, asked and measured says nothing any more.
@@ -559,11 +570,17 @@ impl Machine<'_> {
         self.go_on(attempt, rollout, stage, layout, None);
     }
 
-    /// What only eases the way back must not block it: a candidate that cannot be applied any more leaves the route at once.
+    /// What only eases the way back must not block it: a candidate that cannot be applied any more leaves the route at once, and one
+    /// that a revision cannot stand beside makes way for it.
     pub(super) fn skip_draining(&mut self, attempt: &Attempt) -> bool {
-        let Some(rollout) = attempt.rollout.clone().filter(|r| r.stage == Stage::Draining) else {
-            return false;
+        let eases = |r: &RolloutStatus| {
+            r.stage == Stage::Draining || r.stage == Stage::Restoring && takes_over(attempt).is_some()
         };
+        let Some(mut rollout) = attempt.rollout.clone().filter(eases) else { return false };
+        // What comes after it is as Git has it.
+        if rollout.stage == Stage::Restoring {
+            rollout.stage = Stage::Draining;
+        }
         self.give_back(attempt.clone(), rollout);
         true
     }
@@ -773,6 +790,7 @@ pub fn staging(attempt: &Attempt, effective: Option<&Revision>, spec: &Spec) -> 
     Staging::Staged(Box::new(Staged {
         stable,
         candidate: rollout.candidate.clone(),
+        over: takes_over(attempt).cloned(),
         layout: match rollout.stage {
             Stage::Draining => rollout.layout.without_traffic(),
             _ => rollout.layout.clone(),
@@ -781,6 +799,13 @@ pub fn staging(attempt: &Attempt, effective: Option<&Revision>, spec: &Spec) -> 
         router: rollout.router.clone(),
         others_route: rollout.others_route,
     }))
+}
+
+/// The revision of an attempt, where a candidate of another one has traffic until it is in place.
+pub fn takes_over(attempt: &Attempt) -> Option<&Revision> {
+    let rollout = attempt.rollout.as_ref().filter(|_| attempt.goal != Goal::Rollback)?;
+    let of = |r: &Revision| (r.commit.clone(), r.inputs.clone());
+    (of(&rollout.candidate) != of(&attempt.revision)).then_some(&attempt.revision)
 }
 
 /// What there is of the rollout of an attempt that ends before its time. A candidate that is being removed already gets no traffic

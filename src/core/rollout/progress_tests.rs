@@ -416,6 +416,42 @@ fn a_rollback_by_hand_to_an_older_revision_comes_after_the_candidate_was_left() 
 }
 
 #[test]
+fn a_newer_revision_after_a_rollback_that_failed_takes_no_traffic_from_a_healthy_candidate_before_it_is_healthy() {
+    let mut world = canary();
+    world.slow.insert("web=b".into());
+    world.push("b", &["web"]);
+    world.settle();
+    ask(&mut world, "promote-full", "b");
+    world.pass(60);
+    assert_eq!((world.weight, stage(&world)), (100, Some(Stage::Promoting)));
+    // Neither gets healthy in its time, and the candidate is.
+    world.slow.insert("web=a".into());
+    for _ in 0..2000 {
+        world.pass(1);
+        if world.phase() == Phase::RollbackFailed {
+            break;
+        }
+    }
+    assert_eq!((world.phase(), world.weight), (Phase::RollbackFailed, 100));
+    world.slow.insert("web=c".into());
+    world.push("c", &["web", "new"]);
+    world.pass(10);
+    assert_eq!((world.weight, stage(&world)), (100, Some(Stage::Restoring)));
+    assert_eq!(world.runs(), ["new=c", "old=a", "web=c", "web-canary=b"]);
+    // A newer one takes its place in the same way.
+    world.slow.insert("web=d".into());
+    world.push("d", &["web"]);
+    world.pass(5);
+    assert_eq!((world.weight, stage(&world)), (100, Some(Stage::Restoring)));
+    assert_eq!(world.cluster["web"], "d");
+    world.slow.clear();
+    world.settle();
+    world.pass(60);
+    assert_eq!((world.phase(), world.weight), (Phase::Ready, 0));
+    assert_eq!(world.runs(), ["web=d"], "of each other one nothing is left");
+}
+
+#[test]
 fn a_rollback_by_hand_in_promotion_leaves_traffic_with_the_candidate_until_stable_is_back() {
     let mut world = canary();
     world.slow.insert("web=b".into());

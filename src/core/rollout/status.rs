@@ -1,6 +1,7 @@
 //! From what the machine knows to what people read: phase and conditions.
 
 use super::except::in_words;
+use super::progress::takes_over;
 use super::put_back::UNCOMPARED;
 use super::{Dependencies, Health, Observation, Spec, State, Target, dependencies, hooks, measure};
 use crate::api::condition::{self, kind};
@@ -315,6 +316,10 @@ fn rolling_out(state: &State, attempt: &Attempt, seen: &Observation) -> String {
         Stage::Promoting => {
             format!("{what} takes the place of the last good revision, traffic stays with its candidate")
         }
+        Stage::Restoring if takes_over(attempt).is_some() => format!(
+            "{what} takes the place of what could not be brought back, traffic stays with the candidate of {}",
+            rollout.candidate
+        ),
         Stage::Draining | Stage::Returning | Stage::Restoring => {
             format!("traffic returns from the candidate of {what}")
         }

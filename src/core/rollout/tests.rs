@@ -156,9 +156,10 @@ impl World {
             self.bundles[&of.inputs].iter().map(|o| (o.clone(), of.inputs.clone())).collect()
         };
         let Staging::Staged(staged) = staging else { return all(revision) };
-        let mut objects = match staged.layout.base {
-            crate::api::rollout::Base::Stable => all(&staged.stable),
-            crate::api::rollout::Base::Target => all(&staged.candidate),
+        let mut objects = match (&staged.over, staged.layout.base) {
+            (Some(over), _) => all(over),
+            (None, crate::api::rollout::Base::Stable) => all(&staged.stable),
+            (None, crate::api::rollout::Base::Target) => all(&staged.candidate),
         };
         if staged.layout.size.is_some() {
             objects.insert(CANDIDATE.into(), staged.candidate.inputs.clone());
@@ -320,6 +321,7 @@ impl World {
                         Staging::Staged(Box::new(Staged {
                             stable: effective.clone(),
                             candidate: revision.clone(),
+                            over: None,
                             layout: steps.all[0].layout.clone(),
                             sizes: self.sizes.clone(),
                             router: steps.router.clone(),

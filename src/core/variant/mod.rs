@@ -34,7 +34,7 @@ pub use config::{carry, stamp, stamped};
 pub use decide::{Decision, needs_rollout};
 pub use label::MENDED_LATER;
 pub use others::minded;
-pub use stage::{StageObjects, stage};
+pub use stage::{StageObjects, stage, stage_over};
 
 use super::manifest::{Manifest, ObjectId};
 use crate::api::delivery::Problem;

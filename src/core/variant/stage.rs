@@ -33,12 +33,23 @@ pub fn stage(
     layout: &Layout,
     sizes: &[WorkloadSize],
 ) -> Result<StageObjects, Problem> {
-    let Candidate { variants, objects: copies, needs, services } =
-        candidate(stable, target, policy, layout, sizes)?;
     let base = match layout.base {
         Base::Stable => stable,
         Base::Target => target,
     };
+    stage_over([stable, target, base], policy, layout, sizes)
+}
+
+/// The same with another bundle as the base than one of the two that the candidate is made of: what takes the place of the stable
+/// one while a candidate stays as it is.
+pub fn stage_over(
+    [stable, target, base]: [&Bundle; 3],
+    policy: &RolloutPolicy,
+    layout: &Layout,
+    sizes: &[WorkloadSize],
+) -> Result<StageObjects, Problem> {
+    let Candidate { variants, objects: copies, needs, services } =
+        candidate(stable, target, policy, layout, sizes)?;
     let least = |scaled: &ObjectId| {
         let size = layout.size?;
         variants.iter().find(|variant| variant.stable == *scaled)?;

@@ -7,7 +7,7 @@ use crate::api::delivery::{DeliveryStatus, Goal, InventoryEntry, Problem, Revisi
 use crate::api::rollout::Base;
 use crate::core::autoscale::AUTOSCALERS;
 use crate::core::manifest::ObjectId;
-use crate::core::rollout::{ApplyEnd, Health, Refusal, Staging};
+use crate::core::rollout::{ApplyEnd, Health, Refusal, Staging, takes_over};
 use crate::reconcile::live::version;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
@@ -61,7 +61,9 @@ async fn ended(
     let Some(rollout) = &attempt.rollout else { return Ok(None) };
     // Once stable is on its way to the new revision, the way back is as long.
     let base = match (attempt.goal, rollout.layout.base) {
-        (Goal::Deploy | Goal::Refresh, Base::Stable) => status.effective.as_ref(),
+        (Goal::Deploy | Goal::Refresh, Base::Stable) if takes_over(attempt).is_none() => {
+            status.effective.as_ref()
+        }
         _ => Some(&attempt.revision),
     };
     let Some(base) = base.cloned() else { return Ok(None) };

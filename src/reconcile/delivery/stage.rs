@@ -132,6 +132,7 @@ async fn begin(
     let staged = Staged {
         stable: effective.clone(),
         candidate: revision.clone(),
+        over: None,
         layout: steps.all.first().map(|p| p.layout.clone()).unwrap_or_default(),
         sizes: known.sizes.clone(),
         router: steps.router.clone(),
@@ -190,7 +191,7 @@ pub async fn foresee(
     let mut first = None;
     for planned in &steps.all {
         let shape = |layout: &Layout| {
-            shaped(eyes, policy, [stable, target], (layout, sizes.as_slice(), others_route))
+            shaped(eyes, policy, [stable, target], None, (layout, sizes.as_slice(), others_route))
         };
         // Who has done what was asked, together with what is to be rolled out, would be asked for it again.
         let explained = |problem: Problem| {
@@ -321,12 +322,17 @@ fn shaped(
     eyes: &Eyes<'_>,
     policy: &RolloutPolicy,
     [stable, target]: [&Bundle; 2],
+    over: Option<&Bundle>,
     (layout, sizes, others_route): (&Layout, &[WorkloadSize], bool),
 ) -> Result<Shape, Problem> {
-    let staged = variant::stage(stable, target, policy, layout, sizes)?;
+    let staged = match over {
+        Some(over) => variant::stage_over([stable, target, over], policy, layout, sizes)?,
+        None => variant::stage(stable, target, policy, layout, sizes)?,
+    };
     let split = layout.size.map(|_| split(&staged, layout));
+    let over_them = over.into_iter().flat_map(Bundle::objects);
     let known: BTreeSet<ObjectId> =
-        stable.objects().iter().chain(target.objects()).map(Manifest::id).collect();
+        stable.objects().iter().chain(target.objects()).chain(over_them).map(Manifest::id).collect();
     let router = policy.router.clone().unwrap_or_default();
     let namespace = eyes.namespace;
     let mut shaped = router::shape_beside(&router, namespace, staged.objects, split.as_ref(), others_route)?;
@@ -350,7 +356,7 @@ fn shaped(
     }
     let candidates = shaped.objects.iter().map(Manifest::id).filter(|id| !known.contains(id)).collect();
     // The hooks of what is put in place run at its stages, too.
-    let hooks = target.hooks().iter().map(|hook| hook.manifest.clone());
+    let hooks = over.unwrap_or(target).hooks().iter().map(|hook| hook.manifest.clone());
     let bundle = Bundle::new(shaped.objects.into_iter().chain(hooks).collect()).map_err(|error| Problem {
         reason: "InvalidRollout".into(),
         object: String::new(),
@@ -368,10 +374,14 @@ pub(super) async fn shape_of(
 ) -> Result<Shape, Refusal> {
     let stable = bundle_of(scope, memory, &staged.stable).await?;
     let target = restarting(scope, &stable, bundle_of(scope, memory, &staged.candidate).await?);
+    let over = match &staged.over {
+        Some(over) => Some(restarting(scope, &stable, bundle_of(scope, memory, over).await?)),
+        None => None,
+    };
     let about = (&staged.layout, staged.sizes.as_slice(), staged.others_route);
     // Another one that is named meanwhile is for the next rollout: what this one has divided is what it has to give back.
     let policy = RolloutPolicy { router: Some(staged.router.clone()), ..policy.clone() };
-    shaped(&scope.eyes(), &policy, [&stable, &target], about)
+    shaped(&scope.eyes(), &policy, [&stable, &target], over.as_deref(), about)
         .map_err(|problem| Refusal { problem, transient: false })
 }
 
