@@ -195,7 +195,7 @@ async fn rolled_back_by_hand_in_its_promotion_stable_is_back_before_it_has_traff
     world.wait_for("shop", Phase::Paused, &second).await;
     let promoted = windlass(&world.space, &["promote", "shop", "-n", &world.space.name]);
     assert_eq!(promoted.code, 0, "{promoted:?}");
-    let new = |d: &Value| image(d).ends_with("web:ok2") && d["status"]["readyReplicas"] == 2;
+    let new = |d: &Value| image(d).ends_with("web:ok2") && d["status"]["updatedReplicas"] == 2;
     world.wait_object("apps/v1", "deployments", "web", "has the new template", new).await;
     let promoting = |d: &windlass::api::Delivery| {
         let attempt = d.status.as_ref().and_then(|s| s.attempt.as_ref());

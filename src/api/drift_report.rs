@@ -158,7 +158,8 @@ pub struct RecurringField {
     pub first_at: String,
     /// When it was written back last.
     pub last_at: String,
-    /// Since when it is left to the other, who keeps writing it: until a newer revision or another spec.
+    /// Since when it is left to the other, who keeps writing it: until a newer revision or another spec. An object that is deleted again
+    /// and again (`path` is empty) is left for five minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped_at: Option<String>,
 }

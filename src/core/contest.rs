@@ -189,7 +189,7 @@ pub fn sentence(one: &RecurringField) -> String {
 /// The same about an object as a whole: no rule leaves that to another.
 fn sentence_about_all(one: &RecurringField) -> String {
     let (kind, place, rounds) = (&one.kind, place(one), one.in_a_row);
-    let leave = format!("take it out of Git, or set the annotation {DRIFT}: Ignore there");
+    let leave = format!("take it out of its source, or set the annotation {DRIFT}: ignore there");
     if one.path == ITSELF {
         return format!(
             "{kind} {place} is deleted again and again: after {rounds} rounds it is made again only after five minutes. Kubernetes does not \

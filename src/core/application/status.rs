@@ -105,8 +105,7 @@ pub fn status(seen: &Seen<'_>, before: &ApplicationStatus, now: Timestamp) -> Ap
     // Of a spec that came after it, it says nothing: whoever delivers that must not take it for this one's failure.
     let of_this = match (seen.wanted, &delivery.held) {
         (Ok(id), Some(held)) => held.revision.commit == id,
-        (Err(_), held) => held.is_some(),
-        (Ok(_), None) => false,
+        (Err(_), _) | (Ok(_), None) => false,
     };
     match condition::get(&delivery.conditions, kind::HELD).filter(|c| c.status == "True" && of_this) {
         Some(held) => say(kind::HELD, "True", &held.reason, &held.message),

@@ -26,7 +26,7 @@ pub(super) fn verdict(live: &Live<'_>) -> Verdict {
     let find = |kind: &str| live.conditions().find(|c| c.kind == kind);
     // It does not try this spec again, whatever its pods do now.
     if let Some(held) = find("Held").filter(|c| c.is_true()) {
-        return Verdict::broken("RolledBack", format!("was rolled back by itself: {}", held.why()));
+        return Verdict::broken("RolledBack", format!("was rolled back: {}", held.why()));
     }
     if let Some(degraded) = find("Degraded").filter(|c| c.is_true()) {
         let message = format!("is degraded: {}", degraded.why());

@@ -47,14 +47,14 @@ fn left(entry: &InventoryEntry) -> Option<Exception> {
     }
     let message = match plan::removal(entry, true) {
         Removal::Release if entry.prune.as_deref() == Some("disabled") => {
-            "was made by the failed revision and stays, as windlass.dev/prune: disabled says"
+            "was made by the revision that is undone and stays, as windlass.dev/prune: disabled says"
         }
         Removal::Release => {
-            "was made by the failed revision and stays, since no data is deleted to roll back; delete it by hand when \
+            "was made by the revision that is undone and stays, since no data is deleted to roll back; delete it by hand when \
              nobody needs it"
         }
         Removal::Delete if entry.group == "batch" && entry.kind == "Job" => {
-            "was made by the failed revision and is removed; what it did, if it ran, is not undone"
+            "was made by the revision that is undone and is removed; what it did, if it ran, is not undone"
         }
         Removal::Delete => return None,
     };

@@ -237,9 +237,6 @@ impl Machine<'_> {
         let brings_back =
             |a: &Attempt| a.goal == Goal::Rollback && a.rollout.is_some() && is_good(&a.revision);
         let is_on_its_way = self.state.attempt.as_ref().is_some_and(brings_back);
-        if self.is_leaving() && !is_on_its_way {
-            return;
-        }
         let by_hand = Problem {
             reason: "RolledBackByHand".into(),
             object: String::new(),
@@ -254,8 +251,13 @@ impl Machine<'_> {
         };
         // Who asks for a revision wants it held no longer.
         self.state.held.take_if(|held| held.revision.inputs == good.inputs);
-        if let Some(target) = target.filter(|t| t.inputs != good.inputs) {
+        // What Git wanted when it was asked: what comes while that waits was not meant.
+        let is_known = self.state.held.as_ref().is_some_and(|held| held.problem == by_hand);
+        if let Some(target) = target.filter(|t| t.inputs != good.inputs && !is_known) {
             self.hold(target, by_hand.clone());
+        }
+        if self.is_leaving() && !is_on_its_way {
+            return;
         }
         if is_on_its_way {
             self.state.handled_rollback = Some(rollback);
@@ -391,7 +393,8 @@ impl Machine<'_> {
                 }
                 let left = before.as_ref().and_then(|old| old.rollout.clone());
                 // Where what was there before could not be brought back, the newest takes its place, unless that is it.
-                let is_good = self.state.effective.as_ref().is_some_and(|good| good.inputs == revision.inputs);
+                let is_good =
+                    self.state.effective.as_ref().is_some_and(|good| good.inputs == revision.inputs);
                 if let Some(old) = before
                     && (is_good || takes_over(&old).is_none())
                     && self.leave_rollout(old)
@@ -895,7 +898,18 @@ impl Machine<'_> {
     pub(super) fn remember(&mut self, revision: Revision, outcome: Outcome, problem: Option<Problem>) {
         let at = stamp(self.now);
         self.state.history.insert(0, HistoryEntry { revision, outcome, at, problem, except: Vec::new() });
-        self.state.history.truncate(HISTORY);
+        while self.state.history.len() > HISTORY {
+            // What a person asked for is kept until that is answered.
+            let last = self.state.history.len() - 1;
+            let oldest = last - usize::from(self.is_asked_for(&self.state.history[last]));
+            self.state.history.remove(oldest);
+        }
+    }
+
+    fn is_asked_for(&self, entry: &HistoryEntry) -> bool {
+        let waits = |asked: &&String| self.state.handled_rollback.as_ref() != Some(asked);
+        let commit = self.seen.rollback.as_ref().filter(waits).and_then(|asked| asked.split('/').next());
+        commit.is_some_and(|commit| !commit.is_empty() && entry.revision.commit.starts_with(commit))
     }
 
     pub(super) fn notify(&mut self, warning: bool, reason: &str, object: &str, message: String) {

@@ -416,7 +416,8 @@ fn a_rollback_by_hand_to_an_older_revision_comes_after_the_candidate_was_left() 
 }
 
 #[test]
-fn a_newer_revision_after_a_rollback_that_failed_takes_no_traffic_from_a_healthy_candidate_before_it_is_healthy() {
+fn a_newer_revision_after_a_rollback_that_failed_takes_no_traffic_from_a_healthy_candidate_before_it_is_healthy()
+ {
     let mut world = canary();
     world.slow.insert("web=b".into());
     world.push("b", &["web"]);

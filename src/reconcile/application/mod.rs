@@ -36,7 +36,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Resource, ResourceExt};
 use retry::Retry;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tracing::Instrument;
@@ -95,8 +95,8 @@ pub struct Applications {
     daemon: Arc<Daemon>,
     shown: Store<Application>,
     memories: Mutex<HashMap<Key, Memory>>,
-    /// Revisions that somebody removed, the last one of each Application that was not looked at since.
-    removed: Mutex<HashMap<Key, String>>,
+    /// Revisions that somebody removed, of each Application that was not looked at since.
+    removed: Mutex<HashMap<Key, BTreeSet<String>>>,
 }
 
 /// What an expansion follows from: the generation of the spec, and what the cluster has.
@@ -148,7 +148,7 @@ impl Applications {
             return;
         }
         let (namespace, name) = key.clone();
-        lock(&self.removed).insert(key, revision);
+        lock(&self.removed).entry(key).or_default().insert(revision);
         self.daemon.wake_application(&namespace, &name);
     }
 
@@ -159,6 +159,7 @@ impl Applications {
             let there =
                 |(namespace, name): &Key| self.shown.get(&ObjectRef::new(name).within(namespace)).is_some();
             memories.retain(|key, _| there(key));
+            lock(&self.removed).retain(|key, _| there(key));
         }
         let known = memories.remove(key).filter(|m| m.uid == application.uid());
         known.unwrap_or_else(|| Memory { uid: application.uid(), ..Memory::default() })
@@ -406,14 +407,15 @@ async fn hand_over(
 /// Keeps the revision that the spec is once more, where somebody removed it: a rollback to it would find nothing.
 async fn keep_again(application: &Application, context: &Applications, id: &str) -> Result<(), Hitch> {
     let key = (application.namespace().unwrap_or_default(), application.name_any());
-    let removed = lock(&context.removed).remove(&key);
-    let Some(removed) = removed.filter(|removed| *removed == revision_name(&key.1, id)) else {
+    let removed = lock(&context.removed).remove(&key).unwrap_or_default();
+    let revision = revision_name(&key.1, id);
+    if !removed.contains(&revision) {
         return Ok(());
-    };
+    }
     let (client, kinds) = (&context.daemon.connection.client, kinds(&context.daemon.discovery));
     let kept = revisions::keep(client, application, kinds).await;
     if kept.is_err() {
-        lock(&context.removed).insert(key, removed);
+        lock(&context.removed).entry(key).or_default().insert(revision);
     }
     kept
 }

@@ -39,5 +39,8 @@ pub(super) fn of(daemon: &Daemon, delivery: &Delivery, application: &Application
 /// Whether the Delivery is that of an Application whose pods are seen to be fewer than they should be. Its own status does not say so.
 pub(in crate::reconcile) fn are_lacking(daemon: &Daemon, delivery: &Delivery) -> bool {
     let Some(application) = &delivery.spec.source.application else { return false };
-    deployment(daemon, delivery, application).0.is_some_and(|live| !live.kept.verdict.settles())
+    match deployment(daemon, delivery, application) {
+        (Some(live), _) => !live.kept.verdict.settles(),
+        (None, synced) => synced,
+    }
 }

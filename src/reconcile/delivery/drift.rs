@@ -431,6 +431,9 @@ async fn look(
                     let stays = !(correctable && corrects);
                     let live = live.filter(|_| stays);
                     let closely = live.and_then(|live| Some((scope.closely(&entry.gvk(), &live)?, now)));
+                    if let Some(at) = rests_until {
+                        memory.drift.again_at = sooner(memory.drift.again_at, at);
+                    }
                     let looked =
                         Looked { mark, drifted, correctable, beside, settled_by: None, closely, rests_until };
                     memory.drift.looked.insert(id, looked);

@@ -29,7 +29,7 @@ pub fn observed(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> 
         })
         .map(|e| Exception {
             object: e.id().to_string(),
-            message: "was made by the failed revision and stays".into(),
+            message: "was made by the revision that is undone and stays".into(),
         });
     planned.chain(unrecorded).collect()
 }
