@@ -251,12 +251,18 @@ impl Machine<'_> {
         };
         // Who asks for a revision wants it held no longer.
         self.state.held.take_if(|held| held.revision.inputs == good.inputs);
-        // What Git wanted when it was asked: what comes while that waits was not meant.
+        // What Git wanted when it was asked: what comes while that waits was not meant. What is being brought back is held when that is
+        // over.
         let is_known = self.state.held.as_ref().is_some_and(|held| held.problem == by_hand);
-        if let Some(target) = target.filter(|t| t.inputs != good.inputs && !is_known) {
+        let waits = self.is_leaving() && !is_on_its_way;
+        let comes =
+            self.state.attempt.as_ref().filter(|_| waits).map(|attempt| attempt.revision.inputs.clone());
+        let is_meant =
+            |t: &Revision| t.inputs != good.inputs && !is_known && Some(&t.inputs) != comes.as_ref();
+        if let Some(target) = target.filter(is_meant) {
             self.hold(target, by_hand.clone());
         }
-        if self.is_leaving() && !is_on_its_way {
+        if waits {
             return;
         }
         if is_on_its_way {

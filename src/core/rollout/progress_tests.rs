@@ -415,6 +415,49 @@ fn a_rollback_by_hand_to_an_older_revision_comes_after_the_candidate_was_left() 
     }
 }
 
+/// `c` is rolled out over `b`, and a person asks for `a`, which ran before that.
+fn leaving_for_an_older_one(remembered: usize) -> World {
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    ask(&mut world, "promote-full", "b");
+    world.pass(60);
+    let other = world.state.history[0].clone();
+    let missing = remembered.saturating_sub(world.state.history.len());
+    for _ in 0..missing {
+        world.state.history.insert(0, other.clone());
+    }
+    world.push("c", &["web"]);
+    world.settle();
+    world.pass(10);
+    go_back_to(&mut world, "a0");
+    assert_eq!((world.weight, stage(&world)), (0, Some(Stage::Draining)));
+    assert_ne!(world.state.handled_rollback, world.seen.rollback, "it is not answered yet");
+    world
+}
+
+#[test]
+fn what_is_pushed_while_a_rollback_by_hand_waits_gets_through() {
+    let mut world = leaving_for_an_older_one(0);
+    assert_eq!(world.state.held.as_ref().unwrap().revision.inputs, "c");
+    world.push("d", &["web"]);
+    for _ in 0..10 {
+        world.pass(100);
+        if world.seen.rollback == world.state.handled_rollback && world.phase() == Phase::Paused {
+            ask(&mut world, "promote-full", "d");
+        }
+    }
+    assert_eq!((world.phase(), world.runs()), (Phase::Ready, vec!["web=d".to_owned()]));
+}
+
+#[test]
+fn what_a_person_asked_for_is_remembered_until_it_is_there() {
+    let mut world = leaving_for_an_older_one(10);
+    world.pass(100);
+    assert_eq!((world.phase(), world.runs()), (Phase::Held, vec!["old=a".to_owned(), "web=a".into()]));
+    assert_eq!(world.state.history.len(), 10);
+}
+
 #[test]
 fn a_newer_revision_after_a_rollback_that_failed_takes_no_traffic_from_a_healthy_candidate_before_it_is_healthy()
  {
