@@ -12,7 +12,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, Store, reflector};
-use kube::runtime::{WatchStreamExt, metadata_watcher, watcher};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -83,9 +83,9 @@ fn open(daemon: &Daemon, shown: &Store<Application>, (namespace, name): &(String
 
 /// Watches the revisions that were kept, to notice what somebody removes of them; nothing of them is remembered, and what they keep is
 /// not sent. Where the daemon has no right to it, as with the roles of an older installation, that is told once.
-pub async fn follow_revisions(context: Arc<Applications>, api: Api<ControllerRevision>) {
+pub async fn follow_revisions(context: Arc<Applications>, api: Api<PartialObjectMeta<ControllerRevision>>) {
     let config = watcher::Config::default().labels(names::APPLICATION_LABEL).page_size(PAGE);
-    let mut events = std::pin::pin!(metadata_watcher(api, config).default_backoff());
+    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
     let mut told = false;
     let of = |revision: &PartialObjectMeta<ControllerRevision>| {
         let application = revision.labels().get(names::APPLICATION_LABEL)?.clone();
