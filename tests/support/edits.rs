@@ -53,7 +53,13 @@ impl<'a> Target<'a> {
     pub async fn create(&self, manager: &str, object: &Value) {
         let collection = self.path.rsplit_once('/').unwrap().0;
         let path = format!("{collection}?fieldManager={manager}");
-        self.ask("POST", &path, "application/json", object).await.unwrap();
+        loop {
+            match self.ask("POST", &path, "application/json", object).await {
+                // Admission could not note it in a ResourceQuota that something else has just written.
+                Err(kube::Error::Api(e)) if e.reason == "Conflict" => {}
+                other => return drop(other.unwrap()),
+            }
+        }
     }
 
     /// A change to the object as it is, by PUT; refused when it is not valid.
