@@ -212,15 +212,11 @@ impl Machine<'_> {
     pub(super) fn mind_what_was_left(&mut self, left: Option<RolloutStatus>) -> bool {
         let Some(left) = left else { return false };
         let waits = left.stage == Stage::Restoring && left.layout.has_traffic() && self.candidate_is_well();
-        let anew = match waits {
-            true => self.anew(RolloutStatus { excused: Vec::new(), ..left }),
-            false => self.anew(RolloutStatus {
-                stage: Stage::Returning,
-                layout: Layout::default(),
-                excused: Vec::new(),
-                ..left
-            }),
+        let (stage, layout) = match waits {
+            true => (left.stage, left.layout.clone()),
+            false => (Stage::Returning, Layout::default()),
         };
+        let anew = self.anew(RolloutStatus { stage, layout, excused: Vec::new(), ..left });
         if let Some(attempt) = &mut self.state.attempt {
             attempt.rollout.get_or_insert(anew);
         }
