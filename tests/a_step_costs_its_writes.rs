@@ -57,8 +57,9 @@ fn reads_only(sent: &Sent, these: &[&str]) {
     assert!(sent.reads.iter().all(|read| these.contains(&read.as_str())), "not only {these:?}: {sent:?}");
 }
 
-/// How often a route of others is read for a step: before it is written, and once more when it is watched.
-const LOOKS: usize = 2;
+/// How often a route of others is read for a step: before it is written, once its status tells what is waited for, and when it
+/// is watched.
+const LOOKS: usize = 3;
 
 /// How often it is looked at again for as long as its controller has not answered.
 fn looks(since: Instant) -> usize {
@@ -212,7 +213,7 @@ async fn a_share_of_a_route_of_others_costs_one_write_and_is_looked_at_until_it_
     ask(&world, "promote");
     world.wait("shop", "waits in step 4", waits_in(4)).await;
     let share = sent(&world, &audit.in_namespace(&world.space.name));
-    println!("a share of a route of others: {share:?}");
+    println!("a share of a route of others: {:?} {share:?}", begin.elapsed());
     assert_eq!(share.writes, ["patch httproutes web"], "{share:?}");
     reads_only(&share, &["get httproutes web", "list httproutes web"]);
     let read = |what: &str| share.reads.iter().filter(|read| *read == what).count();
@@ -226,7 +227,7 @@ async fn a_share_of_a_route_of_others_costs_one_write_and_is_looked_at_until_it_
     let held = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
     assert_eq!(held.effective.unwrap().commit, good);
     let back = sent(&world, &audit.in_namespace(&world.space.name));
-    println!("back: {back:?}");
+    println!("back: {:?} {back:?}", begin.elapsed());
     // All traffic to stable, and later the route as its owner has it.
     let expected = [
         "delete deployments web-canary",
