@@ -26,7 +26,7 @@ async fn what_breaks_after_it_was_good_goes_back_whole_also_over_a_restart() {
     let bad = world.commit(
         "Breaks after a while",
         &[
-            ("shop/web.yaml", &deployment("web", "flaky", 1)),
+            ("shop/web.yaml", &deployment("web", "two", 1)),
             ("shop/old.yaml", ""),
             ("shop/new.yaml", &config_map("new", "1")),
         ],
@@ -34,6 +34,7 @@ async fn what_breaks_after_it_was_good_goes_back_whole_also_over_a_restart() {
     let delivery = world.wait_for("shop", Phase::Ready, &bad).await;
     assert_eq!(bake(&delivery).unwrap().good.commit, good);
     world.restart().await;
+    crash(&world, "registry.example.com/web:two").await;
     let delivery = world.wait_for("shop", Phase::Held, &bad).await;
     let status = delivery.status.unwrap();
     assert_eq!(status.effective.unwrap().commit, good);
@@ -74,8 +75,7 @@ async fn what_breaks_after_a_canary_that_was_good_goes_back_whole() {
     );
     let delivery = world.wait_for("shop", Phase::Ready, &bad).await;
     assert_eq!(bake(&delivery).unwrap().good.commit, good);
-    let told = world.events("shop").await;
-    assert!(told.iter().any(|(reason, _)| reason == "RollingOut"), "{told:?}");
+    world.wait_event("shop", "RollingOut").await;
     assert_eq!(world.names("apps/v1", "deployments").await, ["web"], "the canary has succeeded");
     assert_eq!(world.names("v1", "configmaps").await, ["new", "settings"]);
 

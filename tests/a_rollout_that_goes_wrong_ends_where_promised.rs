@@ -4,8 +4,10 @@
 
 use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployed, deployment, image, service, web};
 use crate::support::cli::{Answer, windlass};
-use crate::support::daemon::{World, condition, config_map};
+use crate::support::cluster::wait_until;
+use crate::support::daemon::{LIMIT, World, condition, config_map};
 use crate::support::git::git;
+use crate::support::values::{Values, follow};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -418,29 +420,13 @@ async fn switched_on_it_changes_nothing_that_runs_and_switched_off_the_rest_is_o
 const SCALING: &str = "autoscaling/v2";
 const SCALERS: &str = "horizontalpodautoscalers";
 
-/// The values that a number of an object had since a version, each once where it stayed the same.
-async fn values_since(
-    world: &World,
-    api_version: &str,
-    plural: &str,
-    name: &str,
-    since: &str,
-    number: &str,
-) -> Vec<i64> {
-    let path = world.space.path(api_version, plural);
-    let query =
-        format!("watch=1&resourceVersion={since}&timeoutSeconds=1&fieldSelector=metadata.name%3D{name}");
-    let request = http::Request::get(format!("{path}?{query}")).body(Vec::new()).unwrap();
-    // What happened is told at once, and the watch ends then.
-    let told = world.space.connection.client.request_text(request).await.unwrap();
-    let events = told.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let mut values: Vec<i64> = events
-        .inspect(|event| assert_ne!(event["type"], "ERROR", "{event}"))
-        .filter(|event| event["type"] != "DELETED")
-        .map(|event| event["object"].pointer(number).and_then(Value::as_i64).unwrap())
-        .collect();
-    values.dedup();
-    values
+/// What a number of an object has ever been is in the end so.
+async fn were(values: &Values<i64>, what: &str, as_wanted: impl Fn(&[i64]) -> bool) {
+    wait_until(what, LIMIT, || async {
+        let seen = values.lock().unwrap().clone();
+        if as_wanted(&seen) { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -476,6 +462,10 @@ async fn an_autoscaler_that_changes_sizes_finds_its_capacity_before_during_and_a
     scale(4).await;
     let list = world.space.send("GET", &world.space.path(SCALING, SCALERS), &Value::Null).await;
     let since = list["metadata"]["resourceVersion"].as_str().unwrap();
+    let number = |at: &'static str| move |object: &Value| object.pointer(at).and_then(Value::as_i64).unwrap();
+    let bound = |name: &str| follow(&world, (SCALING, SCALERS, name), since, number("/spec/minReplicas"));
+    let (bounds, of_candidate) = (bound("web"), bound("web-preview"));
+    let sizes = follow(&world, (APPS, "deployments", "web"), since, number("/spec/replicas"));
     let next = world.commit("Second", &[("shop/web.yaml", &scaled("ok2"))]);
     world.wait_for("shop", Phase::Paused, &next).await;
     assert_eq!(least("web").await, 4, "it does not shrink below what going back needs");
@@ -496,12 +486,11 @@ async fn an_autoscaler_that_changes_sizes_finds_its_capacity_before_during_and_a
     world.wait_for("shop", Phase::Ready, &next).await;
     // Each value that its bounds ever had, in order: stable's size while it may have to take all traffic back, both together while
     // it takes the candidate's place, and those of Git.
-    let bound = "/spec/minReplicas";
-    assert_eq!(values_since(&world, SCALING, SCALERS, "web", since, bound).await, [4, 10, 2]);
-    assert_eq!(values_since(&world, SCALING, SCALERS, "web-preview", since, bound).await, [4, 5]);
+    were(&bounds, "the bounds of stable", |seen| seen == [4, 10, 2]).await;
+    were(&of_candidate, "the bounds of the candidate", |seen| seen == [4, 5]).await;
     // Nor did stable ever have fewer pods than before, whatever was applied to it.
-    let sizes = values_since(&world, APPS, "deployments", "web", since, "/spec/replicas").await;
-    assert!(sizes.first() >= Some(&4) && sizes.is_sorted() && sizes.last() >= Some(&5), "{sizes:?}");
+    let grows = |seen: &[i64]| seen.first() >= Some(&4) && seen.is_sorted() && seen.last() >= Some(&5);
+    were(&sizes, "the sizes of stable", grows).await;
     assert_eq!(world.names(SCALING, SCALERS).await, ["web"]);
     alone(&world).await;
 }

@@ -1,5 +1,6 @@
-//! Nobody goes on with a rollout that is in its middle, since it is switched off, since a person rolls back, since the route is gone, or since its Delivery is
-//! deleted, with its objects or without: what is there afterwards has all traffic, and no route names what is gone.
+//! Nobody goes on with a rollout that is in its middle: it is switched off, its policy names another strategy, a person rolls back,
+//! the route is gone, or its Delivery is deleted, with its objects or without. What is there afterwards has all traffic, and no
+//! route names what is gone.
 
 use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployment, image};
 use crate::support::cli::windlass;
@@ -110,6 +111,32 @@ async fn given_another_router_it_ends_with_its_own_and_divides_no_other_route() 
     world.wait_for("shop", Phase::Paused, &third).await;
     assert_eq!(share(&world.get(GATEWAY, ROUTES, "other").await), Some(30));
     assert_eq!(share(&world.get(GATEWAY, ROUTES, "web").await), None);
+}
+
+#[tokio::test]
+async fn given_another_strategy_and_workload_it_ends_with_the_candidate_that_it_has() {
+    know_routes().await;
+    let mut world = World::stopped("left-renamed").await;
+    let (_controller, second) = behind_a_route_of_others(&mut world).await;
+    let candidate = world.get("apps/v1", "deployments", "web-canary").await;
+    let audit = world.space.cluster.audit();
+    let other = json!({
+        "strategy": "BlueGreen", "workload": {"name": "other"}, "router": {"gatewayAPI": {"route": "web"}},
+        "scaleDownDelay": "1s", "settle": "300ms",
+    });
+    world.deliver("shop", json!({"rollout": other})).await;
+    let promoted = windlass(&world.space, &["promote", "shop", "--full", "-n", &world.space.name]);
+    assert_eq!(promoted.code, 0, "{promoted:?}");
+    let status = world.wait_for("shop", Phase::Ready, &second).await.status.unwrap();
+    assert!(status.inventory.iter().all(|e| !e.candidate && !e.stale), "{status:?}");
+    let writes = world.writes(&audit);
+    assert!(!writes.iter().any(|r| r.name.ends_with("-preview")), "one candidate is enough: {writes:#?}");
+    assert!(!writes.iter().any(|r| r.verb == "create" && r.resource == "deployments"), "{writes:#?}");
+    let gone = writes.iter().find(|r| r.verb == "delete" && r.resource == "deployments").unwrap();
+    assert_eq!(gone.name, candidate["metadata"]["name"], "{gone:?}");
+    assert_eq!(world.names("apps/v1", "deployments").await, ["web"]);
+    assert_eq!(image(&deployment(&world, "web").await), "registry.example.com/web:ok2");
+    given_back_first(&world, &audit).await;
 }
 
 #[tokio::test]

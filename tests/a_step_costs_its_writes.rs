@@ -40,7 +40,11 @@ fn sent(world: &World, requests: &[Audited]) -> Sent {
         writes,
         reads,
         tries: objects().filter(|r| dry(r)).count(),
-        statuses: all.iter().filter(|r| r.resource == "deliveries" && r.verb == "update").count(),
+        // One that was refused says that somebody else wrote meanwhile, such as a person who asks for something.
+        statuses: all
+            .iter()
+            .filter(|r| r.resource == "deliveries" && r.verb == "update" && r.code == 200)
+            .count(),
     }
 }
 

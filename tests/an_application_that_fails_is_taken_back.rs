@@ -28,8 +28,7 @@ async fn the_last_good_spec_comes_back_and_a_newer_one_gets_through() {
     assert!(held == "True" && why.contains("registry.example.com/web:crash"), "{why}");
     assert_eq!(condition_of(&status, kind::READY).0, "False");
     assert_eq!(condition_of(&status, kind::AVAILABLE).0, "True");
-    let events = world.events_about("Application", "web").await;
-    assert!(events.iter().any(|(reason, _)| reason == "RolledBack"), "{events:?}");
+    world.wait_application_event("web", "RolledBack").await;
     // The history shows both: what failed, and what runs again.
     let inner = world.deliveries().get("web.application").await.unwrap().status.unwrap();
     let failed = windlass::core::application::revision_name("web", &inner.held.unwrap().revision.commit);
@@ -125,8 +124,7 @@ async fn a_spec_that_contradicts_itself_is_told_and_nothing_of_it_is_applied() {
     assert_eq!(status.phase, ApplicationPhase::Running, "what was there before runs");
     assert_eq!(status.current_revision, Some(good));
     assert_eq!(world.image_of("web").await, "registry.example.com/web:ok");
-    let events = world.events_about("Application", "web").await;
-    assert!(events.iter().any(|(reason, _)| reason == "InvalidApplication"), "{events:?}");
+    world.wait_application_event("web", "InvalidApplication").await;
     // What was good is looked after meanwhile.
     world.delete("v1", "services", "web").await;
     world

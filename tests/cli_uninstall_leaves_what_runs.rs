@@ -180,10 +180,27 @@ fn everything(cluster: &Cluster) -> BTreeSet<String> {
     all.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
+/// The same, once the cluster has what it begins with: that comes by itself, and in no order.
+async fn begun(cluster: &Cluster) -> BTreeSet<String> {
+    wait_until("the cluster has what it begins with", LIMIT, || async {
+        let now = everything(cluster);
+        let lacks = ["default", "kube-system", "kube-public", "kube-node-lease"].into_iter().find(|space| {
+            let its =
+                [format!("ConfigMap {space} kube-root-ca.crt"), format!("ServiceAccount {space} default")];
+            !its.iter().all(|one| now.contains(one))
+        });
+        match lacks {
+            None if everything(cluster) == now => Ok(now),
+            _ => Err(format!("{lacks:?}, {now:?}")),
+        }
+    })
+    .await
+}
+
 #[tokio::test]
 async fn what_install_made_is_gone_and_what_it_delivered_runs_on() {
     let cluster = Cluster::own();
-    let before = everything(cluster);
+    let before = begun(cluster).await;
     let image = "registry.example.com/windlass:ok";
     let more = ["install", "--daemon", "--deployer-role", "admin", "--image", image];
     let installed = windlass_with(&cluster.kubeconfig, &more);

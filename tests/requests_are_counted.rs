@@ -82,7 +82,7 @@ fn told(requests: &[&Audited]) -> BTreeMap<String, usize> {
 
 /// Writes that only a machine short of breath causes: a revision that takes longer than ten seconds has its wait recorded,
 /// and its words after 10, 20, 40 seconds and so on.
-fn since_it_was_slow(about: &[&Audited]) -> usize {
+pub fn since_it_was_slow(about: &[&Audited]) -> usize {
     let mut writes: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
     for r in about.iter().filter(|r| r.resource == "deliveries" && r.verb == "update") {
         writes.entry(&r.name).or_default().push(r.at.parse().unwrap());

@@ -92,7 +92,8 @@ async fn and_none_is_sent_to_a_candidate_that_has_none() {
         }
     });
 
-    world.give_time(25, policy).await;
+    // What it waits for is told after 10, 20 and 40 s.
+    world.give_time(45, policy).await;
     let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
     let nobody = format!("Service {}/web-canary", world.space.name);
     let says = |d: &Delivery| {

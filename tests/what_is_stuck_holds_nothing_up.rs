@@ -1,6 +1,7 @@
 //! What left Git and is held by somebody's finalizer keeps neither a revision that breaks from being rolled back, nor the rest of
 //! that rollback from being done.
 
+use crate::a_rollback_is_complete::crash;
 use crate::support::daemon::{World, config_map, deployment};
 use serde_json::{Value, json};
 use windlass::api::delivery::{Outcome, Phase, Step};
@@ -22,7 +23,7 @@ async fn what_breaks_while_a_prune_is_stuck_goes_back_at_once() {
     let bad = world.commit(
         "Breaks after a while",
         &[
-            ("shop/web.yaml", &deployment("web", "flaky", 1)),
+            ("shop/web.yaml", &deployment("web", "two", 1)),
             ("shop/old.yaml", ""),
             ("shop/new.yaml", &config_map("new", "1")),
         ],
@@ -33,6 +34,7 @@ async fn what_breaks_while_a_prune_is_stuck_goes_back_at_once() {
             attempt.is_some_and(|a| a.revision.commit == bad && a.step == Step::Pruning)
         })
         .await;
+    crash(&world, "registry.example.com/web:two").await;
     world
         .wait_object("apps/v1", "deployments", "web", "is back", |web| {
             image(web) == "registry.example.com/web:ok"

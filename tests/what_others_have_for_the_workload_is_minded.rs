@@ -4,6 +4,7 @@
 
 use crate::a_mesh_is_steered_by_its_hosts::{API, meshed};
 use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployed, service, web};
+use crate::support::cluster::wait_until;
 use crate::support::daemon::{World, config_map};
 use crate::support::gateway::know;
 use serde_json::{Value, json};
@@ -37,9 +38,12 @@ async fn refused_for(world: &World, reason: &str, object: &str) -> String {
 /// What is told of a rollout when it begins.
 async fn told(world: &World, commit: &str) -> String {
     world.wait_for("shop", Phase::Paused, commit).await;
-    let events = world.events("shop").await;
-    let of = |(reason, text): &&(String, String)| reason == "RollingOut" && text.contains(commit);
-    events.iter().find(of).map(|(_, text)| text.clone()).unwrap_or_else(|| panic!("{events:?}"))
+    wait_until("it is told", world.limit, || async {
+        let events = world.events("shop").await;
+        let of = |(reason, text): &&(String, String)| reason == "RollingOut" && text.contains(commit);
+        events.iter().find(of).map(|(_, text)| text.clone()).ok_or_else(|| format!("{events:?}"))
+    })
+    .await
 }
 
 #[tokio::test]

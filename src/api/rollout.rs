@@ -363,6 +363,12 @@ pub struct RolloutStatus {
     pub candidate: Revision,
     /// What moves traffic: a route of others is given back whatever becomes of `spec.rollout`.
     pub router: Router,
+    /// The strategy that it began with: the names of its candidate hang on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Strategy>,
+    /// The workloads that it began with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<WorkloadRef>,
     /// The step of `spec.rollout` that is under way, from 1; 0 before the first.
     pub step: u32,
     /// How many steps there are.

@@ -868,7 +868,13 @@ impl Oracle {
                 let unnamed = !rollouts::are_there(&delivery["spec"]["rollout"], wants);
                 let told = same(&status["held"]["revision"])
                     || !status["failure"].is_null()
-                        && (!wants.is_good(None) || disputed || unnamed || self.attempts.are_missing(d));
+                        && (!wants.is_good(None)
+                            || disputed
+                            || unnamed
+                            || rollouts::lacks_its_route(status, wants, |key| {
+                                world.get(&key.path()).is_some()
+                            })
+                            || self.attempts.are_missing(d));
                 if !same(&status["effective"]) && !told {
                     let what = format!("d{d} does not run {head}, and is {phase}: {}", ready(delivery));
                     return violated(Promise::GitWins, what);

@@ -58,6 +58,16 @@ impl World {
         status
     }
 
+    /// Waits until an Event with this reason is there about an Application: they are written beside statuses, not before them.
+    pub async fn wait_application_event(&self, name: &str, reason: &str) -> String {
+        wait_until(&format!("an Event {reason} about Application {name}"), self.limit, || async {
+            let events = self.events_about("Application", name).await;
+            let found = events.iter().find(|(r, _)| r == reason).map(|(_, text)| text.clone());
+            found.ok_or_else(|| format!("{events:?}"))
+        })
+        .await
+    }
+
     /// The image of an Application's Deployment.
     pub async fn image_of(&self, name: &str) -> String {
         let deployment = self.get("apps/v1", "deployments", name).await;

@@ -398,7 +398,9 @@ impl Space {
         let account = json!({"metadata": meta});
         self.send("POST", &self.path("v1", "serviceaccounts"), &account).await;
         if rules.as_array().is_some_and(|r| !r.is_empty()) {
+            let first = rules[0].clone();
             self.grant(name, rules).await;
+            self.wait_granted(name, &first).await;
         }
         ServiceAccount { namespace: self.name.clone(), name: name.into() }
     }
@@ -415,6 +417,27 @@ impl Space {
             "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": self.name}],
         });
         self.send("POST", &self.path(rbac, "rolebindings"), &binding).await;
+    }
+
+    /// Waits until an account of this namespace has what a rule gives: who decides learns of a role a moment after it was made.
+    async fn wait_granted(&self, account: &str, rule: &Value) {
+        let first = |field: &str| rule[field][0].as_str().unwrap_or_default().to_owned();
+        let attributes = json!({
+            "namespace": self.name, "verb": first("verbs"), "group": first("apiGroups"), "resource": first("resources"),
+            "name": first("resourceNames"),
+        });
+        let asked = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+            "spec": {
+                "user": format!("system:serviceaccount:{}:{account}", self.name), "resourceAttributes": attributes,
+            },
+        });
+        wait_until(&format!("{account} has its rights"), SOON, || async {
+            let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+            let answer = self.send("POST", path, &asked).await;
+            if answer["status"]["allowed"] == true { Ok(()) } else { Err(answer["status"].to_string()) }
+        })
+        .await;
     }
 
     /// Makes a cluster-scoped object in a collection (such as a CRD) that goes when the test does.

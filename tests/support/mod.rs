@@ -16,3 +16,4 @@ pub mod remote;
 pub mod rendering;
 pub mod shop;
 pub mod sshd;
+pub mod values;

@@ -68,7 +68,9 @@ use crate::api::delivery::{
 };
 use crate::api::dependency::Waiting;
 use crate::api::hook::HookRun;
-use crate::api::rollout::{Layout, RolloutPolicy, Router, WorkloadSize};
+use crate::api::rollout::{
+    Layout, RolloutPolicy, RolloutStatus, Router, Strategy, WorkloadRef, WorkloadSize,
+};
 use crate::core::analysis::AnalysisSeen;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
@@ -149,7 +151,7 @@ impl Spec {
         let (Some(rollout), Some(policy), Some(steps)) = (rollout, policy, &made.rollout) else {
             return made;
         };
-        if steps.router == rollout.router {
+        if steps.making.router == rollout.router {
             return made;
         }
         let kept = RolloutPolicy { router: Some(rollout.router.clone()), ..policy.clone() };
@@ -364,10 +366,43 @@ pub struct Staged {
     pub layout: Layout,
     /// How many pods the workloads have, where Git leaves that to an autoscaler.
     pub sizes: Vec<WorkloadSize>,
-    /// What moves traffic: the one that the rollout began with, whatever `spec.rollout` names by now.
-    pub router: Router,
+    /// What the candidate is made by: as the rollout began, whatever `spec.rollout` says by now.
+    pub making: Making,
     /// The route that would be made is there, and somebody else's.
     pub others_route: bool,
+}
+
+/// What of a policy a candidate is made by. A rollout keeps it to its end: made of another policy, what has traffic now would be
+/// taken away, or would stand there twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Making {
+    /// What moves traffic.
+    pub router: Router,
+    /// What the names of a candidate hang on; `None` where an older version of the daemon began the rollout.
+    pub strategy: Option<Strategy>,
+    /// The workloads that have a candidate; none likewise.
+    pub workloads: Vec<WorkloadRef>,
+}
+
+impl Making {
+    /// What the candidate of a rollout that is under way is made by.
+    pub fn of(rollout: &RolloutStatus) -> Self {
+        Making {
+            router: rollout.router.clone(),
+            strategy: rollout.strategy,
+            workloads: rollout.workloads.clone(),
+        }
+    }
+
+    /// A policy that makes a candidate like this, and is like another in everything else.
+    pub fn keep(&self, policy: &RolloutPolicy) -> RolloutPolicy {
+        let mut kept = RolloutPolicy { router: Some(self.router.clone()), ..policy.clone() };
+        kept.strategy = self.strategy.unwrap_or(policy.strategy);
+        if !self.workloads.is_empty() {
+            (kept.workload, kept.workloads) = (None, self.workloads.clone());
+        }
+        kept
+    }
 }
 
 /// How a revision is begun.

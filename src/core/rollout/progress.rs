@@ -22,7 +22,9 @@ use super::next::Machine;
 use super::put_back::{UNCOMPARED, answers_nothing, missing};
 use super::status::told;
 use super::steps::{Planned, SETTLE, Steps, Then};
-use super::{Action, CONFLICT, Foreknown, Health, SOURCE_UNKNOWN, Spec, Staged, Staging, read_stamp, stamp};
+use super::{
+    Action, CONFLICT, Foreknown, Health, Making, SOURCE_UNKNOWN, Spec, Staged, Staging, read_stamp, stamp,
+};
 use crate::api::analysis::AnalysisPolicy;
 use crate::api::delivery::{Attempt, Goal, InventoryEntry, Problem, Revision, Step};
 use crate::api::hook::HookPoint;
@@ -88,7 +90,7 @@ impl Machine<'_> {
         known: Foreknown,
         inventory: &[InventoryEntry],
     ) {
-        let first = self.steps().and_then(|s| Some((s.all.first()?.clone(), s.steps, s.router.clone())));
+        let first = self.steps().and_then(|s| Some((s.all.first()?.clone(), s.steps, s.making.clone())));
         let worst = match &self.seen.health {
             Health::Degraded(p) | Health::Broken(p) => Some(p),
             _ => None,
@@ -97,7 +99,7 @@ impl Machine<'_> {
         let all = || self.seen.ill.iter().chain(worst).filter(|p| p.reason != CONFLICT);
         let ill = all().find(|p| known.concerns.contains(&p.object)).map(told);
         let excused: BTreeSet<String> = all().map(|p| p.object.clone()).collect();
-        let Some((first, steps, router)) = first.filter(|_| ill.is_none()) else {
+        let Some((first, steps, making)) = first.filter(|_| ill.is_none()) else {
             if let Some(ill) = ill {
                 self.notify(
                     true,
@@ -126,7 +128,9 @@ impl Machine<'_> {
             attempt.rollout = Some(RolloutStatus {
                 stage: first.stage,
                 candidate: revision,
-                router,
+                router: making.router,
+                strategy: making.strategy,
+                workloads: making.workloads,
                 step: first.step,
                 steps,
                 at: 0,
@@ -792,7 +796,7 @@ pub fn staging(attempt: &Attempt, effective: Option<&Revision>, spec: &Spec) -> 
             _ => rollout.layout.clone(),
         },
         sizes: rollout.sizes.clone(),
-        router: rollout.router.clone(),
+        making: Making::of(rollout),
         others_route: rollout.others_route,
     }))
 }

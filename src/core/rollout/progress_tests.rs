@@ -9,6 +9,7 @@ use crate::api::delivery::{Outcome, Phase};
 use crate::api::rollout::{RolloutPolicy, Stage};
 use crate::core::analysis::{self, Judged};
 use proptest::prelude::*;
+use proptest::strategy::Strategy;
 use serde_json::json;
 
 /// A world whose revision `a` runs, with a canary of 10 and 50 percent.
@@ -661,13 +662,37 @@ fn a_rollout_keeps_its_router_when_the_spec_names_another() {
     let pods = json!({"strategy": "Canary", "workload": {"name": "web"}, "router": {"replicas": {}},
         "steps": [{"weight": 30}]});
     let kept = delivery(pods.clone(), attempt).rollout.unwrap();
-    assert_eq!(kept.router, world.spec.rollout.as_ref().unwrap().router);
+    assert_eq!(kept.making.router, world.spec.rollout.as_ref().unwrap().making.router);
     assert!(
         kept.all.iter().any(|planned| planned.stage == Stage::Switching),
         "its layouts are of that router, too"
     );
     let next = delivery(pods, json!(null)).rollout.unwrap();
-    assert!(next.router.replicas.is_some());
+    assert!(next.making.router.replicas.is_some());
+}
+
+#[test]
+fn a_candidate_is_made_to_its_end_as_it_was_begun() {
+    let mut world = canary();
+    world.push("b", &["web"]);
+    world.settle();
+    let begun = world.state.attempt.as_ref().unwrap().rollout.clone().unwrap();
+    let other: RolloutPolicy = serde_json::from_value(json!({
+        "strategy": "BlueGreen", "workloads": [{"name": "other"}], "router": {"service": {"name": "other"}},
+        "settle": "7s",
+    }))
+    .unwrap();
+    let made = Making::of(&begun).keep(&other);
+    let names: Vec<_> = made.workload.iter().chain(&made.workloads).map(|w| w.name.as_str()).collect();
+    assert_eq!(
+        (made.strategy, names, &made.router),
+        (begun.strategy.unwrap(), vec!["web"], &Some(begun.router.clone()))
+    );
+    assert_eq!(made.settle, other.settle, "everything else is as the spec says now");
+    // Begun by a version of the daemon that did not note it.
+    let noted_nothing = RolloutStatus { strategy: None, workloads: Vec::new(), ..begun };
+    let made = Making::of(&noted_nothing).keep(&other);
+    assert_eq!((made.strategy, &made.workloads, made.workload), (other.strategy, &other.workloads, None));
 }
 
 #[test]

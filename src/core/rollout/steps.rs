@@ -3,10 +3,11 @@
 //! A candidate grows before weight is given to it and shrinks after, so one step may take two layouts. A traffic step
 //! (`weight`, `header`, `cookie`, `mirror`) takes the place of the one before.
 
+use super::Making;
 use crate::api::analysis::{AnalysisPolicy, JobOfStep};
 use crate::api::delivery::Problem;
 use crate::api::rollout::{
-    Base, CandidateSize, Layout, RolloutPolicy, RolloutStep, RouteKind, Router, Size, Stage, Strategy,
+    Base, CandidateSize, Layout, RolloutPolicy, RolloutStep, RouteKind, Size, Stage, Strategy,
 };
 use crate::core::analysis::{StepKind, builtin, policy_of_step};
 use jiff::SignedDuration;
@@ -36,8 +37,8 @@ pub struct Steps {
     pub known: SignedDuration,
     /// What is measured while traffic reaches the candidate.
     pub analysis: Option<AnalysisPolicy>,
-    /// What moves traffic.
-    pub router: Router,
+    /// What the candidate is made by.
+    pub making: Making,
 }
 
 /// One layout, and what is waited for once it is in effect.
@@ -73,6 +74,8 @@ impl Steps {
             return Ok(None);
         };
         let pods = router.replicas.is_some();
+        let workloads = policy.workload.iter().chain(&policy.workloads).cloned().collect();
+        let making = Making { router, strategy: Some(policy.strategy), workloads };
         let size_for = |weight: u32| match policy.candidate.clone().unwrap_or_default() {
             _ if pods => Size::OfAll(weight),
             c if c.size == CandidateSize::Fixed => Size::Replicas(c.replicas.unwrap_or(1)),
@@ -148,7 +151,7 @@ impl Steps {
         let layout = Layout { base: Base::Target, ..layout };
         all.push(Planned { stage: Stage::Promoting, step, layout, then: Then::Go });
         let settle = policy.settle.map_or(SETTLE, crate::api::Duration::signed);
-        Ok(Some(Steps { all, steps: step, settle, known: settle, analysis: policy.analysis.clone(), router }))
+        Ok(Some(Steps { all, steps: step, settle, known: settle, analysis: policy.analysis.clone(), making }))
     }
 
     /// What is measured once a layout is in effect, whether that is what its step is about, and the Jobs that run in it.
@@ -172,7 +175,13 @@ impl Steps {
             let (of_jobs, asked): (Vec<_>, Vec<_>) =
                 policy.metrics.into_iter().partition(|m| m.job.is_some());
             policy.metrics = asked;
-            if self.router.gateway_api.as_ref().is_some_and(|gateway| gateway.kind == RouteKind::GRPCRoute) {
+            if self
+                .making
+                .router
+                .gateway_api
+                .as_ref()
+                .is_some_and(|gateway| gateway.kind == RouteKind::GRPCRoute)
+            {
                 builtin::of_calls(&mut policy.metrics);
             }
             jobs.extend(of_jobs.into_iter().filter_map(|m| m.job));

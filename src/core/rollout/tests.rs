@@ -5,6 +5,7 @@
 use super::*;
 use crate::api::delivery::{EntryOrigin, Outcome, Phase, Step};
 use proptest::prelude::*;
+use proptest::strategy::Strategy;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn revision(name: &str) -> Revision {
@@ -324,7 +325,7 @@ impl World {
                             over: None,
                             layout: steps.all[0].layout.clone(),
                             sizes: self.sizes.clone(),
-                            router: steps.router.clone(),
+                            making: steps.making.clone(),
                             others_route: false,
                         }))
                     }

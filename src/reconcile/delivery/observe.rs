@@ -10,8 +10,8 @@ use crate::core::health::{Status, is_unobserved};
 use crate::core::plan;
 use crate::core::rollout::served;
 use crate::core::rollout::{
-    Applied, CONFLICT, Health, MISSING, NOT_OBSERVED, Observation, Prepared, Staging, Target, UNREADY,
-    Variants,
+    Applied, CONFLICT, Health, MISSING, Making, NOT_OBSERVED, Observation, Prepared, Staging, Target,
+    UNREADY, Variants,
 };
 use crate::reconcile::directories::NOT_WRITTEN;
 use crate::reconcile::live::version;
@@ -124,7 +124,8 @@ fn sizes(scope: &Scope<'_>, status: &DeliveryStatus) -> Vec<Option<i64>> {
 
 /// The health of a rollout's two variants apart. Objects that its present layout has not recorded yet count for neither.
 fn variants(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> Variants {
-    let Some(attempt) = status.attempt.as_ref().filter(|a| a.rollout.is_some()) else {
+    let Some((attempt, rollout)) = status.attempt.as_ref().and_then(|a| Some((a, a.rollout.as_ref()?)))
+    else {
         return Variants::default();
     };
     let under_way = memory.work.as_ref().filter(|w| w.revision == attempt.revision);
@@ -134,13 +135,13 @@ fn variants(scope: &Scope<'_>, memory: &Memory, status: &DeliveryStatus) -> Vari
         let some = inventory.iter().filter(|e| e.candidate == candidate && !excused(e));
         without_secrets(health(scope, some, under_way, memory), memory)
     };
-    let unready = unready(scope, inventory).filter(|_| memory.seen_since.is_some());
+    let unready = unready(scope, &Making::of(rollout), inventory).filter(|_| memory.seen_since.is_some());
     Variants { named: with_route(of(false), memory), candidate: of(true), unready }
 }
 
 /// A workload of the candidate that has no pod ready, while all that are rolled out have some under their names in Git.
-fn unready(scope: &Scope<'_>, inventory: &[InventoryEntry]) -> Option<Problem> {
-    let policy = scope.delivery.spec.template.rollout.as_ref()?;
+fn unready(scope: &Scope<'_>, making: &Making, inventory: &[InventoryEntry]) -> Option<Problem> {
+    let policy = making.keep(scope.delivery.spec.template.rollout.as_ref()?);
     let pods = |entry: &InventoryEntry| scope.live(&entry.gvk(), &entry.id())?.kept.pods;
     let there = |candidate: bool| {
         inventory.iter().filter(move |e| e.group == "apps" && !e.stale && e.candidate == candidate)

@@ -135,7 +135,7 @@ async fn begin(
         over: None,
         layout: steps.all.first().map(|p| p.layout.clone()).unwrap_or_default(),
         sizes: known.sizes.clone(),
-        router: steps.router.clone(),
+        making: steps.making.clone(),
         others_route: known.others_route,
     };
     let mut work = staged_work(scope, memory, status, revision, goal, staged).await?;
@@ -185,7 +185,7 @@ pub async fn foresee(
 ) -> Result<Foreknown, Refusal> {
     let wrong = |problem: Problem| Refusal { problem, transient: false };
     let sizes = sizes(eyes, stable, workloads).await?;
-    let others_route = foreseen::is_others(eyes, &steps.router, [stable, target], inventory).await?;
+    let others_route = foreseen::is_others(eyes, &steps.making.router, [stable, target], inventory).await?;
     // Every layout is tried before the first pod is started.
     let mut foreseen = Foreseen::default();
     let mut first = None;
@@ -202,7 +202,7 @@ pub async fn foresee(
             }
         };
         let shape = shape(&planned.layout).map_err(|problem| wrong(explained(problem)))?;
-        foreseen.add(&steps.router, &shape.place, shape.split.as_ref(), &shape.bundle);
+        foreseen.add(&steps.making.router, &shape.place, shape.split.as_ref(), &shape.bundle);
         first.get_or_insert(shape);
     }
     let unchanged = |id: &ObjectId| match (stable.get(id), target.get(id)) {
@@ -210,7 +210,7 @@ pub async fn foresee(
         _ => false,
     };
     if let Some(Shape { place: Place::Bundle(id), .. }) = &first
-        && steps.router.names_backends()
+        && steps.making.router.names_backends()
         && unchanged(id)
     {
         foreseen.own(id);
@@ -229,7 +229,7 @@ pub async fn foresee(
 
 /// What is to be said of the shares of traffic that numbers of pods cannot make.
 fn shares(steps: &Steps, stable: &Bundle, workloads: &[ObjectId], sizes: &[WorkloadSize]) -> Vec<String> {
-    if steps.router.replicas.is_none() {
+    if steps.making.router.replicas.is_none() {
         return Vec::new();
     }
     let weights: BTreeSet<u32> = steps.all.iter().map(|planned| planned.layout.weight).collect();
@@ -379,9 +379,8 @@ pub(super) async fn shape_of(
         None => None,
     };
     let about = (&staged.layout, staged.sizes.as_slice(), staged.others_route);
-    // Another one that is named meanwhile is for the next rollout: what this one has divided is what it has to give back.
-    let policy = RolloutPolicy { router: Some(staged.router.clone()), ..policy.clone() };
-    shaped(&scope.eyes(), &policy, [&stable, &target], over.as_deref(), about)
+    // What is named meanwhile is for the next rollout: what this one has divided is what it has to give back.
+    shaped(&scope.eyes(), &staged.making.keep(policy), [&stable, &target], over.as_deref(), about)
         .map_err(|problem| Refusal { problem, transient: false })
 }
 

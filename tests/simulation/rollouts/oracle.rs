@@ -155,6 +155,17 @@ pub fn are_there(policy: &Value, directory: &Directory) -> bool {
         .all(|name| directory.things.contains_key(&Key(Kind::Deployment, name.into())))
 }
 
+/// Whether a revision is not begun for want of a route that is really nowhere: somebody has deleted one of others.
+pub fn lacks_its_route(status: &Value, directory: &Directory, is_there: impl Fn(&Key) -> bool) -> bool {
+    let problem = &status["failure"]["problem"];
+    let mut routes = ROUTES.into_iter().filter_map(|kind| {
+        let name = problem["object"].as_str()?.strip_prefix(&format!("{} {SPACE}/", kind.names().1))?;
+        Some(Key(kind, name.to_owned()))
+    });
+    matches!(problem["reason"].as_str(), Some("RouteNotFound" | "RouteMissing"))
+        && routes.any(|key| !directory.things.contains_key(&key) && !is_there(&key))
+}
+
 /// Whether stable is to be left alone, by the status.
 fn stands_as_told(status: &Value) -> bool {
     let rollout = &status["attempt"]["rollout"];
