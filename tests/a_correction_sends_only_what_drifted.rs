@@ -115,7 +115,7 @@ async fn what_drifts_while_a_revision_is_put_in_place_is_told_then_and_corrected
 #[tokio::test]
 async fn a_failed_revision_that_stays_in_place_is_what_drift_is_measured_against() {
     let world = deployed("failedoff").await;
-    world.give_time(2, json!({"rollback": {"mode": "Off"}})).await;
+    world.give_time(10, json!({"rollback": {"mode": "Off"}})).await;
     let files =
         [("shop/web.yaml", deployment("web", "unready", 1)), ("shop/0.yaml", config_map("it-0", "2"))];
     let bad = world.commit("Slow", &files.each_ref().map(|(path, text)| (*path, text.as_str())));

@@ -208,7 +208,7 @@ async fn a_candidate_that_never_becomes_ready_goes_when_its_time_is_up_and_stabl
         ("never-preview", "app: web, tier: front", blue_green()),
     ] {
         let (world, good) = deployed(test, selector, policy.clone()).await;
-        world.give_time(5, json!({"rollout": policy})).await;
+        world.give_time(15, json!({"rollout": policy})).await;
         let before = deployment(&world, "web").await;
         let service = world.get("v1", "services", "web").await;
         let bad = world.commit(

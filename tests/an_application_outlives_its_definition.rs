@@ -3,6 +3,7 @@
 use crate::support::applications::condition_of;
 use crate::support::cluster::{Cluster, try_send, wait_until};
 use crate::support::daemon::{LIMIT, World};
+use crate::support::gateway::MONITORS;
 use serde_json::{Value, json};
 use windlass::api::application::definition;
 use windlass::api::condition::kind;
@@ -97,7 +98,14 @@ fn pod_monitors() -> Value {
 
 #[tokio::test]
 async fn a_pod_monitor_comes_once_the_cluster_has_the_kind() {
+    let _alone = MONITORS.lock().await;
     let mut world = World::new("app-monitor").await;
+    wait_until("no PodMonitors are known", LIMIT, || async {
+        let one = format!("{DEFINITIONS}/podmonitors.monitoring.coreos.com");
+        // Those of a test before this one take a moment to go.
+        get(&world, &one).await.map_or(Ok(()), |found| Err(found.to_string()))
+    })
+    .await;
     let metrics = json!({"metrics": {"port": 9090, "podMonitor": {"labels": {"release": "prometheus"}}}});
     world.application("web", "ok", metrics).await;
     let status = world.wait_application_runs("web", "ok").await;

@@ -6,7 +6,7 @@ use crate::a_mesh_is_steered_by_its_hosts::{API, meshed};
 use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployed, service, web};
 use crate::support::cluster::wait_until;
 use crate::support::daemon::{World, config_map};
-use crate::support::gateway::know;
+use crate::support::gateway::{MONITORS, know};
 use serde_json::{Value, json};
 use windlass::api::Delivery;
 use windlass::api::delivery::{Phase, Problem};
@@ -48,6 +48,7 @@ async fn told(world: &World, commit: &str) -> String {
 
 #[tokio::test]
 async fn monitors_and_policies_of_others_would_leave_the_candidate_out() {
+    let _alone = MONITORS.lock().await;
     let mut world = World::stopped("others").await;
     for (group, kind, plural) in [
         ("monitoring.coreos.com", "PodMonitor", "podmonitors"),

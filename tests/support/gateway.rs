@@ -5,15 +5,18 @@
 use super::cluster::{SOON, Space, try_send, wait_until};
 use super::daemon::{LIMIT, World};
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 use tokio::task::JoinHandle;
 use windlass::cluster::crds;
 
 /// The API of routes, and their name in it.
 pub const GATEWAY: &str = "gateway.networking.k8s.io/v1";
 pub const ROUTES: &str = "httproutes";
+
+/// Held by a test in which PodMonitors of the Prometheus Operator come or go: the cluster knows a kind or does not, for all at once.
+pub static MONITORS: Mutex<()> = Mutex::const_new(());
 
 /// Has the API server know a kind of a group in version `v1`, with a status of its own, until the namespace goes.
 pub async fn know(space: &mut Space, group: &str, kind: &str, plural: &str) {
@@ -88,7 +91,7 @@ pub fn share(route: &Value) -> Option<u64> {
 }
 
 /// About which shares a controller says nothing.
-type Silence = Arc<Mutex<Option<Option<u64>>>>;
+type Silence = Arc<std::sync::Mutex<Option<Option<u64>>>>;
 
 /// A controller that takes every route of a namespace, but for those that it is told to be silent about.
 pub struct Controller {
