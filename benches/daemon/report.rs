@@ -348,6 +348,9 @@ pub fn print_rollouts(rollouts: &Rollouts) {
         60.0 / f64::from(INTERVAL)
     );
     println!("  resident memory: {:.0} MiB", rollouts.memory);
+    for (what, count) in &rollouts.told {
+        println!("  Event, {count} times: {what}");
+    }
     rollouts.requests.print("Requests meanwhile");
 }
 

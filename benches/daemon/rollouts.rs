@@ -8,10 +8,13 @@ use super::report::Requests;
 use super::{HOME, LIMIT, config, deployed, git, observer, prepare, quiet, repository, staged};
 use axum::Router;
 use axum::routing::any;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use windlass::api::rollout::Stage;
@@ -29,6 +32,8 @@ pub struct Rollouts {
     pub processor: f64,
     /// Requests to the API server meanwhile.
     pub requests: Requests,
+    /// What Events told meanwhile: reasons and texts without figures, with how many there were of each.
+    pub told: BTreeMap<String, usize>,
     /// Questions that the provider was asked meanwhile.
     pub asked: usize,
     /// Resident memory by the end, in MiB.
@@ -96,16 +101,32 @@ pub async fn run(aborts: usize, canaries: usize, watched: Duration) -> Rollouts 
     let begun = begin.elapsed();
     quiet(cluster).await;
     let audit = cluster.audit();
-    let used = daemon.processor();
+    let (used, from) = (daemon.processor(), Timestamp::now());
     *asked.lock().unwrap() = 0;
     tokio::time::sleep(watched).await;
     let processor = daemon.processor() - used;
     let requests = Requests::of(&audit.by_agent("windlass/"));
     let asked = *asked.lock().unwrap();
     let memory = daemon.memory("VmRSS");
+    let told = told(&client, from).await;
     daemon.stop();
     cluster.stop();
-    Rollouts { aborts, canaries, watched, processor, requests, asked, memory, begun }
+    Rollouts { aborts, canaries, watched, processor, requests, told, asked, memory, begun }
+}
+
+/// What was told by Events since then.
+async fn told(client: &Client, from: Timestamp) -> BTreeMap<String, usize> {
+    let all: Api<Event> = Api::all(client.clone());
+    let since = |event: &Event| {
+        let series = event.series.as_ref().map(|series| series.last_observed_time.0);
+        series.or(event.event_time.as_ref().map(|time| time.0)).is_some_and(|at| at >= from)
+    };
+    let mut told = BTreeMap::new();
+    for event in all.list(&ListParams::default()).await.unwrap().items.into_iter().filter(since) {
+        let text: String = event.note.unwrap_or_default().chars().filter(|c| !c.is_ascii_digit()).collect();
+        *told.entry(format!("{}: {text}", event.reason.unwrap_or_default())).or_default() += 1;
+    }
+    told
 }
 
 /// A provider for which all is well; it counts what it is asked, and serves until the benchmark ends.
