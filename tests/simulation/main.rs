@@ -46,6 +46,10 @@ const TESTS: [Test; 11] = [
 
 fn main() -> ExitCode {
     let arguments = Arguments::read(std::env::args().skip(1));
+    if arguments.help {
+        print!("{}", search::HELP);
+        return ExitCode::SUCCESS;
+    }
     if arguments.list {
         for (name, _) in TESTS {
             println!("{name}: test");

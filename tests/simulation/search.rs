@@ -24,11 +24,29 @@ const CUT_SHORT: usize = 3;
 /// How long a history is made shorter.
 const SHRINKING: Duration = Duration::from_secs(60);
 
+/// What can be asked for.
+pub const HELP: &str = "\
+simulation [NAMES of tests] [--seeds N] [--from M] [--jobs N] [--list]
+simulation --seed N | --history FILE [--json]    one history, told in full (or as it is written down)
+simulation --survey [--seeds N] [--from M]       a line for each seed that fails
+
+  --seeds N       that many seeds
+  --from M        beginning with this one
+  --jobs N        threads
+  --two           with a second daemon that is started by mistake
+  --rollouts      with rollouts in all of it
+  --wide          with more in them
+  --planted BUG   with a bug that is put in on purpose
+  --as-is         what fails is not made shorter
+";
+
 /// What was asked for on the command line.
 #[derive(Debug, Default)]
 pub struct Arguments {
     /// Only list the tests.
     pub list: bool,
+    /// Only tell what can be asked for.
+    pub help: bool,
     /// `--seeds`.
     pub seeds: Option<u64>,
     /// `--from`.
@@ -49,9 +67,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// `--seeds N`: that many seeds. `--from N`: beginning with this one. `--seed N`: this one, told in full.
-    /// `--history FILE`: the same for a history that was written down. `--planted BUG`: with a bug. `--jobs N`: threads.
-    /// `--json`: the one history as it is written down. `--two`: with a second daemon that is started by mistake. `--rollouts`: with rollouts in all of it; `--wide`: with more in them. `--survey`: a line for each seed that fails. `--as-is`: what fails is not made shorter. Others are those of every test program: names are filters.
+    /// What was asked for, as [`HELP`] tells. Others are those of every test program: names are filters.
     pub fn read(words: impl Iterator<Item = String>) -> Self {
         let mut arguments = Arguments { from: 1, ..Arguments::default() };
         let mut words = words.peekable();
@@ -59,6 +75,7 @@ impl Arguments {
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--list" => arguments.list = true,
+                "--help" | "-h" => arguments.help = true,
                 "--seeds" => arguments.seeds = number(words.next()),
                 "--from" => arguments.from = number(words.next()).unwrap_or(1),
                 "--seed" => arguments.seed = number(words.next()),
