@@ -9,6 +9,7 @@ mod follow;
 mod pods;
 mod retry;
 mod revisions;
+mod sight;
 
 pub use follow::{follow, follow_revisions};
 pub(super) use pods::are_lacking;
@@ -36,6 +37,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Resource, ResourceExt};
 use retry::Retry;
 use serde_json::{Value, json};
+use sight::{Known, Sight};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -97,6 +99,8 @@ pub struct Applications {
     memories: Mutex<HashMap<Key, Memory>>,
     /// Revisions that somebody removed, of each Application that was not looked at since.
     removed: Mutex<HashMap<Key, BTreeSet<String>>>,
+    /// The revisions that are there, as their watch shows them.
+    sight: Sight,
 }
 
 /// What an expansion follows from: the generation of the spec, and what the cluster has.
@@ -112,8 +116,8 @@ struct Memory {
     begun: Option<(String, Instant)>,
     /// The generation of the spec for which the Delivery was last seen to be as it must.
     ensured: Option<Option<i64>>,
-    /// A revision was kept, so that others may not be needed any more.
-    kept: bool,
+    /// The revision that was kept last, so that others may not be needed any more.
+    kept: Option<String>,
     /// The status that was written last, and its version: the watch may still show an older one.
     written: Option<(ApplicationStatus, u64)>,
     /// How often something was refused in a row.
@@ -138,7 +142,8 @@ struct Wanted {
 impl Applications {
     /// Those that the daemon watches.
     pub fn new(daemon: Arc<Daemon>, shown: Store<Application>) -> Self {
-        Applications { daemon, shown, memories: Mutex::default(), removed: Mutex::default() }
+        let (memories, removed, sight) = (Mutex::default(), Mutex::default(), Sight::default());
+        Applications { daemon, shown, memories, removed, sight }
     }
 
     /// Notes that a revision of an Application is not there any more: it is kept again, if it is what the spec is.
@@ -160,6 +165,7 @@ impl Applications {
                 |(namespace, name): &Key| self.shown.get(&ObjectRef::new(name).within(namespace)).is_some();
             memories.retain(|key, _| there(key));
             lock(&self.removed).retain(|key, _| there(key));
+            self.sight.retain(there);
         }
         let known = memories.remove(key).filter(|m| m.uid == application.uid());
         known.unwrap_or_else(|| Memory { uid: application.uid(), ..Memory::default() })
@@ -293,12 +299,23 @@ async fn round(
         url: url(&application.spec),
     };
     tell(application, daemon, &seen, memory).await?;
-    if memory.kept
-        && let (Ok(wanted), Some(delivery)) = (&wanted, of_delivery)
+    if let (Some(last), Ok(wanted), Some(delivery)) = (&memory.kept, &wanted, of_delivery)
         && revisions::is_settled(delivery, &wanted.id)
     {
-        memory.kept = false;
-        revisions::tidy(&daemon.connection.client, application, delivery).await;
+        let client = &daemon.connection.client;
+        let all = match context.sight.of(key, last) {
+            Known::Behind => return Ok(rest),
+            Known::All(all) => Some(all),
+            Known::Unwatched => revisions::ask(client, application).await,
+        };
+        let is_tidy = match all {
+            Some(all) => revisions::tidy(client, application, delivery, all).await,
+            // It is asked for again with the next one.
+            None => true,
+        };
+        if is_tidy {
+            memory.kept = None;
+        }
     }
     Ok(rest)
 }
@@ -440,7 +457,7 @@ async fn begin(
         fault::place(|| "before keeping a revision".into());
         revisions::keep(&daemon.connection.client, application, kinds(&daemon.discovery)).await?;
         fault::place(|| "after keeping a revision".into());
-        memory.kept = true;
+        memory.kept = Some(revision_name(&application.name_any(), id));
     }
     let (author, at) = last_change(application);
     let commit = CommitInfo {
