@@ -4,6 +4,7 @@ use crate::support::cluster::{Audited, wait_until};
 use crate::support::daemon::{LIMIT, World};
 use crate::support::faults::{Fault, Faults, is_watch};
 use axum::extract::Request;
+use jiff::Timestamp;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -156,6 +157,16 @@ async fn a_new_one_costs_its_writes() {
     }
     quiet_for(&world, Duration::from_secs(6)).await;
     let mut requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
+    for number in 0..NEW {
+        let name = format!("web{number}");
+        let its = |r: &&Audited| r.resource == "applications" && r.verb == "patch" && r.name == name;
+        let times: Vec<Timestamp> = requests.iter().filter(its).map(|r| r.at.parse().unwrap()).collect();
+        // The first is the test's own, and makes it.
+        let took = times.iter().max().unwrap().duration_since(*times.iter().min().unwrap());
+        let (statuses, seconds) = (times.len() - 1, usize::try_from(took.as_secs()).unwrap());
+        // What it says on its way, and while pods are waited for, where that takes more than a second.
+        assert!(statuses >= 1 && statuses <= 1 + 2 * seconds, "{name}: {statuses} statuses in {took:#}");
+    }
     // The test's own.
     requests.retain(|r| r.resource != "applications" || !r.subresource.is_empty());
     let counts = counted(&requests);

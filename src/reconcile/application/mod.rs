@@ -25,12 +25,13 @@ use crate::api::delivery::{
 use crate::api::{Application, Delivery, names};
 use crate::cluster::{self, Cause, Discovery};
 use crate::core::application::{
-    Kinds, Notice, Pods, Seen, expand_for, revision, revision_name, rollout, status, url,
+    Kinds, Notice, Pods, Seen, expand_for, revision, revision_name, rollout, status, url, waits,
 };
 use crate::core::manifest::{ObjectId, Origin};
 use crate::core::rollout::status::told;
 use crate::lock::lock;
 use crate::source::{CommitInfo, backoff};
+use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -120,6 +121,8 @@ struct Memory {
     kept: Option<String>,
     /// The status that was written last, and its version: the watch may still show an older one.
     written: Option<(ApplicationStatus, u64)>,
+    /// Since when there is something to say that was not written yet.
+    unsaid: Option<Timestamp>,
     /// How often something was refused in a row.
     refused: u32,
     /// What failed in a row, and the generation of the spec that it failed for: a newer one is tried at once.
@@ -298,7 +301,9 @@ async fn round(
         pods,
         url: url(&application.spec),
     };
-    tell(application, daemon, &seen, memory).await?;
+    if let Some(wait) = tell(application, daemon, &seen, memory).await? {
+        rest = Some(rest.map_or(wait, |rest| rest.min(wait)));
+    }
     if let (Some(last), Ok(wanted), Some(delivery)) = (&memory.kept, &wanted, of_delivery)
         && revisions::is_settled(delivery, &wanted.id)
     {
@@ -567,22 +572,28 @@ async fn write_delivery(
     })
 }
 
-/// Writes the status if it changed, and tells people what a spec that is none lacks.
+/// Writes the status if it changed, and tells people what a spec that is none lacks. Answers how long the status waits for better words.
 async fn tell(
     application: &Application,
     daemon: &Daemon,
     seen: &Seen<'_>,
     memory: &mut Memory,
-) -> Result<(), Error> {
+) -> Result<Option<Duration>, Error> {
     let version = |text: Option<String>| text.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     let shown = version(application.resource_version());
     let before = match &memory.written {
         Some((written, at)) if *at > shown => written.clone(),
         _ => application.status.clone().unwrap_or_default(),
     };
-    let new = status(seen, &before, daemon.now());
+    let now = daemon.now();
+    let new = status(seen, &before, now);
     if new == before {
-        return Ok(());
+        memory.unsaid = None;
+        return Ok(None);
+    }
+    let since = *memory.unsaid.get_or_insert(now);
+    if let Some(left) = waits(seen, &before, since, daemon.slots.are_taken(), now) {
+        return Ok(Some(Duration::try_from(left).unwrap_or_default()));
     }
     if let Some(problem) = seen.wanted.err().or(seen.hindrance).or(seen.delay) {
         let was = condition::get(&before.conditions, kind::READY);
@@ -609,10 +620,11 @@ async fn tell(
     match written {
         Ok(written) => {
             memory.written = Some((new, version(written.resource_version())));
-            Ok(())
+            memory.unsaid = None;
+            Ok(None)
         }
         // Gone, or another one of the name: the watch shows that.
-        Err(kube::Error::Api(e)) if e.code == 404 || e.code == 409 => Ok(()),
+        Err(kube::Error::Api(e)) if e.code == 404 || e.code == 409 => Ok(None),
         Err(error) => Err(Error::Status(Box::new(error))),
     }
 }
