@@ -2,8 +2,18 @@
 
 use crate::support::cluster::{Audited, wait_until};
 use crate::support::daemon::{LIMIT, World};
+use crate::support::faults::{Fault, Faults, is_watch};
+use axum::extract::Request;
+use jiff::Timestamp;
 use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
+use windlass::api::names;
+
+/// Applications that are made together.
+const NEW: usize = 8;
 
 fn besides_watches_and_lease(requests: Vec<Audited>) -> Vec<Audited> {
     requests.into_iter().filter(|r| r.resource != "leases" && r.verb != "watch").collect()
@@ -94,6 +104,175 @@ async fn a_change_of_its_deployment_s_status_costs_at_most_one_request() {
     assert!(told, "its status tells of it: {requests:#?}");
     // And nobody else does.
     assert!(requests.iter().all(|r| r.resource == "applications"), "{requests:#?}");
+}
+
+/// How often each kind of request was sent.
+fn counted(requests: &[Audited]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for r in requests {
+        let part = if r.subresource.is_empty() { String::new() } else { format!("/{}", r.subresource) };
+        let tried = if r.uri.contains("dryRun=All") { " (dry-run)" } else { "" };
+        *counts.entry(format!("{} {}{part}{tried}", r.verb, r.resource)).or_default() += 1;
+    }
+    counts
+}
+
+/// A daemon that has nothing to do, and reaches the API server through faults.
+async fn behind_faults(
+    test: &str,
+    rule: impl FnMut(&Request) -> Option<Fault> + Send + 'static,
+) -> (World, Faults) {
+    let mut world = World::stopped(test).await;
+    let faults = Faults::before(world.space.cluster).await;
+    faults.set(rule);
+    world.arguments = vec!["--kubeconfig".into(), faults.kubeconfig.to_str().unwrap().into()];
+    world.start();
+    wait_until("revisions are watched", LIMIT, || async {
+        let begun = faults.count(|_, uri| uri.contains("/controllerrevisions") && uri.contains("watch=true"));
+        if begun > 0 { Ok(()) } else { Err("not yet".into()) }
+    })
+    .await;
+    (world, faults)
+}
+
+/// One as people write them, but without pods.
+fn without_pods() -> serde_json::Value {
+    json!({
+        "replicas": 0,
+        "config": {"env": {"FEATURE_X": "on"}},
+        "healthCheck": {"readiness": {"httpGet": {"path": "/ready", "port": "http"}}},
+    })
+}
+
+#[tokio::test]
+async fn a_new_one_costs_its_writes() {
+    let (world, _faults) = behind_faults("app-new", |_| None).await;
+    quiet_for(&world, Duration::from_millis(1500)).await;
+    let audit = world.space.cluster.audit();
+    for number in 0..NEW {
+        world.application(&format!("web{number}"), "ok", without_pods()).await;
+    }
+    for number in 0..NEW {
+        world.wait_application_runs(&format!("web{number}"), "ok").await;
+    }
+    quiet_for(&world, Duration::from_secs(6)).await;
+    let mut requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
+    for number in 0..NEW {
+        let name = format!("web{number}");
+        let its = |r: &&Audited| r.resource == "applications" && r.verb == "patch" && r.name == name;
+        let times: Vec<Timestamp> = requests.iter().filter(its).map(|r| r.at.parse().unwrap()).collect();
+        // The first is the test's own, and makes it.
+        let took = times.iter().max().unwrap().duration_since(*times.iter().min().unwrap());
+        let (statuses, seconds) = (times.len() - 1, usize::try_from(took.as_secs()).unwrap());
+        // What it says on its way, and while pods are waited for, where that takes more than a second.
+        assert!(statuses >= 1 && statuses <= 1 + 2 * seconds, "{name}: {statuses} statuses in {took:#}");
+    }
+    // The test's own.
+    requests.retain(|r| r.resource != "applications" || !r.subresource.is_empty());
+    let counts = counted(&requests);
+    let of = |what: &str| counts.get(what).copied().unwrap_or(0);
+    assert_eq!(of("create controllerrevisions"), NEW, "{counts:#?}");
+    assert_eq!(of("list controllerrevisions"), 0, "there is nothing to tidy up: {counts:#?}");
+    assert_eq!(of("patch deliveries"), NEW, "{counts:#?}");
+    for object in ["configmaps", "deployments", "services"] {
+        assert_eq!(of(&format!("patch {object}")), NEW, "{counts:#?}");
+        assert_eq!(of(&format!("patch {object} (dry-run)")), NEW, "{counts:#?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_watch_does_not_show_yet_is_neither_missing_nor_asked_for() {
+    let behind = Arc::new(Notify::new());
+    let held = behind.clone();
+    // Revisions are listed, and what comes after that is not shown.
+    let (world, faults) = behind_faults("app-behind", move |request| {
+        let of_revisions = request.uri().path().ends_with("/controllerrevisions") && is_watch(request);
+        of_revisions.then(|| Fault::PassLater(held.clone()))
+    })
+    .await;
+    world.application("web", "ok", without_pods()).await;
+    world.wait_application_runs("web", "ok").await;
+    let stale = json!({
+        "metadata": {"name": "web-stale", "labels": {names::APPLICATION_LABEL: "web"}}, "revision": 1, "data": {},
+    });
+    world.space.send("POST", &world.space.path("apps/v1", "controllerrevisions"), &stale).await;
+    world.application("web", "ok2", without_pods()).await;
+    world.wait_application_runs("web", "ok2").await;
+    quiet_for(&world, Duration::from_secs(6)).await;
+    let asked = |method: &str| {
+        faults.count(|m, uri| {
+            m == method && uri.contains("/controllerrevisions") && !uri.contains("watch=true")
+        })
+    };
+    assert_eq!((asked("GET"), asked("POST"), asked("DELETE")), (1, 2, 0), "listed once, each kept once");
+    assert_eq!(world.revisions_of("web").await.len(), 3);
+    // Once it is shown, what nothing needs goes, though nothing else happens.
+    behind.notify_one();
+    wait_until("what nothing needs is gone", LIMIT, || async {
+        let left = world.revisions_of("web").await;
+        if left.contains(&"web-stale".to_owned()) { Err(format!("{left:?}")) } else { Ok(()) }
+    })
+    .await;
+    assert_eq!(world.revisions_of("web").await.len(), 2, "a rollback needs the one before");
+    assert_eq!((asked("GET"), asked("POST"), asked("DELETE")), (1, 2, 1));
+}
+
+#[tokio::test]
+async fn where_revisions_may_not_be_watched_they_are_listed() {
+    let forbidden = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403, "message": "not yours",
+    });
+    // As with the roles of an older installation.
+    let (world, _faults) = behind_faults("app-unwatched", move |request| {
+        let of_revisions = request.uri().path().ends_with("/controllerrevisions") && is_watch(request);
+        of_revisions.then(|| Fault::Refuse(403, forbidden.to_string()))
+    })
+    .await;
+    let stale = json!({
+        "metadata": {"name": "web-stale", "labels": {names::APPLICATION_LABEL: "web"}}, "revision": 1, "data": {},
+    });
+    world.space.send("POST", &world.space.path("apps/v1", "controllerrevisions"), &stale).await;
+    world.application("web", "ok", without_pods()).await;
+    world.wait_application_runs("web", "ok").await;
+    wait_until("what nothing needs is gone", LIMIT, || async {
+        let left = world.revisions_of("web").await;
+        if left.len() == 1 { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_revision_that_somebody_changes_meanwhile_is_not_removed_as_it_was() {
+    let held = Arc::new(Notify::new());
+    let later = held.clone();
+    let mut first = true;
+    let (world, faults) = behind_faults("app-preconditions", move |request| {
+        let removes = request.method() == "DELETE" && request.uri().path().ends_with("/web-stale");
+        (removes && std::mem::replace(&mut first, false)).then(|| Fault::PassLater(later.clone()))
+    })
+    .await;
+    let removed = || faults.count(|m, uri| m == "DELETE" && uri.contains("/web-stale"));
+    let stale = json!({
+        "metadata": {"name": "web-stale", "labels": {names::APPLICATION_LABEL: "web"}}, "revision": 1, "data": {},
+    });
+    world.space.send("POST", &world.space.path("apps/v1", "controllerrevisions"), &stale).await;
+    world.application("web", "ok", without_pods()).await;
+    wait_until("it is about to be removed", LIMIT, || async {
+        if removed() == 1 { Ok(()) } else { Err("not yet".into()) }
+    })
+    .await;
+    // Somebody makes it theirs.
+    let mine = json!({"metadata": {"name": "mine"}});
+    let mine = world.space.send("POST", &world.space.path("v1", "configmaps"), &mine).await;
+    let uid = &mine["metadata"]["uid"];
+    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "mine", "uid": uid});
+    let theirs = json!({"metadata": {"ownerReferences": [owner]}});
+    world.patch("apps/v1", "controllerrevisions", "web-stale", theirs).await;
+    held.notify_one();
+    world.wait_application_runs("web", "ok").await;
+    quiet_for(&world, Duration::from_secs(2)).await;
+    assert!(world.revisions_of("web").await.contains(&"web-stale".to_owned()));
+    assert_eq!(removed(), 1, "it is another's");
 }
 
 #[tokio::test]

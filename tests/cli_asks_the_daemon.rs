@@ -1,6 +1,6 @@
 //! What people ask for on the command line happens, and what they are told is what is.
 
-use crate::support::cli::{Answer, windlass};
+use crate::support::cli::{Answer, windlass, windlass_with};
 use crate::support::cluster::wait_until;
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
 use crate::support::faults::{Fault, Faults};
@@ -230,4 +230,67 @@ async fn drift_tells_field_values_and_manager_and_what_was_mended() {
     let drift = ask(&world, &["drift", "shop"]);
     assert_eq!(drift.code, 0, "{drift:?}");
     assert!(drift.out.contains("mended lately") && drift.out.contains("\"mauve\""), "{drift:?}");
+}
+
+/// A kubeconfig of an account.
+async fn kubeconfig_of(world: &World, account: &str) -> std::path::PathBuf {
+    let path = format!("{}/{account}/token", world.space.path("v1", "serviceaccounts"));
+    let answer = world.space.send("POST", &path, &json!({"spec": {"expirationSeconds": 3600}})).await;
+    let text = std::fs::read_to_string(&world.space.cluster.kubeconfig).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    let user = config["contexts"][0]["context"]["user"].clone();
+    config["users"] = json!([{"name": user, "user": {"token": answer["status"]["token"]}}]);
+    let file = world.file(account);
+    std::fs::write(&file, config.to_string()).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn who_may_not_list_applications_sees_the_deliveries_and_why_not_the_rest() {
+    let (world, good) = delivered("clitenant", json!({})).await;
+    world.application("api", "ok", json!({})).await;
+    world.wait_application_runs("api", "ok").await;
+    // As a Role of before there were Applications.
+    let read = ["get", "list", "watch"];
+    let some = ["deliveries", "repositories", "driftreports"];
+    let rules = json!([{"apiGroups": ["windlass.dev"], "resources": some, "verbs": read}]);
+    world.space.account("tenant", rules).await;
+    let kubeconfig = kubeconfig_of(&world, "tenant").await;
+    let status =
+        |more: &[&str]| windlass_with(&kubeconfig, &[&["status", "-n", &world.space.name], more].concat());
+    // The authorizer learns of new roles a moment after they were made.
+    let answer = wait_until("it sees the Deliveries", LIMIT, || async {
+        let answer = status(&[]);
+        if answer.out.contains("shop") { Ok(answer) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
+    assert!(answer.out.contains(&format!("main@{}", &good[..7])), "{answer:?}");
+    assert!(answer.out.contains("api.application"), "{answer:?}");
+    for word in [
+        "Applications could not be listed",
+        "applications.windlass.dev is forbidden",
+        "tenant",
+        "is not known",
+    ] {
+        assert!(answer.err.contains(word), "{word}: {answer:?}");
+    }
+    assert_eq!(answer.code, 2, "whether all is well could not be found out: {answer:?}");
+    // What has nothing to do with Applications is known.
+    let shop = status(&["shop"]);
+    assert_eq!((shop.code, shop.err.as_str()), (0, ""), "{shop:?}");
+    // And for programs nothing stands between.
+    let json: Value = serde_json::from_str(&status(&["-o", "json"]).out).unwrap();
+    assert_eq!(json["deliveries"].as_array().unwrap().len(), 2);
+    world
+        .space
+        .grant(
+            "tenant",
+            json!([{"apiGroups": ["windlass.dev"], "resources": ["applications"], "verbs": read}]),
+        )
+        .await;
+    wait_until("with the right to it all is known", LIMIT, || async {
+        let answer = status(&[]);
+        if (answer.code, answer.err.as_str()) == (0, "") { Ok(()) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
 use windlass::api::names;
 use windlass::cluster::apply::{apply, get};
 use windlass::cluster::crds::{Installed, install, look_again};
@@ -174,6 +175,85 @@ async fn five_hundred_notes_at_once_are_all_written() {
     })
     .await;
     assert_eq!(written(), NOTES, "a repetition makes no Event of its own");
+}
+
+#[tokio::test]
+async fn an_event_comes_after_the_objects_that_wait_for_their_turn() {
+    let space = Space::new("events-behind").await;
+    let faults = Faults::before(space.cluster).await;
+    let options = ConnectOptions {
+        kubeconfig: Some(faults.kubeconfig.clone()),
+        concurrency: Some(2),
+        ..ConnectOptions::default()
+    };
+    let connection = Connection::open(&options).await.unwrap();
+    let recorder = Recorder::start(&connection, "test-0");
+    let maps = space.resource("v1", "ConfigMap");
+    // Each of the objects is carried out when this test says so.
+    let told: Vec<Arc<Notify>> = (0..4).map(|_| Arc::default()).collect();
+    let mut held = told.clone().into_iter();
+    faults.set(
+        move |request| {
+            if request.method() == "PATCH" { held.next().map(Fault::PassLater) } else { None }
+        },
+    );
+    let (patches, posts) = (|| faults.times("PATCH").len(), || faults.times("POST").len());
+    let arrived = async |count: usize| {
+        wait_until("they are sent", LIMIT, async || {
+            if patches() >= count { Ok(()) } else { Err(patches().to_string()) }
+        })
+        .await;
+    };
+    let object = |n: usize| {
+        let (access, maps, name) = (connection.access(None), maps.clone(), format!("c{n}"));
+        let namespace = space.name.clone();
+        tokio::spawn(async move {
+            let object = json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace},
+            });
+            apply(&access, &maps, &object, Guard::Any).await.unwrap();
+        })
+    };
+    let mut objects = vec![object(0), object(1)];
+    arrived(2).await;
+    // All that can be under way at once is. One more stands in the queue, then an Event is noted, then there is another object.
+    objects.push(object(2));
+    settle().await;
+    recorder.note(Note {
+        regarding: Regarding { api_version: "v1".into(), id: maps.id(&space.name, "it"), uid: None },
+        related: None,
+        warning: false,
+        reason: "Deployed".into(),
+        action: "Reconcile".into(),
+        text: "commit a".into(),
+    });
+    settle().await;
+    objects.push(object(3));
+    settle().await;
+    told[0].notify_one();
+    told[1].notify_one();
+    arrived(4).await;
+    assert_eq!(posts(), 0, "all objects were sent, and they take all that there is");
+    told[2].notify_one();
+    told[3].notify_one();
+    for object in objects {
+        object.await.unwrap();
+    }
+    wait_until(
+        "the Event is there",
+        LIMIT,
+        async || {
+            if posts() == 1 { Ok(()) } else { Err(posts().to_string()) }
+        },
+    )
+    .await;
+}
+
+/// Lets the tasks of this runtime, which has one thread, go as far as they come by themselves.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -32,9 +32,11 @@ async fn runs(world: &World, place: &str, tag: &str) {
 async fn the_first(mut world: World, place: String) {
     arm(&world, &place);
     world.start();
-    world.application("web", "ok", colour("blue")).await;
+    // That it is on its way is told after a second: its pods take three.
+    let tag = if place.ends_with("Progressing") { "slow" } else { "ok" };
+    world.application("web", tag, colour("blue")).await;
     dies_and_rises(&mut world, &place).await;
-    runs(&world, &place, "ok").await;
+    runs(&world, &place, tag).await;
     assert_eq!(put_in_place(&world).await, [Outcome::Deployed], "{place}");
     assert_eq!(world.revisions_of("web").await.len(), 1, "{place}");
 }
@@ -44,7 +46,6 @@ async fn of_a_first_spec() {
     let steps = [
         "keeping a revision",
         "writing a Delivery",
-        "Application status Pending",
         "Application status Progressing",
         "Application status Running",
         "status Deploy Applying",
@@ -52,6 +53,42 @@ async fn of_a_first_spec() {
     ];
     let places = around(&steps, &["amid writes Deploy"]);
     at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), the_first).await;
+}
+
+async fn one_that_waits_for_a_name(mut world: World, place: String) {
+    // Somebody else's Delivery has it.
+    let mine = json!({"metadata": {"name": "mine"}});
+    let mine = world.space.send("POST", &world.space.path("v1", "configmaps"), &mine).await;
+    let uid = &mine["metadata"]["uid"];
+    let owner =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "mine", "uid": uid, "controller": true});
+    let source = json!({"repository": "config", "path": "shop"});
+    let theirs = json!({
+        "metadata": {"ownerReferences": [owner]},
+        "spec": {"source": source, "targetNamespace": world.space.name},
+    });
+    world.apply("Delivery", "web.application", theirs).await;
+    arm(&world, &place);
+    world.start();
+    world.application("web", "ok", colour("blue")).await;
+    dies_and_rises(&mut world, &place).await;
+    world
+        .wait_application("web", "it says what it waits for", |s| {
+            s.phase == ApplicationPhase::Pending
+                && s.conditions.iter().any(|c| c.type_ == kind::READY && c.reason == "DeliveryTaken")
+        })
+        .await;
+    assert!(world.names("apps/v1", "deployments").await.is_empty(), "{place}");
+    world.delete("windlass.dev/v1alpha1", "deliveries", "web.application").await;
+    world.delete("v1", "configmaps", "mine").await;
+    runs(&world, &place, "ok").await;
+    assert_eq!(put_in_place(&world).await, [Outcome::Deployed], "{place}");
+}
+
+#[tokio::test]
+async fn of_a_first_spec_that_waits() {
+    let places = around(&["Application status Pending"], &[]);
+    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), one_that_waits_for_a_name).await;
 }
 
 async fn a_change(mut world: World, place: String) {

@@ -148,6 +148,25 @@ where
     }
 }
 
+/// The same, for what can be done without: the inner error says why they may not be listed, and what to do.
+pub async fn list_if_allowed<K>(
+    client: &kube::Client,
+    scope: &ScopeArgs,
+) -> anyhow::Result<Result<Vec<K>, anyhow::Error>>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+    K::DynamicType: Default,
+{
+    match listed(client, scope).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Ok(Vec::new())),
+        Err(kube::Error::Api(status)) if status.code == 403 => Ok(Err(explained(kube::Error::Api(status)))),
+        answer => answer.map(Ok).map_err(explained),
+    }
+}
+
 /// Lists resources of ours.
 pub async fn list<K>(client: &kube::Client, scope: &ScopeArgs) -> anyhow::Result<Vec<K>>
 where

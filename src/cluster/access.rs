@@ -51,6 +51,11 @@ impl Access {
         &self.client
     }
 
+    /// Waits until nobody waits for a turn, but no longer than this: for what may come after everything else.
+    pub(super) async fn gap(&self, at_most: Duration) {
+        self.share.gap(at_most).await;
+    }
+
     /// Sends a request about an object and reads the answer, which is a success (2xx). Waits for its turn without
     /// a limit: turns come, since each call has one.
     pub(super) async fn call(

@@ -1,11 +1,11 @@
 //! Kubernetes Events (`events.k8s.io/v1`) about Deliveries and the objects concerned.
 //!
-//! Noting never waits. Notes stand in a queue and are written a few at once, within what the cluster takes; what the API
-//! server cannot take at the moment is tried again. The same note about the same object becomes a series (one Event with
-//! a count), written at most every half minute, and costs nothing while the first one waits. Events are an aid to
-//! people, no record: what finds no room, or no server for too long, is dropped, counted and told in the log. kube's
-//! recorder is not used: it leaves the text out of what makes two events the same, so a second held commit would show the
-//! first one's.
+//! Noting never waits. Notes stand in a queue and are written a few at once, within what the cluster takes and behind
+//! what others ask of it, though not for long; what the API server cannot take at the moment is tried again. The same
+//! note about the same object becomes a series (one Event with a count), written at most every half minute, and costs
+//! nothing while the first one waits. Events are an aid to people, no record: what finds no room, or no server for too
+//! long, is dropped, counted and told in the log. kube's recorder is not used: it leaves the text out of what makes two
+//! events the same, so a second held commit would show the first one's.
 
 mod queue;
 mod writer;

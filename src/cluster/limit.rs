@@ -2,12 +2,13 @@
 //!
 //! Two bounds: one for the cluster, and a smaller one for each [`Share`] of it (a Delivery has one). Both queues
 //! are first come, first served, so a Delivery of a thousand objects stands in the common queue with no more than
-//! its share, and one with a single object waits for a few requests, not for a thousand.
+//! its share, and one with a single object waits for a few requests, not for a thousand. What may come later than
+//! anything else, such as Events, waits for a [gap](Share::gap) in the common queue before it takes its place.
 
 use crate::lock::lock;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 /// No server keeps everybody waiting for longer than this, whatever its `Retry-After` says.
@@ -17,6 +18,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct Limit {
     all: Arc<Semaphore>,
+    /// How many stand in the common queue.
+    queue: Arc<watch::Sender<usize>>,
     share: usize,
     not_before: Arc<Mutex<Option<Instant>>>,
 }
@@ -41,6 +44,7 @@ impl Limit {
         let concurrency = concurrency.max(1);
         Limit {
             all: Arc::new(Semaphore::new(concurrency)),
+            queue: Arc::default(),
             share: concurrency.div_ceil(2),
             not_before: Arc::default(),
         }
@@ -56,17 +60,49 @@ impl Limit {
         Share { limit: self.clone(), own: Arc::new(Semaphore::new(self.share)) }
     }
 
+    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // What is given back goes to who stands there: nobody is overtaken.
+        if let Ok(permit) = self.all.clone().try_acquire_owned() {
+            return Some(permit);
+        }
+        let _standing = Standing::new(&self.queue);
+        self.all.clone().acquire_owned().await.ok()
+    }
+
     fn pause(&self) -> Option<Instant> {
         *lock(&self.not_before)
     }
 }
 
+/// Somebody who stands in a queue, until this is dropped.
+struct Standing<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Standing<'a> {
+    fn new(queue: &'a watch::Sender<usize>) -> Self {
+        queue.send_modify(|standing| *standing += 1);
+        Standing(queue)
+    }
+}
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|standing| *standing -= 1);
+    }
+}
+
 impl Share {
+    /// Waits until nobody stands in the common queue, but no longer than this.
+    pub async fn gap(&self, at_most: Duration) {
+        let mut queue = self.limit.queue.subscribe();
+        // Whether the gap or the time came does not matter.
+        let _ = tokio::time::timeout(at_most, queue.wait_for(|standing| *standing == 0)).await;
+    }
+
     /// Waits for its turn, and until the server wants to be asked again.
     pub async fn permit(&self) -> Permit {
         // The semaphores are never closed; if they were, an unbounded call is better than none.
         let own = self.own.clone().acquire_owned().await.ok();
-        let all = self.limit.all.clone().acquire_owned().await.ok();
+        let all = self.limit.turn().await;
         while let Some(until) = self.limit.pause().filter(|until| *until > Instant::now()) {
             tokio::time::sleep_until(until).await;
         }
@@ -96,6 +132,28 @@ mod tests {
         assert!(modest.permit().now_or_never().is_some());
         drop(held);
         assert!(greedy.permit().now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_come_later_waits_for_a_gap_and_not_for_ever() {
+        let (limit, long) = (Limit::new(1), Duration::from_secs(60));
+        let (first, second, later) = (limit.share(), limit.share(), limit.share());
+        let held = first.permit().await;
+        assert!(later.gap(long).now_or_never().is_some(), "nobody stands there");
+        let mut standing = Box::pin(second.permit());
+        assert!(futures::poll!(&mut standing).is_pending());
+        let mut gap = Box::pin(later.gap(long));
+        assert!(futures::poll!(&mut gap).is_pending());
+        let since = Instant::now();
+        later.gap(Duration::from_secs(10)).await;
+        assert_eq!(since.elapsed(), Duration::from_secs(10));
+        drop(held);
+        let _its = standing.await;
+        gap.await;
+        assert_eq!(since.elapsed(), Duration::from_secs(10), "it came at once");
+        // Who gave up does not stand there any more.
+        assert!(first.permit().now_or_never().is_none());
+        assert!(later.gap(long).now_or_never().is_some());
     }
 
     #[tokio::test]

@@ -20,6 +20,9 @@ const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// What the API server cannot take is tried again for so long.
 const GIVE_UP: Duration = Duration::from_secs(120);
 
+/// An Event lets everything else go first for so long.
+const BEHIND: Duration = Duration::from_secs(10);
+
 /// The first wait before it is tried again, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
@@ -70,6 +73,7 @@ async fn send(access: &Access, instance: &str, write: &Write) -> Result<(), Caus
         let series = json!({"series": {"count": write.count, "lastObservedTime": micro_time()}});
         ("PATCH", path, "application/merge-patch+json", series)
     };
+    access.gap(BEHIND).await;
     let begin = Instant::now();
     let (mut wait, longest) = BACK_OFF;
     let mut repeated = false;

@@ -120,6 +120,14 @@ pub fn status(seen: &Seen<'_>, before: &ApplicationStatus, now: Timestamp) -> Ap
     status
 }
 
+/// Whether nothing of an Application ran yet, and all that can be said is that it is on its way.
+pub(super) fn is_on_its_way(seen: &Seen<'_>, before: &ApplicationStatus) -> bool {
+    let none = DeliveryStatus::default();
+    let delivery = seen.delivery.unwrap_or(&none);
+    let doing = Standing::of(seen, delivery, before).doing;
+    delivery.effective.is_none() && matches!(doing, Doing::Awaited | Doing::UnderWay)
+}
+
 /// What becomes of the spec.
 enum Doing {
     /// It is no revision, or could not be kept, or cannot be delivered.

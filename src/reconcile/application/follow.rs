@@ -1,7 +1,8 @@
 //! The Applications as they come and change, and what is known of them as sources.
 
-use super::Applications;
 use super::revisions::Revisions;
+use super::sight::Kept;
+use super::{Applications, Key};
 use crate::api::delivery::application_source;
 use crate::api::{Application, names};
 use crate::lock::lock;
@@ -81,46 +82,60 @@ fn open(daemon: &Daemon, shown: &Store<Application>, (namespace, name): &(String
     });
 }
 
-/// Watches the revisions that were kept, to notice what somebody removes of them; nothing of them is remembered, and what they keep is
-/// not sent. Where the daemon has no right to it, as with the roles of an older installation, that is told once.
+/// Watches the revisions that were kept, to know which are there, and to notice what somebody removes of them; what they keep is not
+/// sent. Where the daemon has no right to it, as with the roles of an older installation, that is told once.
 pub async fn follow_revisions(context: Arc<Applications>, api: Api<PartialObjectMeta<ControllerRevision>>) {
     let config = watcher::Config::default().labels(names::APPLICATION_LABEL).page_size(PAGE);
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());
     let mut told = false;
     let of = |revision: &PartialObjectMeta<ControllerRevision>| {
         let application = revision.labels().get(names::APPLICATION_LABEL)?.clone();
-        Some(((revision.namespace().unwrap_or_default(), application), revision.name_any()))
+        Some(((revision.namespace().unwrap_or_default(), application), Kept::of(revision)))
     };
-    let mut listing = BTreeSet::new();
+    let wake = |keys: BTreeSet<Key>| {
+        for (namespace, name) in keys {
+            context.daemon.wake_application(&namespace, &name);
+        }
+    };
+    let mut listing = Vec::new();
     while let Some(event) = events.next().await {
         match event {
             Ok(watcher::Event::Init) => listing.clear(),
-            Ok(watcher::Event::InitApply(revision)) => {
-                listing.extend(of(&revision));
-            }
+            Ok(watcher::Event::InitApply(revision)) => listing.extend(of(&revision)),
             Ok(watcher::Event::InitDone) => {
-                let listing = std::mem::take(&mut listing);
+                let names = listing.iter().map(|(key, kept)| (key.clone(), kept.name.clone()));
+                let names: BTreeSet<(Key, String)> = names.collect();
+                wake(context.sight.listed(std::mem::take(&mut listing)));
                 while !context.daemon.applications_listed.load(Ordering::Relaxed) {
                     tokio::time::sleep(MOMENT).await;
                 }
                 for application in context.shown.state() {
                     let key = (application.namespace().unwrap_or_default(), application.name_any());
                     let runs = application.status.as_ref().and_then(|s| s.current_revision.clone());
-                    let missing = runs.map(|runs| (key, runs)).filter(|runs| !listing.contains(runs));
+                    let missing = runs.map(|runs| (key, runs)).filter(|runs| !names.contains(runs));
                     if let Some((key, revision)) = missing {
                         context.note_removed(key, revision);
                     }
                 }
             }
-            Ok(watcher::Event::Apply(_)) => {}
-            Ok(watcher::Event::Delete(revision)) => {
-                if let Some((key, name)) = of(&revision) {
-                    context.note_removed(key, name);
+            Ok(watcher::Event::Apply(revision)) => {
+                if let Some((key, kept)) = of(&revision)
+                    && context.sight.came(&key, kept)
+                {
+                    wake(BTreeSet::from([key]));
                 }
             }
-            Err(error) if is_forbidden(&error) && !told => {
-                told = true;
-                tracing::warn!(%error, "revisions of Applications that somebody removes are not noticed");
+            Ok(watcher::Event::Delete(revision)) => {
+                if let Some((key, kept)) = of(&revision) {
+                    context.sight.went(&key, &kept.name);
+                    context.note_removed(key, kept.name);
+                }
+            }
+            Err(error) if is_forbidden(&error) => {
+                wake(context.sight.shut());
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, "revisions of Applications that somebody removes are not noticed");
+                }
             }
             Err(error) => tracing::debug!(%error, "watch of revisions"),
         }

@@ -9,6 +9,7 @@ mod follow;
 mod pods;
 mod retry;
 mod revisions;
+mod sight;
 
 pub use follow::{follow, follow_revisions};
 pub(super) use pods::are_lacking;
@@ -24,18 +25,20 @@ use crate::api::delivery::{
 use crate::api::{Application, Delivery, names};
 use crate::cluster::{self, Cause, Discovery};
 use crate::core::application::{
-    Kinds, Notice, Pods, Seen, expand_for, revision, revision_name, rollout, status, url,
+    Kinds, Notice, Pods, Seen, expand_for, revision, revision_name, rollout, status, url, waits,
 };
 use crate::core::manifest::{ObjectId, Origin};
 use crate::core::rollout::status::told;
 use crate::lock::lock;
 use crate::source::{CommitInfo, backoff};
+use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Resource, ResourceExt};
 use retry::Retry;
 use serde_json::{Value, json};
+use sight::{Known, Sight};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -97,6 +100,8 @@ pub struct Applications {
     memories: Mutex<HashMap<Key, Memory>>,
     /// Revisions that somebody removed, of each Application that was not looked at since.
     removed: Mutex<HashMap<Key, BTreeSet<String>>>,
+    /// The revisions that are there, as their watch shows them.
+    sight: Sight,
 }
 
 /// What an expansion follows from: the generation of the spec, and what the cluster has.
@@ -112,10 +117,12 @@ struct Memory {
     begun: Option<(String, Instant)>,
     /// The generation of the spec for which the Delivery was last seen to be as it must.
     ensured: Option<Option<i64>>,
-    /// A revision was kept, so that others may not be needed any more.
-    kept: bool,
+    /// The revision that was kept last, so that others may not be needed any more.
+    kept: Option<String>,
     /// The status that was written last, and its version: the watch may still show an older one.
     written: Option<(ApplicationStatus, u64)>,
+    /// Since when there is something to say that was not written yet.
+    unsaid: Option<Timestamp>,
     /// How often something was refused in a row.
     refused: u32,
     /// What failed in a row, and the generation of the spec that it failed for: a newer one is tried at once.
@@ -138,7 +145,8 @@ struct Wanted {
 impl Applications {
     /// Those that the daemon watches.
     pub fn new(daemon: Arc<Daemon>, shown: Store<Application>) -> Self {
-        Applications { daemon, shown, memories: Mutex::default(), removed: Mutex::default() }
+        let (memories, removed, sight) = (Mutex::default(), Mutex::default(), Sight::default());
+        Applications { daemon, shown, memories, removed, sight }
     }
 
     /// Notes that a revision of an Application is not there any more: it is kept again, if it is what the spec is.
@@ -160,6 +168,7 @@ impl Applications {
                 |(namespace, name): &Key| self.shown.get(&ObjectRef::new(name).within(namespace)).is_some();
             memories.retain(|key, _| there(key));
             lock(&self.removed).retain(|key, _| there(key));
+            self.sight.retain(there);
         }
         let known = memories.remove(key).filter(|m| m.uid == application.uid());
         known.unwrap_or_else(|| Memory { uid: application.uid(), ..Memory::default() })
@@ -292,13 +301,26 @@ async fn round(
         pods,
         url: url(&application.spec),
     };
-    tell(application, daemon, &seen, memory).await?;
-    if memory.kept
-        && let (Ok(wanted), Some(delivery)) = (&wanted, of_delivery)
+    if let Some(wait) = tell(application, daemon, &seen, memory).await? {
+        rest = Some(rest.map_or(wait, |rest| rest.min(wait)));
+    }
+    if let (Some(last), Ok(wanted), Some(delivery)) = (&memory.kept, &wanted, of_delivery)
         && revisions::is_settled(delivery, &wanted.id)
     {
-        memory.kept = false;
-        revisions::tidy(&daemon.connection.client, application, delivery).await;
+        let client = &daemon.connection.client;
+        let all = match context.sight.of(key, last) {
+            Known::Behind => return Ok(rest),
+            Known::All(all) => Some(all),
+            Known::Unwatched => revisions::ask(client, application).await,
+        };
+        let is_tidy = match all {
+            Some(all) => revisions::tidy(client, application, delivery, all).await,
+            // It is asked for again with the next one.
+            None => true,
+        };
+        if is_tidy {
+            memory.kept = None;
+        }
     }
     Ok(rest)
 }
@@ -440,7 +462,7 @@ async fn begin(
         fault::place(|| "before keeping a revision".into());
         revisions::keep(&daemon.connection.client, application, kinds(&daemon.discovery)).await?;
         fault::place(|| "after keeping a revision".into());
-        memory.kept = true;
+        memory.kept = Some(revision_name(&application.name_any(), id));
     }
     let (author, at) = last_change(application);
     let commit = CommitInfo {
@@ -550,22 +572,28 @@ async fn write_delivery(
     })
 }
 
-/// Writes the status if it changed, and tells people what a spec that is none lacks.
+/// Writes the status if it changed, and tells people what a spec that is none lacks. Answers how long the status waits for better words.
 async fn tell(
     application: &Application,
     daemon: &Daemon,
     seen: &Seen<'_>,
     memory: &mut Memory,
-) -> Result<(), Error> {
+) -> Result<Option<Duration>, Error> {
     let version = |text: Option<String>| text.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     let shown = version(application.resource_version());
     let before = match &memory.written {
         Some((written, at)) if *at > shown => written.clone(),
         _ => application.status.clone().unwrap_or_default(),
     };
-    let new = status(seen, &before, daemon.now());
+    let now = daemon.now();
+    let new = status(seen, &before, now);
     if new == before {
-        return Ok(());
+        memory.unsaid = None;
+        return Ok(None);
+    }
+    let since = *memory.unsaid.get_or_insert(now);
+    if let Some(left) = waits(seen, &before, since, daemon.slots.are_taken(), now) {
+        return Ok(Some(Duration::try_from(left).unwrap_or_default()));
     }
     if let Some(problem) = seen.wanted.err().or(seen.hindrance).or(seen.delay) {
         let was = condition::get(&before.conditions, kind::READY);
@@ -592,10 +620,11 @@ async fn tell(
     match written {
         Ok(written) => {
             memory.written = Some((new, version(written.resource_version())));
-            Ok(())
+            memory.unsaid = None;
+            Ok(None)
         }
         // Gone, or another one of the name: the watch shows that.
-        Err(kube::Error::Api(e)) if e.code == 404 || e.code == 409 => Ok(()),
+        Err(kube::Error::Api(e)) if e.code == 404 || e.code == 409 => Ok(None),
         Err(error) => Err(Error::Status(Box::new(error))),
     }
 }

@@ -2,6 +2,7 @@
 //! commits of a repository.
 
 use super::Hitch;
+use super::sight::Kept;
 use crate::api::delivery::{self, Phase};
 use crate::api::{Application, Delivery, names};
 use crate::cluster::Discovery;
@@ -111,12 +112,12 @@ pub(super) async fn keep(client: &Client, application: &Application, kinds: Kind
             let there = api.get_opt(&name).await.map_err(|e| hitch(" could not be read", e))?;
             let ours = |there: &ControllerRevision| {
                 there.metadata.deletion_timestamp.is_none()
-                    && is_of(application, there)
+                    && is_of(application, &Kept::of(there))
                     && there.data.as_ref().and_then(|d| Revision::read(&d.0)).is_some_and(|r| r.id == now.id)
             };
             match there {
                 Some(there) if ours(&there) => {
-                    own(&api, application, &there).await;
+                    own(&api, application, &Kept::of(&there)).await;
                     Ok(())
                 }
                 // Left by an Application of this name that was deleted: it goes soon.
@@ -132,23 +133,22 @@ pub(super) async fn keep(client: &Client, application: &Application, kinds: Kind
 
 /// Makes a revision that nobody owns, as one that was orphaned, the Application's: it goes with it then. One that stays as it is
 /// can be used all the same, and is tried again with the next that is kept.
-async fn own<K: Resource>(api: &Api<ControllerRevision>, application: &Application, orphan: &K) {
-    if !orphan.owner_references().is_empty() {
+async fn own(api: &Api<ControllerRevision>, application: &Application, orphan: &Kept) {
+    if !orphan.owners.is_empty() {
         return;
     }
     let Some(owner) = application.controller_owner_ref(&()) else { return };
     // Another one of the name is refused.
-    let patch = json!({"metadata": {"uid": orphan.uid(), "ownerReferences": [owner]}});
+    let patch = json!({"metadata": {"uid": orphan.uid, "ownerReferences": [owner]}});
     let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
-    if let Err(error) = api.patch_metadata(&orphan.name_any(), &params, &Patch::Merge(patch)).await {
+    if let Err(error) = api.patch_metadata(&orphan.name, &params, &Patch::Merge(patch)).await {
         tracing::warn!(%error, "a revision that nobody owns could not be taken over");
     }
 }
 
-/// Whether an object is an Application's: it owns it, or nobody does, as after its name was orphaned.
-fn is_of<K: Resource>(application: &Application, object: &K) -> bool {
-    let owners = object.owner_references();
-    owners.is_empty() || owners.iter().any(|owner| Some(&owner.uid) == application.metadata.uid.as_ref())
+/// Whether a revision is an Application's: it owns it, or nobody does, as after its name was orphaned.
+fn is_of(application: &Application, kept: &Kept) -> bool {
+    kept.owners.is_empty() || kept.owners.iter().any(|owner| Some(owner) == application.metadata.uid.as_ref())
 }
 
 /// The revisions that a Delivery may still need, or has begun.
@@ -175,29 +175,51 @@ pub(super) fn is_settled(delivery: &Delivery, id: &str) -> bool {
     })
 }
 
-/// Removes the revisions that nothing needs any more, and makes those that are needed the Application's. What could not be removed takes a little room, and is removed the next time.
-pub(super) async fn tidy(client: &Client, application: &Application, delivery: &Delivery) {
+/// Asks for the revisions of an Application, where they are not watched. `None` when they could not be listed.
+pub(super) async fn ask(client: &Client, application: &Application) -> Option<Vec<Kept>> {
+    let api: Api<ControllerRevision> =
+        Api::namespaced(client.clone(), &application.namespace().unwrap_or_default());
+    let label = format!("{}={}", names::APPLICATION_LABEL, application.name_any());
+    match api.list_metadata(&ListParams::default().labels(&label)).await {
+        Ok(all) => Some(all.items.iter().map(Kept::of).collect()),
+        Err(error) => {
+            tracing::warn!(%error, "old revisions could not be listed");
+            None
+        }
+    }
+}
+
+/// Of the revisions that are there, removes those that nothing needs any more, and makes those that are needed the Application's.
+/// What could not be removed takes a little room, and is removed with the next that is kept. Answers whether all was as it was seen:
+/// one that somebody changed meanwhile stays, and is looked at again.
+pub(super) async fn tidy(
+    client: &Client,
+    application: &Application,
+    delivery: &Delivery,
+    all: Vec<Kept>,
+) -> bool {
     let (namespace, name) = (application.namespace().unwrap_or_default(), application.name_any());
     let needed: BTreeSet<String> = needed(delivery).map(|id| revision_name(&name, id)).collect();
     let api: Api<ControllerRevision> = Api::namespaced(client.clone(), &namespace);
-    let params = ListParams::default().labels(&format!("{}={name}", names::APPLICATION_LABEL));
-    let all = match api.list_metadata(&params).await {
-        Ok(all) => all.items,
-        Err(error) => return tracing::warn!(%error, "old revisions could not be listed"),
-    };
-    for old in all.iter().filter(|r| is_of(application, *r)) {
-        if needed.contains(&old.name_any()) {
+    let mut as_seen = true;
+    for old in all.iter().filter(|kept| is_of(application, kept) && !kept.goes) {
+        if needed.contains(&old.name) {
             own(&api, application, old).await;
             continue;
         }
         let params = DeleteParams {
-            preconditions: Some(Preconditions { uid: old.uid(), resource_version: None }),
+            preconditions: Some(Preconditions {
+                uid: old.uid.clone(),
+                resource_version: old.version.clone(),
+            }),
             ..DeleteParams::default()
         };
-        match api.delete(&old.name_any(), &params).await {
+        match api.delete(&old.name, &params).await {
             Ok(_) => {}
-            Err(kube::Error::Api(e)) if e.code == 404 || e.code == 409 => {}
+            Err(kube::Error::Api(e)) if e.code == 404 => {}
+            Err(kube::Error::Api(e)) if e.code == 409 => as_seen = false,
             Err(error) => tracing::warn!(%error, "an old revision could not be removed"),
         }
     }
+    as_seen
 }
