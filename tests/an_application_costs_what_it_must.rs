@@ -43,14 +43,18 @@ async fn at_rest_nothing_is_asked_and_a_restart_writes_nothing() {
     let annotated = json!({"metadata": {"annotations": {"example.com/seen": "by somebody"}}});
     world.patch("windlass.dev/v1alpha1", "applications", "web", annotated).await;
     // What somebody asked of another one after that is done, so that was looked at: its spec is the same.
-    world.patch("windlass.dev/v1alpha1", "applications", "other", json!({"spec": {"replicas": 2}})).await;
+    world.patch("windlass.dev/v1alpha1", "applications", "other", json!({"spec": {"replicas": 3}})).await;
     world
-        .wait_object("windlass.dev/v1alpha1", "applications", "other", "has two pods", |a| {
-            a["status"]["readyReplicas"] == 2 && a["status"]["phase"] == "Running"
+        .wait_object("windlass.dev/v1alpha1", "applications", "other", "has three pods", |a| {
+            a["status"]["readyReplicas"] == 3 && a["status"]["phase"] == "Running"
         })
         .await;
     let mut requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
-    requests.retain(|r| !r.name.starts_with("other") && r.resource != "events");
+    // Of the pods that come for the other one, there is a list.
+    let others = |r: &Audited| {
+        r.name.starts_with("other") || ["events", "pods", "replicasets"].contains(&r.resource.as_str())
+    };
+    requests.retain(|r| !others(r));
     assert!(requests.is_empty(), "{requests:#?}");
     quiet_for(&world, Duration::from_secs(2)).await;
     let audit = world.space.cluster.audit();
@@ -286,16 +290,15 @@ async fn a_hundred_edits_in_a_burst_are_a_few_changes() {
     for edit in 0..100 {
         world.application("web", "ok", json!({"env": [{"name": "EDIT", "value": edit.to_string()}]})).await;
     }
-    let took = begin.elapsed();
     world.wait_application_runs("web", "ok").await;
     let deployment = world.get("apps/v1", "deployments", "web").await;
     let env = &deployment["spec"]["template"]["spec"]["containers"][0]["env"];
     assert_eq!(env[0]["value"], "99", "the last one counts");
+    let took = begin.elapsed();
     quiet_for(&world, Duration::from_millis(1500)).await;
     let requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
     let begun = requests.iter().filter(|r| r.resource == "controllerrevisions" && r.verb == "create").count();
-    // One at once, one for each second that the burst takes, and the last.
-    let most = usize::try_from(took.as_secs()).unwrap() + 3;
+    // One at once, and one for each second until the last was there: a new one waits for a second after the one before.
+    let most = usize::try_from(took.as_secs()).unwrap() + 1;
     assert!(begun <= most, "{begun} revisions in {took:?}");
-    assert!(begun < 50, "{begun} revisions");
 }
