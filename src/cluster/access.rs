@@ -51,7 +51,7 @@ impl Access {
         &self.client
     }
 
-    /// Waits until nobody waits for a turn, but no longer than this: for what may come after everything else.
+    /// Waits until others ask for little, but no longer than this: for what may come after everything else.
     pub(super) async fn gap(&self, at_most: Duration) {
         self.share.gap(at_most).await;
     }

@@ -3,7 +3,7 @@
 //! Two bounds: one for the cluster, and a smaller one for each [`Share`] of it (a Delivery has one). Both queues
 //! are first come, first served, so a Delivery of a thousand objects stands in the common queue with no more than
 //! its share, and one with a single object waits for a few requests, not for a thousand. What may come later than
-//! anything else, such as Events, waits for a [gap](Share::gap) in the common queue before it takes its place.
+//! anything else, such as Events, waits for a [gap](Share::gap) before it takes its place in the queue.
 
 use crate::lock::lock;
 use std::sync::{Arc, Mutex};
@@ -18,8 +18,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct Limit {
     all: Arc<Semaphore>,
-    /// How many stand in the common queue.
-    queue: Arc<watch::Sender<usize>>,
+    /// How many have a turn, or stand in the common queue for one.
+    asking: Arc<watch::Sender<usize>>,
     share: usize,
     not_before: Arc<Mutex<Option<Instant>>>,
 }
@@ -36,6 +36,7 @@ pub struct Share {
 pub struct Permit {
     _own: Option<OwnedSemaphorePermit>,
     _all: Option<OwnedSemaphorePermit>,
+    _asking: Asking,
 }
 
 impl Limit {
@@ -44,7 +45,7 @@ impl Limit {
         let concurrency = concurrency.max(1);
         Limit {
             all: Arc::new(Semaphore::new(concurrency)),
-            queue: Arc::default(),
+            asking: Arc::default(),
             share: concurrency.div_ceil(2),
             not_before: Arc::default(),
         }
@@ -60,53 +61,46 @@ impl Limit {
         Share { limit: self.clone(), own: Arc::new(Semaphore::new(self.share)) }
     }
 
-    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        // What is given back goes to who stands there: nobody is overtaken.
-        if let Ok(permit) = self.all.clone().try_acquire_owned() {
-            return Some(permit);
-        }
-        let _standing = Standing::new(&self.queue);
-        self.all.clone().acquire_owned().await.ok()
-    }
-
     fn pause(&self) -> Option<Instant> {
         *lock(&self.not_before)
     }
 }
 
-/// Somebody who stands in a queue, until this is dropped.
-struct Standing<'a>(&'a watch::Sender<usize>);
+/// One who has a turn or stands in the queue for one, until this is dropped.
+#[derive(Debug)]
+struct Asking(Arc<watch::Sender<usize>>);
 
-impl<'a> Standing<'a> {
-    fn new(queue: &'a watch::Sender<usize>) -> Self {
-        queue.send_modify(|standing| *standing += 1);
-        Standing(queue)
+impl Asking {
+    fn new(all: &Arc<watch::Sender<usize>>) -> Self {
+        all.send_modify(|asking| *asking += 1);
+        Asking(all.clone())
     }
 }
 
-impl Drop for Standing<'_> {
+impl Drop for Asking {
     fn drop(&mut self) {
-        self.0.send_modify(|standing| *standing -= 1);
+        self.0.send_modify(|asking| *asking -= 1);
     }
 }
 
 impl Share {
-    /// Waits until nobody stands in the common queue, but no longer than this.
+    /// Waits until less than half of what the cluster takes at once is asked of it, but no longer than this.
     pub async fn gap(&self, at_most: Duration) {
-        let mut queue = self.limit.queue.subscribe();
+        let mut asking = self.limit.asking.subscribe();
         // Whether the gap or the time came does not matter.
-        let _ = tokio::time::timeout(at_most, queue.wait_for(|standing| *standing == 0)).await;
+        let _ = tokio::time::timeout(at_most, asking.wait_for(|asking| *asking < self.limit.share)).await;
     }
 
     /// Waits for its turn, and until the server wants to be asked again.
     pub async fn permit(&self) -> Permit {
         // The semaphores are never closed; if they were, an unbounded call is better than none.
         let own = self.own.clone().acquire_owned().await.ok();
-        let all = self.limit.turn().await;
+        let asking = Asking::new(&self.limit.asking);
+        let all = self.limit.all.clone().acquire_owned().await.ok();
         while let Some(until) = self.limit.pause().filter(|until| *until > Instant::now()) {
             tokio::time::sleep_until(until).await;
         }
-        Permit { _own: own, _all: all }
+        Permit { _own: own, _all: all, _asking: asking }
     }
 
     /// The server answered 429: nobody asks again before that time is over. Never shortens a pause.
@@ -136,24 +130,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_may_come_later_waits_for_a_gap_and_not_for_ever() {
-        let (limit, long) = (Limit::new(1), Duration::from_secs(60));
-        let (first, second, later) = (limit.share(), limit.share(), limit.share());
-        let held = first.permit().await;
-        assert!(later.gap(long).now_or_never().is_some(), "nobody stands there");
-        let mut standing = Box::pin(second.permit());
-        assert!(futures::poll!(&mut standing).is_pending());
-        let mut gap = Box::pin(later.gap(long));
-        assert!(futures::poll!(&mut gap).is_pending());
+        let (limit, long) = (Limit::new(4), Duration::from_secs(60));
+        let (one, other) = (limit.share(), limit.share());
+        let mut held = vec![one.permit().await];
+        assert!(other.gap(long).now_or_never().is_some(), "less than half is taken");
+        for share in [&one, &other, &other] {
+            held.push(share.permit().await);
+        }
         let since = Instant::now();
-        later.gap(Duration::from_secs(10)).await;
+        other.gap(Duration::from_secs(10)).await;
         assert_eq!(since.elapsed(), Duration::from_secs(10));
-        drop(held);
-        let _its = standing.await;
+        let third = limit.share();
+        let mut standing = Box::pin(third.permit());
+        assert!(futures::poll!(&mut standing).is_pending());
+        let mut gap = Box::pin(third.gap(long));
+        held.truncate(1);
+        assert!(futures::poll!(&mut gap).is_pending(), "who stands in the queue counts");
+        // Who gave up does not stand there any more.
+        drop(standing);
         gap.await;
         assert_eq!(since.elapsed(), Duration::from_secs(10), "it came at once");
-        // Who gave up does not stand there any more.
-        assert!(first.permit().now_or_never().is_none());
-        assert!(later.gap(long).now_or_never().is_some());
     }
 
     #[tokio::test]

@@ -54,6 +54,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How soon it is known whether a Lease that could not be renewed is still ours.
 const LEASE_RETRY: Duration = Duration::from_secs(1);
 
+/// Applications that are on their way and have not said so, from which on those that come after them go first.
+const MANY: usize = 16;
+
 /// The first wait after something was refused.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 
@@ -160,6 +163,11 @@ impl Applications {
         self.daemon.wake_application(&namespace, &name);
     }
 
+    /// Whether the cluster has its hands full with what is new: then words wait.
+    fn is_busy(&self) -> bool {
+        self.daemon.slots.are_taken() || are_many(&lock(&self.memories))
+    }
+
     fn recall(&self, application: &Application, key: &Key) -> Memory {
         let mut memories = lock(&self.memories);
         // Those that are gone are forgotten in passing.
@@ -173,6 +181,11 @@ impl Applications {
         let known = memories.remove(key).filter(|m| m.uid == application.uid());
         known.unwrap_or_else(|| Memory { uid: application.uid(), ..Memory::default() })
     }
+}
+
+/// Whether many Applications are on their way at once.
+fn are_many(memories: &HashMap<Key, Memory>) -> bool {
+    memories.values().filter(|memory| memory.unsaid.is_some()).count() >= MANY
 }
 
 fn problem(reason: &str, message: impl Into<String>) -> Problem {
@@ -301,7 +314,7 @@ async fn round(
         pods,
         url: url(&application.spec),
     };
-    if let Some(wait) = tell(application, daemon, &seen, memory).await? {
+    if let Some(wait) = tell(application, context, &seen, memory).await? {
         rest = Some(rest.map_or(wait, |rest| rest.min(wait)));
     }
     if let (Some(last), Ok(wanted), Some(delivery)) = (&memory.kept, &wanted, of_delivery)
@@ -575,10 +588,11 @@ async fn write_delivery(
 /// Writes the status if it changed, and tells people what a spec that is none lacks. Answers how long the status waits for better words.
 async fn tell(
     application: &Application,
-    daemon: &Daemon,
+    context: &Applications,
     seen: &Seen<'_>,
     memory: &mut Memory,
 ) -> Result<Option<Duration>, Error> {
+    let daemon = &context.daemon;
     let version = |text: Option<String>| text.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     let shown = version(application.resource_version());
     let before = match &memory.written {
@@ -592,7 +606,7 @@ async fn tell(
         return Ok(None);
     }
     let since = *memory.unsaid.get_or_insert(now);
-    if let Some(left) = waits(seen, &before, since, daemon.slots.are_taken(), now) {
+    if let Some(left) = waits(seen, &before, since, context.is_busy(), now) {
         return Ok(Some(Duration::try_from(left).unwrap_or_default()));
     }
     if let Some(problem) = seen.wanted.err().or(seen.hindrance).or(seen.delay) {
@@ -708,6 +722,17 @@ mod tests {
         let mut orphan = owned("Application", "web", "1");
         orphan.metadata.owner_references = None;
         assert!(matches!(of(&orphan), Whose::Nobodys));
+    }
+
+    #[test]
+    fn many_are_on_their_way_where_sixteen_have_something_to_say() {
+        let mut memories = HashMap::new();
+        for number in 0..40 {
+            let unsaid = (number % 2 == 0).then_some(Timestamp::UNIX_EPOCH);
+            assert_eq!(are_many(&memories), number > 30, "{number}");
+            let key = ("shop".to_owned(), format!("web{number}"));
+            memories.insert(key, Memory { unsaid, ..Memory::default() });
+        }
     }
 
     #[test]
