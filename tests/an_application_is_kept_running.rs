@@ -321,3 +321,42 @@ async fn another_probe_replaces_pods_and_another_policy_does_not() {
     world.wait_application_runs("web", "ok").await;
     assert_eq!(world.names("v1", "pods").await, before);
 }
+
+#[tokio::test]
+async fn it_says_how_many_of_its_pods_are_there() {
+    let world = World::new("app-phases").await;
+    world.application("web", "two", json!({"replicas": 3})).await;
+    world.wait_application_runs("web", "two").await;
+    let pods = world.names("v1", "pods").await;
+    break_pods(&world, &pods[..1]).await;
+    let status = world.wait_application_phase("web", ApplicationPhase::PartiallyRunning).await;
+    assert_eq!((status.ready_replicas, status.replicas), (Some(2), Some(3)));
+    assert_eq!(condition_of(&status, kind::AVAILABLE).0, "True");
+    assert_eq!(condition_of(&status, kind::READY).0, "False");
+    break_pods(&world, &pods[1..]).await;
+    let status = world.wait_application_phase("web", ApplicationPhase::Degraded).await;
+    assert_eq!(status.ready_replicas.unwrap_or(0), 0);
+    assert_eq!(condition_of(&status, kind::DEGRADED).0, "True");
+    assert_eq!(condition_of(&status, kind::AVAILABLE).0, "False");
+    // Others come in their place.
+    for pod in &pods {
+        world.delete("v1", "pods", pod).await;
+    }
+    let status = world.wait_application_runs("web", "two").await;
+    assert_eq!(status.ready_replicas, Some(3));
+    assert_eq!(condition_of(&status, kind::DEGRADED).0, "False");
+}
+
+/// Some pods are not ready any more, and do not come back.
+async fn break_pods(world: &World, names: &[String]) {
+    for name in names {
+        let mut conditions = world.get("v1", "pods", name).await["status"]["conditions"].clone();
+        for condition in conditions.as_array_mut().unwrap() {
+            if condition["type"] == "Ready" || condition["type"] == "ContainersReady" {
+                condition["status"] = json!("False");
+            }
+        }
+        let status = json!({"status": {"conditions": conditions}});
+        world.patch("v1", "pods", &format!("{name}/status"), status).await;
+    }
+}

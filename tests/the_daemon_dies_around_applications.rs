@@ -2,7 +2,8 @@
 //! the next one ends where the dead one would have.
 
 use crate::support::applications::condition_of;
-use crate::support::daemon::World;
+use crate::support::cluster::wait_until;
+use crate::support::daemon::{LIMIT, World};
 use crate::the_daemon_dies_at_every_step::{arm, around, at_each, dies_and_rises, outcomes};
 use serde_json::{Value, json};
 use windlass::api::application::ApplicationPhase;
@@ -146,4 +147,67 @@ async fn of_a_change_that_fails() {
         "status Held",
     ];
     at_each(&around(&steps, &[]).iter().map(String::as_str).collect::<Vec<_>>(), a_change_that_fails).await;
+}
+
+async fn a_deletion(mut world: World, place: String) {
+    world.start();
+    world.application("web", "ok", colour("blue")).await;
+    world.wait_application_runs("web", "ok").await;
+    arm(&world, &place);
+    world.delete_application("web").await;
+    dies_and_rises(&mut world, &place).await;
+    world.wait_gone("web.application").await;
+    wait_until("nothing is left", LIMIT, || async {
+        let mut left = world.revisions_of("web").await;
+        for (api, plural) in [("apps/v1", "deployments"), ("v1", "services"), ("v1", "configmaps")] {
+            left.extend(world.names(api, plural).await);
+        }
+        if left.is_empty() { Ok(()) } else { Err(format!("{place}: {left:?}")) }
+    })
+    .await;
+    // One of the name begins anew.
+    world.application("web", "ok2", colour("red")).await;
+    runs(&world, &place, "ok2").await;
+    assert_eq!(put_in_place(&world).await, [Outcome::Deployed], "{place}");
+}
+
+#[tokio::test]
+async fn of_a_deletion() {
+    let places = around(&["status Deleting", "PruneAll", "RemoveFinalizer"], &["amid removals"]);
+    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_deletion).await;
+}
+
+async fn a_canary(mut world: World, place: String) {
+    let by_steps = |value: &str| {
+        let mut more = colour(value);
+        more["rollout"] = json!({
+            "strategy": "Canary", "router": {"replicas": {}}, "settle": "300ms",
+            "steps": [{"weight": 50}, {"pause": "300ms"}],
+        });
+        more
+    };
+    world.start();
+    world.application("web", "ok", by_steps("blue")).await;
+    world.wait_application_runs("web", "ok").await;
+    let before = world.get("apps/v1", "deployments", "web").await["metadata"]["uid"].clone();
+    arm(&world, &place);
+    world.application("web", "ok2", by_steps("red")).await;
+    dies_and_rises(&mut world, &place).await;
+    runs(&world, &place, "ok2").await;
+    assert_eq!(world.get("apps/v1", "deployments", "web").await["metadata"]["uid"], before, "{place}");
+    assert_eq!(put_in_place(&world).await, [Outcome::Deployed, Outcome::Deployed], "{place}");
+}
+
+#[tokio::test]
+async fn of_its_canary() {
+    let steps = [
+        "keeping a revision",
+        "writing a Delivery",
+        "Application status Progressing",
+        "status Deploy Applying",
+        "Apply Deploy",
+        "status Deploy Pruning",
+        "Application status Running",
+    ];
+    at_each(&around(&steps, &[]).iter().map(String::as_str).collect::<Vec<_>>(), a_canary).await;
 }

@@ -335,7 +335,7 @@ pub fn print_rollouts(rollouts: &Rollouts) {
         "\n{count} canaries at once, each measured every {INTERVAL} s, for {} s",
         rollouts.watched.as_secs()
     );
-    println!("  from the push until all have their weight: {:.1} s", rollouts.begun.as_secs_f64());
+    println!("  from the push until all wait in their step: {:.1} s", rollouts.begun.as_secs_f64());
     println!(
         "  processor time: {:.1} ms a rollout-minute, {:.1} % of a core",
         per(rollouts.processor * 1000.0),

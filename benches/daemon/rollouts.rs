@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use windlass::api::delivery::Phase;
 use windlass::api::rollout::Stage;
 use windlass::api::{Delivery, names};
 
@@ -38,7 +39,7 @@ pub struct Rollouts {
     pub asked: usize,
     /// Resident memory by the end, in MiB.
     pub memory: f64,
-    /// From the push until all of them had their weight.
+    /// From the push until all of them waited in their step, where the first measurement has passed.
     pub begun: Duration,
 }
 
@@ -96,7 +97,10 @@ pub async fn run(aborts: usize, canaries: usize, watched: Duration) -> Rollouts 
 
     let begin = Instant::now();
     push(&repos["canary"].0, "canary", canaries);
-    let waiting = settled(&client, Stage::Stepping, 2);
+    // A step that waits for a person says so once what is measured in it has passed for the first time.
+    let waiting = those(&client, |delivery| {
+        delivery.status.as_ref().is_some_and(|status| status.phase == Phase::Paused)
+    });
     wait(&waiting, "canary", canaries).await;
     let begun = begin.elapsed();
     quiet(cluster).await;
@@ -157,17 +161,14 @@ fn push(repo: &git::Repo, prefix: &str, count: usize) -> String {
     commit
 }
 
-/// The Deliveries that wait in a step that is in effect.
-fn settled(client: &Client, stage: Stage, step: u32) -> Arc<Mutex<HashSet<String>>> {
+/// The Deliveries of which something holds.
+fn those(client: &Client, is: impl Fn(&Delivery) -> bool + Send + 'static) -> Arc<Mutex<HashSet<String>>> {
     let found: Arc<Mutex<HashSet<String>>> = Arc::default();
     let seen = found.clone();
     // It ends with the process.
     tokio::spawn(follow(Api::<Delivery>::namespaced(client.clone(), HOME), move |delivery| {
-        let rollout =
-            delivery.status.as_ref().and_then(|s| s.attempt.as_ref()).and_then(|a| a.rollout.as_ref());
-        let there = rollout.is_some_and(|r| r.stage == stage && r.step == step && r.settled.is_some());
         let mut seen = seen.lock().unwrap();
-        match there {
+        match is(&delivery) {
             true => seen.insert(delivery.name_any()),
             false => seen.remove(&delivery.name_any()),
         };
@@ -186,7 +187,11 @@ async fn wait(there: &Mutex<HashSet<String>>, prefix: &str, count: usize) {
 /// Switches all of them over, and aborts one after the other.
 async fn abort(client: &Client, repo: &git::Repo, count: usize) -> Vec<Duration> {
     let commit = push(repo, "switch", count);
-    let switched = settled(client, Stage::Switching, 0);
+    let switched = those(client, |delivery| {
+        let attempt = delivery.status.as_ref().and_then(|s| s.attempt.as_ref());
+        let rollout = attempt.and_then(|a| a.rollout.as_ref());
+        rollout.is_some_and(|r| r.stage == Stage::Switching && r.settled.is_some())
+    });
     wait(&switched, "switch", count).await;
     // By namespace, since when the Service leads to stable.
     let back: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
