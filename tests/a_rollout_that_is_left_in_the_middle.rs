@@ -125,13 +125,20 @@ async fn given_another_strategy_and_workload_it_ends_with_the_candidate_that_it_
         "scaleDownDelay": "1s", "settle": "300ms",
     });
     world.deliver("shop", json!({"rollout": other})).await;
-    let promoted = windlass(&world.space, &["promote", "shop", "--full", "-n", &world.space.name]);
+    let waits = |d: &windlass::api::Delivery| {
+        let attempt = d.status.as_ref().and_then(|s| s.attempt.as_ref());
+        let paused = attempt.and_then(|a| a.rollout.as_ref()?.paused.as_ref());
+        paused.is_some_and(|p| p.reason == "PolicyChanged")
+    };
+    world.wait("shop", "waits for a person, since the policy is another", waits).await;
+    let promoted = windlass(&world.space, &["promote", "shop", "-n", &world.space.name]);
     assert_eq!(promoted.code, 0, "{promoted:?}");
     let status = world.wait_for("shop", Phase::Ready, &second).await.status.unwrap();
     assert!(status.inventory.iter().all(|e| !e.candidate && !e.stale), "{status:?}");
     let writes = world.writes(&audit);
     assert!(!writes.iter().any(|r| r.name.ends_with("-preview")), "one candidate is enough: {writes:#?}");
-    assert!(!writes.iter().any(|r| r.verb == "create" && r.resource == "deployments"), "{writes:#?}");
+    let deployments = writes.iter().filter(|r| r.resource == "deployments");
+    assert!(deployments.clone().all(|r| ["web", "web-canary"].contains(&r.name.as_str())), "{writes:#?}");
     let gone = writes.iter().find(|r| r.verb == "delete" && r.resource == "deployments").unwrap();
     assert_eq!(gone.name, candidate["metadata"]["name"], "{gone:?}");
     assert_eq!(world.names("apps/v1", "deployments").await, ["web"]);

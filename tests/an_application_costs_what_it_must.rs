@@ -167,9 +167,10 @@ async fn a_new_one_costs_its_writes() {
         let times: Vec<Timestamp> = requests.iter().filter(its).map(|r| r.at.parse().unwrap()).collect();
         // The first is the test's own, and makes it.
         let took = times.iter().max().unwrap().duration_since(*times.iter().min().unwrap());
-        let (statuses, seconds) = (times.len() - 1, usize::try_from(took.as_secs()).unwrap());
-        // What it says on its way, and while pods are waited for, where that takes more than a second.
-        assert!(statuses >= 1 && statuses <= 1 + 2 * seconds, "{name}: {statuses} statuses in {took:#}");
+        // What it says on its way, and while pods are waited for, is said where that takes more than a second.
+        let statuses = times.len() - 1;
+        assert!(statuses >= 1, "{name} says nothing");
+        assert!(statuses == 1 || took.as_millis() >= 1000, "{name}: {statuses} statuses in {took:#}");
     }
     // The test's own.
     requests.retain(|r| r.resource != "applications" || !r.subresource.is_empty());

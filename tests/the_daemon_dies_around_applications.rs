@@ -202,7 +202,6 @@ async fn a_canary(mut world: World, place: String) {
 async fn of_its_canary() {
     let steps = [
         "keeping a revision",
-        "writing a Delivery",
         "Application status Progressing",
         "status Deploy Applying",
         "Apply Deploy",

@@ -10,7 +10,8 @@ use crate::api::rollout::{Base, Layout, RolloutStatus, Size, Stage, WorkloadKind
 use crate::core::manifest::ObjectId;
 use crate::core::rollout::left::left;
 use crate::core::rollout::status::told;
-use crate::core::rollout::steps::{Planned, Steps, Then};
+use crate::core::rollout::steps::{Planned, Then};
+use crate::core::rollout::{Making, Spec};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde::Serialize;
@@ -89,7 +90,7 @@ pub fn report(delivery: &Delivery) -> Rollout {
     let status = delivery.status.clone().unwrap_or_default();
     let progress = status.attempt.as_ref().and_then(|a| a.rollout.clone());
     let goal = status.attempt.as_ref().map(|a| a.goal);
-    let steps = delivery.spec.template.rollout.as_ref().and_then(|policy| Steps::new(policy).ok().flatten());
+    let steps = Spec::of(delivery).rollout;
     let at = progress.as_ref().filter(|_| goal == Some(Goal::Deploy));
     let line = |(number, planned): (usize, &Planned)| {
         let state = match at {
@@ -137,6 +138,8 @@ pub fn workloads(delivery: &Delivery) -> Vec<ObjectId> {
     let (Some(policy), Some(status)) = (&delivery.spec.template.rollout, &delivery.status) else {
         return Vec::new();
     };
+    let rollout = status.attempt.as_ref().and_then(|attempt| attempt.rollout.as_ref());
+    let policy = rollout.map_or_else(|| policy.clone(), |rollout| Making::of(rollout).keep(policy));
     let named: Vec<&WorkloadRef> = policy.workload.iter().chain(&policy.workloads).collect();
     let meant = |e: &InventoryEntry| named.iter().any(|w| w.kind.as_str() == e.kind && w.name == e.name);
     let kinds = [WorkloadKind::Deployment, WorkloadKind::StatefulSet].map(WorkloadKind::as_str);

@@ -8,6 +8,7 @@ use kube::core::ApiResource;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Values in order, each once where it stayed the same.
 pub type Values<T> = Arc<Mutex<Vec<T>>>;
@@ -35,7 +36,11 @@ pub fn follow<T: PartialEq + Send + 'static>(
     // A watch that ends goes on from where it was.
     tokio::spawn(async move {
         loop {
-            let Ok(events) = api.watch(&one, &from).await else { continue };
+            let Ok(events) = api.watch(&one, &from).await else {
+                // The server is away for a moment.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
             let mut events = events.into_stream().boxed();
             while let Some(Ok(event)) = events.next().await {
                 let object = match event {
@@ -44,7 +49,8 @@ pub fn follow<T: PartialEq + Send + 'static>(
                         from = mark.metadata.resource_version;
                         continue;
                     }
-                    WatchEvent::Deleted(_) | WatchEvent::Error(_) => continue,
+                    WatchEvent::Deleted(_) => continue,
+                    WatchEvent::Error(error) => panic!("what was before that is not known: {error}"),
                 };
                 from = object.resource_version().unwrap();
                 let value = of(&serde_json::to_value(&object).unwrap());

@@ -66,6 +66,8 @@ pub(super) struct Write {
     pub name: String,
     /// How often it was noted; 1 makes the Event, more makes it a series.
     pub count: u32,
+    /// When it was noted last.
+    pub since: Instant,
 }
 
 /// What to do next.
@@ -184,7 +186,12 @@ impl State {
             && let Some(series) = self.known.get_mut(&note)
         {
             // Repetitions that came while it waited are told with the series.
-            return Next::Write(Write { note, name: series.name.clone(), count: 1 });
+            return Next::Write(Write {
+                note,
+                name: series.name.clone(),
+                count: 1,
+                since: series.last_noted,
+            });
         }
         let due = |s: &Series| if self.closed { now } else { s.last_written + SERIES_PAUSE };
         let first = self
@@ -195,7 +202,8 @@ impl State {
         match first {
             Some((note, series)) if due(series) <= now => {
                 series.under_way = true;
-                Next::Write(Write { note: note.clone(), name: series.name.clone(), count: series.count })
+                let (name, count, since) = (series.name.clone(), series.count, series.last_noted);
+                Next::Write(Write { note: note.clone(), name, count, since })
             }
             Some((_, series)) => Next::Until(due(series)),
             None if self.closed => Next::End,

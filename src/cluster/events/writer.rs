@@ -20,7 +20,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// What the API server cannot take is tried again for so long.
 const GIVE_UP: Duration = Duration::from_secs(120);
 
-/// An Event lets everything else go first for so long.
+/// An Event lets everything else go first for so long after it was noted.
 const BEHIND: Duration = Duration::from_secs(10);
 
 /// The first wait before it is tried again, and the longest.
@@ -73,7 +73,7 @@ async fn send(access: &Access, instance: &str, write: &Write) -> Result<(), Caus
         let series = json!({"series": {"count": write.count, "lastObservedTime": micro_time()}});
         ("PATCH", path, "application/merge-patch+json", series)
     };
-    access.gap(BEHIND).await;
+    access.gap(BEHIND.saturating_sub(write.since.elapsed())).await;
     let begin = Instant::now();
     let (mut wait, longest) = BACK_OFF;
     let mut repeated = false;

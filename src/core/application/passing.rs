@@ -17,7 +17,7 @@ pub fn waits(
     seen: &Seen<'_>,
     before: &ApplicationStatus,
     since: Timestamp,
-    busy: bool,
+    busy: impl FnOnce() -> bool,
     now: Timestamp,
 ) -> Option<SignedDuration> {
     let passes = before.phase == ApplicationPhase::Pending && is_on_its_way(seen, before);
@@ -26,7 +26,7 @@ pub fn waits(
     if !passes || waited.is_negative() {
         return None;
     }
-    let left = if busy { LONGEST } else { MOMENT } - waited;
+    let left = if busy() { LONGEST } else { MOMENT } - waited;
     // Whether it is still busy is looked at again and again.
     left.is_positive().then(|| left.min(MOMENT))
 }
@@ -64,7 +64,7 @@ mod tests {
 
     /// How long it waits, in milliseconds, when it has waited for so long.
     fn left(seen: &Seen<'_>, before: &ApplicationStatus, busy: bool, waited: i64) -> Option<i128> {
-        waits(seen, before, after(0), busy, after(waited)).map(|left| left.as_millis())
+        waits(seen, before, after(0), || busy, after(waited)).map(|left| left.as_millis())
     }
 
     #[test]

@@ -142,20 +142,27 @@ impl From<&DeliverySpec> for Spec {
 }
 
 impl Spec {
-    /// What a Delivery's spec says of it in the state that it is in: a rollout that is under way keeps its router.
+    /// What a Delivery's spec says of it in the state that it is in. A rollout that is under way keeps what its candidate is made by;
+    /// where the spec says that otherwise, or cannot be read, it goes no further by itself.
     pub fn of(delivery: &Delivery) -> Self {
         let made = Spec::from(&delivery.spec);
         let attempt = delivery.status.as_ref().and_then(|status| status.attempt.as_ref());
         let rollout = attempt.and_then(|attempt| attempt.rollout.as_ref());
         let policy = delivery.spec.template.rollout.as_ref();
-        let (Some(rollout), Some(policy), Some(steps)) = (rollout, policy, &made.rollout) else {
-            return made;
+        let (Some(rollout), Some(policy)) = (rollout, policy) else { return made };
+        let making = Making::of(rollout);
+        let why = match steps::Steps::new(policy) {
+            // It was switched off.
+            Ok(None) => return made,
+            Ok(Some(steps)) if making.is_kept_by(&steps.making) => return made,
+            Ok(Some(_)) => {
+                "spec.rollout names another router, strategy or workload, which is for the next rollout"
+                    .into()
+            }
+            Err(problem) => format!("spec.rollout cannot be carried out: {}", problem.message),
         };
-        if steps.making.router == rollout.router {
-            return made;
-        }
-        let kept = RolloutPolicy { router: Some(rollout.router.clone()), ..policy.clone() };
-        Spec { rollout: steps::Steps::new(&kept).ok().flatten().map(Arc::new), ..made }
+        let staying = steps::Steps::staying(&making.keep(policy), rollout, why);
+        Spec { rollout: staying.map(Arc::new), ..made }
     }
 }
 
@@ -392,6 +399,13 @@ impl Making {
             strategy: rollout.strategy,
             workloads: rollout.workloads.clone(),
         }
+    }
+
+    /// Whether a policy makes a candidate like this.
+    fn is_kept_by(&self, other: &Making) -> bool {
+        self.router == other.router
+            && (self.strategy.is_none() || self.strategy == other.strategy)
+            && (self.workloads.is_empty() || self.workloads == other.workloads)
     }
 
     /// A policy that makes a candidate like this, and is like another in everything else.

@@ -42,6 +42,9 @@ pub(super) const ABORTED: &str = "Aborted";
 /// The reason of a pause that a step asks for.
 const AWAITS: &str = "AwaitsPromotion";
 
+/// The reason of a pause because the policy is not the one that the rollout began with.
+const CHANGED: &str = "PolicyChanged";
+
 /// The reason of a freeze because stable is not healthy by itself.
 const STABLE_UNHEALTHY: &str = "StableUnhealthy";
 
@@ -422,9 +425,8 @@ impl Machine<'_> {
         }
         rollout.unwell = None;
         attempt.problem = None;
-        if rollout.paused.as_ref().is_some_and(|p| p.reason == STABLE_UNHEALTHY) {
-            rollout.paused = None;
-        }
+        let over = |p: &Problem| p.reason == STABLE_UNHEALTHY || p.reason == CHANGED && steps.waits.is_none();
+        rollout.paused = rollout.paused.take().filter(|p| !over(p));
         let since = read_stamp(rollout.settled.get_or_insert_with(|| stamp(self.now)));
         let effect = match rollout.layout.has_traffic() || rollout.stage != Stage::Starting {
             true => since + steps.settle,
@@ -485,7 +487,18 @@ impl Machine<'_> {
                 }
             }
             Some(Then::Pause(None)) => {
-                self.pause(&mut rollout, AWAITS, "", "waits until a person says go: windlass promote");
+                match &steps.waits {
+                    None => self.pause(
+                        &mut rollout,
+                        AWAITS,
+                        "",
+                        "waits until a person says go: windlass promote",
+                    ),
+                    Some(why) => self.pause(&mut rollout, CHANGED, "", &format!(
+                        "{why}; the one under way stays as it is until a person says go (windlass promote) or takes it back \
+                         (windlass abort)"
+                    )),
+                }
                 self.stay(attempt, rollout, None);
             }
         }

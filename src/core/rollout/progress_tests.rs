@@ -645,29 +645,99 @@ fn steps_that_are_taken_away_meanwhile_do_not_take_the_switch_along() {
     }
 }
 
+/// What a Delivery with this `spec.rollout` makes of an attempt.
+fn spec_of(policy: serde_json::Value, attempt: serde_json::Value) -> Spec {
+    let all = json!({
+        "apiVersion": "windlass.dev/v1alpha1", "kind": "Delivery", "metadata": {"name": "shop"},
+        "spec": {"source": {"repository": "config", "path": "shop"}, "rollout": policy}, "status": {"attempt": attempt},
+    });
+    Spec::of(&serde_json::from_value(all).unwrap())
+}
+
+/// Policies that say nothing of a canary of `web` by a route which is under way.
+fn others() -> [serde_json::Value; 5] {
+    let route = json!({"gatewayAPI": {"route": "web"}});
+    let of = |strategy: &str, workload: &str, router: &serde_json::Value, steps: serde_json::Value| json!({"strategy": strategy, "workload": {"name": workload}, "router": router, "steps": steps});
+    [
+        of("Canary", "web", &route, json!([{"weight": 20, "pause": "5m"}])),
+        of("Canary", "web", &route, json!([{"pause": "soon"}, {}])),
+        of("Canary", "web", &json!({"replicas": {}}), json!([{"weight": 30}])),
+        of("BlueGreen", "web", &route, json!([])),
+        of("Canary", "other", &route, json!([{"weight": 30}])),
+    ]
+}
+
+#[test]
+fn a_policy_that_is_none_of_its_own_leaves_a_rollout_where_it_is_for_a_person_to_say() {
+    for policy in others() {
+        let mut world = canary();
+        world.push("b", &["web"]);
+        world.settle();
+        let own = world.spec.rollout.clone();
+        let given = |world: &World| {
+            let attempt = serde_json::to_value(world.state.attempt.as_ref().unwrap()).unwrap();
+            spec_of(policy.clone(), attempt).rollout
+        };
+        assert_eq!(world.weight, 10, "{policy}");
+        world.spec.rollout = given(&world);
+        world.pass(1000);
+        let paused = |world: &World| {
+            let rollout = world.state.attempt.as_ref()?.rollout.as_ref()?;
+            rollout.paused.as_ref().map(|p| p.reason.clone())
+        };
+        assert_eq!((world.weight, paused(&world).as_deref()), (10, Some("PolicyChanged")), "{policy}");
+        // Said as it was, it goes on.
+        world.spec.rollout = own;
+        world.settle();
+        assert_eq!(paused(&world), None, "{policy}");
+        world.pass(1000);
+        assert_eq!(world.weight, 50, "{policy}");
+        world.spec.rollout = given(&world);
+        world.pass(1000);
+        assert_eq!((world.weight, paused(&world).as_deref()), (50, Some("PolicyChanged")), "{policy}");
+        ask(&mut world, "promote", "b");
+        world.pass(100);
+        assert_eq!(world.phase(), Phase::Ready, "{policy}");
+        assert_eq!(world.weights, [10, 50, 100, 0], "{policy}");
+    }
+}
+
+#[test]
+fn what_is_past_its_steps_ends_whatever_the_policy_says() {
+    for policy in others() {
+        for seconds in 0..60 {
+            let mut world = canary();
+            world.push("b", &["web"]);
+            world.settle();
+            ask(&mut world, "promote-full", "b");
+            world.pass(seconds);
+            let Some(attempt) = world.state.attempt.as_ref().filter(|a| a.rollout.is_some()) else { break };
+            let at = format!("{policy}: {:?}", attempt.rollout.as_ref().unwrap().stage);
+            world.spec.rollout = spec_of(policy.clone(), serde_json::to_value(attempt).unwrap()).rollout;
+            assert!(world.spec.rollout.is_some(), "{at}");
+            world.pass(200);
+            assert_eq!(world.phase(), Phase::Ready, "{at}");
+            assert_eq!(world.weights.last(), Some(&0), "{at}");
+            assert!(world.weights.contains(&100), "{at}: {:?}", world.weights);
+        }
+    }
+}
+
 #[test]
 fn a_rollout_keeps_its_router_when_the_spec_names_another() {
-    let delivery = |spec: serde_json::Value, attempt: serde_json::Value| {
-        let status = json!({"attempt": attempt});
-        let all = json!({
-            "apiVersion": "windlass.dev/v1alpha1", "kind": "Delivery", "metadata": {"name": "shop"},
-            "spec": {"source": {"repository": "config", "path": "shop"}, "rollout": spec}, "status": status,
-        });
-        Spec::of(&serde_json::from_value(all).unwrap())
-    };
     let mut world = canary();
     world.push("b", &["web"]);
     world.settle();
     let attempt = serde_json::to_value(world.state.attempt.as_ref().unwrap()).unwrap();
     let pods = json!({"strategy": "Canary", "workload": {"name": "web"}, "router": {"replicas": {}},
         "steps": [{"weight": 30}]});
-    let kept = delivery(pods.clone(), attempt).rollout.unwrap();
+    let kept = spec_of(pods.clone(), attempt).rollout.unwrap();
     assert_eq!(kept.making.router, world.spec.rollout.as_ref().unwrap().making.router);
     assert!(
         kept.all.iter().any(|planned| planned.stage == Stage::Switching),
         "its layouts are of that router, too"
     );
-    let next = delivery(pods, json!(null)).rollout.unwrap();
+    let next = spec_of(pods, json!(null)).rollout.unwrap();
     assert!(next.making.router.replicas.is_some());
 }
 

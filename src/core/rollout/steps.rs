@@ -7,7 +7,7 @@ use super::Making;
 use crate::api::analysis::{AnalysisPolicy, JobOfStep};
 use crate::api::delivery::Problem;
 use crate::api::rollout::{
-    Base, CandidateSize, Layout, RolloutPolicy, RolloutStep, RouteKind, Size, Stage, Strategy,
+    Base, CandidateSize, Layout, RolloutPolicy, RolloutStatus, RolloutStep, RouteKind, Size, Stage, Strategy,
 };
 use crate::core::analysis::{StepKind, builtin, policy_of_step};
 use jiff::SignedDuration;
@@ -39,6 +39,8 @@ pub struct Steps {
     pub analysis: Option<AnalysisPolicy>,
     /// What the candidate is made by.
     pub making: Making,
+    /// Why a rollout that is under way goes no further by itself.
+    pub waits: Option<String>,
 }
 
 /// One layout, and what is waited for once it is in effect.
@@ -151,7 +153,64 @@ impl Steps {
         let layout = Layout { base: Base::Target, ..layout };
         all.push(Planned { stage: Stage::Promoting, step, layout, then: Then::Go });
         let settle = policy.settle.map_or(SETTLE, crate::api::Duration::signed);
-        Ok(Some(Steps { all, steps: step, settle, known: settle, analysis: policy.analysis.clone(), making }))
+        Ok(Some(Steps {
+            all,
+            steps: step,
+            settle,
+            known: settle,
+            analysis: policy.analysis.clone(),
+            making,
+            waits: None,
+        }))
+    }
+
+    /// The steps of a rollout that is under way and whose policy says them no more, `why`: it stays as it is, measured as before, until
+    /// a person says go; then all traffic moves as its router and strategy have it. `policy` is the one that its candidate
+    /// [keeps](Making::keep).
+    pub(super) fn staying(policy: &RolloutPolicy, rollout: &RolloutStatus, why: String) -> Option<Self> {
+        let strategy = match policy.strategy {
+            Strategy::BlueGreen => Strategy::BlueGreen,
+            _ => Strategy::Canary,
+        };
+        let (steps, step_weight, ab) = (Vec::new(), None, None);
+        let bare = RolloutPolicy { strategy, steps, step_weight, ab, ..policy.clone() };
+        let mut all = Steps::new(&bare).ok().flatten()?;
+        let mut tail = all.all.split_off(1);
+        if all.making.router.replicas.is_some() {
+            // Its pods are its traffic: it has what it has to the end.
+            for planned in &mut tail {
+                planned.layout = Layout { base: planned.layout.base, ..rollout.layout.clone() };
+            }
+        }
+        let as_it_is = |stage: Stage, then: Then| {
+            let (step, layout) = (rollout.step, rollout.layout.clone());
+            Planned { stage, step, layout, then }
+        };
+        let asks = || as_it_is(Stage::Stepping, Then::Pause(None));
+        let at = |stage: Stage| tail.iter().position(|planned| planned.stage == stage);
+        let here = match rollout.stage {
+            Stage::Starting => vec![as_it_is(Stage::Starting, Then::Go), asks()],
+            Stage::Stepping => vec![asks()],
+            Stage::Switching => {
+                // What is between two layouts is not gone back from.
+                let same =
+                    |planned: &Planned| planned.stage == Stage::Switching && planned.layout == rollout.layout;
+                let found = tail.iter().position(same);
+                let first = at(Stage::Switching).or(at(Stage::Promoting)).unwrap_or(0);
+                tail.drain(..found.unwrap_or(first));
+                if found.is_some() { Vec::new() } else { vec![as_it_is(Stage::Switching, Then::Go)] }
+            }
+            _ => {
+                tail.drain(..at(Stage::Promoting).unwrap_or(0));
+                Vec::new()
+            }
+        };
+        let behind = (0..rollout.at).map(|_| asks());
+        all.all = behind.chain(here).chain(tail).collect();
+        all.steps = rollout.steps;
+        all.making.strategy = Some(policy.strategy);
+        all.waits = Some(why);
+        Some(all)
     }
 
     /// What is measured once a layout is in effect, whether that is what its step is about, and the Jobs that run in it.

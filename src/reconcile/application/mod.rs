@@ -236,6 +236,7 @@ async fn round(
     let daemon = &context.daemon;
     // Its Delivery goes with it: the owner reference says so.
     if daemon.is_stopping() || application.metadata.deletion_timestamp.is_some() {
+        memory.unsaid = None;
         return Ok(None);
     }
     if !daemon.may_write() {
@@ -331,8 +332,10 @@ async fn round(
             // It is asked for again with the next one.
             None => true,
         };
-        if is_tidy {
-            memory.kept = None;
+        match is_tidy {
+            true => memory.kept = None,
+            // What was seen of them is outdated, and the watch may have shown that already.
+            false => rest = Some(rest.map_or(PAUSE, |rest| rest.min(PAUSE))),
         }
     }
     Ok(rest)
@@ -606,7 +609,7 @@ async fn tell(
         return Ok(None);
     }
     let since = *memory.unsaid.get_or_insert(now);
-    if let Some(left) = waits(seen, &before, since, context.is_busy(), now) {
+    if let Some(left) = waits(seen, &before, since, || context.is_busy(), now) {
         return Ok(Some(Duration::try_from(left).unwrap_or_default()));
     }
     if let Some(problem) = seen.wanted.err().or(seen.hindrance).or(seen.delay) {

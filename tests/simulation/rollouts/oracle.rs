@@ -182,7 +182,7 @@ pub fn is_leaving(status: &Value) -> bool {
 /// Whether a rollout goes on only when a person says so.
 pub fn waits_for_people(status: &Value) -> bool {
     let paused = status["attempt"]["rollout"]["paused"]["reason"].as_str();
-    matches!(paused, Some("PausedByHand" | "AwaitsPromotion" | "StableUnhealthy"))
+    matches!(paused, Some("PausedByHand" | "AwaitsPromotion" | "PolicyChanged" | "StableUnhealthy"))
 }
 
 fn has_ready_pod(workload: &Value) -> bool {
