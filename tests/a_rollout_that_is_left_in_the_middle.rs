@@ -113,6 +113,35 @@ async fn given_another_router_it_ends_with_its_own_and_divides_no_other_route() 
     assert_eq!(share(&world.get(GATEWAY, ROUTES, "web").await), None);
 }
 
+/// Waits until a rollout goes no further for a reason; why, in words.
+async fn paused(world: &World, reason: &str) -> String {
+    let why = |d: &windlass::api::Delivery| {
+        let rollout = d.status.as_ref()?.attempt.as_ref()?.rollout.as_ref()?;
+        rollout.paused.as_ref().filter(|p| p.reason == reason).map(|p| p.message.clone())
+    };
+    why(&world.wait("shop", &format!("is paused: {reason}"), |d| why(d).is_some()).await).unwrap()
+}
+
+#[tokio::test]
+async fn with_steps_that_cannot_be_read_it_stays_as_it_is_until_they_can() {
+    know_routes().await;
+    let mut world = World::stopped("left-unreadable").await;
+    let (_controller, second) = behind_a_route_of_others(&mut world).await;
+    let mut policy = by_route();
+    policy["steps"] = json!([{"weight": 20, "pause": "5m"}]);
+    world.deliver("shop", json!({"rollout": policy})).await;
+    let why = paused(&world, "PolicyChanged").await;
+    assert!(why.contains("spec.rollout.steps[0]") && why.contains("windlass promote"), "{why}");
+    assert_eq!(share(&world.get(GATEWAY, ROUTES, "web").await), Some(30));
+    assert_eq!(image(&deployment(&world, "web").await), "registry.example.com/web:ok");
+    world.deliver("shop", json!({"rollout": by_route()})).await;
+    paused(&world, "AwaitsPromotion").await;
+    let promoted = windlass(&world.space, &["promote", "shop", "-n", &world.space.name]);
+    assert_eq!(promoted.code, 0, "{promoted:?}");
+    world.wait_for("shop", Phase::Ready, &second).await;
+    assert_eq!(image(&deployment(&world, "web").await), "registry.example.com/web:ok2");
+}
+
 #[tokio::test]
 async fn given_another_strategy_and_workload_it_ends_with_the_candidate_that_it_has() {
     know_routes().await;
@@ -125,12 +154,7 @@ async fn given_another_strategy_and_workload_it_ends_with_the_candidate_that_it_
         "scaleDownDelay": "1s", "settle": "300ms",
     });
     world.deliver("shop", json!({"rollout": other})).await;
-    let waits = |d: &windlass::api::Delivery| {
-        let attempt = d.status.as_ref().and_then(|s| s.attempt.as_ref());
-        let paused = attempt.and_then(|a| a.rollout.as_ref()?.paused.as_ref());
-        paused.is_some_and(|p| p.reason == "PolicyChanged")
-    };
-    world.wait("shop", "waits for a person, since the policy is another", waits).await;
+    paused(&world, "PolicyChanged").await;
     let promoted = windlass(&world.space, &["promote", "shop", "-n", &world.space.name]);
     assert_eq!(promoted.code, 0, "{promoted:?}");
     let status = world.wait_for("shop", Phase::Ready, &second).await.status.unwrap();
