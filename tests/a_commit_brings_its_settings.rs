@@ -3,7 +3,7 @@
 
 use crate::a_rollout_goes_step_by_step::{canary, deployment, image, service, web};
 use crate::support::daemon::{World, config_map};
-use crate::support::faults::{Fault, Faults};
+use crate::support::faults::Fault;
 use serde_json::{Value, json};
 use windlass::api::Delivery;
 use windlass::api::delivery::{DriftMode, Phase};
@@ -12,8 +12,7 @@ use windlass::api::names;
 #[tokio::test]
 async fn and_is_not_deployed_before_they_are_written() {
     let mut world = World::stopped("settings").await;
-    let faults = Faults::before(world.space.cluster).await;
-    world.arguments = vec!["--kubeconfig".into(), faults.kubeconfig.to_str().unwrap().into()];
+    let faults = world.behind_faults().await;
     world.start();
     let good = world
         .commit("Good", &[("shop/web.yaml", &web("ok", 2)), ("shop/service.yaml", &service("app: web"))]);

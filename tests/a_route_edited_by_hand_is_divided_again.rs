@@ -23,8 +23,7 @@ fn written(faults: &Faults) -> usize {
 async fn also_where_the_first_write_comes_to_nothing() {
     know_routes().await;
     let mut world = World::stopped("route-by-hand").await;
-    let faults = Faults::before(world.space.cluster).await;
-    world.arguments = vec!["--kubeconfig".into(), faults.kubeconfig.to_str().unwrap().into()];
+    let faults = world.behind_faults().await;
     world.space.send("POST", &world.space.path(GATEWAY, ROUTES), &route()).await;
     let _controller = Controller::of(&world);
     let policy = json!({

@@ -13,8 +13,7 @@ use windlass::api::delivery::Phase;
 /// A daemon behind an API server that can be made to fail.
 async fn behind(test: &str) -> (World, Faults) {
     let mut world = World::stopped(test).await;
-    let faults = Faults::before(world.space.cluster).await;
-    world.arguments = vec!["--kubeconfig".into(), faults.kubeconfig.to_str().unwrap().into()];
+    let faults = world.behind_faults().await;
     world.start();
     (world, faults)
 }

@@ -127,9 +127,8 @@ async fn behind_faults(
     rule: impl FnMut(&Request) -> Option<Fault> + Send + 'static,
 ) -> (World, Faults) {
     let mut world = World::stopped(test).await;
-    let faults = Faults::before(world.space.cluster).await;
+    let faults = world.behind_faults().await;
     faults.set(rule);
-    world.arguments = vec!["--kubeconfig".into(), faults.kubeconfig.to_str().unwrap().into()];
     world.start();
     wait_until("revisions are watched", LIMIT, || async {
         let begun = faults.count(|_, uri| uri.contains("/controllerrevisions") && uri.contains("watch=true"));

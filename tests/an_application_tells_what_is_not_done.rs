@@ -49,8 +49,7 @@ async fn what_the_router_cannot_do_is_a_condition_and_an_event() {
 /// A daemon that reaches the API server through faults.
 async fn behind_faults(test: &str) -> (World, Faults) {
     let mut world = World::stopped(test).await;
-    let faults = Faults::before(world.space.cluster).await;
-    world.arguments = vec!["--kubeconfig".into(), faults.kubeconfig.to_str().unwrap().into()];
+    let faults = world.behind_faults().await;
     world.start();
     (world, faults)
 }

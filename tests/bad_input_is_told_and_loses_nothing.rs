@@ -322,8 +322,7 @@ async fn a_definition_that_goes_takes_nothing_else_with_it() {
 /// A daemon whose API server can be made to fail.
 async fn behind_faults(test: &str) -> (World, Faults) {
     let mut world = World::stopped(test).await;
-    let faults = Faults::before(world.space.cluster).await;
-    world.arguments = vec!["--kubeconfig".into(), faults.kubeconfig.to_str().unwrap().into()];
+    let faults = world.behind_faults().await;
     world.start();
     let good = world.commit("Good", &[("shop/settings.yaml", &config_map("settings", "good-0"))]);
     world.repository(json!({})).await;

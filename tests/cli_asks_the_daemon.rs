@@ -3,7 +3,7 @@
 use crate::support::cli::{Answer, windlass, windlass_with};
 use crate::support::cluster::wait_until;
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
-use crate::support::faults::{Fault, Faults};
+use crate::support::faults::Fault;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -104,8 +104,7 @@ async fn sync_release_and_rollback_do_what_they_say_and_tell_how_it_ended() {
 #[tokio::test]
 async fn who_asks_meanwhile_is_not_answered_by_what_was_found_before() {
     let mut world = World::stopped("asks-meanwhile").await;
-    let faults = Faults::before(world.space.cluster).await;
-    world.arguments = vec!["--kubeconfig".into(), faults.kubeconfig.to_str().unwrap().into()];
+    let faults = world.behind_faults().await;
     let labels = json!({names::DELIVERY_LABEL: "another.1"});
     let anothers = json!({"metadata": {"name": "settings", "labels": labels}});
     world.space.send("POST", &world.space.path("v1", "configmaps"), &anothers).await;

@@ -3,7 +3,7 @@
 use crate::requests_are_counted::since_it_was_slow;
 use crate::support::cluster::{Audited, Cluster, Space, try_send, wait_until};
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
-use crate::support::faults::{Fault, Faults};
+use crate::support::faults::Fault;
 use serde_json::json;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -125,8 +125,7 @@ async fn a_restart_over_a_settled_state_writes_nothing() {
 async fn a_restart_watches_the_objects_before_all_deliveries_are_listed() {
     let (mut world, _) = deployed("ahead", json!({})).await;
     world.kill();
-    let faults = Faults::before(world.space.cluster).await;
-    world.arguments = vec!["--kubeconfig".into(), faults.kubeconfig.to_str().unwrap().into()];
+    let faults = world.behind_faults().await;
     faults.set(|request| {
         let query = request.uri().query().unwrap_or_default();
         let all = request.uri().path().ends_with("/deliveries") && query.contains("limit=500");
@@ -150,8 +149,7 @@ async fn a_restart_watches_the_objects_before_all_deliveries_are_listed() {
 #[tokio::test]
 async fn repositories_that_begin_together_are_shown_their_deliveries_and_list_none() {
     let mut world = World::stopped("together").await;
-    let faults = Faults::before(world.space.cluster).await;
-    world.arguments = vec!["--kubeconfig".into(), faults.kubeconfig.to_str().unwrap().into()];
+    let faults = world.behind_faults().await;
     world.start();
     let names = ["one", "two", "three", "four"];
     let commit = |world: &World, value: &str| {

@@ -16,9 +16,8 @@ async fn deployed(
     rule: impl FnMut(&axum::extract::Request) -> Option<Fault> + Send + 'static,
 ) -> (World, Faults) {
     let mut world = World::stopped(test).await;
-    let faults = Faults::before(world.space.cluster).await;
+    let faults = world.behind_faults().await;
     faults.set(rule);
-    world.arguments = vec!["--kubeconfig".into(), faults.kubeconfig.to_str().unwrap().into()];
     world.start();
     let names = ["it", "first", "second", "third"];
     let files = names.map(|name| (format!("shop/{name}.yaml"), config_map(name, "1")));

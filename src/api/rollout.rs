@@ -72,6 +72,13 @@ pub struct RolloutPolicy {
     pub analysis: Option<AnalysisPolicy>,
 }
 
+impl RolloutPolicy {
+    /// The workloads that it names.
+    pub fn named(&self) -> impl Iterator<Item = &WorkloadRef> {
+        self.workload.iter().chain(&self.workloads)
+    }
+}
+
 /// How a new revision reaches traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Strategy {

@@ -133,33 +133,33 @@ pub async fn owner(client: &kube::Client, scope: &ScopeArgs, meant: &Meant) -> a
     Ok(Owner { application: Some(application), delivery })
 }
 
-/// Lists resources of ours; none where the cluster does not know the kind.
-pub async fn list_if_served<K>(client: &kube::Client, scope: &ScopeArgs) -> anyhow::Result<Vec<K>>
-where
-    K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
+/// A kind of ours.
+pub trait Ours:
+    kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType: Default>
+    + Clone
+    + std::fmt::Debug
+    + serde::de::DeserializeOwned
+{
+}
+
+impl<K> Ours for K where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType: Default>
         + Clone
         + std::fmt::Debug
-        + serde::de::DeserializeOwned,
-    K::DynamicType: Default,
+        + serde::de::DeserializeOwned
 {
-    match listed(client, scope).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
-        answer => answer.map_err(explained),
-    }
+}
+
+/// Lists resources of ours; none where the cluster does not know the kind.
+pub async fn list_if_served<K: Ours>(client: &kube::Client, scope: &ScopeArgs) -> anyhow::Result<Vec<K>> {
+    list_if_allowed(client, scope).await?
 }
 
 /// The same, for what can be done without: the inner error says why they may not be listed, and what to do.
-pub async fn list_if_allowed<K>(
+pub async fn list_if_allowed<K: Ours>(
     client: &kube::Client,
     scope: &ScopeArgs,
-) -> anyhow::Result<Result<Vec<K>, anyhow::Error>>
-where
-    K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned,
-    K::DynamicType: Default,
-{
+) -> anyhow::Result<Result<Vec<K>, anyhow::Error>> {
     match listed(client, scope).await {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(Ok(Vec::new())),
         Err(kube::Error::Api(status)) if status.code == 403 => Ok(Err(explained(kube::Error::Api(status)))),
@@ -168,25 +168,11 @@ where
 }
 
 /// Lists resources of ours.
-pub async fn list<K>(client: &kube::Client, scope: &ScopeArgs) -> anyhow::Result<Vec<K>>
-where
-    K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned,
-    K::DynamicType: Default,
-{
+pub async fn list<K: Ours>(client: &kube::Client, scope: &ScopeArgs) -> anyhow::Result<Vec<K>> {
     listed(client, scope).await.map_err(explained)
 }
 
-async fn listed<K>(client: &kube::Client, scope: &ScopeArgs) -> kube::Result<Vec<K>>
-where
-    K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned,
-    K::DynamicType: Default,
-{
+async fn listed<K: Ours>(client: &kube::Client, scope: &ScopeArgs) -> kube::Result<Vec<K>> {
     let api: Api<K> = match &scope.namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),

@@ -140,7 +140,7 @@ pub fn workloads(delivery: &Delivery) -> Vec<ObjectId> {
     };
     let rollout = status.attempt.as_ref().and_then(|attempt| attempt.rollout.as_ref());
     let policy = rollout.map_or_else(|| policy.clone(), |rollout| Making::of(rollout).keep(policy));
-    let named: Vec<&WorkloadRef> = policy.workload.iter().chain(&policy.workloads).collect();
+    let named: Vec<&WorkloadRef> = policy.named().collect();
     let meant = |e: &InventoryEntry| named.iter().any(|w| w.kind.as_str() == e.kind && w.name == e.name);
     let kinds = [WorkloadKind::Deployment, WorkloadKind::StatefulSet].map(WorkloadKind::as_str);
     let of = |candidate: bool| {

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 use super::cluster::{Audit, Audited, Cluster, Space, block_on, suffix, wait_until};
+use super::faults::Faults;
 use super::git::{Repo, git};
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -84,6 +85,13 @@ impl World {
         let mut world = World::stopped(test).await;
         world.start();
         world
+    }
+
+    /// Has the daemon reach the API server through faults from its next start on; there are none yet.
+    pub async fn behind_faults(&mut self) -> Faults {
+        let faults = Faults::before(self.space.cluster).await;
+        self.arguments = vec!["--kubeconfig".into(), faults.kubeconfig.to_str().unwrap().into()];
+        faults
     }
 
     /// Starts the daemon.

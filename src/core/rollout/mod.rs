@@ -122,6 +122,13 @@ pub struct Spec {
 
 impl From<&DeliverySpec> for Spec {
     fn from(spec: &DeliverySpec) -> Self {
+        let policy = spec.template.rollout.as_ref();
+        Spec::with(spec, policy.and_then(|policy| steps::Steps::new(policy).ok().flatten()))
+    }
+}
+
+impl Spec {
+    fn with(spec: &DeliverySpec, steps: Option<steps::Steps>) -> Self {
         let t = &spec.template;
         let or = |d: Option<crate::api::Duration>, secs| {
             d.map_or(SignedDuration::from_secs(secs), crate::api::Duration::signed)
@@ -136,33 +143,29 @@ impl From<&DeliverySpec> for Spec {
             suspend: t.suspend,
             deletion: t.deletion_policy.unwrap_or_default(),
             drift: t.drift.as_ref().map(|d| d.mode).unwrap_or_default(),
-            rollout: t.rollout.as_ref().and_then(|r| steps::Steps::new(r).ok().flatten()).map(Arc::new),
+            rollout: steps.map(Arc::new),
         }
     }
-}
 
-impl Spec {
     /// What a Delivery's spec says of it in the state that it is in. A rollout that is under way keeps what its candidate is made by;
     /// where the spec says that otherwise, or cannot be read, it goes no further by itself.
     pub fn of(delivery: &Delivery) -> Self {
-        let made = Spec::from(&delivery.spec);
         let attempt = delivery.status.as_ref().and_then(|status| status.attempt.as_ref());
         let rollout = attempt.and_then(|attempt| attempt.rollout.as_ref());
         let policy = delivery.spec.template.rollout.as_ref();
-        let (Some(rollout), Some(policy)) = (rollout, policy) else { return made };
+        let (Some(rollout), Some(policy)) = (rollout, policy) else { return Spec::from(&delivery.spec) };
         let making = Making::of(rollout);
-        let why = match steps::Steps::new(policy) {
-            // It was switched off.
-            Ok(None) => return made,
-            Ok(Some(steps)) if making.is_kept_by(&steps.making) => return made,
-            Ok(Some(_)) => {
+        let staying = |why: String| steps::Steps::staying(&making.keep(policy), rollout, why);
+        let steps = match steps::Steps::new(policy) {
+            // Without any it was switched off.
+            Ok(steps) if steps.as_ref().is_none_or(|steps| making.is_kept_by(&steps.making)) => steps,
+            Ok(_) => staying(
                 "spec.rollout names another router, strategy or workload, which is for the next rollout"
-                    .into()
-            }
-            Err(problem) => format!("spec.rollout cannot be carried out: {}", problem.message),
+                    .into(),
+            ),
+            Err(problem) => staying(format!("spec.rollout cannot be carried out: {}", problem.message)),
         };
-        let staying = steps::Steps::staying(&making.keep(policy), rollout, why);
-        Spec { rollout: staying.map(Arc::new), ..made }
+        Spec::with(&delivery.spec, steps)
     }
 }
 

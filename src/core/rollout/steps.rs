@@ -76,7 +76,7 @@ impl Steps {
             return Ok(None);
         };
         let pods = router.replicas.is_some();
-        let workloads = policy.workload.iter().chain(&policy.workloads).cloned().collect();
+        let workloads = policy.named().cloned().collect();
         let making = Making { router, strategy: Some(policy.strategy), workloads };
         let size_for = |weight: u32| match policy.candidate.clone().unwrap_or_default() {
             _ if pods => Size::OfAll(weight),

@@ -37,7 +37,7 @@ pub fn needs_rollout(stable: &Bundle, target: &Bundle, policy: &RolloutPolicy) -
         return Ok(Decision::Direct { why });
     }
     let (mut why, mut workloads, mut direct, mut fresh) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let wanted: BTreeSet<&WorkloadRef> = named(policy).collect();
+    let wanted: BTreeSet<&WorkloadRef> = policy.named().collect();
     for named in wanted {
         let (old, new) = (find(stable, named)?, find(target, named)?);
         let new = match (old, new) {
@@ -83,11 +83,6 @@ pub fn needs_rollout(stable: &Bundle, target: &Bundle, policy: &RolloutPolicy) -
             .map(|id| new(id, "it comes at promotion, with everything else that has no candidate")),
     );
     Ok(Decision::Rollout { why, workloads })
-}
-
-/// The workloads that a policy names.
-pub(super) fn named(policy: &RolloutPolicy) -> impl Iterator<Item = &WorkloadRef> {
-    policy.workload.iter().chain(&policy.workloads)
 }
 
 /// The workload of a bundle that a policy names.

@@ -103,8 +103,6 @@ pub async fn follow_revisions(context: Arc<Applications>, api: Api<PartialObject
             Ok(watcher::Event::Init) => listing.clear(),
             Ok(watcher::Event::InitApply(revision)) => listing.extend(of(&revision)),
             Ok(watcher::Event::InitDone) => {
-                let names = listing.iter().map(|(key, kept)| (key.clone(), kept.name.clone()));
-                let names: BTreeSet<(Key, String)> = names.collect();
                 wake(context.sight.listed(std::mem::take(&mut listing)));
                 while !context.daemon.applications_listed.load(Ordering::Relaxed) {
                     tokio::time::sleep(MOMENT).await;
@@ -112,9 +110,8 @@ pub async fn follow_revisions(context: Arc<Applications>, api: Api<PartialObject
                 for application in context.shown.state() {
                     let key = (application.namespace().unwrap_or_default(), application.name_any());
                     let runs = application.status.as_ref().and_then(|s| s.current_revision.clone());
-                    let missing = runs.map(|runs| (key, runs)).filter(|runs| !names.contains(runs));
-                    if let Some((key, revision)) = missing {
-                        context.note_removed(key, revision);
+                    if let Some(runs) = runs.filter(|runs| !context.sight.shows(&key, runs)) {
+                        context.note_removed(key, runs);
                     }
                 }
             }

@@ -72,6 +72,11 @@ impl Sight {
         std::mem::take(&mut shown.awaited)
     }
 
+    /// Whether a revision of an Application is shown.
+    pub(super) fn shows(&self, key: &Key, name: &str) -> bool {
+        lock(&self.0).of.get(key).is_some_and(|its| its.contains_key(name))
+    }
+
     /// One came, or changed. Answers whether its Application waits for that.
     pub(super) fn came(&self, key: &Key, kept: Kept) -> bool {
         let mut shown = lock(&self.0);

@@ -151,7 +151,7 @@ fn unready(scope: &Scope<'_>, making: &Making, inventory: &[InventoryEntry]) -> 
             .filter(|e| e.kind == workload.kind.as_str() && e.name == workload.name)
             .any(|e| pods(e).is_some_and(|pods| pods.ready > 0))
     };
-    if !policy.workload.iter().chain(&policy.workloads).all(serves) {
+    if !policy.named().all(serves) {
         return None;
     }
     there(true).find_map(|entry| {

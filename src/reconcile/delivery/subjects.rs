@@ -41,12 +41,7 @@ pub(super) async fn subjects(
         service: found.service.map(|pair| Served { name: pair.names.stable.clone(), ..pair.candidate }),
     };
     Ok(Subjects {
-        named: policy
-            .workload
-            .iter()
-            .chain(&policy.workloads)
-            .map(|workload| workload.name.clone())
-            .collect(),
+        named: policy.named().map(|workload| workload.name.clone()).collect(),
         rolled: found.into_iter().map(of).collect(),
     })
 }
