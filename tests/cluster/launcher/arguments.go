@@ -74,6 +74,15 @@ func apiserverArgs(f files, s scratch, port int, o options) []string {
 		"--service-account-key-file=" + f.accountKey,
 		"--service-account-signing-key-file=" + f.accountKey,
 		"--token-auth-file=" + f.tokens,
+		// How an aggregated API's server learns who asks: it trusts the headers
+		// that come with this certificate.
+		"--requestheader-client-ca-file=" + f.proxyCACert,
+		"--requestheader-allowed-names=" + frontProxy,
+		"--requestheader-username-headers=X-Remote-User",
+		"--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
+		"--proxy-client-cert-file=" + f.proxyCert,
+		"--proxy-client-key-file=" + f.proxyKey,
 		"--authorization-mode=Node,RBAC",
 		"--audit-policy-file=" + f.auditPolicy,
 		"--audit-log-path=" + f.auditLog,

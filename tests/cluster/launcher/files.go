@@ -27,6 +27,9 @@ type files struct {
 	servingCert  string
 	servingKey   string
 	accountKey   string
+	proxyCACert  string // of those that may ask for others
+	proxyCert    string // the API server's own towards aggregated APIs
+	proxyKey     string
 	componentDir string // kubeconfigs of the components
 }
 
@@ -46,6 +49,9 @@ func filesIn(dir string) files {
 		servingCert:  in("pki/apiserver.crt"),
 		servingKey:   in("pki/apiserver.key"),
 		accountKey:   in("pki/service-account.key"),
+		proxyCACert:  in("pki/front-proxy-ca.crt"),
+		proxyCert:    in("pki/front-proxy-client.crt"),
+		proxyKey:     in("pki/front-proxy-client.key"),
 		componentDir: in("components"),
 	}
 }
