@@ -4,6 +4,7 @@ use crate::support::cluster::{Audited, wait_until};
 use crate::support::daemon::{LIMIT, World};
 use crate::support::faults::{Fault, Faults, is_watch};
 use axum::extract::Request;
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -12,8 +13,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use windlass::api::names;
 
-/// Applications that are made together.
-const NEW: usize = 8;
+/// Requests that make Applications at the same time.
+const AT_ONCE: usize = 32;
 
 fn besides_watches_and_lease(requests: Vec<Audited>) -> Vec<Audited> {
     requests.into_iter().filter(|r| r.resource != "leases" && r.verb != "watch").collect()
@@ -149,20 +150,29 @@ fn without_pods() -> serde_json::Value {
 
 #[tokio::test]
 async fn a_new_one_costs_its_writes() {
-    let (world, _faults) = behind_faults("app-new", |_| None).await;
+    each_new_one_costs_its_writes("app-new", 8).await;
+}
+
+#[tokio::test]
+async fn of_five_hundred_at_once_none_costs_more() {
+    each_new_one_costs_its_writes("app-many", 500).await;
+}
+
+async fn each_new_one_costs_its_writes(test: &str, count: usize) {
+    let (world, _faults) = behind_faults(test, |_| None).await;
     quiet_for(&world, Duration::from_millis(1500)).await;
     let audit = world.space.cluster.audit();
-    for number in 0..NEW {
-        world.application(&format!("web{number}"), "ok", without_pods()).await;
+    let names: Vec<String> = (0..count).map(|number| format!("web{number}")).collect();
+    let made = names.iter().map(|name| world.application(name, "ok", without_pods()));
+    stream::iter(made).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
+    for name in &names {
+        world.wait_application_runs(name, "ok").await;
     }
-    for number in 0..NEW {
-        world.wait_application_runs(&format!("web{number}"), "ok").await;
-    }
+    // Words that wait, and Events, come within this time.
     quiet_for(&world, Duration::from_secs(6)).await;
     let mut requests = besides_watches_and_lease(audit.in_namespace(&world.space.name));
-    for number in 0..NEW {
-        let name = format!("web{number}");
-        let its = |r: &&Audited| r.resource == "applications" && r.verb == "patch" && r.name == name;
+    for name in &names {
+        let its = |r: &&Audited| r.resource == "applications" && r.verb == "patch" && r.name == *name;
         let times: Vec<Timestamp> = requests.iter().filter(its).map(|r| r.at.parse().unwrap()).collect();
         // The first is the test's own, and makes it.
         let took = times.iter().max().unwrap().duration_since(*times.iter().min().unwrap());
@@ -175,12 +185,12 @@ async fn a_new_one_costs_its_writes() {
     requests.retain(|r| r.resource != "applications" || !r.subresource.is_empty());
     let counts = counted(&requests);
     let of = |what: &str| counts.get(what).copied().unwrap_or(0);
-    assert_eq!(of("create controllerrevisions"), NEW, "{counts:#?}");
+    assert_eq!(of("create controllerrevisions"), count, "{counts:#?}");
     assert_eq!(of("list controllerrevisions"), 0, "there is nothing to tidy up: {counts:#?}");
-    assert_eq!(of("patch deliveries"), NEW, "{counts:#?}");
+    assert_eq!(of("patch deliveries"), count, "{counts:#?}");
     for object in ["configmaps", "deployments", "services"] {
-        assert_eq!(of(&format!("patch {object}")), NEW, "{counts:#?}");
-        assert_eq!(of(&format!("patch {object} (dry-run)")), NEW, "{counts:#?}");
+        assert_eq!(of(&format!("patch {object}")), count, "{counts:#?}");
+        assert_eq!(of(&format!("patch {object} (dry-run)")), count, "{counts:#?}");
     }
 }
 

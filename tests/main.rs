@@ -42,6 +42,7 @@ mod a_strategy_changes_over_defaults;
 mod a_tree_shows_what_is_there;
 mod acts_stand_on_what_was_seen;
 mod an_ab_test_serves_marked_requests;
+mod an_api_behind_the_api_server_is_delivered;
 mod an_application_costs_what_it_must;
 mod an_application_is_kept_running;
 mod an_application_is_rolled_out;

@@ -6,7 +6,7 @@
 use super::Access;
 use super::kubeconfig::{Environment, load};
 use super::lease::Contact;
-use super::limit::{Limit, Share};
+use super::limit::{Asking, Limit, Share};
 use super::multiplex;
 use crate::lock::lock;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
@@ -278,6 +278,11 @@ impl Connection {
     /// A share of what the cluster takes at once, see [`Limit`].
     pub fn share(&self) -> Share {
         self.limit.share()
+    }
+
+    /// Counts as one who asks, until the answer is dropped, see [`Limit::stand`].
+    pub fn stand(&self) -> Asking {
+        self.limit.stand()
     }
 
     /// The turns of watches that begin: behind all that is to be tried and applied, nothing would be known for long.

@@ -8,6 +8,7 @@ use super::error::Cause;
 use crate::core::manifest::{Gvk, ObjectId};
 use crate::lock::{read, write};
 use kube::core::ApiResource;
+use kube::core::discovery::v2::{APIGroupDiscovery, APIResourceDiscovery};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
@@ -105,6 +106,18 @@ pub enum DiscoveryError {
     /// The answer has not the aggregated form.
     #[error("the cluster does not offer aggregated discovery; Kubernetes 1.30 or later is required")]
     TooOld,
+    /// A kind of a group that an API server behind the API server serves, and that one does not answer: whether it has the kind is not
+    /// known.
+    #[error(
+        "it is not known whether the cluster has {kind}: the API server behind APIService {service} does not answer \
+         (kubectl describe apiservice {service} tells why)"
+    )]
+    Silent {
+        /// The kind that was asked for.
+        kind: String,
+        /// What registers that server for a version of the kind's group.
+        service: String,
+    },
 }
 
 #[derive(Default)]
@@ -112,6 +125,59 @@ struct Known {
     kinds: BTreeMap<Gvk, Resource>,
     // Versions of a kind in the server's order of preference.
     versions: BTreeMap<(String, String), Vec<String>>,
+    // Groups of which a version is served by a server that does not answer, with the name of that version's APIService. What it had
+    // when it answered is known until the API server starts anew.
+    silent: BTreeMap<String, String>,
+}
+
+impl Known {
+    /// What the cluster says of its groups.
+    fn of(groups: impl IntoIterator<Item = APIGroupDiscovery>) -> Self {
+        let mut known = Known::default();
+        for group in groups {
+            let name = group.metadata.and_then(|m| m.name).unwrap_or_default();
+            for version in group.versions {
+                let number = version.version.unwrap_or_default();
+                if version.freshness.as_deref() == Some("Stale") {
+                    known.silent.insert(name.clone(), format!("{number}.{name}"));
+                }
+                for resource in version.resources {
+                    known.add(&name, &number, resource);
+                }
+            }
+        }
+        known
+    }
+
+    fn add(&mut self, group: &str, version: &str, resource: APIResourceDiscovery) {
+        let Some(kind) = resource.response_kind.and_then(|k| k.kind) else { return };
+        let gvk = Gvk { group: group.into(), version: version.into(), kind };
+        let versions = self.versions.entry((group.into(), gvk.kind.clone())).or_default();
+        if !versions.iter().any(|known| known == version) {
+            versions.push(version.into());
+        }
+        let found = Resource {
+            gvk: gvk.clone(),
+            plural: resource.resource.unwrap_or_default(),
+            namespaced: resource.scope.as_deref() == Some("Namespaced"),
+            verbs: resource.verbs,
+        };
+        // Two resources of one kind (bindings, reviews): the one whose objects stay is meant.
+        let better = self.kinds.get(&gvk).is_none_or(|old| !old.can("get") && found.can("get"));
+        if better {
+            self.kinds.insert(gvk, found);
+        }
+    }
+
+    /// A kind that the cluster has. One that it may have, for all that is known, is an error.
+    fn find(&self, gvk: &Gvk) -> Result<Option<Resource>, DiscoveryError> {
+        match (self.kinds.get(gvk), self.silent.get(&gvk.group)) {
+            (None, Some(service)) => {
+                Err(DiscoveryError::Silent { kind: gvk.to_string(), service: service.clone() })
+            }
+            (found, _) => Ok(found.cloned()),
+        }
+    }
 }
 
 /// The kinds of one cluster. Cheap to clone; clones share what is known.
@@ -163,7 +229,7 @@ impl Discovery {
     }
 
     /// What is known of a kind; asks the cluster if it is unknown, but not more often than every few seconds.
-    /// `None` means that the cluster does not serve it.
+    /// `None` means that the cluster does not serve it; that it cannot be told is an error.
     pub async fn find(&self, gvk: &Gvk) -> Result<Option<Resource>, DiscoveryError> {
         if let Some(found) = self.resource(gvk) {
             return Ok(Some(found));
@@ -177,7 +243,7 @@ impl Discovery {
             self.ask().await?;
             *asked = Some(Instant::now());
         }
-        Ok(self.resource(gvk))
+        self.snapshot().find(gvk)
     }
 
     /// Returns when kinds have come or gone since the call, as far as somebody asked the cluster.
@@ -240,33 +306,7 @@ impl Discovery {
         if core.items.is_empty() {
             return Err(DiscoveryError::TooOld);
         }
-        let mut known = Known::default();
-        for group in core.items.into_iter().chain(groups.items) {
-            let name = group.metadata.and_then(|m| m.name).unwrap_or_default();
-            for version in group.versions {
-                let number = version.version.unwrap_or_default();
-                for resource in version.resources {
-                    let Some(kind) = resource.response_kind.and_then(|k| k.kind) else { continue };
-                    // Two resources of one kind (bindings, reviews): the one whose objects stay is meant.
-                    let gvk = Gvk { group: name.clone(), version: number.clone(), kind };
-                    let versions = known.versions.entry((name.clone(), gvk.kind.clone())).or_default();
-                    if !versions.contains(&number) {
-                        versions.push(number.clone());
-                    }
-                    let found = Resource {
-                        gvk: gvk.clone(),
-                        plural: resource.resource.unwrap_or_default(),
-                        namespaced: resource.scope.as_deref() == Some("Namespaced"),
-                        verbs: resource.verbs,
-                    };
-                    let better = known.kinds.get(&gvk).is_none_or(|old| !old.can("get") && found.can("get"));
-                    if better {
-                        known.kinds.insert(gvk, found);
-                    }
-                }
-            }
-        }
-        let known = Arc::new(known);
+        let known = Arc::new(Known::of(core.items.into_iter().chain(groups.items)));
         let old = {
             let mut slot = write(&self.known);
             std::mem::replace(&mut *slot, known.clone())
@@ -293,8 +333,35 @@ fn refused(error: kube::Error) -> Cause {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_kind_of_a_server_that_does_not_answer_is_not_called_unknown() {
+        let widget = json!({"resource": "widgets", "responseKind": {"kind": "Widget"}, "scope": "Namespaced", "verbs": ["get"]});
+        let group = |name: &str, freshness: &str, resources: &[&serde_json::Value]| {
+            let version = json!({"version": "v1", "freshness": freshness, "resources": resources});
+            serde_json::from_value(json!({"metadata": {"name": name}, "versions": [version]})).unwrap()
+        };
+        let known = Known::of([
+            group("answers", "Current", &[&widget]),
+            group("answered", "Stale", &[&widget]),
+            group("silent", "Stale", &[]),
+        ]);
+        let find = |group: &str, kind: &str| known.find(&Gvk::new(&format!("{group}/v1"), kind));
+        for group in ["answers", "answered"] {
+            assert_eq!(find(group, "Widget").unwrap().unwrap().plural, "widgets");
+        }
+        assert_eq!(find("answers", "Gadget").unwrap(), None);
+        assert_eq!(find("nobody", "Widget").unwrap(), None);
+        for (group, kind) in [("answered", "Gadget"), ("silent", "Widget")] {
+            let error = find(group, kind).unwrap_err().to_string();
+            assert!(error.contains(&format!("APIService v1.{group} does not answer")), "{error}");
+            assert!(error.contains(kind), "{error}");
+        }
+    }
 
     #[test]
     fn a_name_never_becomes_more_of_the_path() {

@@ -84,7 +84,8 @@ impl Recorder {
     }
 }
 
-fn event(note: &Note, name: &str, instance: &str) -> Value {
+/// `time` is when it was noted, as [`micro_time`] writes it.
+fn event(note: &Note, name: &str, instance: &str, time: &str) -> Value {
     let reference = |of: &Regarding| {
         let mut value = json!({"apiVersion": of.api_version, "kind": of.id.kind, "name": of.id.name});
         if !of.id.namespace.is_empty() {
@@ -99,7 +100,7 @@ fn event(note: &Note, name: &str, instance: &str) -> Value {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
         "metadata": {"name": name, "namespace": namespace(note)},
-        "eventTime": micro_time(),
+        "eventTime": time,
         "reportingController": CONTROLLER,
         "reportingInstance": if instance.is_empty() { "windlass" } else { instance },
         "type": if note.warning { "Warning" } else { "Normal" },
@@ -134,8 +135,10 @@ fn event_name(object: &str) -> String {
     format!("{name}.{:016x}", fastrand::u64(..))
 }
 
-fn micro_time() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+/// So long ago.
+fn micro_time(ago: std::time::Duration) -> String {
+    let now = jiff::Timestamp::now();
+    now.checked_sub(ago).unwrap_or(now).strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
 /// At most so many bytes, cut between characters.

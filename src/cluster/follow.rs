@@ -93,7 +93,9 @@ pub(super) async fn follow(source: Source, mut see: impl FnMut(Seen) -> ControlF
             Err(e) => {
                 let cause = match e {
                     DiscoveryError::Failed(cause) => cause,
-                    e @ DiscoveryError::TooOld => Cause::Unavailable { message: e.to_string() },
+                    e @ (DiscoveryError::TooOld | DiscoveryError::Silent { .. }) => {
+                        Cause::Unavailable { message: e.to_string() }
+                    }
                 };
                 if see(Seen::Failed(cause.clone())).is_break() {
                     return;

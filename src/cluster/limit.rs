@@ -61,6 +61,12 @@ impl Limit {
         Share { limit: self.clone(), own: Arc::new(Semaphore::new(self.share)) }
     }
 
+    /// Counts as one who stands in the common queue, until the answer is dropped: who will ask for much and waits for something else
+    /// first.
+    pub fn stand(&self) -> Asking {
+        Asking::new(&self.asking)
+    }
+
     fn pause(&self) -> Option<Instant> {
         *lock(&self.not_before)
     }
@@ -68,7 +74,7 @@ impl Limit {
 
 /// One who has a turn or stands in the queue for one, until this is dropped.
 #[derive(Debug)]
-struct Asking(Arc<watch::Sender<usize>>);
+pub struct Asking(Arc<watch::Sender<usize>>);
 
 impl Asking {
     fn new(all: &Arc<watch::Sender<usize>>) -> Self {
@@ -150,6 +156,10 @@ mod tests {
         drop(standing);
         gap.await;
         assert_eq!(since.elapsed(), Duration::from_secs(10), "it came at once");
+        let stands = limit.stand();
+        assert!(other.gap(long).now_or_never().is_none(), "who will ask counts as well");
+        drop(stands);
+        assert!(other.gap(long).now_or_never().is_some());
     }
 
     #[tokio::test]

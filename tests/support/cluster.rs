@@ -65,17 +65,46 @@ impl Cluster {
         }
     }
 
+    /// A cluster of its own whose API server takes another's word for who asks: that of [`Cluster::serve_behind`].
+    pub fn own_behind(front: &Cluster) -> &'static Self {
+        let authority = front.dir.join("pki/front-proxy-ca.crt");
+        let authority = format!("--requestheader-client-ca-file={}", authority.display());
+        let authority = format!("--apiserver-arg={authority}");
+        Box::leak(Box::new(Cluster::begin(&binary(), false, &["--nodes=0", &authority])))
+    }
+
+    /// Has this API server pass on what is asked of a group's version to the API server of another cluster, for everybody.
+    pub async fn serve_behind(&self, client: &kube::Client, group: &str, version: &str, behind: &Cluster) {
+        let server: http::Uri = behind.connect().await.server.parse().unwrap();
+        let port = server.port_u16();
+        // No address in a Service's endpoints may be loopback; a name may stand for one.
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "behind", "namespace": "default"},
+            "spec": {"type": "ExternalName", "externalName": "localhost"},
+        });
+        send(client, "POST", "/api/v1/namespaces/default/services", &service).await;
+        let name = format!("{version}.{group}");
+        let registered = json!({
+            "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": name},
+            "spec": {
+                "group": group, "version": version, "groupPriorityMinimum": 1000, "versionPriority": 10,
+                "service": {"name": "behind", "namespace": "default", "port": port}, "insecureSkipTLSVerify": true,
+            },
+        });
+        send(client, "POST", "/apis/apiregistration.k8s.io/v1/apiservices", &registered).await;
+    }
+
     /// Starts a cluster of its own, to be stopped with [`Cluster::stop`].
     pub fn start() -> Self {
-        Cluster::begin(&binary(), false)
+        Cluster::begin(&binary(), false, &[])
     }
 
     /// Starts one with a real node, for `support::plane`.
     pub(super) fn start_real(binary: &Path) -> Self {
-        Cluster::begin(binary, true)
+        Cluster::begin(binary, true, &[])
     }
 
-    fn begin(binary: &Path, real: bool) -> Self {
+    fn begin(binary: &Path, real: bool, more: &[&str]) -> Self {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster");
         fs::create_dir_all(&root).unwrap();
         sweep(&root);
@@ -85,6 +114,7 @@ impl Cluster {
         let child = Command::new(binary)
             .arg("run")
             .args(real.then_some("--real"))
+            .args(more)
             .arg("--dir")
             .arg(&dir)
             .stdin(Stdio::piped())

@@ -21,7 +21,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(10);
 const GIVE_UP: Duration = Duration::from_secs(120);
 
 /// An Event lets everything else go first for so long after it was noted.
-const BEHIND: Duration = Duration::from_secs(10);
+const BEHIND: Duration = Duration::from_secs(30);
 
 /// The first wait before it is tried again, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
@@ -66,11 +66,13 @@ pub(super) async fn run(access: Access, instance: String, queue: Arc<Queue>) {
 
 async fn send(access: &Access, instance: &str, write: &Write) -> Result<(), Cause> {
     let note = &*write.note;
+    // It may wait for long before it is written.
+    let time = micro_time(write.since.elapsed());
     let (method, path, kind, body) = if write.count == 1 {
-        ("POST", collection(note), "application/json", event(note, &write.name, instance))
+        ("POST", collection(note), "application/json", event(note, &write.name, instance, &time))
     } else {
         let path = format!("{}/{}", collection(note), write.name);
-        let series = json!({"series": {"count": write.count, "lastObservedTime": micro_time()}});
+        let series = json!({"series": {"count": write.count, "lastObservedTime": time}});
         ("PATCH", path, "application/merge-patch+json", series)
     };
     access.gap(BEHIND.saturating_sub(write.since.elapsed())).await;

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 const MOMENT: SignedDuration = SignedDuration::from_secs(1);
 
 /// How long they wait at most where the cluster has its hands full with the objects of many.
-const LONGEST: SignedDuration = SignedDuration::from_secs(10);
+const LONGEST: SignedDuration = SignedDuration::from_secs(30);
 
 /// How long a status that is not the one that stands there (`before`) waits yet, since the next one may follow at once; `None` when it
 /// is to be written now. That is so of whatever somebody has to know or do, and of whatever is said of one that ran before.
@@ -90,12 +90,12 @@ mod tests {
     }
 
     #[test]
-    fn where_the_cluster_is_busy_they_wait_for_ten_and_look_again_each_second() {
+    fn where_the_cluster_is_busy_they_wait_for_thirty_and_look_again_each_second() {
         let none = ApplicationStatus::default();
         assert_eq!(left(&seen(None), &none, true, 0), Some(1000));
-        assert_eq!(left(&seen(None), &none, true, 9_500), Some(500));
-        assert_eq!(left(&seen(None), &none, true, 10_000), None);
-        assert_eq!(left(&seen(None), &none, false, 9_500), None, "it is not any more");
+        assert_eq!(left(&seen(None), &none, true, 29_500), Some(500));
+        assert_eq!(left(&seen(None), &none, true, 30_000), None);
+        assert_eq!(left(&seen(None), &none, false, 29_500), None, "it is not any more");
     }
 
     #[test]
