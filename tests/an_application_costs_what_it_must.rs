@@ -150,15 +150,18 @@ fn without_pods() -> serde_json::Value {
 
 #[tokio::test]
 async fn a_new_one_costs_its_writes() {
-    each_new_one_costs_its_writes("app-new", 8).await;
+    let counts = each_new_one_costs_its_writes("app-new", 8).await;
+    assert_eq!(counts["patch deliveries"], 8, "{counts:#?}");
 }
 
 #[tokio::test]
-async fn of_five_hundred_at_once_none_costs_more() {
+async fn of_five_hundred_at_once_each_object_is_tried_and_written_once() {
+    // A Delivery may be written again as long as its watch is behind.
     each_new_one_costs_its_writes("app-many", 500).await;
 }
 
-async fn each_new_one_costs_its_writes(test: &str, count: usize) {
+/// Makes so many at once. How often each kind of request was sent.
+async fn each_new_one_costs_its_writes(test: &str, count: usize) -> BTreeMap<String, usize> {
     let (world, _faults) = behind_faults(test, |_| None).await;
     quiet_for(&world, Duration::from_millis(1500)).await;
     let audit = world.space.cluster.audit();
@@ -187,11 +190,11 @@ async fn each_new_one_costs_its_writes(test: &str, count: usize) {
     let of = |what: &str| counts.get(what).copied().unwrap_or(0);
     assert_eq!(of("create controllerrevisions"), count, "{counts:#?}");
     assert_eq!(of("list controllerrevisions"), 0, "there is nothing to tidy up: {counts:#?}");
-    assert_eq!(of("patch deliveries"), count, "{counts:#?}");
     for object in ["configmaps", "deployments", "services"] {
         assert_eq!(of(&format!("patch {object}")), count, "{counts:#?}");
         assert_eq!(of(&format!("patch {object} (dry-run)")), count, "{counts:#?}");
     }
+    counts
 }
 
 #[tokio::test]
