@@ -1,6 +1,7 @@
 //! What `windlass install --daemon` grants is enough for the daemon, and no more; several replicas share the work by
 //! a Lease.
 
+use crate::support::cli;
 use crate::support::cluster::{Audited, Space, suffix, try_send, wait_until};
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
 use crate::support::git::Repo;
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use windlass::api::application::{ApplicationPhase, ApplicationStatus};
 use windlass::api::condition::{self, kind};
 use windlass::api::delivery::Phase;
 use windlass::cluster::apply::apply;
@@ -89,11 +91,16 @@ struct Replica {
 
 impl Replica {
     fn start(world: &World, kubeconfig: &Path, directory: &Path) -> Self {
+        Replica::watching(world, &world.space.name, kubeconfig, directory)
+    }
+
+    /// One that watches another namespace than the one that it was installed in.
+    fn watching(world: &World, watched: &str, kubeconfig: &Path, directory: &Path) -> Self {
         let name = suffix();
         let log = directory.join(format!("{name}.log"));
         let out = File::create(&log).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_windlass"))
-            .args(["run", "--namespace", &world.space.name, "--watch-namespace", &world.space.name])
+            .args(["run", "--namespace", &world.space.name, "--watch-namespace", watched])
             .args(["--installation", &world.installation, "--default-service-account", DEPLOYER])
             .args(["--standby", "--listen", "127.0.0.1:0", "--log-format", "json"])
             .args(["--log-level", "info,windlass=debug", "--cache-dir"])
@@ -239,6 +246,64 @@ async fn installing_again_changes_nothing_and_a_role_is_chosen_knowingly() {
     assert!(String::from_utf8_lossy(&kept.stdout).contains("keeps the rights of view"));
     let gone = install(&world, &["--deployer-role", "none"]);
     assert!(String::from_utf8_lossy(&gone.stdout).contains(&format!("{binding} deleted")));
+}
+
+#[tokio::test]
+async fn an_application_runs_by_the_rights_of_the_deployer_of_its_own_namespace() {
+    let mut world = World::stopped("rights-app").await;
+    forget_later(&mut world);
+    install(&world, &["--deployer-role", "edit"]);
+    let scratch = tempfile::tempdir().unwrap();
+    let config = kubeconfig(&world, scratch.path()).await;
+    let itself = format!("system:serviceaccount:{}:{}", world.space.name, installation(&world).object_name());
+    let team = World::stopped("team").await;
+    let deployer = format!("system:serviceaccount:{}:{DEPLOYER}", team.space.name);
+    let audit = world.space.cluster.audit();
+    let replica = Replica::watching(&world, &team.space.name, &config, scratch.path());
+    replica.wait_ready("leadership ok: leading").await;
+
+    // In another namespace than the installation's the account is not there: that is said, with what to do.
+    team.application("web", "ok", json!({})).await;
+    let refused = |s: &ApplicationStatus| {
+        let ready = condition::get(&s.conditions, kind::READY);
+        ready.is_some_and(|c| c.message.contains(&format!("{}/{DEPLOYER}", team.space.name)))
+    };
+    let status = team.wait_application("web", "it has no rights", refused).await;
+    let ready = condition::get(&status.conditions, kind::READY).unwrap();
+    assert!(ready.message.contains("kubectl create rolebinding"), "{}", ready.message);
+
+    // As docs/applications.md says.
+    let namespace = &*team.space.name;
+    let account = format!("--serviceaccount={namespace}:{DEPLOYER}");
+    for arguments in [
+        &["create", "serviceaccount", DEPLOYER, "-n", namespace][..],
+        &["create", "rolebinding", DEPLOYER, "-n", namespace, "--clusterrole=edit", &account],
+    ] {
+        let answer = cli::kubectl(&team.space, arguments);
+        assert_eq!(answer.code, 0, "{}", answer.err);
+    }
+    team.annotate("web.application", windlass::api::names::RECONCILE_REQUEST, "now").await;
+    team.wait_application_runs("web", "ok").await;
+    team.application("web", "ok2", json!({"config": {"env": {"A": "b"}}, "autoscaling": {"maxReplicas": 4},
+        "resources": {"requests": {"cpu": "10m"}}}))
+        .await;
+    team.wait_application_runs("web", "ok2").await;
+    team.application("web", "missing", json!({})).await;
+    team.wait_application("web", "taken back", |s| s.phase == ApplicationPhase::RolledBack).await;
+    team.delete("windlass.dev/v1alpha1", "applications", "web").await;
+    team.wait_gone("web.application").await;
+    assert!(team.names("apps/v1", "deployments").await.is_empty());
+
+    let of_both = |r: &Audited| r.user == itself || r.user == deployer;
+    let requests: Vec<Audited> =
+        audit.in_namespace(namespace).into_iter().filter(|r| of_both(r)).collect();
+    let written = |resource: &str| -> Vec<&Audited> {
+        requests.iter().filter(|r| r.resource == resource && !r.is_read() && r.code < 300).collect()
+    };
+    assert!(written("deployments").iter().all(|r| r.user == deployer) && !written("deployments").is_empty());
+    assert!(written("controllerrevisions").iter().all(|r| r.user == itself));
+    let refused: Vec<_> = requests.iter().filter(|r| r.user == itself && r.code == 403).collect();
+    assert!(refused.is_empty(), "the daemon lacks rights of its own: {refused:#?}");
 }
 
 #[tokio::test]

@@ -68,7 +68,10 @@ pub enum Cause {
         problem: String,
     },
     /// RBAC does not allow it.
-    #[error("{user} may not {verb} {resource}{}; grant it with a Role or ClusterRole", scope(.namespace))]
+    #[error(
+        "{user} may not {verb} {resource}{}; grant it with a Role or ClusterRole{}",
+        scope(.namespace), granting(.user, .namespace)
+    )]
     Forbidden {
         /// Who asked.
         user: String,
@@ -241,6 +244,16 @@ fn list(problems: &[FieldProblem]) -> String {
         field => format!("{field}: {}", p.problem),
     };
     problems.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// How a service account gets the rights that most need in a namespace, for who has never done so.
+fn granting(user: &str, namespace: &str) -> String {
+    match user.strip_prefix("service account ").and_then(|account| account.split_once('/')) {
+        Some((of, name)) if !namespace.is_empty() => format!(
+            ", such as by: kubectl create rolebinding {name} -n {namespace} --clusterrole=edit --serviceaccount={of}:{name}"
+        ),
+        _ => String::new(),
+    }
 }
 
 fn scope(namespace: &str) -> String {
