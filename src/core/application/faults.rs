@@ -5,7 +5,7 @@
 use super::error::ApplicationError as Error;
 use super::notice::Notice;
 use super::{App, exposure, rollout, traffic};
-use crate::api::application::{LoadBalancer, same_namespace};
+use crate::api::application::{LoadBalancer, Mtls, TrafficRouter, same_namespace};
 use crate::core::diff::is_less;
 use k8s_openapi::api::core::v1::Probe;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -40,6 +40,7 @@ pub(super) fn find(app: &App) -> Vec<Error> {
 pub(super) fn notices(app: &App) -> Vec<Notice> {
     let mut notices = traffic::notices(app);
     notices.extend(shut_out(app));
+    notices.extend(refused(app));
     let spec = app.spec;
     let tag = spec.image.rsplit('/').next().unwrap_or_default();
     if !tag.contains([':', '@']) || tag.ends_with(":latest") {
@@ -64,22 +65,43 @@ pub(super) fn notices(app: &App) -> Vec<Notice> {
 /// Who is meant to reach the pods, and cannot as long as the policy lets in the pods of the namespace alone.
 fn shut_out(app: &App) -> Option<Notice> {
     let access = app.spec.security.network_policy.as_ref()?;
-    let ingress = app
-        .spec
-        .expose
-        .as_ref()
-        .is_some_and(|expose| expose.ingress.is_some() || expose.http_proxy.is_some());
-    let who = match (ingress, app.spec.metrics.is_some()) {
-        _ if access.allow_from != same_namespace() => return None,
-        (true, true) => "the ingress controller and Prometheus",
-        (true, false) => "the ingress controller",
-        (false, true) => "Prometheus",
-        (false, false) => return None,
-    };
+    if access.allow_from != same_namespace() {
+        return None;
+    }
+    let gateway = app.spec.expose.as_ref().and_then(|expose| expose.gateway.as_ref());
+    let who = from_outside(app, gateway.is_some_and(|gateway| gateway.namespace.is_none()))?;
     let text = format!(
         "spec.security.networkPolicy lets in the pods of the namespace alone, which {who} may not be in; name in allowFrom where they are"
     );
     Some(Notice::new("NetworkPolicyShutsOut", text))
+}
+
+/// Who is meant to reach the pods, and cannot where the mesh refuses everybody who does not belong to it.
+fn refused(app: &App) -> Option<Notice> {
+    let traffic = app.spec.traffic.as_ref()?;
+    if traffic.router != TrafficRouter::Istio || traffic.mtls != Some(Mtls::Strict) {
+        return None;
+    }
+    let gateway = app.spec.expose.as_ref().is_some_and(|expose| expose.gateway.is_some());
+    let who = from_outside(app, gateway)?;
+    let text = format!(
+        "spec.traffic.mtls is Strict, so the pods refuse whoever does not belong to the mesh, which {who} may not; with Permissive they \
+         let them in"
+    );
+    Some(Notice::new("MtlsShutsOut", text))
+}
+
+/// Who asks the pods and is none of the namespace's, as a rule.
+fn from_outside(app: &App, gateway: bool) -> Option<String> {
+    let expose = app.spec.expose.as_ref();
+    let ingress = expose.is_some_and(|expose| expose.ingress.is_some() || expose.http_proxy.is_some());
+    let all = [
+        (gateway, "the proxies of the Gateway"),
+        (ingress, "the ingress controller"),
+        (app.spec.metrics.is_some(), "Prometheus"),
+    ];
+    let who: Vec<&str> = all.into_iter().filter_map(|(is, who)| is.then_some(who)).collect();
+    (!who.is_empty()).then(|| who.join(" and "))
 }
 
 /// Whether a probe does something.

@@ -543,6 +543,15 @@ fn delivery_spec(application: &Application) -> DeliverySpec {
     }
 }
 
+/// What is asked of the Delivery of an Application: not what people may ask of it besides.
+fn asked(wanted: &DeliverySpec) -> Value {
+    let mut spec = json!(wanted);
+    if let Some(rollback) = spec["rollback"].as_object_mut() {
+        rollback.retain(|field, _| field == "mode");
+    }
+    spec
+}
+
 /// Writes the Delivery of an Application as it must be.
 async fn write_delivery(
     application: &Application,
@@ -561,7 +570,7 @@ async fn write_delivery(
             "finalizers": [names::FINALIZER],
             "ownerReferences": Vec::from_iter(owner),
         },
-        "spec": wanted,
+        "spec": asked(wanted),
     });
     if let Some(uid) = shown.and_then(|d| d.metadata.uid.clone()) {
         body["metadata"]["uid"] = uid.into();
@@ -725,6 +734,14 @@ mod tests {
         let mut orphan = owned("Application", "web", "1");
         orphan.metadata.owner_references = None;
         assert!(matches!(of(&orphan), Whose::Nobodys));
+    }
+
+    #[test]
+    fn of_the_delivery_no_more_is_asked_than_is_minded() {
+        let asked = asked(&delivery_spec(&application()));
+        let fields: Vec<&String> = asked.as_object().unwrap().keys().collect();
+        assert_eq!(fields, ["adopt", "rollback", "source", "targetNamespace"]);
+        assert_eq!(asked["rollback"], json!({"mode": "Hold"}));
     }
 
     #[test]
