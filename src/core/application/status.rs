@@ -240,7 +240,7 @@ fn channel_hint(delivery: &DeliveryStatus) -> Option<&'static str> {
         && problem.message.contains("].retry");
     is.then_some(
         ". spec.expose.gateway.channel is Experimental, and the cluster's HTTPRoute is not of that channel: install the experimental \
-         one, or set Standard, with which nothing is sent again",
+         one, or set Standard, with which the route says nothing of retries",
     )
 }
 
