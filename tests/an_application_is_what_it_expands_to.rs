@@ -194,9 +194,8 @@ fn in_a_directory_an_application_stays_one() {
 #[tokio::test]
 async fn the_api_server_takes_every_object_as_it_is() {
     let mut space = Space::new("expanded").await;
-    let file = crds().join("gateway-new/gateway.networking.k8s.io_httproutes.yaml");
-    let routes = definitions(&file, &["httproutes"]);
-    let gateway = Served::new(&mut space, "gateway.networking.k8s.io", routes).await;
+    let standard = routes(&mut space, "gateway-new").await;
+    let experimental = routes(&mut space, "gateway-experimental").await;
     let istio = crds().join("istio.yaml");
     let routing = definitions(&istio, &["destinationrules", "virtualservices"]);
     let routing = Served::new(&mut space, "networking.istio.io", routing).await;
@@ -208,6 +207,10 @@ async fn the_api_server_takes_every_object_as_it_is() {
     let documented = documented().into_iter().map(|document| ("docs".to_owned(), document));
     for (name, document) in applications().into_iter().chain(documented) {
         let expansion = expand(&read(&document).unwrap(), &Origin::default()).unwrap();
+        let gateway = match document["spec"]["expose"]["gateway"]["channel"].as_str() {
+            Some("Experimental") => &experimental,
+            _ => &standard,
+        };
         for object in expansion.objects {
             kinds.insert(object.gvk().kind);
             let wanted = object.to_value();
@@ -241,6 +244,47 @@ async fn the_api_server_takes_every_object_as_it_is() {
         "VirtualService",
     ];
     assert_eq!(kinds, BTreeSet::from(all.map(String::from)));
+}
+
+/// The HTTPRoute of a release of the Gateway API.
+async fn routes(space: &mut Space, release: &str) -> Served {
+    let file = crds().join(release).join("gateway.networking.k8s.io_httproutes.yaml");
+    Served::new(space, "gateway.networking.k8s.io", definitions(&file, &["httproutes"])).await
+}
+
+#[tokio::test]
+async fn retries_of_a_gateway_are_valid_in_the_experimental_channel_and_in_no_other() {
+    let mut space = Space::new("retries").await;
+    let standard = routes(&mut space, "gateway-new").await;
+    let experimental =
+        [routes(&mut space, "gateway-old").await, routes(&mut space, "gateway-experimental").await];
+    let named =
+        ["5xx", "503,gateway-error,503", "retriable-4xx,429", "400,599,600,99", "reset", "5xx,internal", ""];
+    for (attempts, retry_on) in named.iter().flat_map(|name| [(1, *name), (100, *name)]) {
+        let mut retries = json!({"attempts": attempts});
+        if !retry_on.is_empty() {
+            retries["retryOn"] = retry_on.into();
+        }
+        let document = json!({
+            "apiVersion": "windlass.dev/v1alpha1", "kind": "Application", "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {
+                "image": "web:1", "port": 80, "traffic": {"retries": retries},
+                "expose": {"host": "web.example.com", "gateway": {"name": "public", "channel": "Experimental"}},
+            },
+        });
+        let expansion = expand(&read(&document).unwrap(), &Origin::default()).unwrap();
+        let route =
+            expansion.objects.iter().find(|object| object.gvk().kind == "HTTPRoute").unwrap().to_value();
+        let retry = &route["spec"]["rules"][0]["retry"];
+        assert_eq!(retry["attempts"], attempts, "{retry_on}");
+        for served in &experimental {
+            let answer = served.applied(&space, &route, "&dryRun=All").await;
+            let answer = answer.unwrap_or_else(|e| panic!("{retry_on}: {e}"));
+            assert_eq!(answer["spec"]["rules"][0]["retry"], *retry, "{retry_on}");
+        }
+        let refused = standard.applied(&space, &route, "&dryRun=All").await.unwrap_err();
+        assert!(refused.contains(".spec.rules[0].retry: field not declared in schema"), "{refused}");
+    }
 }
 
 #[tokio::test]

@@ -1,11 +1,13 @@
 //! What a spec asks for and does not get is told in the Application, be it that a router cannot do it or that the API server does
 //! not answer; and what passes by itself is tried again.
 
+use crate::routes_are_valid::{crds, definitions};
 use crate::support::applications::condition_of;
-use crate::support::cluster::wait_until;
+use crate::support::cluster::{Cluster, TEST_AGENT, try_send, wait_until};
 use crate::support::daemon::{LIMIT, World};
 use crate::support::faults::{Fault, Faults};
-use serde_json::json;
+use crate::support::gateway::{Controller, GATEWAY, ROUTES};
+use serde_json::{Value, json};
 use windlass::api::application::ApplicationPhase;
 use windlass::api::condition::kind;
 
@@ -44,6 +46,91 @@ async fn what_the_router_cannot_do_is_a_condition_and_an_event() {
         })
         .await;
     assert_eq!(condition_of(&status, kind::LIMITED).1, "NothingLimited");
+}
+
+/// Has the cluster know HTTPRoutes as a release of the Gateway API defines them.
+async fn install_routes(world: &World, release: &str) {
+    let file = crds().join(release).join("gateway.networking.k8s.io_httproutes.yaml");
+    let definition = definitions(&file, &["httproutes"]).remove(0);
+    let all = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let path = format!("{all}/httproutes.gateway.networking.k8s.io?fieldManager={TEST_AGENT}&force=true");
+    world.space.send("APPLY", &path, &definition).await;
+}
+
+#[tokio::test]
+async fn a_field_that_the_clusters_routes_do_not_have_is_told_with_the_setting_and_nothing_is_half_applied() {
+    // Of its own: the definition of routes is the whole cluster's.
+    let cluster = Cluster::own();
+    let mut world = World::stopped_in(cluster, "app-channel").await;
+    let client = world.space.connection.client.clone();
+    let routes = world.space.path(GATEWAY, ROUTES);
+    install_routes(&world, "gateway-new").await;
+    wait_until("routes are served", LIMIT, || async {
+        try_send(&client, "GET", &routes, &Value::Null).await.map_err(|e| e.to_string())
+    })
+    .await;
+    world.start();
+    let controller = Controller::of(&world);
+    let asked = |channel: &str| {
+        json!({
+            "healthCheck": {"readiness": {"httpGet": {"path": "/ready", "port": 8080}}},
+            "expose": {"host": "web.example.com", "gateway": {"name": "public", "channel": channel}},
+            "traffic": {"timeout": "5s", "retries": {"attempts": 2, "retryOn": "503"}},
+        })
+    };
+    world.application("web", "ok", asked("Standard")).await;
+    let status = world.wait_application_runs("web", "ok").await;
+    let (limited, _, message) = condition_of(&status, kind::LIMITED);
+    assert!(
+        limited == "True" && message.starts_with("spec.traffic.retries cannot be carried out"),
+        "{message}"
+    );
+    assert!(message.contains("for retries set expose.gateway.channel: Experimental"), "{message}");
+    let before = world.get(GATEWAY, ROUTES, "web").await;
+
+    world.application("web", "ok2", asked("Experimental")).await;
+    let status = world
+        .wait_application("web", "it is refused", |s| {
+            s.conditions.iter().any(|c| c.type_ == kind::READY && c.reason == "UnknownField")
+        })
+        .await;
+    let message = condition_of(&status, kind::READY).2;
+    let route = format!("HTTPRoute {}/web", world.space.name);
+    for words in [
+        &route,
+        "unknown field spec.rules[0].retry",
+        "spec.expose.gateway.channel is Experimental",
+        "or set Standard",
+    ] {
+        assert!(message.contains(words), "{words}: {message}");
+    }
+    assert_eq!(condition_of(&status, kind::DEGRADED), ("True".into(), "RolloutRefused".into(), message));
+    assert_eq!(status.phase, ApplicationPhase::Running, "what was there runs on");
+    assert_eq!(
+        world.image_of("web").await,
+        "registry.example.com/web:ok",
+        "nothing of the other revision is begun"
+    );
+    let after = world.get(GATEWAY, ROUTES, "web").await;
+    assert_eq!(after["metadata"]["generation"], before["metadata"]["generation"]);
+
+    install_routes(&world, "gateway-experimental").await;
+    wait_until("routes have the field", LIMIT, || async {
+        let probe = json!({
+            "apiVersion": GATEWAY, "kind": "HTTPRoute", "metadata": {"name": "probe"},
+            "spec": {"rules": [{"retry": {"attempts": 1}}]},
+        });
+        let path = format!("{routes}/probe?fieldManager={TEST_AGENT}&dryRun=All&fieldValidation=Strict");
+        try_send(&client, "APPLY", &path, &probe).await.map_err(|e| e.to_string())
+    })
+    .await;
+    world.application("web", "ok3", asked("Experimental")).await;
+    let status = world.wait_application_runs("web", "ok3").await;
+    assert_eq!(condition_of(&status, kind::LIMITED).1, "NothingLimited");
+    let route = world.get(GATEWAY, ROUTES, "web").await;
+    assert_eq!(route["spec"]["rules"][0]["retry"], json!({"attempts": 2, "codes": [503]}), "{route}");
+    drop((controller, world));
+    cluster.stop();
 }
 
 /// A daemon that reaches the API server through faults.

@@ -6,7 +6,8 @@
 #
 # OUT_DIR/gateway-old and gateway-new hold those of the Gateway API: the oldest
 # and the newest release that routers are tried with, the old one with its
-# experimental fields. OUT_DIR/istio.yaml holds Istio's, OUT_DIR/keda.yaml the
+# experimental fields; gateway-experimental holds the newest HTTPRoute with
+# its own. OUT_DIR/istio.yaml holds Istio's, OUT_DIR/keda.yaml the
 # ScaledObject of KEDA, OUT_DIR/contour.yaml Contour's. What is there is not
 # copied again.
 set -euo pipefail
@@ -20,7 +21,7 @@ keda=v2.21.0
 # The one that runs on a real node.
 contour=v1.33.8
 
-versions="$gateway_old $gateway_new $istio $keda $contour"
+versions="$gateway_old $gateway_new+experimental $istio $keda $contour"
 if [ "$(cat "$out/versions" 2>/dev/null)" = "$versions" ]; then
   exit
 fi
@@ -42,6 +43,7 @@ old=$(module sigs.k8s.io/gateway-api "$gateway_old")
 new=$(module sigs.k8s.io/gateway-api "$gateway_new")
 take gateway-old "$old"/config/crd/experimental/*_{httproutes,grpcroutes}.yaml
 take gateway-new "$new"/config/crd/standard/*_{httproutes,grpcroutes}.yaml
+take gateway-experimental "$new"/config/crd/experimental/*_httproutes.yaml
 take . "$(module istio.io/api "$istio")/kubernetes/customresourcedefinitions.gen.yaml"
 mv "$out/customresourcedefinitions.gen.yaml" "$out/istio.yaml"
 take . "$(module github.com/kedacore/keda/v2 "$keda")/config/crd/bases/keda.sh_scaledobjects.yaml"

@@ -78,6 +78,21 @@ pub struct GatewayParent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub section_name: Option<String>,
+    /// Which channel of the Gateway API the HTTPRoute of the cluster is of: what only the experimental one has is written where it
+    /// is said here. That the gateway's controller carries it out (its GatewayClass names `HTTPRouteRetry` among
+    /// `status.supportedFeatures`) is taken as said, too: neither is read from the cluster.
+    #[serde(default)]
+    pub channel: GatewayChannel,
+}
+
+/// A release channel of the Gateway API: which fields its definitions have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum GatewayChannel {
+    /// What every cluster with the API has.
+    #[default]
+    Standard,
+    /// That and more: `retry` of an HTTPRoute, which `traffic.retries` becomes.
+    Experimental,
 }
 
 /// What an Ingress says besides host and path.

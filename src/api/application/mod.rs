@@ -9,7 +9,7 @@ mod security;
 mod status;
 mod traffic;
 
-pub use exposure::{Autoscaling, Expose, GatewayParent, IngressVia, Metrics, PodMonitorUse};
+pub use exposure::{Autoscaling, Expose, GatewayChannel, GatewayParent, IngressVia, Metrics, PodMonitorUse};
 pub use pods::{
     Config, DisruptionBudget, HealthCheck, Name, NamedPort, Resources, RollingUpdate, Shutdown, Spread,
     Transport, Unsatisfied,

@@ -111,7 +111,7 @@ pub struct Retries {
     /// How long each may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_try_timeout: Option<Duration>,
-    /// After which failures, as Envoy names them; the mesh's default without. (Not `on`, which YAML reads as `true`.)
+    /// After which failures, as Envoy names them, and status codes; the router's default without. (Not `on`, which YAML reads as `true`.)
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), extend("example" = "5xx,connect-failure"))]
     pub retry_on: Option<String>,

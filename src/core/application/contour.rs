@@ -1,7 +1,8 @@
 //! Contour's HTTPProxy: a way in, and the traffic policy in it. As of Contour 1.33 it has no outlier detection: what comes nearest
 //! are health checks that Envoy makes by itself. What it cannot do is said, never dropped.
 
-use super::{App, Port, exposure, set};
+use super::notice::cannot;
+use super::{App, Port, exposure, retries, set};
 use crate::api::Duration;
 use crate::api::application::{CircuitBreaker, LoadBalancer, Retries, Traffic};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -78,20 +79,12 @@ pub(super) fn annotations(app: &App) -> Option<Value> {
     (!all.is_empty()).then(|| all.into())
 }
 
-/// The words of a `retryOn`, with status codes apart: these have a field of their own.
-fn retry_on(retries: &Retries) -> (Vec<&str>, Vec<u64>) {
-    let words = retries.retry_on.as_deref().unwrap_or_default().split(',').map(str::trim);
-    let (codes, words): (Vec<&str>, Vec<&str>) =
-        words.filter(|word| !word.is_empty()).partition(|word| word.parse::<u64>().is_ok());
-    (words, codes.iter().filter_map(|code| code.parse().ok()).collect())
-}
-
-fn retry_policy(retries: &Retries) -> Value {
+fn retry_policy(asked: &Retries) -> Value {
     // 0 would mean Contour's default.
-    let count = if retries.attempts == 0 { -1 } else { retries.attempts };
+    let count = if asked.attempts == 0 { -1 } else { asked.attempts };
     let mut policy = json!({"count": count});
-    set(&mut policy, "perTryTimeout", retries.per_try_timeout.map(|time| time.to_string().into()));
-    let (words, codes) = retry_on(retries);
+    set(&mut policy, "perTryTimeout", asked.per_try_timeout.map(|time| time.to_string().into()));
+    let (words, codes) = retries::named(asked);
     let mut words: Vec<&str> = words.into_iter().filter(|word| RETRY_ON.contains(word)).collect();
     if !codes.is_empty() && !words.contains(&"retriable-status-codes") {
         words.push("retriable-status-codes");
@@ -202,7 +195,7 @@ pub(super) fn left_out(app: &App) -> Vec<String> {
     if traffic.mtls.is_some() {
         notices.push(cannot(&["mtls"], "it is up to a mesh; router: Istio has it"));
     }
-    let unknown = traffic.retries.iter().flat_map(|retries| retry_on(retries).0);
+    let unknown = traffic.retries.iter().flat_map(|asked| retries::named(asked).0);
     let unknown: Vec<&str> = unknown.filter(|word| !RETRY_ON.contains(word)).collect();
     if !unknown.is_empty() {
         let why = format!("an HTTPProxy knows no {}; it knows {}", unknown.join(", "), RETRY_ON.join(", "));
@@ -220,9 +213,4 @@ fn ejection(breaker: &CircuitBreaker) -> Vec<&'static str> {
         ("circuitBreaker.maxEjectionPercent", breaker.max_ejection_percent.is_some()),
     ];
     all.into_iter().filter(|(_, is)| *is).map(|(field, _)| field).collect()
-}
-
-fn cannot(fields: &[&str], why: &str) -> String {
-    let fields: Vec<String> = fields.iter().map(|field| format!("spec.traffic.{field}")).collect();
-    format!("{} cannot be carried out: {why}", fields.join(", "))
 }

@@ -1,6 +1,6 @@
 //! The way in from outside of the cluster: an HTTPRoute or an Ingress.
 
-use super::{App, Port, set, traffic};
+use super::{App, Port, retries, set, traffic};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
@@ -26,6 +26,7 @@ pub(super) fn route(app: &App) -> Option<Value> {
         "backendRefs": [{"name": app.name, "port": port.service}],
     });
     set(&mut rule, "timeouts", traffic::timeouts(app));
+    set(&mut rule, "retry", retries::route_retry(app));
     let mut object = app.object("gateway.networking.k8s.io/v1", "HTTPRoute", &app.name);
     object["spec"] = json!({"parentRefs": [parent], "hostnames": [expose.host], "rules": [rule]});
     Some(object)

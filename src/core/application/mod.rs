@@ -19,6 +19,7 @@ mod network;
 mod notice;
 mod passing;
 mod read;
+mod retries;
 mod revision;
 mod rollout;
 mod scaling;

@@ -26,6 +26,12 @@ impl fmt::Display for Notice {
     }
 }
 
+/// Says that these fields of `traffic` are not carried out, and why.
+pub(super) fn cannot(fields: &[&str], why: &str) -> String {
+    let fields: Vec<String> = fields.iter().map(|field| format!("spec.traffic.{field}")).collect();
+    format!("{} cannot be carried out: {why}", fields.join(", "))
+}
+
 /// Characters of what a condition says of all notices. Each has a few hundred.
 const LONGEST: usize = 2000;
 

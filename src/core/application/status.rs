@@ -223,11 +223,25 @@ impl Standing {
                 };
                 ("False", "PodsUnavailable".into(), counted)
             }
-            Doing::UnderWay | Doing::Failed | Doing::Held | Doing::NotBegun { .. } => {
-                ("False", words.0, words.1)
+            Doing::NotBegun { .. } => {
+                let message = words.1 + channel_hint(delivery).unwrap_or_default();
+                ("False", words.0, message)
             }
+            Doing::UnderWay | Doing::Failed | Doing::Held => ("False", words.0, words.1),
         }
     }
+}
+
+/// What to do where the cluster's HTTPRoute has no `retry`: that of an Application has it only where its spec asks for the channel.
+fn channel_hint(delivery: &DeliveryStatus) -> Option<&'static str> {
+    let problem = &delivery.failure.as_ref()?.problem;
+    let is = problem.reason == "UnknownField"
+        && problem.object.starts_with("HTTPRoute ")
+        && problem.message.contains("].retry");
+    is.then_some(
+        ". spec.expose.gateway.channel is Experimental, and the cluster's HTTPRoute is not of that channel: install the experimental \
+         one, or set Standard, with which the route says nothing of retries",
+    )
 }
 
 fn doing(id: &str, delivery: &DeliveryStatus) -> Doing {
@@ -356,6 +370,32 @@ mod tests {
         }
         let suspended = at(Phase::Suspended, Some(OLD));
         assert_eq!(is(&of(&suspended, 3, 3), kind::DEGRADED).0, "False");
+    }
+
+    #[test]
+    fn a_route_that_the_cluster_has_no_field_for_is_told_with_the_setting() {
+        let ready = |reason: &str, object: &str, message: &str| {
+            let failure = Failure {
+                revision: Some(revision(NEW)),
+                problem: Problem { reason: reason.into(), object: object.into(), message: message.into() },
+                transient: false,
+                retries: 1,
+                retry_at: String::new(),
+            };
+            let refused = DeliveryStatus { failure: Some(failure), ..at(Phase::Failed, Some(OLD)) };
+            condition::get(&of(&refused, 3, 3).conditions, kind::READY).unwrap().message.clone()
+        };
+        let (route, field) = ("HTTPRoute shop/web", "unknown field spec.rules[0].retry; check it");
+        assert!(
+            ready("UnknownField", route, field).contains(". spec.expose.gateway.channel is Experimental")
+        );
+        for other in [
+            ready("UnknownField", route, "unknown field spec.rules[0].timeouts; check it"),
+            ready("UnknownField", "Deployment shop/web", field),
+            ready("Invalid", route, field),
+        ] {
+            assert!(!other.contains("channel"), "{other}");
+        }
     }
 
     #[test]

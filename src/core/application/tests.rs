@@ -261,6 +261,134 @@ fn contour_does_what_it_has_a_field_for_and_the_rest_is_told() {
     assert_eq!((route["timeoutPolicy"].clone(), notices.len()), (json!({"response": "1s"}), 0));
 }
 
+/// An Application behind a Gateway, with this channel and this policy.
+fn behind_a_gateway(channel: &str, traffic: Value) -> Expansion {
+    let spec = json!({
+        "image": "web:1", "port": 80, "healthCheck": {"readiness": {"httpGet": {"port": 80}}}, "traffic": traffic,
+        "expose": {"host": "a.example.com", "gateway": {"name": "public", "channel": channel}},
+    });
+    expanded(&document(spec)).unwrap()
+}
+
+#[test]
+fn a_gateway_tries_again_where_its_channel_has_a_field_for_it_and_the_rest_is_told() {
+    let of = |channel: &str, traffic: Value| {
+        let expansion = behind_a_gateway(channel, traffic);
+        let rule = object(&expansion, "HTTPRoute").unwrap()["spec"]["rules"][0].clone();
+        (rule, expansion.notices.iter().map(Notice::to_string).collect::<Vec<_>>())
+    };
+    let (standard, experimental) = ("Standard", "Experimental");
+    let (rule, told) =
+        of(experimental, json!({"retries": {"attempts": 3, "perTryTimeout": "2s", "retryOn": "5xx,reset"}}));
+    assert_eq!(rule["retry"], json!({"attempts": 3, "codes": [500, 502, 503, 504]}));
+    assert_eq!(rule["timeouts"], json!({"backendRequest": "2s"}));
+    assert!(told.is_empty(), "{told:?}");
+    // Without names it is as the controller has it.
+    for (retries, retry) in [
+        (json!({"attempts": 1}), json!({"attempts": 1})),
+        (json!({"attempts": 1, "retryOn": "connect-failure"}), json!({"attempts": 1})),
+    ] {
+        let (rule, told) = of(experimental, json!({"retries": retries}));
+        assert_eq!((&rule["retry"], told.len()), (&retry, 0), "{told:?}");
+    }
+    // Whoever else carries the rest out: a Gateway goes by its route.
+    for (router, more) in [
+        ("Istio", None),
+        ("HTTPProxy", Some("spec.traffic.mtls cannot be carried out: there is no expose.httpProxy")),
+    ] {
+        let traffic =
+            json!({"router": router, "timeout": "5s", "retries": {"attempts": 1}, "mtls": "Strict"});
+        let (rule, told) = of(experimental, traffic);
+        assert_eq!(
+            (&rule["retry"]["attempts"], &rule["timeouts"]["request"]),
+            (&json!(1), &json!("5s")),
+            "{router}"
+        );
+        assert_eq!(told.len(), usize::from(more.is_some()), "{told:?}");
+        assert!(more.is_none_or(|more| told[0].starts_with(more)), "{told:?}");
+    }
+
+    let to_do = "for retries set expose.gateway.channel: Experimental";
+    for router in ["GatewayAPI", "Istio", "HTTPProxy"] {
+        let (rule, told) =
+            of(standard, json!({"router": router, "retries": {"attempts": 3, "retryOn": "5xx"}}));
+        assert!(rule["retry"].is_null(), "{rule}");
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("spec.traffic.retries cannot") && told[0].contains(to_do), "{told:?}");
+    }
+    let (_, told) = of(standard, json!({"loadBalancer": "random"}));
+    assert!(told.len() == 1 && !told[0].contains(to_do), "nobody asked for retries: {told:?}");
+    let (_, told) = of(experimental, json!({"loadBalancer": "random"}));
+    assert!(told.len() == 1 && told[0].contains("no fields for it but time limits and retries"), "{told:?}");
+
+    // What a route cannot say.
+    for (retries, retry, field, why) in [
+        (json!({"attempts": 0}), Value::Null, "spec.traffic.retries.attempts cannot", "cannot say 0"),
+        (
+            json!({"attempts": 2, "retryOn": "503,unavailable,304"}),
+            json!({"attempts": 2, "codes": [503]}),
+            "spec.traffic.retries.retryOn cannot",
+            "an HTTPRoute knows no unavailable, 304; it knows 5xx, gateway-error,",
+        ),
+        // Not for connection errors instead, which nobody named.
+        (
+            json!({"attempts": 2, "retryOn": "retriable-headers"}),
+            Value::Null,
+            "spec.traffic.retries.attempts, spec.traffic.retries.retryOn cannot",
+            "knows no retriable-headers",
+        ),
+    ] {
+        for (router, ends) in [("GatewayAPI", false), ("Istio", true)] {
+            let (rule, told) = of(experimental, json!({"router": router, "retries": retries}));
+            assert_eq!(rule["retry"], retry, "{retries}");
+            assert!(told.len() == 1 && told[0].starts_with(field) && told[0].contains(why), "{told:?}");
+            assert_eq!(
+                told[0].ends_with("(for requests that come by the Gateway; in the mesh it is as asked for)"),
+                ends
+            );
+        }
+    }
+    let (_, told) = of(standard, json!({"retries": {"attempts": 0}}));
+    assert!(told.len() == 1 && !told[0].contains(to_do), "the other channel cannot say 0 either: {told:?}");
+}
+
+#[test]
+fn a_rollout_keeps_the_retries_of_a_route_on_every_rule() {
+    use crate::api::rollout::{GatewayRouter, HeaderMatch, Router};
+    use crate::core::router::{Protocol, ServicePort, Split, VariantLabel, VariantService, shape};
+
+    let expansion = behind_a_gateway(
+        "Experimental",
+        json!({"timeout": "5s", "retries": {"attempts": 3, "retryOn": "503"}}),
+    );
+    let service = VariantService {
+        namespace: "shop".into(),
+        stable: "web".into(),
+        candidate: "web-canary".into(),
+        ports: vec![ServicePort { number: 80, protocol: Protocol::Http }],
+        label: VariantLabel::default(),
+    };
+    let split = Split {
+        services: vec![service],
+        weight: 20,
+        header: Some(HeaderMatch { name: "x-canary".into(), value: "yes".into(), ..Default::default() }),
+        cookie: None,
+        mirror: None,
+    };
+    let router = Router {
+        gateway_api: Some(GatewayRouter { route: "web".into(), ..Default::default() }),
+        ..Default::default()
+    };
+    let shaped = shape(&router, "shop", expansion.objects, Some(&split)).unwrap();
+    let route = shaped.objects.iter().find(|object| object.gvk().kind == "HTTPRoute").unwrap().to_value();
+    let rules = route["spec"]["rules"].as_array().unwrap();
+    assert_eq!(rules.len(), 2, "one more for the header: {route}");
+    for rule in rules {
+        assert_eq!(rule["retry"], json!({"attempts": 3, "codes": [503]}), "{rule}");
+        assert_eq!(rule["timeouts"], json!({"request": "5s"}), "{rule}");
+    }
+}
+
 #[test]
 fn a_change_is_rolled_out_by_every_router_with_its_own_configuration() {
     use crate::api::delivery::Empty;

@@ -1,8 +1,8 @@
 //! The traffic policy of an Application in the objects of its router. What the router cannot do is said, never dropped.
 
-use super::notice::{NOT_CARRIED_OUT, Notice};
-use super::{App, contour, set};
-use crate::api::application::{CircuitBreaker, LoadBalancer, Mtls, Traffic, TrafficRouter};
+use super::notice::{NOT_CARRIED_OUT, Notice, cannot};
+use super::{App, contour, retries, set};
+use crate::api::application::{CircuitBreaker, GatewayChannel, LoadBalancer, Mtls, Traffic, TrafficRouter};
 use serde_json::{Map, Value, json};
 
 const NETWORKING: &str = "networking.istio.io/v1";
@@ -118,63 +118,87 @@ pub(super) fn timeouts(app: &App) -> Option<Value> {
     ])
 }
 
+/// What to do about retries that an HTTPRoute of the standard channel has no field for.
+const TO_RETRY: &str = "; for retries set expose.gateway.channel: Experimental, where the cluster has the HTTPRoute of the experimental \
+                        channel and the gateway's controller carries out its retry";
+
+/// Of what is said about a way in beside a mesh.
+const IN_THE_MESH: &str = "in the mesh it is as asked for";
+
 /// What the router cannot do.
 pub(super) fn notices(app: &App) -> Vec<Notice> {
     let Some(traffic) = &app.spec.traffic else { return Vec::new() };
-    let gateway = app.spec.expose.as_ref().is_some_and(|expose| expose.gateway.is_some());
-    let proxy = app.spec.expose.as_ref().is_some_and(|expose| expose.http_proxy.is_some());
-    let asked = |all: [(&'static str, bool); 5]| -> Vec<String> {
-        all.into_iter().filter(|(_, is)| *is).map(|(field, _)| format!("spec.traffic.{field}")).collect()
-    };
-    let told = |fields: Vec<String>, why: &str| {
-        let text = || format!("{} cannot be carried out: {why}", fields.join(", "));
-        (!fields.is_empty()).then(|| Notice::new(NOT_CARRIED_OUT, text()))
-    };
-    let fields = |times: bool, repeats: bool, rest: bool| {
-        asked([
+    let expose = app.spec.expose.as_ref();
+    let gateway = expose.and_then(|expose| expose.gateway.as_ref());
+    let proxy = expose.is_some_and(|expose| expose.http_proxy.is_some());
+    let fields = |times: bool, repeats: bool, rest: bool| -> Vec<&'static str> {
+        let all = [
             ("loadBalancer", rest && traffic.load_balancer.is_some()),
             ("circuitBreaker", rest && traffic.circuit_breaker.is_some()),
             ("timeout", times && traffic.timeout.is_some()),
             ("retries", repeats && traffic.retries.is_some()),
             ("mtls", rest && traffic.mtls.is_some()),
-        ])
+        ];
+        all.into_iter().filter(|(_, is)| *is).map(|(field, _)| field).collect()
     };
-    let one = if app.ports.is_empty() {
-        told(fields(true, true, true), "there are no ports, so nothing sends requests")
-    } else if proxy {
+    let told = |fields: Vec<&str>, why: &str| {
+        (!fields.is_empty()).then(|| Notice::new(NOT_CARRIED_OUT, cannot(&fields, why)))
+    };
+    let mesh = traffic.router == TrafficRouter::Istio;
+    if app.ports.is_empty() {
+        return told(fields(true, true, true), "there are no ports, so nothing sends requests")
+            .into_iter()
+            .collect();
+    }
+    if proxy {
         // It says what it can, also beside a mesh; what only the mesh can is not asked of it.
-        let mesh = traffic.router == TrafficRouter::Istio;
-        let all = contour::left_out(app).into_iter();
         let by_proxy = |notice: String| match mesh {
-            true => {
-                format!("{notice} (for requests that come by the HTTPProxy; in the mesh it is as asked for)")
-            }
+            true => format!("{notice} (for requests that come by the HTTPProxy; {IN_THE_MESH})"),
             false => notice,
         };
-        return all
+        return contour::left_out(app)
+            .into_iter()
             .filter(|notice| !mesh || !notice.starts_with("spec.traffic.mtls"))
             .map(|notice| Notice::new(NOT_CARRIED_OUT, by_proxy(notice)))
             .collect();
-    } else {
-        match (traffic.router, gateway) {
-            (TrafficRouter::Istio, false) => None,
-            (TrafficRouter::Istio, true) => told(
-                fields(false, true, false),
-                "for requests that come by the Gateway: its route has a time limit for each try, and how often it is tried only in \
-                 the experimental fields of the API. In the mesh it is as asked for",
-            ),
-            (TrafficRouter::HTTPProxy, _) => {
-                told(fields(true, true, true), "there is no expose.httpProxy, so no HTTPProxy that could")
-            }
-            (TrafficRouter::GatewayAPI, true) => told(
-                fields(false, true, true),
-                "an HTTPRoute has no fields for it but time limits, of the whole and of each try; router: Istio has",
-            ),
-            (TrafficRouter::GatewayAPI, false) => told(
-                fields(true, true, true),
-                "there is no expose.gateway, so no route that could; use router: Istio, or expose it by a Gateway",
-            ),
-        }
+    }
+    // An HTTPRoute says what it can whatever router is named.
+    let (times, repeats) =
+        (gateway.is_none(), gateway.is_none_or(|way| way.channel == GatewayChannel::Standard));
+    let to_retry = match traffic.retries.as_ref().filter(|_| gateway.is_some() && repeats) {
+        // Another channel cannot say 0 either.
+        Some(retries) if retries.attempts > 0 => TO_RETRY,
+        _ => "",
     };
-    one.into_iter().collect()
+    let router = match (traffic.router, gateway) {
+        (TrafficRouter::Istio, None) => None,
+        (TrafficRouter::Istio, Some(_)) => told(
+            fields(false, repeats, false),
+            &format!(
+                "for requests that come by the Gateway: its route has a time limit for each try, and how often it is tried only in \
+                 the experimental fields of the API. In the mesh it is as asked for{to_retry}"
+            ),
+        ),
+        (TrafficRouter::HTTPProxy, _) => told(
+            fields(times, repeats, true),
+            &format!("there is no expose.httpProxy, so no HTTPProxy that could{to_retry}"),
+        ),
+        (TrafficRouter::GatewayAPI, Some(_)) => {
+            let but =
+                if repeats { "time limits, of the whole and of each try" } else { "time limits and retries" };
+            told(
+                fields(false, repeats, true),
+                &format!("an HTTPRoute has no fields for it but {but}; router: Istio has{to_retry}"),
+            )
+        }
+        (TrafficRouter::GatewayAPI, None) => told(
+            fields(true, true, true),
+            "there is no expose.gateway, so no route that could; use router: Istio, or expose it by a Gateway",
+        ),
+    };
+    let route = retries::left_out(app).map(|(fields, why)| {
+        let beside = format!(" (for requests that come by the Gateway; {IN_THE_MESH})");
+        Notice::new(NOT_CARRIED_OUT, cannot(&fields, &why) + if mesh { &beside } else { "" })
+    });
+    router.into_iter().chain(route).collect()
 }

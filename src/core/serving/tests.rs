@@ -244,6 +244,16 @@ fn each_router_says_it_in_the_words_of_an_application() {
             "says": {"timeout": "10s", "retries": "3", "retryOn": "5xx,reset", "loadBalancer": "RequestHash", "consistentHash": "x-user",
                      "healthCheck": "/ready each 10s, passed over after 5 failures, back after 2"}})
     );
+    let route = said(
+        "HTTPRoute",
+        "gateway.networking.k8s.io/v1",
+        json!({"hostnames": ["a.test"], "rules": [{"backendRefs": [{"name": "web", "port": 80}],
+        "timeouts": {"request": "10s", "backendRequest": "2s"}, "retry": {"attempts": 3, "codes": [502, 503]}}]}),
+    );
+    assert_eq!(
+        route["rules"][0]["says"],
+        json!({"timeout": "10s", "perTryTimeout": "2s", "retries": "3", "retryOn": "502,503"})
+    );
     assert!(
         policy::read(
             &object("v1", "Service", "web", "", json!({"spec": {"sessionAffinity": "None"}})),

@@ -1,0 +1,154 @@
+//! When a request is sent again: what `traffic.retries.retryOn` names, and what the `retry` of an HTTPRoute makes of it.
+//!
+//! Of what Envoy knows by a name, an HTTPRoute has status codes. Errors of a connection have no name there: whatever has a
+//! `retry` is tried again after them.
+
+use super::{App, set};
+use crate::api::application::{GatewayChannel, Retries};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+/// Names of failures, and the codes that they are in an HTTPRoute. Of those from 500 on, only these have to be known to every
+/// controller: a route that names others may be refused.
+const CODES: [(&str, &[u64]); 3] =
+    [("5xx", &[500, 502, 503, 504]), ("gateway-error", &[502, 503, 504]), ("retriable-4xx", &[409])];
+
+/// Names of errors of a connection.
+const CONNECTION: [&str; 5] =
+    ["connect-failure", "http3-post-connect-failure", "refused-stream", "reset", "reset-before-request"];
+
+/// Says that codes are named beside it.
+const BY_CODE: &str = "retriable-status-codes";
+
+/// The codes that an HTTPRoute takes.
+const TAKEN: RangeInclusive<u64> = 400..=599;
+
+/// What a `retryOn` names, with status codes apart: routers have a field of their own for these.
+pub(super) fn named(retries: &Retries) -> (Vec<&str>, Vec<u64>) {
+    let words = retries.retry_on.as_deref().unwrap_or_default().split(',').map(str::trim);
+    let (codes, words): (Vec<&str>, Vec<&str>) =
+        words.filter(|word| !word.is_empty()).partition(|word| word.parse::<u64>().is_ok());
+    (words, codes.iter().filter_map(|code| code.parse().ok()).collect())
+}
+
+/// A `retryOn` in the words of an HTTPRoute.
+struct Failures {
+    codes: BTreeSet<u64>,
+    /// Whether errors of a connection are meant: by their names, or because nothing is named.
+    connection: bool,
+    /// What it has no word for.
+    unknown: Vec<String>,
+}
+
+impl Failures {
+    fn of(retries: &Retries) -> Self {
+        let (words, numbers) = named(retries);
+        let mut found = Failures {
+            codes: BTreeSet::new(),
+            connection: words.is_empty() && numbers.is_empty(),
+            unknown: Vec::new(),
+        };
+        for word in words {
+            match CODES.iter().find(|(name, _)| *name == word) {
+                Some((_, codes)) => found.codes.extend(*codes),
+                None if CONNECTION.contains(&word) => found.connection = true,
+                None if word == BY_CODE && !numbers.is_empty() => {}
+                None => found.unknown.push(word.into()),
+            }
+        }
+        for code in numbers {
+            match TAKEN.contains(&code) {
+                true => drop(found.codes.insert(code)),
+                false => found.unknown.push(code.to_string()),
+            }
+        }
+        found
+    }
+
+    /// Whether anything is left that a request would be sent again for.
+    fn any(&self) -> bool {
+        self.connection || !self.codes.is_empty()
+    }
+}
+
+/// The retries that an HTTPRoute is to say: those of a Gateway whose HTTPRoute has the field.
+fn by_route<'a>(app: &'a App) -> Option<&'a Retries> {
+    let gateway = app.spec.expose.as_ref()?.gateway.as_ref()?;
+    let retries = app.spec.traffic.as_ref()?.retries.as_ref()?;
+    (gateway.channel == GatewayChannel::Experimental).then_some(retries)
+}
+
+/// The `retry` of an HTTPRoute's rule. Time limits, also that of each try, are another field of it.
+pub(super) fn route_retry(app: &App) -> Option<Value> {
+    let retries = by_route(app)?;
+    let failures = Failures::of(retries);
+    // It takes no 0: what is not to be tried again has none.
+    if retries.attempts == 0 || !failures.any() {
+        return None;
+    }
+    let mut retry = json!({"attempts": retries.attempts});
+    set(&mut retry, "codes", (!failures.codes.is_empty()).then(|| json!(failures.codes)));
+    Some(retry)
+}
+
+/// What an HTTPRoute that has the field cannot say of retries: fields of `traffic.retries`, and why.
+pub(super) fn left_out(app: &App) -> Option<(Vec<&'static str>, String)> {
+    let retries = by_route(app)?;
+    if retries.attempts == 0 {
+        let why = "an HTTPRoute cannot say 0, so it has no retry, and whether a request is sent again is up to the gateway's controller";
+        return Some((vec!["retries.attempts"], why.into()));
+    }
+    let failures = Failures::of(retries);
+    if failures.unknown.is_empty() {
+        return None;
+    }
+    let names: Vec<&str> = CODES.iter().map(|(name, _)| *name).chain(CONNECTION).collect();
+    let (from, to) = (TAKEN.start(), TAKEN.end());
+    let why = format!(
+        "an HTTPRoute knows no {}; it knows {}, and codes from {from} to {to}",
+        failures.unknown.join(", "),
+        names.join(", ")
+    );
+    let fields = match failures.any() {
+        true => vec!["retries.retryOn"],
+        false => vec!["retries.attempts", "retries.retryOn"],
+    };
+    Some((fields, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Codes, whether errors of a connection are meant, and what there is no word for.
+    fn read(retry_on: Option<&str>) -> (Vec<u64>, bool, Vec<String>) {
+        let retries = Retries { attempts: 1, per_try_timeout: None, retry_on: retry_on.map(str::to_owned) };
+        let failures = Failures::of(&retries);
+        (failures.codes.into_iter().collect(), failures.connection, failures.unknown)
+    }
+
+    #[test]
+    fn names_of_failures_are_codes_of_a_route_or_its_connection_errors_or_unknown_to_it() {
+        let cases: [(&str, &[u64], bool, &[&str]); 12] = [
+            ("5xx", &[500, 502, 503, 504], false, &[]),
+            ("gateway-error", &[502, 503, 504], false, &[]),
+            ("retriable-4xx", &[409], false, &[]),
+            // Once each, in order, whatever names them.
+            ("503, gateway-error ,429,,429", &[429, 502, 503, 504], false, &[]),
+            ("400,599", &[400, 599], false, &[]),
+            ("200,399,600,503", &[503], false, &["200", "399", "600"]),
+            ("connect-failure", &[], true, &[]),
+            ("reset,reset-before-request,refused-stream,http3-post-connect-failure", &[], true, &[]),
+            ("retriable-status-codes,418", &[418], false, &[]),
+            ("retriable-status-codes", &[], false, &["retriable-status-codes"]),
+            ("unavailable,5XX,connect-failure", &[], true, &["unavailable", "5XX"]),
+            (" , ", &[], true, &[]),
+        ];
+        for (retry_on, codes, connection, unknown) in cases {
+            let unknown: Vec<String> = unknown.iter().map(|word| (*word).to_owned()).collect();
+            assert_eq!(read(Some(retry_on)), (codes.to_vec(), connection, unknown), "{retry_on}");
+        }
+        assert_eq!(read(None), (vec![], true, vec![]));
+    }
+}
