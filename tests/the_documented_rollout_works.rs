@@ -32,7 +32,8 @@ fn documents(text: &str) -> Vec<Value> {
 /// The files of the first example, as it names them.
 fn example() -> Vec<(String, String)> {
     let named = |block: String| {
-        let name = block.lines().next()?.strip_prefix("# ").filter(|name| name.starts_with("apps/"))?.to_owned();
+        let name =
+            block.lines().next()?.strip_prefix("# ").filter(|name| name.starts_with("apps/"))?.to_owned();
         Some((name, block))
     };
     let files: Vec<_> =
