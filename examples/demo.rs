@@ -251,6 +251,10 @@ impl Demo {
         let commit = self.commit("Ada", "Shop: no extra")?;
         self.wait_commit(Phase::Ready, &commit)?;
         self.kubectl_shown("get configmap -n shop -l windlass.dev/delivery")?;
+        say(
+            "Not shown here: canaries and blue-green switches. `cargo run --release --example demo -- --real` shows two \
+             canaries under traffic, and docs/rollouts/README.md says how to have one.",
+        );
         Ok(())
     }
 

@@ -142,13 +142,8 @@ async fn a_switch_costs_one_write_each_way() {
     assert!(back.tries <= 1 && back.statuses <= STATUSES + 2 + words(begin), "{back:?}");
 }
 
-#[tokio::test]
-async fn a_share_of_a_route_costs_one_write_and_promotion_one_for_each_thing_that_changes() {
-    let (_alone, world) = meshed("route-costs").await;
-    let route = json!({
-        "apiVersion": API, "kind": "VirtualService", "metadata": {"name": "web"},
-        "spec": {"hosts": ["web"], "http": [{"route": [{"destination": {"host": "web"}}]}]},
-    });
+/// A canary through a route of the directory: the requests of a share, and of promotion.
+async fn a_route_of_the_directory(world: &World, route: &Value, router: Value, plural: &str) {
     let good = world.commit(
         "First version",
         &[
@@ -159,7 +154,7 @@ async fn a_share_of_a_route_costs_one_write_and_promotion_one_for_each_thing_tha
         ],
     );
     let policy = json!({
-        "strategy": "Canary", "workload": {"name": "web"}, "router": {"istio": {"virtualService": "web"}},
+        "strategy": "Canary", "workload": {"name": "web"}, "router": router,
         "steps": [{"weight": 20}, {"pause": {}}, {"weight": 50}, {"pause": {}}], "settle": "300ms",
     });
     world.deliver("shop", json!({"rollout": policy})).await;
@@ -168,34 +163,55 @@ async fn a_share_of_a_route_costs_one_write_and_promotion_one_for_each_thing_tha
     world.wait("shop", "waits in step 2", waits_in(2)).await;
 
     let (audit, begin) = (world.space.cluster.audit(), Instant::now());
-    ask(&world, "promote");
+    ask(world, "promote");
     world.wait("shop", "waits in step 4", waits_in(4)).await;
-    let share = sent(&world, &audit.in_namespace(&world.space.name));
+    let share = sent(world, &audit.in_namespace(&world.space.name));
     println!("a share of a route: {share:?}");
-    assert_eq!(share.writes, ["patch virtualservices web"], "{share:?}");
+    let written = format!("patch {plural} web");
+    assert_eq!(share.writes, [written.as_str()], "{share:?}");
     reads_only(&share, &[]);
     assert!(share.tries <= 1, "{share:?}");
     assert!(share.statuses <= 2 * STATUSES + 1 + words(begin), "{share:?}");
 
     // All traffic to the candidate, the workload, traffic back, the route as Git has it; and what goes.
     let (audit, begin) = (world.space.cluster.audit(), Instant::now());
-    ask(&world, "promote");
+    ask(world, "promote");
     world.wait_for("shop", Phase::Ready, &next).await;
-    let promoted = sent(&world, &audit.in_namespace(&world.space.name));
+    let promoted = sent(world, &audit.in_namespace(&world.space.name));
     println!("promotion: {promoted:?}");
     let expected = [
         "delete deployments web-canary",
         "delete services web-canary",
         "patch deployments web",
-        "patch virtualservices web",
-        "patch virtualservices web",
-        "patch virtualservices web",
+        &written,
+        &written,
+        &written,
     ];
     assert_eq!(promoted.writes, expected, "{promoted:?}");
     let gone = ["get deployments web-canary", "get services web-canary"];
     reads_only(&promoted, &[PODS, gone].concat());
     assert!(promoted.tries <= 4, "one for each object that is written: {promoted:?}");
     assert!(promoted.statuses <= 4 * STATUSES + 2 + words(begin), "{promoted:?}");
+}
+
+#[tokio::test]
+async fn a_share_of_a_route_costs_one_write_and_promotion_one_for_each_thing_that_changes() {
+    let (_alone, world) = meshed("route-costs").await;
+    let route = json!({
+        "apiVersion": API, "kind": "VirtualService", "metadata": {"name": "web"},
+        "spec": {"hosts": ["web"], "http": [{"route": [{"destination": {"host": "web"}}]}]},
+    });
+    let router = json!({"istio": {"virtualService": "web"}});
+    a_route_of_the_directory(&world, &route, router, "virtualservices").await;
+}
+
+#[tokio::test]
+async fn so_it_is_with_a_route_whose_controller_says_that_it_took_it() {
+    know_routes().await;
+    let world = World::new("http-route-costs").await;
+    let _controller = Controller::of(&world);
+    let router = json!({"gatewayAPI": {"route": "web"}});
+    a_route_of_the_directory(&world, &route(), router, ROUTES).await;
 }
 
 #[tokio::test]

@@ -111,6 +111,7 @@ mod the_daemon_dies_in_hooks_reverts_and_repairs;
 mod the_daemon_dies_over_what_is_there_already;
 mod the_daemon_dies_while_a_route_divides_traffic;
 mod the_daemon_dies_while_it_watches_and_retries;
+mod the_documented_rollout_works;
 mod the_model_answers_as_the_server_does;
 mod the_model_controls_as_the_controllers_do;
 mod the_model_watches_as_the_server_does;
