@@ -29,6 +29,14 @@ fn canary(more: Value) -> Value {
     with(policy, more)
 }
 
+fn pods(more: Value) -> Value {
+    with(canary(json!({"router": {"replicas": {}}})), more)
+}
+
+fn blue_green(more: Value) -> Value {
+    with(canary(json!({"strategy": "BlueGreen", "steps": [{"pause": {}}]})), more)
+}
+
 fn metric(more: Value) -> Value {
     let metric = with(json!({"name": "load"}), more);
     canary(json!({"analysis": {"metrics": [metric]}}))
@@ -46,6 +54,34 @@ async fn and_is_told_what_to_write() {
         (canary(json!({"steps": [{"weight": 10, "job": job}]})), "a step takes one of weight, pause"),
         (canary(json!({"steps": [{"job": {"timeout": "10m"}}]})), "name"),
         (canary(json!({"stepWeight": 5})), "needs one of steps and stepWeight"),
+        (pods(json!({})), ""),
+        (pods(json!({"candidate": {"size": "Share"}})), ""),
+        (
+            pods(json!({"steps": [{"weight": 10}, {"scale": {"percent": 100}}]})),
+            "leave scale out, or use gatewayAPI",
+        ),
+        (
+            pods(json!({"candidate": {"size": "Fixed", "replicas": 2}})),
+            "leave candidate out, or use gatewayAPI",
+        ),
+        (pods(json!({"candidate": {}})), "leave candidate out, or use gatewayAPI"),
+        (
+            canary(
+                json!({"candidate": {"size": "Fixed", "replicas": 2}, "steps": [{"scale": {"percent": 50}}]}),
+            ),
+            "",
+        ),
+        (canary(json!({"candidate": {"replicas": 2}})), "a number of pods for size: Fixed"),
+        (blue_green(json!({"candidate": {}, "steps": [{"scale": {"percent": 50}}]})), ""),
+        (blue_green(json!({"candidate": {"size": "Share"}})), "BlueGreen starts a full copy"),
+        (blue_green(json!({"candidate": {"size": "Fixed"}})), "BlueGreen starts a full copy"),
+        // It says nothing of how pods are replaced then.
+        (
+            pods(
+                json!({"strategy": "Rolling", "candidate": {"size": "Fixed"}, "steps": [{"scale": {"percent": 50}}]}),
+            ),
+            "",
+        ),
         (metric(json!({"job": job})), ""),
         (metric(json!({"job": job, "success": "result > 1"})), "takes nothing besides"),
         (metric(json!({"job": job, "interval": "1m"})), "how long it may take is job.timeout"),
