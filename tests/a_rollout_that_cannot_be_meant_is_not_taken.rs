@@ -190,7 +190,11 @@ async fn and_what_was_stored_before_it_was_refused_can_still_be_written() {
         world.space.send("PATCH", &format!("{path}/status"), &told).await;
         let labels = json!({"metadata": {"labels": {"team": "shop"}}, "spec": {"suspend": true}});
         world.space.send("PATCH", &path, &labels).await;
-        let changed = json!({"spec": {"rollout": {"settle": "3s"}}});
+        let changed = match *name {
+            "number" => json!({"candidate": {"replicas": 3}}),
+            _ => json!({"settle": "3s"}),
+        };
+        let changed = json!({"spec": {"rollout": changed}});
         assert!(
             try_send(&client, "PATCH", &path, &changed).await.is_err(),
             "{name}: it is looked at when it changes"
