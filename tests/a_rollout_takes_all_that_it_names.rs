@@ -234,8 +234,23 @@ async fn configuration_alone_is_one_with_a_budget_and_the_size_that_a_step_asks_
 /// One pod takes its share, and no more pods are started for it; for all traffic there are as many as stable has.
 #[tokio::test]
 async fn a_candidate_of_a_fixed_size_is_whole_before_it_has_all_traffic() {
+    let steps = json!([{"weight": 30}, {"pause": {}}, {"weight": 60}, {"pause": {}}]);
+    one_pod_until_all_traffic("fixed-size", json!({"size": "Fixed", "replicas": 1}), steps, 2).await;
+}
+
+/// The same where a step says it: the weights after it start no pods, but for a weight of 100.
+#[tokio::test]
+async fn a_candidate_that_a_step_scales_stays_so_and_is_whole_before_it_has_all_traffic() {
+    let steps = json!([
+        {"scale": {"replicas": 1}}, {"weight": 30}, {"pause": {}}, {"weight": 60}, {"pause": {}}, {"weight": 100},
+    ]);
+    one_pod_until_all_traffic("scaled", Value::Null, steps, 3).await;
+}
+
+/// Waits in the step `first` and in the second after it.
+async fn one_pod_until_all_traffic(test: &str, candidate: Value, steps: Value, first: u32) {
     know_routes().await;
-    let world = World::new("fixed-size").await;
+    let world = World::new(test).await;
     world.space.send("POST", &world.space.path(GATEWAY, ROUTES), &route()).await;
     let controller = Controller::of(&world);
     let good = world.commit(
@@ -248,8 +263,7 @@ async fn a_candidate_of_a_fixed_size_is_whole_before_it_has_all_traffic() {
     );
     let policy = json!({
         "strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
-        "candidate": {"size": "Fixed", "replicas": 1}, "settle": "300ms",
-        "steps": [{"weight": 30}, {"pause": {}}, {"weight": 60}, {"pause": {}}],
+        "candidate": candidate, "settle": "300ms", "steps": steps,
     });
     world.deliver("shop", json!({"rollout": policy})).await;
     world.wait_for("shop", Phase::Ready, &good).await;
@@ -260,7 +274,7 @@ async fn a_candidate_of_a_fixed_size_is_whole_before_it_has_all_traffic() {
         let canary = deployment(&world, "web-canary").await;
         (canary["spec"]["replicas"].clone(), canary["status"]["readyReplicas"].clone())
     };
-    for (step, weight) in [(2, 30), (4, 60)] {
+    for (step, weight) in [(first, 30), (first + 2, 60)] {
         let waits = |d: &Delivery| {
             let rollout = d.status.as_ref().and_then(|s| s.attempt.as_ref()).and_then(|a| a.rollout.as_ref());
             rollout.is_some_and(|r| r.step == step && r.paused.is_some())

@@ -20,7 +20,10 @@ use std::borrow::Cow;
     validation = Rule::new("(self.strategy == 'AB') == has(self.ab)").message("AB needs ab, which says whose requests see the candidate and for how long; no other strategy takes it"),
     validation = Rule::new("self.strategy != 'AB' || !has(self.steps) && !has(self.stepWeight)").message("AB has no steps and no stepWeight; use Canary with a header step for more than one"),
     validation = Rule::new("self.strategy != 'AB' || !has(self.router) || has(self.router.gatewayAPI) || has(self.router.istio)").message("AB tells requests apart, which only gatewayAPI and istio can"),
-    validation = Rule::new("!has(self.ab) || !has(self.ab.cookie) || !has(self.router) || has(self.router.istio)").message("only istio can tell requests by a cookie; use a header")
+    validation = Rule::new("!has(self.ab) || !has(self.ab.cookie) || !has(self.router) || has(self.router.istio)").message("only istio can tell requests by a cookie; use a header"),
+    validation = Rule::new("self.strategy != 'Canary' || !has(self.router) || !has(self.router.replicas) || !has(self.steps) || !self.steps.exists(step, has(step.scale))").message("scale does not go with the replicas router: the share of pods is the share of traffic there, and weight says it; leave scale out, or use gatewayAPI or istio"),
+    validation = Rule::new("self.strategy != 'Canary' || !has(self.router) || !has(self.router.replicas) || !has(self.candidate) || self.candidate.size == 'Share'").message("with the replicas router the candidate has the share of pods that it has of traffic, and no other size; leave candidate out, or use gatewayAPI or istio"),
+    validation = Rule::new("self.strategy != 'BlueGreen' || !has(self.candidate) || self.candidate.size == 'Full'").message("BlueGreen starts a full copy, which gets all traffic at once; leave candidate out, or make it another size before that with a scale step")
 )]
 pub struct RolloutPolicy {
     /// `Rolling` (default) applies a revision at once and lets the workload's own strategy replace pods; `Canary` gives a
@@ -56,8 +59,8 @@ pub struct RolloutPolicy {
     /// With AB: whose requests see the candidate, and for how long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ab: Option<AbTest>,
-    /// How many pods the candidate has: a full copy by default, except with the replicas router, where the share of pods is
-    /// the share of traffic.
+    /// How many pods the candidate has: a full copy by default, and always with BlueGreen; with the replicas router the share of pods
+    /// is the share of traffic. For all traffic it has as many as the workload, whatever this or a `scale` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<CandidatePolicy>,
     /// How long is waited after a router has accepted a change before what traffic may still reach is removed, before a step
@@ -215,7 +218,8 @@ pub struct ServiceRouter {
 }
 
 /// How many pods the candidate has.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("!has(self.replicas) || self.size == 'Fixed'").message("replicas is a number of pods for size: Fixed; write that, or leave replicas out"))]
 pub struct CandidatePolicy {
     /// `Full`: as many as the workload; `Share`: the same share of them as of traffic, at least one; `Fixed`: `replicas`.
     #[serde(default)]
@@ -258,7 +262,8 @@ pub struct RolloutStep {
     /// The share of requests, in percent, that the candidate gets a copy of; its answers are thrown away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Mirror>,
-    /// The candidate's size from here on.
+    /// The candidate's size from here on, until the next `scale`: weights do not change it, but for all traffic, which is for a
+    /// candidate of full size. As the first step it is the size that the candidate starts with. Not with the replicas router.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<Scale>,
     /// Goes on when the measurements have passed.
@@ -346,7 +351,7 @@ pub struct Mirror {
     pub percent: Option<u32>,
 }
 
-/// The candidate's size from a step on.
+/// The candidate's size from a step on, until another step says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("has(self.replicas) != has(self.percent)").message("scale takes one of replicas and percent"))]
 pub struct Scale {

@@ -542,9 +542,8 @@ impl Machine<'_> {
         (sizes != rollout.sizes).then_some(sizes)
     }
 
-    /// Before a candidate gets another share it grows as stable has: the layout stays, and is put in place once more.
-    fn grow(&mut self, mut attempt: Attempt, mut rollout: RolloutStatus, sizes: Vec<WorkloadSize>) {
-        rollout.sizes = sizes;
+    /// Before a candidate gets another share it has to be of another size: its step stays, and is put in place once more.
+    fn again(&mut self, mut attempt: Attempt, rollout: RolloutStatus) {
         attempt.rollout = Some(rollout);
         attempt.step = Step::Applying;
         attempt.deadline = stamp(self.now + self.spec.timeout);
@@ -556,7 +555,7 @@ impl Machine<'_> {
     /// The next layout, or the end of the steps.
     fn advance(&mut self, attempt: Attempt, rollout: RolloutStatus, steps: &Steps) {
         if let Some(sizes) = self.grown(&rollout) {
-            return self.grow(attempt, rollout, sizes);
+            return self.again(attempt, RolloutStatus { sizes, ..rollout });
         }
         if rollout.full && (rollout.at as usize) < steps.promotion() {
             return self.promote_whole(attempt, rollout, steps);
@@ -567,9 +566,10 @@ impl Machine<'_> {
             Stage::Starting | Stage::Stepping => next.min(steps.promotion()),
             _ => next,
         };
-        match steps.all.get(at) {
-            Some(planned) => self.go_to(attempt, rollout, at, &planned.clone()),
-            None => self.give_back(attempt, rollout),
+        let Some(planned) = steps.all.get(at) else { return self.give_back(attempt, rollout) };
+        match steps.between(&rollout.layout, &planned.layout) {
+            Some(layout) => self.again(attempt, RolloutStatus { layout, settled: None, ..rollout }),
+            None => self.go_to(attempt, rollout, at, &planned.clone()),
         }
     }
 

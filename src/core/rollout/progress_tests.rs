@@ -6,7 +6,7 @@ use super::tests::{CANDIDATE, World, problem};
 use super::*;
 use crate::api::analysis::Outcome as Outcome_;
 use crate::api::delivery::{Outcome, Phase};
-use crate::api::rollout::{RolloutPolicy, Stage};
+use crate::api::rollout::{RolloutPolicy, Size, Stage};
 use crate::core::analysis::{self, Judged};
 use proptest::prelude::*;
 use proptest::strategy::Strategy;
@@ -699,6 +699,52 @@ fn a_policy_that_is_none_of_its_own_leaves_a_rollout_where_it_is_for_a_person_to
         world.pass(100);
         assert_eq!(world.phase(), Phase::Ready, "{policy}");
         assert_eq!(world.weights, [10, 50, 100, 0], "{policy}");
+    }
+}
+
+/// A person changes the policy while the candidate is a tenth of the pods and has a tenth of the traffic.
+#[test]
+fn a_candidate_grows_before_it_gets_weight_also_when_the_steps_are_not_those_by_which_it_came() {
+    let route = json!({"gatewayAPI": {"route": "web"}});
+    let policy = |more: serde_json::Value, steps: serde_json::Value| {
+        let mut policy =
+            json!({"strategy": "Canary", "workload": {"name": "web"}, "router": route, "steps": steps});
+        policy["candidate"] = more;
+        policy
+    };
+    let share = json!({"size": "Share"});
+    let [cannot_be_read, _, other_router, other_strategy, other_workload] = others();
+    let other_steps = json!([{"weight": 60}, {"pause": "1s"}, {"pause": "1s"}]);
+    let sized = policy(share.clone(), other_steps.clone());
+    let fixed = policy(json!({"size": "Fixed", "replicas": 3}), other_steps);
+    // It is begun by another one than what is refused with BlueGreen.
+    let mut of_a_size = other_strategy.clone();
+    of_a_size["candidate"] = share.clone();
+    for next in [cannot_be_read, other_router, other_strategy, other_workload, of_a_size, sized, fixed] {
+        let mut world =
+            rolling(policy(share.clone(), json!([{"weight": 10}, {"pause": {}}, {"weight": 20}])));
+        world.push("b", &["web"]);
+        world.settle();
+        world.pass(10);
+        let layout = |world: &World| world.state.attempt.as_ref()?.rollout.as_ref().map(|r| r.layout.clone());
+        let mut before = layout(&world).unwrap();
+        assert_eq!((before.weight, before.size), (10, Some(Size::Percent(10))));
+        let attempt = serde_json::to_value(world.state.attempt.as_ref().unwrap()).unwrap();
+        world.spec.rollout = spec_of(next.clone(), attempt).rollout;
+        assert!(world.spec.rollout.is_some(), "{next}: it is not switched off by that");
+        world.settle();
+        ask(&mut world, "promote", "b");
+        for _ in 0..100 {
+            if let Some(now) = layout(&world) {
+                assert!(
+                    now.weight <= before.weight || now.size == before.size,
+                    "{next}: {before:?}, {now:?}"
+                );
+                before = now;
+            }
+            world.pass(1);
+        }
+        assert_eq!((world.phase(), world.weights.contains(&100)), (Phase::Ready, true), "{next}");
     }
 }
 

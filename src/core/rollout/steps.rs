@@ -1,13 +1,15 @@
 //! The steps of a rollout as they are gone through: the policy's words, spelled out as one layout after the other.
 //!
 //! A candidate grows before weight is given to it and shrinks after, so one step may take two layouts. A traffic step
-//! (`weight`, `header`, `cookie`, `mirror`) takes the place of the one before.
+//! (`weight`, `header`, `cookie`, `mirror`) takes the place of the one before, and a `scale` that of the size that the weight would
+//! give it. All traffic is for a candidate of full size only, whatever else says its size.
 
 use super::Making;
 use crate::api::analysis::{AnalysisPolicy, JobOfStep};
 use crate::api::delivery::Problem;
 use crate::api::rollout::{
-    Base, CandidateSize, Layout, RolloutPolicy, RolloutStatus, RolloutStep, RouteKind, Size, Stage, Strategy,
+    Base, CandidateSize, Layout, RolloutPolicy, RolloutStatus, RolloutStep, RouteKind, Scale, Size, Stage,
+    Strategy,
 };
 use crate::core::analysis::{StepKind, builtin, policy_of_step};
 use jiff::SignedDuration;
@@ -23,6 +25,9 @@ const INTERVAL: SignedDuration = SignedDuration::from_secs(60);
 
 /// The largest share with `stepWeight`, if the policy does not say.
 const MAX_WEIGHT: u32 = 50;
+
+/// As many pods as the workload.
+const WHOLE: Size = Size::Percent(100);
 
 /// A rollout, spelled out.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,32 +81,39 @@ impl Steps {
             return Ok(None);
         };
         let pods = router.replicas.is_some();
+        let invalid = |place: &str, message: String| Problem {
+            reason: "InvalidRollout".into(),
+            object: String::new(),
+            message: format!("spec.rollout.{place}: {message}"),
+        };
+        if let Some(why) = unheeded(policy, pods) {
+            return Err(invalid("candidate", why.into()));
+        }
         let workloads = policy.named().cloned().collect();
         let making = Making { router, strategy: Some(policy.strategy), workloads };
         let size_for = |weight: u32| match policy.candidate.clone().unwrap_or_default() {
             _ if pods => Size::OfAll(weight),
             c if c.size == CandidateSize::Fixed => Size::Replicas(c.replicas.unwrap_or(1)),
             c if c.size == CandidateSize::Share => Size::Percent(weight.max(1)),
-            _ => Size::Percent(100),
+            _ => WHOLE,
         };
         let given = given(policy);
         let first = given.iter().find_map(|s| s.weight.filter(|w| *w > 0)).unwrap_or(100);
-        let start = match policy.strategy {
-            Strategy::BlueGreen => Size::Percent(100),
-            _ => size_for(first),
+        // What the steps make of its size, but for all traffic.
+        let mut size = match (given.first().and_then(|step| step.scale.as_ref()), policy.strategy) {
+            (Some(scale), _) => asked(scale),
+            (None, Strategy::BlueGreen) => WHOLE,
+            (None, _) => size_for(first),
         };
+        let mut scaled = false;
         // Where pods are the traffic, the first one that is ready gets some.
         let weight = if pods { first } else { 0 };
-        let mut layout = Layout { base: Base::Stable, size: Some(start), weight, ..Layout::default() };
+        let mut layout = Layout { base: Base::Stable, size: Some(size), weight, ..Layout::default() };
         let mut all =
             vec![Planned { stage: Stage::Starting, step: 0, layout: layout.clone(), then: Then::Go }];
         for (at, step) in given.iter().enumerate() {
             let number = u32::try_from(at).unwrap_or(u32::MAX).saturating_add(1);
-            let then = then(step).map_err(|message| Problem {
-                reason: "InvalidRollout".into(),
-                object: String::new(),
-                message: format!("spec.rollout.steps[{at}]: {message}"),
-            })?;
+            let then = then(step, pods).map_err(|message| invalid(&format!("steps[{at}]"), message))?;
             let mut next = layout.clone();
             let blank = |next: &mut Layout| {
                 (next.weight, next.header, next.cookie, next.mirror) = (0, None, None, None);
@@ -109,8 +121,8 @@ impl Steps {
             if let Some(weight) = step.weight {
                 blank(&mut next);
                 next.weight = weight;
-                if weight > 0 && policy.strategy == Strategy::Canary {
-                    next.size = Some(size_for(weight));
+                if weight > 0 && policy.strategy == Strategy::Canary && !scaled {
+                    size = size_for(weight);
                 }
             } else if let Some(header) = &step.header {
                 blank(&mut next);
@@ -122,21 +134,14 @@ impl Steps {
                 blank(&mut next);
                 next.mirror = Some(mirror.percent.unwrap_or(100)).filter(|p| *p > 0);
             } else if let Some(scale) = &step.scale {
-                next.size = Some(match (scale.replicas, scale.percent) {
-                    (Some(replicas), _) => Size::Replicas(replicas),
-                    (None, percent) => Size::Percent(percent.unwrap_or(100)),
-                });
+                (size, scaled) = (asked(scale), true);
             }
+            next.size = Some(if next.weight == 100 && !pods { WHOLE } else { size });
             push(&mut all, Stage::Stepping, number, &layout, &next, then, pods);
             layout = next;
         }
         if !pods {
-            let full = Layout {
-                base: Base::Stable,
-                size: Some(Size::Percent(100)),
-                weight: 100,
-                ..Layout::default()
-            };
+            let full = Layout { base: Base::Stable, size: Some(WHOLE), weight: 100, ..Layout::default() };
             let then = match policy.strategy {
                 Strategy::BlueGreen => Then::Pause(Some(
                     policy.scale_down_delay.map_or(SCALE_DOWN_DELAY, crate::api::Duration::signed),
@@ -172,8 +177,8 @@ impl Steps {
             Strategy::BlueGreen => Strategy::BlueGreen,
             _ => Strategy::Canary,
         };
-        let (steps, step_weight, ab) = (Vec::new(), None, None);
-        let bare = RolloutPolicy { strategy, steps, step_weight, ab, ..policy.clone() };
+        let (steps, step_weight, ab, candidate) = (Vec::new(), None, None, None);
+        let bare = RolloutPolicy { strategy, steps, step_weight, ab, candidate, ..policy.clone() };
         let mut all = Steps::new(&bare).ok().flatten()?;
         let mut tail = all.all.split_off(1);
         if all.making.router.replicas.is_some() {
@@ -249,6 +254,13 @@ impl Steps {
         (policy.filter(|(policy, _)| !policy.metrics.is_empty()), jobs)
     }
 
+    /// What has to be between two layouts; `None` where the second may follow at once. Those that are planned follow so; where the
+    /// steps were changed in the midst of a rollout, it stands at a layout that is none of theirs.
+    pub(super) fn between(&self, before: &Layout, next: &Layout) -> Option<Layout> {
+        // Where pods are the traffic there is nothing between the two.
+        between(before, next).filter(|_| self.making.router.replicas.is_none())
+    }
+
     /// Where traffic leaves stable for good.
     pub fn promotion(&self) -> usize {
         let of = |stage: Stage| self.all.iter().position(|p| p.stage == stage);
@@ -295,7 +307,34 @@ fn marked(policy: &RolloutPolicy) -> Vec<RolloutStep> {
     ]
 }
 
-fn then(step: &RolloutStep) -> Result<Then, String> {
+/// The size that a step asks for.
+fn asked(scale: &Scale) -> Size {
+    match (scale.replicas, scale.percent) {
+        (Some(replicas), _) => Size::Replicas(replicas),
+        (None, percent) => Size::Percent(percent.unwrap_or(100)),
+    }
+}
+
+/// Why nothing would come of what a policy says of the candidate's size.
+fn unheeded(policy: &RolloutPolicy, pods: bool) -> Option<&'static str> {
+    let candidate = policy.candidate.as_ref()?;
+    match candidate.size {
+        CandidateSize::Full | CandidateSize::Share if candidate.replicas.is_some() => {
+            Some("replicas is a number of pods for size: Fixed; write that, or leave replicas out")
+        }
+        CandidateSize::Full | CandidateSize::Fixed if pods => Some(
+            "with the replicas router the candidate has the share of pods that it has of traffic, and no other size; leave \
+             candidate out, or use gatewayAPI or istio",
+        ),
+        CandidateSize::Share | CandidateSize::Fixed if policy.strategy == Strategy::BlueGreen => Some(
+            "BlueGreen starts a full copy, which gets all traffic at once; leave candidate out, or make it another size before \
+             that with a scale step",
+        ),
+        _ => None,
+    }
+}
+
+fn then(step: &RolloutStep, pods: bool) -> Result<Then, String> {
     // The schema cannot count a pause, which is text or an object.
     let given = [
         step.weight.is_some(),
@@ -309,6 +348,13 @@ fn then(step: &RolloutStep) -> Result<Then, String> {
     ];
     if given.iter().filter(|given| **given).count() != 1 {
         return Err("takes one of weight, pause, header, cookie, mirror, scale, analysis and job".into());
+    }
+    if pods && step.scale.is_some() {
+        return Err(
+            "scale does not go with the replicas router: the share of pods is the share of traffic there, and weight says it; \
+             leave scale out, or use gatewayAPI or istio"
+                .into(),
+        );
     }
     if let Some(pause) = &step.pause {
         return pause
@@ -334,27 +380,31 @@ fn push(
     pods: bool,
 ) {
     let mut add = |layout: Layout, then: Then| all.push(Planned { stage, step, layout, then });
-    let traffic = Layout { size: before.size, ..next.clone() };
-    // Where pods are the traffic there is nothing between the two.
-    if before.size != next.size && traffic != *before && !pods {
-        let between = match is_larger(next.size, before.size) {
-            true => Layout { size: next.size, ..before.clone() },
-            false => traffic,
-        };
+    if let Some(between) = between(before, next).filter(|_| !pods) {
         add(between, Then::Go);
     }
     add(next.clone(), then);
 }
 
-/// Whether a size is surely larger than another. Between a number and a share that is not known here: to grow first is
-/// the safe order.
-fn is_larger(next: Option<Size>, before: Option<Size>) -> bool {
-    match (next, before) {
-        (Some(Size::Percent(a)), Some(Size::Percent(b))) | (Some(Size::OfAll(a)), Some(Size::OfAll(b))) => {
-            a > b
-        }
-        (Some(Size::Replicas(a)), Some(Size::Replicas(b))) => a > b,
-        _ => true,
+/// What is between two layouts that differ in size and traffic: one of them has changed.
+fn between(before: &Layout, next: &Layout) -> Option<Layout> {
+    let traffic = Layout { size: before.size, ..next.clone() };
+    if before.size == next.size || traffic == *before {
+        return None;
+    }
+    Some(match grows(before, next) {
+        true => Layout { size: next.size, ..before.clone() },
+        false => traffic,
+    })
+}
+
+/// Whether a candidate has to have another size before it has other traffic. Between a number and a share it is not known here which is
+/// more: what gets more traffic may need the pods, and what gets less does not.
+fn grows(before: &Layout, next: &Layout) -> bool {
+    match (next.size, before.size) {
+        (Some(Size::Percent(a)), Some(Size::Percent(b)))
+        | (Some(Size::Replicas(a)), Some(Size::Replicas(b))) => a > b,
+        _ => next.weight >= before.weight,
     }
 }
 
@@ -458,6 +508,127 @@ mod tests {
                 "Promoting 2: 50% of all gets 50 new",
             ]
         );
+    }
+
+    #[test]
+    fn a_scale_stays_until_the_next_one() {
+        let steps = json!([
+            {"scale": {"replicas": 1}}, {"weight": 10}, {"pause": {}}, {"weight": 50}, {"scale": {"percent": 60}},
+            {"header": {"name": "x-test", "value": "1"}}, {"weight": 70},
+        ]);
+        for size in [json!(null), json!({"size": "Share"}), json!({"size": "Fixed", "replicas": 5})] {
+            let policy = json!({"strategy": "Canary", "workload": {"name": "web"}, "candidate": size,
+                "router": {"gatewayAPI": {"route": "web"}}, "steps": steps});
+            assert_eq!(
+                told(policy),
+                [
+                    "Starting 0: 1 pods gets 0",
+                    "Stepping 1: 1 pods gets 0",
+                    "Stepping 2: 1 pods gets 10",
+                    "Stepping 3: 1 pods gets 10 until told",
+                    "Stepping 4: 1 pods gets 50",
+                    "Stepping 5: 60% gets 50",
+                    "Stepping 6: 60% gets 0 x-test",
+                    "Stepping 7: 60% gets 70",
+                    "Switching 7: 100% gets 70",
+                    "Switching 7: 100% gets 100",
+                    "Promoting 7: 100% gets 100 new",
+                ],
+                "{size}"
+            );
+        }
+        let switch = json!({"strategy": "BlueGreen", "workload": {"name": "web"}, "router": {"service": {"name": "web"}},
+            "scaleDownDelay": "1m", "steps": [{"pause": {}}, {"scale": {"replicas": 1}}]});
+        assert_eq!(
+            told(switch),
+            [
+                "Starting 0: 100% gets 0",
+                "Stepping 1: 100% gets 0 until told",
+                "Stepping 2: 1 pods gets 0",
+                "Switching 2: 100% gets 0",
+                "Switching 2: 100% gets 100 for 60s",
+                "Promoting 2: 100% gets 100 new",
+            ]
+        );
+    }
+
+    #[test]
+    fn all_traffic_is_for_a_candidate_of_full_size_only() {
+        let policy = |candidate: serde_json::Value, first: serde_json::Value| {
+            let steps = [first, json!({"weight": 100}), json!({"pause": "1m"}), json!({"weight": 20})];
+            told(json!({"strategy": "Canary", "workload": {"name": "web"}, "candidate": candidate,
+                "router": {"gatewayAPI": {"route": "web"}}, "steps": steps}))
+        };
+        let rest = [
+            "Stepping 2: 100% gets 100",
+            "Stepping 3: 100% gets 100 for 60s",
+            "Stepping 4: 100% gets 20",
+            "Stepping 4: 1 pods gets 20",
+            "Switching 4: 100% gets 20",
+            "Switching 4: 100% gets 100",
+            "Promoting 4: 100% gets 100 new",
+        ];
+        let fixed = policy(json!({"size": "Fixed"}), json!({"weight": 10}));
+        assert_eq!(
+            fixed[..3],
+            ["Starting 0: 1 pods gets 0", "Stepping 1: 1 pods gets 10", "Stepping 2: 100% gets 10"]
+        );
+        assert_eq!(fixed[3..], rest);
+        let scaled = policy(json!(null), json!({"scale": {"replicas": 1}}));
+        assert_eq!(
+            scaled[..3],
+            ["Starting 0: 1 pods gets 0", "Stepping 1: 1 pods gets 0", "Stepping 2: 100% gets 0"]
+        );
+        assert_eq!(scaled[3..], rest);
+    }
+
+    #[test]
+    fn a_size_of_which_nothing_would_come_is_refused() {
+        let refused = |strategy: &str,
+                       router: serde_json::Value,
+                       candidate: serde_json::Value,
+                       steps: serde_json::Value| {
+            let policy = json!({"strategy": strategy, "workload": {"name": "web"}, "router": router, "candidate": candidate,
+                "steps": steps});
+            Steps::new(&serde_json::from_value(policy).unwrap())
+                .err()
+                .map(|problem| problem.message)
+                .unwrap_or_default()
+        };
+        let (route, pods) = (json!({"gatewayAPI": {"route": "web"}}), json!({"replicas": {}}));
+        let (full, share, fixed) =
+            (json!({}), json!({"size": "Share"}), json!({"size": "Fixed", "replicas": 2}));
+        let numbered = json!({"replicas": 2});
+        let (weight, scale) = (json!([{"weight": 10}]), json!([{"weight": 10}, {"scale": {"percent": 100}}]));
+        for (strategy, router, candidate, steps, expected) in [
+            ("Canary", &route, &fixed, &scale, ""),
+            ("Canary", &route, &share, &weight, ""),
+            (
+                "Canary",
+                &route,
+                &numbered,
+                &weight,
+                "spec.rollout.candidate: replicas is a number of pods for size: Fixed",
+            ),
+            ("Canary", &pods, &share, &weight, ""),
+            (
+                "Canary",
+                &pods,
+                &json!(null),
+                &scale,
+                "spec.rollout.steps[1]: scale does not go with the replicas router",
+            ),
+            ("Canary", &pods, &full, &weight, "spec.rollout.candidate: with the replicas router"),
+            ("Canary", &pods, &fixed, &weight, "spec.rollout.candidate: with the replicas router"),
+            ("BlueGreen", &route, &full, &scale, ""),
+            ("BlueGreen", &route, &share, &weight, "spec.rollout.candidate: BlueGreen starts a full copy"),
+            ("BlueGreen", &route, &fixed, &weight, "spec.rollout.candidate: BlueGreen starts a full copy"),
+            ("Rolling", &pods, &fixed, &scale, ""),
+        ] {
+            let told = refused(strategy, router.clone(), candidate.clone(), steps.clone());
+            assert_eq!(told.is_empty(), expected.is_empty(), "{strategy} {router} {candidate}: {told}");
+            assert!(told.starts_with(expected), "{strategy} {router} {candidate}: {told}");
+        }
     }
 
     #[test]

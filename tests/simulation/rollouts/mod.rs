@@ -382,7 +382,10 @@ impl Maker {
             "router": router, "steps": steps,
         });
         if canary {
-            policy["candidate"] = json!({"size": self.pick(&["Full", "Share"])});
+            let size = self.pick(&["Full", "Share"]);
+            // Where pods are the traffic there is no other.
+            policy["candidate"] =
+                json!({"size": if self.router == Router::Replicas { "Share" } else { size }});
         } else {
             policy["scaleDownDelay"] = format!("{}s", self.random.u32(1..20)).into();
         }

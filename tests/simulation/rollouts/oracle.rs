@@ -436,12 +436,12 @@ impl Rollouts {
         let mine = inventory.filter(|e| e["kind"] == "Deployment" && e["candidate"] == true);
         let mut candidates = mine.filter_map(|e| e["name"].as_str());
         let (before, share) = (told(old), told(new));
-        // Who asks for a number of pods has his reasons.
+        // Who asks for a number of pods has his reasons, but for all traffic.
         let asked = || {
             let mut steps = policy["steps"].as_array().into_iter().flatten();
             policy["candidate"]["size"] == "Fixed" || steps.any(|step| step["scale"].is_object())
         };
-        if share > before && (is["stage"] == "Switching" || !asked()) {
+        if share > before && (is["stage"] == "Switching" || share == 100 || !asked()) {
             return candidates.find_map(|name| short(name, share, false));
         }
         let returns = was["stage"] == "Promoting" && is["stage"] != "Promoting";

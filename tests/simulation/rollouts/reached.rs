@@ -98,7 +98,18 @@ fn stops(policy: &Value) -> Vec<Stop> {
         _ => Size::Full,
     };
     let first = given.iter().find_map(|s| s["weight"].as_u64().filter(|w| *w > 0)).unwrap_or(100);
-    let begin = if switch { Size::Full } else { size(first) };
+    let asked = |step: &Value| {
+        let scale = step["scale"].as_object()?;
+        let percent = || scale.get("percent").and_then(Value::as_u64).unwrap_or(100);
+        Some(
+            scale.get("replicas").and_then(Value::as_u64).map_or_else(|| Size::Share(percent()), Size::Fixed),
+        )
+    };
+    let begin = match given.first().and_then(asked) {
+        Some(size) => size,
+        None if switch => Size::Full,
+        None => size(first),
+    };
     let weight = if pods { first } else { 0 };
     let mut all = vec![Stop { weight, size: begin, keeps: settle, ..Stop::default() }];
     let go = |all: &mut Vec<Stop>, weight: u64, marked: bool, size: Size| match all
@@ -106,23 +117,27 @@ fn stops(policy: &Value) -> Vec<Stop> {
         .filter(|last| (last.weight, last.marked) == (weight, marked))
     {
         Some(last) => last.also.push(size),
-        None => all.push(Stop { weight, marked, size, keeps: settle, ..Stop::default() }),
+        None => {
+            // It shrinks after it has less traffic.
+            let shrinks = all.last().filter(|last| last.weight > weight);
+            let also =
+                shrinks.into_iter().flat_map(|last| last.also.iter().copied().chain([last.size])).collect();
+            all.push(Stop { weight, marked, size, also, keeps: settle, ..Stop::default() });
+        }
     };
-    let mut is = begin;
+    let (mut is, mut scaled) = (begin, false);
+    // All traffic is for a candidate of full size only.
+    let with = |weight: u64, is: Size| if weight == 100 && !pods { Size::Full } else { is };
     for step in &given {
         let last = all.last().cloned().unwrap_or_default();
         if let Some(weight) = step["weight"].as_u64() {
-            is = if canary && weight > 0 { size(weight) } else { is };
-            go(&mut all, weight, false, is);
+            is = if canary && weight > 0 && !scaled { size(weight) } else { is };
+            go(&mut all, weight, false, with(weight, is));
         } else if ["header", "cookie", "mirror"].iter().any(|how| step[*how].is_object()) {
             go(&mut all, 0, true, is);
-        } else if let Some(scale) = step["scale"].as_object() {
-            let percent = || scale.get("percent").and_then(Value::as_u64).unwrap_or(100);
-            is = scale
-                .get("replicas")
-                .and_then(Value::as_u64)
-                .map_or_else(|| Size::Share(percent()), Size::Fixed);
-            go(&mut all, last.weight, last.marked, is);
+        } else if let Some(size) = asked(step) {
+            (is, scaled) = (size, true);
+            go(&mut all, last.weight, last.marked, with(last.weight, is));
         } else if let Some(last) = all.last_mut().filter(|_| !step["pause"].is_null()) {
             match millis(&step["pause"]) {
                 Some(time) => last.keeps += time,
