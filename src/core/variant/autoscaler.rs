@@ -25,16 +25,23 @@ fn bounds(autoscaler: &Manifest) -> [(&'static str, i64); 2] {
     }
 }
 
+/// The size of a ScaledObject's workload where no trigger is active.
+const IDLE: &str = "idleReplicaCount";
+
 /// An autoscaler that does not go below a number of pods, as far as its largest size allows.
 pub(super) fn held(autoscaler: &Manifest, least: i64) -> Manifest {
     let [(min, least_now), (_, most)] = bounds(autoscaler)
         .map(|(field, default)| (field, at(autoscaler, &["spec", field]).as_i64().unwrap_or(default)));
     let floor = least.min(most);
     let mut held = autoscaler.clone();
-    if least_now < floor
-        && let Some(Value::Object(spec)) = at_mut(&mut held, &["spec"])
-    {
-        spec.insert(min.into(), json!(floor));
+    if let Some(Value::Object(spec)) = at_mut(&mut held, &["spec"]) {
+        if least_now < floor {
+            spec.insert(min.into(), json!(floor));
+        }
+        // Below the least size KEDA goes to this one, where nothing is to be done.
+        if spec.get(IDLE).and_then(Value::as_i64).is_some_and(|idle| idle < floor) {
+            spec.remove(IDLE);
+        }
     }
     held
 }

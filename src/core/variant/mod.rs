@@ -33,7 +33,7 @@ pub use build::{Candidate, Label, ServicePair, Variant, candidate, followed, pod
 pub use config::{carry, stamp, stamped};
 pub use decide::{Decision, needs_rollout};
 pub use label::MENDED_LATER;
-pub use others::minded;
+pub use others::{is_others, minded};
 pub use stage::{StageObjects, stage, stage_over};
 
 use super::manifest::{Manifest, ObjectId};

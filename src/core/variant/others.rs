@@ -1,26 +1,51 @@
 //! What stands in the cluster and in neither bundle, and goes by a workload's label or by the name of its Service: it is somebody
 //! else's, and nobody copies it for the candidate. Where that would give the candidate traffic that nobody asked for, keep it from
-//! what the workload has, or leave it without what guards or measures the workload, the rollout is refused; the rest is told.
+//! what the workload has, or leave it without what guards or measures the workload, the rollout is refused; the rest is told. So is
+//! one whose workload somebody else's autoscaler sizes: nobody keeps that from taking away the pods that going back needs.
 
+use super::autoscaler::scales;
 use super::build::{Of, ServicePair, Twin};
 use super::follow::{SELECTING, of_host, of_reference};
 use super::label::Reach;
 use super::selects::{Form, Labels, Rewrite, matches};
 use super::{at, items, monitors, network, problem};
-use crate::api::delivery::Problem;
-use crate::core::manifest::{Manifest, ObjectId};
+use crate::api::delivery::{InventoryEntry, Problem};
+use crate::api::names;
+use crate::core::bundle::Bundle;
+use crate::core::manifest::{Gvk, Manifest, ObjectId};
 
-/// Kinds that go by the name of a Service, by labels of Services, or select pods to send requests to them.
-const MORE: [(&str, &str); 4] = [
+/// Kinds that go by the name of a Service, by labels of Services, select pods to send requests to them, or name a workload.
+const MORE: [(&str, &str); 6] = [
     ("", "Service"),
     ("monitoring.coreos.com", "ServiceMonitor"),
     ("networking.istio.io", "DestinationRule"),
     ("gateway.networking.k8s.io", "BackendTLSPolicy"),
+    ("keda.sh", "ScaledObject"),
+    ("autoscaling", "HorizontalPodAutoscaler"),
 ];
 
 /// The kinds that are looked at, each by its group and its name.
 pub fn minded() -> impl Iterator<Item = (&'static str, &'static str)> {
     MORE.into_iter().chain(SELECTING.into_iter().map(|(group, kind, ..)| (group, kind)))
+}
+
+/// Whether an object of a minded kind that is in the cluster is to be minded: it is not one that a rollout copies, holds or has made.
+/// `stable` is the last good bundle, `target` the new one, `label` the value of the Delivery's label.
+pub fn is_others(
+    object: &Manifest,
+    [stable, target]: [&Bundle; 2],
+    inventory: &[InventoryEntry],
+    label: &str,
+) -> bool {
+    let id = object.id();
+    if scales(object).is_some() {
+        // It is held as the last good revision has it. One that only the new one has is not, though it would be copied, nor one that
+        // left Git and was kept, though it has the label.
+        let has = inventory.iter().any(|entry| entry.is(&id));
+        return !has || stable.get(&id).is_none();
+    }
+    let ours = at(object, &["metadata", "labels", names::DELIVERY_LABEL]).as_str() == Some(label);
+    !ours && stable.get(&id).is_none() && target.get(&id).is_none()
 }
 
 /// What objects of others mean for the candidates: the first that refuses the rollout, else what people are told. `pairs` are the
@@ -39,6 +64,7 @@ pub(super) fn told(
         }
         by_labels_of_services(object, of, pairs, copies)?;
         by_name(object, pairs, others)?;
+        by_workload(object, of, others)?;
     }
     Ok(notices)
 }
@@ -166,6 +192,54 @@ fn by_name(object: &Manifest, pairs: &[ServicePair], others: &[Manifest]) -> Res
          candidate, or have one for {candidate} beside it"
     );
     Err(problem("CannotFollowCandidate", object, &text))
+}
+
+/// An autoscaler that nobody holds while the candidate has traffic.
+fn by_workload(object: &Manifest, of: &Of, others: &[Manifest]) -> Result<(), Problem> {
+    let Some(scaled) = scales(object).filter(|scaled| of.twins.iter().any(|twin| twin.new.id() == *scaled))
+    else {
+        return Ok(());
+    };
+    let maker = maker(object);
+    // KEDA makes an autoscaler for a ScaledObject, and has it do what that says: that one is held, or is named itself.
+    let known = |maker: &ObjectId| {
+        let held = of.stable.get(maker).is_some_and(|maker| scales(maker).is_some());
+        held || others.iter().any(|other| other.id() == *maker && scales(other).is_some())
+    };
+    if maker.as_ref().is_some_and(known) {
+        return Ok(());
+    }
+    let harm = format!("scales {scaled}: it could take away the pods that going back needs");
+    let text = match (of.target.get(&object.id()), maker) {
+        (Some(_), _) => format!(
+            "is in the cluster and not in the directory of the last good revision, and {harm}, as long as this revision, which adds it, is \
+             not promoted. Add it in a change of its own before, or take it out of the cluster until promotion makes it"
+        ),
+        (None, Some(maker)) if maker.kind != "ScaledObject" => format!(
+            "is in the cluster and not in the directory, and {harm}, and would not scale the candidate. It belongs to {maker}: have that \
+             make none for the rollout. One in the directory is held and copied"
+        ),
+        (None, maker) => {
+            let (whose, it) = match maker {
+                Some(maker) => (format!("It belongs to {maker}. "), "that"),
+                None => (String::new(), "it"),
+            };
+            format!(
+                "is in the cluster and not in the directory, and {harm}, and would not scale the candidate. {whose}Add {it} to the \
+                 directory in a change of its own before, where rollouts hold and copy it, or take {it} away for the rollout"
+            )
+        }
+    };
+    Err(problem("CannotFollowCandidate", object, &text))
+}
+
+/// What made an object and keeps it as it is.
+fn maker(object: &Manifest) -> Option<ObjectId> {
+    let owner =
+        items(at(object, &["metadata", "ownerReferences"])).find(|owner| owner["controller"] == true)?;
+    let Gvk { group, kind, .. } = Gvk::new(owner["apiVersion"].as_str()?, owner["kind"].as_str()?);
+    let namespace = object.namespace().to_owned();
+    Some(ObjectId { group, kind, namespace, name: owner["name"].as_str()?.to_owned() })
 }
 
 /// The Services, of those that have a copy, that an object is about by their names.

@@ -41,6 +41,7 @@ pub async fn others(
     eyes: &Eyes<'_>,
     workloads: &[ObjectId],
     bundles: [&Bundle; 2],
+    inventory: &[InventoryEntry],
 ) -> Result<(Vec<Manifest>, Vec<String>), Refusal> {
     let namespaces: BTreeSet<&str> = workloads.iter().map(|id| id.namespace.as_str()).collect();
     let (mut found, mut unchecked) = (Vec::new(), Vec::new());
@@ -74,12 +75,7 @@ pub async fn others(
             ));
         }
     }
-    let ours = |object: &Manifest| {
-        let labels =
-            object.fields().get("metadata").and_then(|m| m.get("labels")?.get(names::DELIVERY_LABEL));
-        labels.and_then(Value::as_str) == Some(eyes.label)
-    };
-    found.retain(|object| !ours(object) && bundles.iter().all(|bundle| bundle.get(&object.id()).is_none()));
+    found.retain(|object| variant::is_others(object, bundles, inventory, eyes.label));
     Ok((found, unchecked))
 }
 

@@ -222,7 +222,7 @@ pub async fn foresee(
     };
     check_measures(steps, &subjects)?;
     check_jobs(steps, target).map_err(wrong)?;
-    let (others, unchecked) = foreseen::others(eyes, workloads, [stable, target]).await?;
+    let (others, unchecked) = foreseen::others(eyes, workloads, [stable, target], inventory).await?;
     let notices = variant::followed(stable, target, policy, &others).map_err(wrong)?;
     Ok(Foreknown { sizes, others_route, unchecked, notices, ..Foreknown::default() })
 }

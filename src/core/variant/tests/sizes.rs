@@ -96,6 +96,8 @@ kind: ScaledObject
 metadata: {name: queue}
 spec:
   scaleTargetRef: {name: web}
+  minReplicaCount: 1
+  idleReplicaCount: 0
   advanced: {horizontalPodAutoscalerConfig: {name: queue-hpa}}
 ";
     let stable = bundle(&web_and(keda));
@@ -104,6 +106,9 @@ spec:
     let (own, copy) = ("queue", "queue-canary");
     let spec = |name: &str| stage.object("keda.sh", "ScaledObject", name)["spec"].clone();
     assert_eq!((&spec(own)["minReplicaCount"], &spec(copy)["minReplicaCount"]), (&4.into(), &4.into()));
+    // Nor does it go to nothing where it has nothing to do.
+    let idle = |name: &str| spec(name).get("idleReplicaCount").cloned();
+    assert_eq!((idle(own), idle(copy)), (None, None));
     assert_eq!(spec(copy)["scaleTargetRef"]["name"], "web-canary");
     assert_eq!(spec(copy)["advanced"]["horizontalPodAutoscalerConfig"]["name"], "queue-canary");
 }
