@@ -178,7 +178,9 @@ async fn what_can_only_be_read_is_refused_and_what_runs_goes_on() {
     let delivery = world.wait_refused("shop", "Refused").await;
     let (ready, _, message) = condition(&delivery, "Ready");
     assert_eq!(ready, "False");
-    for word in ["PodMetrics", "web-0", "shop/metrics.yaml", "405", "goes on running"] {
+    for word in
+        ["PodMetrics", "web-0", "shop/metrics.yaml", "cannot be applied: take it out", "goes on running"]
+    {
         assert!(message.contains(word), "{word}: {message}");
     }
     let status = delivery.status.unwrap();
