@@ -52,6 +52,7 @@ mod an_application_meets_what_is_there;
 mod an_application_outlives_its_definition;
 mod an_application_tells_what_is_not_done;
 mod an_application_that_fails_is_taken_back;
+mod an_autoscaler_follows_the_load;
 mod an_autoscaler_takes_over;
 mod an_object_is_seen_in_the_version_that_git_names;
 mod an_unclear_analysis_asks_a_person;

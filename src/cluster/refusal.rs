@@ -94,6 +94,11 @@ pub fn classify(object: &ObjectId, kind: &str, refusal: Refusal<'_>) -> Cause {
         409 if message.contains("uid mismatch") || message.contains("UID in the precondition") => {
             Cause::UidChanged
         }
+        // Such a kind shows something (metrics) or answers a question (reviews), and keeps nothing that could be applied.
+        code @ 405 => {
+            let message = format!("{}; objects of this kind cannot be applied: take it out", told(message));
+            Cause::Refused { code, message }
+        }
         409 | 410 => Cause::Conflict,
         413 => Cause::TooLarge { message: "the request is larger than the API server takes (3 MiB)".into() },
         422 => invalid(status, secret),

@@ -21,7 +21,8 @@ import (
 
 const usage = `testcluster: a real Kubernetes control plane with simulated nodes, on loopback
 
-  testcluster up   --dir DIR [--nodes N] [--feature-gates A=true,...] [--apiserver-arg=--x=y ...]
+  testcluster up   --dir DIR [--nodes N] [--feature-gates A=true,...]
+                   [--apiserver-arg=--x=y ...] [--controller-manager-arg=--x=y ...]
                    start a cluster and leave it running
   testcluster down --dir DIR
                    stop what "up" started and remove what it wrote

@@ -101,6 +101,14 @@ impl Plane {
         Ok((status, headers))
     }
 
+    /// Asks a pod itself, by its address: past the gateway and its Service.
+    pub async fn ask(&self, pod: &str, path: &str) -> Result<(), String> {
+        match get(&format!("http://{pod}:8080"), pod, path).await? {
+            (200, ..) => Ok(()),
+            other => Err(format!("{pod}{path}: {other:?}")),
+        }
+    }
+
     /// The answer of Prometheus to an instant query: the labels and the value of each series.
     pub async fn query(&self, query: &str) -> Result<Vec<(Value, f64)>, String> {
         let escaped: String = query.bytes().map(|b| format!("%{b:02x}")).collect();
@@ -174,7 +182,7 @@ impl Drop for Told {
         for pod in pods["items"].as_array().into_iter().flatten() {
             eprintln!("{}: {}", pod["metadata"]["name"], pod["status"]);
         }
-        for component in ["kubelet", "contour", "envoy", "prometheus", "real"] {
+        for component in ["kubelet", "contour", "envoy", "prometheus", "metrics-server", "real"] {
             let file = self.plane.cluster.dir.join(format!("{component}.log"));
             let text = fs::read_to_string(file).unwrap_or_default();
             let lines: Vec<_> = text.lines().collect();

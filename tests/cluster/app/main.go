@@ -10,6 +10,7 @@
 //	CRASH_AFTER  the process ends with exit code 1 so long after its start
 //	EXIT_AFTER   the process ends well so long after its start, as a task does
 //	LEAK         memory that is taken each second and never given back, in MiB
+//	BURN         processor time that is used all the while, in cores: 0.2
 //	READY_AFTER  /readyz says no for so long
 //	LINGER       how long it serves on after SIGTERM: 2s unless told
 //	VERSION      what it says of itself; the image's tag unless told
@@ -35,6 +36,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -157,6 +159,7 @@ func main() {
 	if leak := number("LEAK", "0"); leak > 0 {
 		go leakMemory(leak)
 	}
+	go burn()
 	pod, _ := os.Hostname()
 	counted := newMetrics()
 	mux := http.NewServeMux()
@@ -232,6 +235,42 @@ func leakMemory(mebibytes float64) {
 		}
 		kept = append(kept, piece)
 	}
+}
+
+// burn uses as much processor time as BURN says, a piece in each tenth of a
+// second. What counts is the time that it got: beside others at work it spins
+// for longer.
+func burn() {
+	runtime.LockOSThread() // its time is that of a thread
+	var owed time.Duration
+	last := time.Now()
+	for now := range time.Tick(100 * time.Millisecond) {
+		owed = owing(owed, now.Sub(last), number("BURN", "0"))
+		last = now
+		began := usedByThread()
+		for owed > usedByThread()-began {
+		}
+		owed -= usedByThread() - began
+	}
+}
+
+// owing is the processor time that is still to be used, after so much time at
+// a share of a core. On a machine that has none to give it stays at a second.
+func owing(before, passed time.Duration, share float64) time.Duration {
+	if share <= 0 {
+		return 0
+	}
+	return min(before+time.Duration(share*float64(passed)), time.Second)
+}
+
+// usedByThread is the processor time that this thread has had.
+func usedByThread() time.Duration {
+	const thread = 1 // RUSAGE_THREAD, which package syscall has no name for
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(thread, &usage); err != nil {
+		log.Fatalf("BURN: %v", err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // pause is the first process of every pod: it holds the pod's namespaces.

@@ -48,6 +48,26 @@ func TestARequestWinsOverAllForItsTime(t *testing.T) {
 	}
 }
 
+func TestProcessorTimeIsOwedByTheShareAndNeverMoreThanASecond(t *testing.T) {
+	for _, c := range []struct {
+		before, passed time.Duration
+		share          float64
+		owing          time.Duration
+	}{
+		{0, 100 * time.Millisecond, 0.2, 20 * time.Millisecond},
+		// It took a little more the last time, or was not given all.
+		{-5 * time.Millisecond, 100 * time.Millisecond, 0.2, 15 * time.Millisecond},
+		{30 * time.Millisecond, 100 * time.Millisecond, 0.2, 50 * time.Millisecond},
+		{900 * time.Millisecond, time.Minute, 0.5, time.Second},
+		// Told to stop, it owes nothing.
+		{900 * time.Millisecond, time.Second, 0, 0},
+	} {
+		if found := owing(c.before, c.passed, c.share); found != c.owing {
+			t.Errorf("%v after %v at %g: %v, not %v", c.before, c.passed, c.share, found, c.owing)
+		}
+	}
+}
+
 func TestMetricsAreThoseThatPrometheusReads(t *testing.T) {
 	m := newMetrics()
 	m.count(http.MethodGet, 200, 30*time.Millisecond)

@@ -94,7 +94,7 @@ func apiserverArgs(f files, s scratch, port int, o options) []string {
 }
 
 func controllerManagerArgs(f files, port int, o options) []string {
-	return withGates([]string{
+	args := []string{
 		"kube-controller-manager",
 		"--kubeconfig=" + f.componentKubeconfig("controller-manager"),
 		"--bind-address=127.0.0.1",
@@ -111,7 +111,8 @@ func controllerManagerArgs(f files, port int, o options) []string {
 		"--kube-api-burst=4000",
 		// What needs a cloud or gives out node networks.
 		"--controllers=*,-nodeipam,-service-lb-controller,-node-route-controller,-cloud-node-lifecycle-controller",
-	}, o)
+	}
+	return append(withGates(args, o), o.controllerManagerArgs...)
 }
 
 func schedulerArgs(f files, port int, o options) []string {

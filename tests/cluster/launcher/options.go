@@ -25,6 +25,8 @@ type options struct {
 	// apiserverArgs come last on the API server's command line, so that they
 	// win over the defaults chosen here.
 	apiserverArgs []string
+	// controllerManagerArgs are the same for the controller manager.
+	controllerManagerArgs []string
 }
 
 // parseOptions reads the command line that up and run share.
@@ -37,6 +39,8 @@ func parseOptions(verb string, args []string) (options, error) {
 	serviceRange := flags.String("service-range", "10.96.0.0/16", "where the addresses of Services come from")
 	flags.StringVar(&o.featureGates, "feature-gates", "", "feature gates, A=true,B=false")
 	flags.StringArrayVar(&o.apiserverArgs, "apiserver-arg", nil, "a further argument of kube-apiserver, such as --v=4 (repeatable)")
+	flags.StringArrayVar(&o.controllerManagerArgs, "controller-manager-arg", nil,
+		"a further argument of kube-controller-manager (repeatable)")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}

@@ -38,6 +38,9 @@ var contourText string
 //go:embed configuration/gateway.yaml
 var gatewayText string
 
+//go:embed configuration/metrics.yaml
+var metricsText string
+
 //go:embed configuration/prometheus.yaml
 var prometheusText string
 
@@ -56,6 +59,7 @@ func (s *supervisor) writeConfigurations() error {
 		"@PLUGINS@", machine.PluginDir,
 		"@REGISTRY@", fmt.Sprintf("http://127.0.0.1:%d", registryPort),
 		"@TARGETS@", fmt.Sprintf("http://127.0.0.1:%d/", targetsPort),
+		"@METRICS@", fmt.Sprint(metricsPort),
 		"@STATS@", fmt.Sprintf("127.0.0.1:%d", envoyStatsPort),
 	)
 	for path, text := range map[string]string{
@@ -66,6 +70,7 @@ func (s *supervisor) writeConfigurations() error {
 		"kube-proxy.yaml":             kubeProxyText,
 		"contour.yaml":                contourText,
 		"gateway.yaml":                gatewayText,
+		"metrics.yaml":                metricsText,
 		"prometheus.yaml":             prometheusText,
 	} {
 		path = inState(path)
@@ -96,7 +101,8 @@ type component struct {
 	args          []string
 }
 
-// nodeComponents are the node itself, and Prometheus.
+// nodeComponents are the node itself, and what measures it: Prometheus, and
+// metrics-server, whose figures autoscalers go by.
 func nodeComponents(l layout) []component {
 	own := program("realnode")
 	return []component{
@@ -105,6 +111,14 @@ func nodeComponents(l layout) []component {
 		{"kube-proxy", own, []string{"kube-proxy", "--config=" + inState("kube-proxy.yaml")}},
 		{"prometheus", "prometheus", []string{"--config.file=" + inState("prometheus.yaml"),
 			"--storage.tsdb.path=" + inState("prometheus"), fmt.Sprintf("--web.listen-address=%s:%d", l.IP(), prometheusPort)}},
+		{"metrics-server", own, []string{"metrics-server", "--kubeconfig=" + inCluster("kubeconfig"),
+			"--authentication-kubeconfig=" + inCluster("kubeconfig"), "--authorization-kubeconfig=" + inCluster("kubeconfig"),
+			"--bind-address=" + l.IP(), fmt.Sprintf("--secure-port=%d", metricsPort), "--cert-dir=" + inState("metrics-server"),
+			// Nobody has a certificate of it here. Not told, it looks for one in vain, and says so for ever.
+			"--client-ca-file=" + inCluster("pki/ca.crt"),
+			"--kubelet-insecure-tls", "--kubelet-preferred-address-types=InternalIP",
+			// As often as it can; a request must be over before the next.
+			"--metric-resolution=10s", "--kubelet-request-timeout=5s"}},
 	}
 }
 

@@ -23,7 +23,8 @@ const (
 )
 
 // nodeLogs are the logs of the components that a real node adds.
-var nodeLogs = []string{"control-plane", "containerd", "kubelet", "kube-proxy", "contour", "envoy", "prometheus", "kubectl"}
+var nodeLogs = []string{"control-plane", "containerd", "kubelet", "kube-proxy", "contour", "envoy", "prometheus",
+	"metrics-server", "kubectl"}
 
 // lock takes the directory for this process. The lock is given up when the
 // process has ended, however it ended.

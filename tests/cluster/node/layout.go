@@ -22,7 +22,7 @@ type layout struct {
 func (l layout) name() string { return fmt.Sprintf("windlass%d", l.Slot) }
 
 // hostIP and IP are the two ends of the link between host and cluster. At IP
-// the API server, Envoy and Prometheus listen.
+// the API server, Envoy, Prometheus and metrics-server listen.
 func (l layout) hostIP() string { return fmt.Sprintf("10.201.%d.1", l.Slot) }
 func (l layout) IP() string     { return fmt.Sprintf("10.201.%d.2", l.Slot) }
 
@@ -43,6 +43,7 @@ const nodeName = "node"
 const (
 	gatewayPort    = 8080 // what Contour makes of a Gateway's port 80
 	prometheusPort = 9090
+	metricsPort    = 4443 // metrics-server's
 	envoyStatsPort = 8002
 	xdsPort        = 8001
 	registryPort   = 5000

@@ -104,6 +104,16 @@ func (a api) gatewayAccepted(ctx context.Context) error {
 	return conditionTrue(text, "Accepted")
 }
 
+// metricsServed: the API server has asked metrics-server, and passes requests
+// on to it.
+func (a api) metricsServed(ctx context.Context) error {
+	text, err := a.client.RESTClient().Get().AbsPath("/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.metrics.k8s.io").DoRaw(ctx)
+	if err != nil {
+		return err
+	}
+	return conditionTrue(text, "Available")
+}
+
 // answers asks an address for a status of 200.
 func answers(url string) func(context.Context) error {
 	return func(ctx context.Context) error {
@@ -123,10 +133,10 @@ func answers(url string) func(context.Context) error {
 	}
 }
 
-// listens tries a socket.
-func listens(path string) func(context.Context) error {
-	return func(context.Context) error {
-		connection, err := net.Dial("unix", path)
+// listens tries a socket or a port.
+func listens(network, address string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		connection, err := new(net.Dialer).DialContext(ctx, network, address)
 		if err == nil {
 			connection.Close()
 		}

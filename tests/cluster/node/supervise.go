@@ -87,7 +87,7 @@ func (s *supervisor) start(ctx context.Context) error {
 	if err := api.listenForTargets(); err != nil {
 		return err
 	}
-	if err := s.wait(ctx, "containerd to listen", listens(socket+"/containerd.sock")); err != nil {
+	if err := s.wait(ctx, "containerd to listen", listens("unix", socket+"/containerd.sock")); err != nil {
 		return err
 	}
 	if err := s.spawnAll(nodeComponents(s.layout)); err != nil {
@@ -100,7 +100,12 @@ func (s *supervisor) start(ctx context.Context) error {
 	if err := s.wait(ctx, "the Gateway API to be served", api.definitionsServed); err != nil {
 		return err
 	}
-	if err := s.kubectl(ctx, "apply", "--server-side", "-f", inState("gateway.yaml")); err != nil {
+	// The API server looks at once at what is registered, and again only after
+	// 5 s where nobody answers.
+	if err := s.wait(ctx, "metrics-server to listen", listens("tcp", fmt.Sprintf("%s:%d", s.layout.IP(), metricsPort))); err != nil {
+		return err
+	}
+	if err := s.kubectl(ctx, "apply", "--server-side", "-f", inState("gateway.yaml"), "-f", inState("metrics.yaml")); err != nil {
 		return err
 	}
 	s.stamp("resources")
@@ -114,6 +119,7 @@ func (s *supervisor) start(ctx context.Context) error {
 		{"the node to be ready", api.nodeReady},
 		{"Contour to take the Gateway", api.gatewayAccepted},
 		{"Envoy to be configured", answers(fmt.Sprintf("http://127.0.0.1:%d/ready", envoyStatsPort))},
+		{"the metrics of pods to be served", api.metricsServed},
 		{"Prometheus to be ready", answers(fmt.Sprintf("http://%s:%d/-/ready", s.layout.IP(), prometheusPort))},
 	} {
 		if err := s.wait(ctx, step.what, step.ask); err != nil {
@@ -134,7 +140,15 @@ func (s *supervisor) runControlPlane() error {
 		// So that pods reach the API server at its Service.
 		"--apiserver-arg=--endpoint-reconciler-type=lease",
 		"--apiserver-arg=--allow-privileged=true",
-		"--apiserver-arg=--kubelet-preferred-address-types=InternalIP")
+		"--apiserver-arg=--kubelet-preferred-address-types=InternalIP",
+		// Aggregated APIs are asked at their endpoints: before kube-proxy is there.
+		"--apiserver-arg=--enable-aggregator-routing=true",
+		// An autoscaler acts as soon as the load of a pod is known, and soon after
+		// it is gone.
+		"--controller-manager-arg=--horizontal-pod-autoscaler-sync-period=2s",
+		"--controller-manager-arg=--horizontal-pod-autoscaler-initial-readiness-delay=1s",
+		"--controller-manager-arg=--horizontal-pod-autoscaler-cpu-initialization-period=1s",
+		"--controller-manager-arg=--horizontal-pod-autoscaler-downscale-stabilization=10s")
 	if err != nil {
 		return err
 	}
