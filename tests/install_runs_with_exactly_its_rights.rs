@@ -1,8 +1,11 @@
-//! What `windlass install --daemon` grants is enough for the daemon, and no more; several replicas share the work by
-//! a Lease.
+//! What `windlass install --daemon` grants is enough for the daemon, and no more, and what docs/security.md lists for the account of
+//! a Delivery is enough for a rollout; several replicas share the work by a Lease.
 
+use crate::a_rollout_goes_step_by_step::{service, web};
+use crate::support::cli::windlass;
 use crate::support::cluster::{Audited, Space, suffix, try_send, wait_until};
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
+use crate::support::gateway::{Controller, GATEWAY, ROUTES, know_routes, route, share};
 use crate::support::git::Repo;
 use crate::support::git_https::{Access, GitServer};
 use serde_json::{Value, json};
@@ -417,4 +420,102 @@ async fn a_second_replica_waits_for_the_lease_and_takes_over() {
     let commit = world.commit("Third version", &[("shop/settings.yaml", &config_map("settings", "3"))]);
     world.wait_for("shop", Phase::Ready, &commit).await;
     assert_eq!(world.get("v1", "configmaps", "settings").await["data"]["key"], "3");
+}
+
+/// What the account of a Delivery needs for the kinds that it delivers.
+const DELIVERS: [&str; 6] = ["get", "list", "watch", "create", "patch", "delete"];
+
+/// What docs/security.md lists for an account that delivers a Deployment, its Service and its configuration, and rolls them out through an
+/// HTTPRoute for which it has these rights.
+fn listed(route: &[&str]) -> Value {
+    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
+    let (list, watch) = (&["list"][..], &["list", "watch"][..]);
+    json!([
+        rule("", &["configmaps", "services"], &DELIVERS),
+        rule("apps", &["deployments"], &DELIVERS),
+        rule("gateway.networking.k8s.io", &["httproutes"], route),
+        // How the pods do, and which of them are sent requests.
+        rule("", &["pods"], watch),
+        rule("apps", &["replicasets"], watch),
+        rule("discovery.k8s.io", &["endpointslices"], watch),
+        // Whether an autoscaler has the replicas.
+        rule("autoscaling", &["horizontalpodautoscalers"], list),
+        rule("keda.sh", &["scaledobjects"], list),
+        // What others have for the workload.
+        rule("policy", &["poddisruptionbudgets"], list),
+        rule("networking.k8s.io", &["networkpolicies"], list),
+        rule("monitoring.coreos.com", &["podmonitors", "servicemonitors"], list),
+        rule("monitoring.googleapis.com", &["podmonitorings"], list),
+        rule("gateway.networking.k8s.io", &["backendtlspolicies"], list),
+        rule("networking.istio.io", &["destinationrules", "envoyfilters", "sidecars"], list),
+        rule("security.istio.io", &["authorizationpolicies", "peerauthentications", "requestauthentications"], list),
+        rule("telemetry.istio.io", &["telemetries"], list),
+        rule("extensions.istio.io", &["wasmplugins"], list),
+    ])
+}
+
+/// An account with what is listed rolls out a revision that is good and one that breaks, and is refused nothing. The route is its
+/// own, or somebody else's.
+async fn rolls_out(test: &str, own_route: bool) {
+    know_routes().await;
+    let mut world = World::stopped(test).await;
+    let verbs: &[&str] = if own_route { &DELIVERS } else { &["get", "list", "watch", "patch"] };
+    world.space.account("deployer", listed(verbs)).await;
+    let _controller = Controller::of(&world);
+    let audit = world.space.cluster.audit();
+    world.start();
+    let its = route().to_string();
+    let (first, served, blue) = (web("ok", 2), service("app: web"), config_map("settings", "blue"));
+    let mut files = vec![
+        ("shop/web.yaml", first.as_str()),
+        ("shop/service.yaml", served.as_str()),
+        ("shop/settings.yaml", blue.as_str()),
+    ];
+    if own_route {
+        files.push(("shop/route.yaml", its.as_str()));
+    } else {
+        world.space.send("POST", &world.space.path(GATEWAY, ROUTES), &route()).await;
+    }
+    let good = world.commit("First", &files);
+    let policy = json!({
+        "strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
+        "steps": [{"weight": 30}, {"pause": {}}], "settle": "300ms",
+    });
+    world.deliver("shop", json!({"serviceAccountName": "deployer", "rollout": policy})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    let red = config_map("settings", "red");
+    let second = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2)), ("shop/settings.yaml", &red)]);
+    world.wait_for("shop", Phase::Paused, &second).await;
+    assert_eq!(share(&world.get(GATEWAY, ROUTES, "web").await), Some(30));
+    let asked = windlass(&world.space, &["promote", "shop", "-n", &world.space.name]);
+    assert_eq!(asked.code, 0, "{asked:?}");
+    world.wait_for("shop", Phase::Ready, &second).await;
+    let bad = world.commit("Breaks", &[("shop/web.yaml", &web("crash", 2))]);
+    let held = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
+    assert_eq!(held.effective.unwrap().commit, second);
+    assert_eq!(world.names("apps/v1", "deployments").await, ["web"]);
+    assert_eq!(world.get(GATEWAY, ROUTES, "web").await["spec"], route()["spec"]);
+
+    let account = format!("system:serviceaccount:{}:deployer", world.space.name);
+    let requests: Vec<Audited> =
+        audit.by_agent("windlass/").into_iter().filter(|r| r.user == account).collect();
+    let refused: Vec<&Audited> = requests.iter().filter(|r| [401, 403].contains(&r.code)).collect();
+    assert!(refused.is_empty(), "what is listed is not enough: {refused:#?}");
+    let told = world.wait_event("shop", "RollingOut").await;
+    assert!(!told.contains("may not") && !told.contains("not known"), "{told}");
+    let mut used = std::collections::BTreeMap::<String, std::collections::BTreeMap<String, usize>>::new();
+    for r in &requests {
+        *used.entry(format!("{} {} {}", r.resource, r.subresource, r.namespace == world.space.name)).or_default().entry(r.verb.clone()).or_default() += 1;
+    }
+    println!("USED {used:#?}");
+}
+
+#[tokio::test]
+async fn an_account_with_what_is_listed_rolls_out_through_its_own_route() {
+    rolls_out("listed-rights", true).await;
+}
+
+#[tokio::test]
+async fn an_account_with_what_is_listed_rolls_out_through_a_route_of_others() {
+    rolls_out("listed-rights-others", false).await;
 }
