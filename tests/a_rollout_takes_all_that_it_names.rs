@@ -444,13 +444,17 @@ async fn what_a_candidate_cannot_be_without_comes_before_promotion_and_the_rest_
     let next = world.commit("Second", &[("shop/all.yaml", &all_new(&world, "ok2"))]);
     world.wait_for("shop", Phase::Paused, &next).await;
     let preview = deployment(&world, "web-preview").await;
-    assert_eq!((image(&preview), &preview["status"]["readyReplicas"]), ("registry.example.com/web:ok2", &json!(2)));
+    assert_eq!(
+        (image(&preview), &preview["status"]["readyReplicas"]),
+        ("registry.example.com/web:ok2", &json!(2))
+    );
     assert_eq!(preview["spec"]["template"]["spec"]["serviceAccountName"], "front");
     for (verb, of) in [("list", &name), ("delete", &name), ("get", &more)] {
         wait_may(&world, "front", verb, of).await;
     }
     let established = |definition: Value| {
-        let mut conditions = definition["status"]["conditions"].as_array().cloned().unwrap_or_default().into_iter();
+        let mut conditions =
+            definition["status"]["conditions"].as_array().cloned().unwrap_or_default().into_iter();
         conditions.any(|c| c["type"] == "Established" && c["status"] == "True")
     };
     assert!(established(stands(&world, &kind).await));
@@ -475,9 +479,7 @@ async fn what_a_candidate_cannot_be_without_comes_before_promotion_and_the_rest_
 /// Pods that read Secrets by a volume and by a projected one, a policy over them and one that
 /// lets them in elsewhere, and a monitor.
 fn guarded(tag: &str, value: &str, more: &[&str]) -> String {
-    let secret = |name: &&str| {
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"key": value}})
-    };
+    let secret = |name: &&str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"key": value}});
     let named = ["keys"].iter().chain(more).map(|name| json!({"secret": {"name": name}}));
     let sources: Vec<Value> = named.chain([json!({"configMap": {"name": "settings"}})]).collect();
     let volumes = json!([
@@ -550,7 +552,8 @@ async fn its_secrets_its_policies_and_its_monitor_are_copied_and_those_of_stable
     for name in ["keys", "login"] {
         assert_eq!((says(name).await, says(&format!("{name}-preview")).await), (old.clone(), new.clone()));
     }
-    let [fence, store, monitor] = specs(&world, ["fence-preview", "store-peers-preview", "web-preview"]).await;
+    let [fence, store, monitor] =
+        specs(&world, ["fence-preview", "store-peers-preview", "web-preview"]).await;
     let preview = json!({"matchLabels": {"app": "web-preview"}});
     assert_eq!((&fence["podSelector"], &fence["ingress"]), (&preview, &before[0]["ingress"]));
     let from = json!([{"from": [{"podSelector": preview}]}]);

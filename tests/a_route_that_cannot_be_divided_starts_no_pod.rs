@@ -174,7 +174,11 @@ async fn one_that_cannot_do_what_a_step_asks_for() {
         assert!(said.starts_with(&format!("HTTPRoute {}/web", world.space.name)), "{said}");
         let why = "cannot tell requests by a cookie: Gateway API has no portable match for cookies; use a header, or Istio";
         assert!(said.contains(why), "{said}");
-        assert_eq!(world.get(GATEWAY, ROUTES, "web").await["spec"], route()["spec"], "{test}: it is left as it is");
+        assert_eq!(
+            world.get(GATEWAY, ROUTES, "web").await["spec"],
+            route()["spec"],
+            "{test}: it is left as it is"
+        );
 
         // With a header it goes on.
         let header = with(json!({"header": {"name": "x-tester", "value": "1"}}));
