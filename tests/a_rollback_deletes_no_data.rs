@@ -100,7 +100,7 @@ fn prunable(manifest: &str) -> String {
     manifest.replacen("metadata: {", "metadata: {annotations: {windlass.dev/prune: enabled}, ", 1)
 }
 
-fn definition(group: &str, versions: &[&str]) -> String {
+pub fn definition(group: &str, versions: &[&str]) -> String {
     let all: String = versions
         .iter()
         .enumerate()

@@ -6,6 +6,7 @@ use crate::a_rollout_goes_step_by_step::{blue_green, canary, deployed, deploymen
 use crate::support::cli::{Answer, windlass};
 use crate::support::cluster::wait_until;
 use crate::support::daemon::{LIMIT, World, condition, config_map};
+use crate::support::gateway::{Controller, GATEWAY, ROUTES, know_routes, route, share};
 use crate::support::git::git;
 use crate::support::values::{Values, follow};
 use axum::Router;
@@ -17,8 +18,9 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use windlass::api::Delivery;
+use windlass::api::analysis::OnNoData;
 use windlass::api::condition::kind;
-use windlass::api::delivery::{Outcome, Phase};
+use windlass::api::delivery::{Attempt, Goal, Outcome, Phase, Step};
 use windlass::api::rollout::{RolloutStatus, Stage};
 
 const APPS: &str = "apps/v1";
@@ -98,6 +100,77 @@ async fn stable_that_becomes_ill_by_itself_freezes_it_until_it_is_well_or_a_pers
     assert_eq!(ready.status.unwrap().history[0].outcome, Outcome::Deployed);
     assert_eq!(image(&deployment(&world, "web").await), "registry.example.com/web:ok2");
     alone(&world).await;
+}
+
+#[tokio::test]
+async fn stable_that_becomes_ill_leaves_the_route_as_it_is_until_a_person_promotes_or_it_is_well() {
+    know_routes().await;
+    let mut world = World::stopped("stable-ill-route").await;
+    let _controller = Controller::of(&world);
+    world.start();
+    let good = world.commit(
+        "First",
+        &[
+            ("shop/web.yaml", &web("ok", 2)),
+            ("shop/service.yaml", &service("app: web")),
+            ("shop/settings.yaml", &config_map("settings", "blue")),
+            ("shop/route.yaml", &route().to_string()),
+        ],
+    );
+    let mut policy = canary(json!([{"weight": 30}, {"pause": "1h"}]));
+    policy["router"] = json!({"gatewayAPI": {"route": "web"}});
+    world.deliver("shop", json!({"rollout": policy})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    // Every share that the route ever gives the candidate; -1 where it does not name it.
+    let shares = async || {
+        let all = world.space.send("GET", &world.space.path(GATEWAY, ROUTES), &Value::Null).await;
+        let since = all["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+        let of = |route: &Value| share(route).map_or(-1, |share| i64::try_from(share).unwrap());
+        follow(&world, (GATEWAY, ROUTES, "web"), &since, of)
+    };
+    let freezes = async |tag: &str| {
+        let next = world.commit("Next", &[("shop/web.yaml", &web(tag, 2))]);
+        let waits = |d: &Delivery| {
+            rollout(d).is_some_and(|r| r.candidate.commit == next && r.step == 2 && r.settled.is_some())
+        };
+        world.wait("shop", "is in its pause", waits).await;
+        set_ready(&world, "app=web", "False").await;
+        let frozen = world.wait("shop", "freezes", |d| paused(d) == "StableUnhealthy").await;
+        assert_eq!(frozen.status.unwrap().phase, Phase::Paused);
+        assert_eq!(share(&world.get(GATEWAY, ROUTES, "web").await), Some(30));
+        next
+    };
+    let as_in_git = async || {
+        alone(&world).await;
+        assert_eq!(world.get(GATEWAY, ROUTES, "web").await["spec"], route()["spec"]);
+    };
+
+    let given = shares().await;
+    let second = freezes("ok2").await;
+    ask(&world, &["promote", "shop", "--full"]);
+    world.wait_for("shop", Phase::Ready, &second).await;
+    assert_eq!(image(&deployment(&world, "web").await), "registry.example.com/web:ok2");
+    as_in_git().await;
+    were(&given, "the candidate's shares", |seen| seen == [0, 30, 100, 0, -1]).await;
+
+    // Who takes it back takes no traffic from pods that are well.
+    let given = shares().await;
+    let third = freezes("ok3").await;
+    ask(&world, &["abort", "shop"]);
+    let goes_back = |d: &Delivery| {
+        let status = d.status.as_ref().unwrap();
+        let waits = |a: &Attempt| a.goal == Goal::Rollback && a.step == Step::Waiting;
+        status.held.is_some() && status.attempt.as_ref().is_some_and(waits)
+    };
+    let kept = world.wait("shop", "waits for stable", goes_back).await.status.unwrap();
+    assert_eq!(kept.held.unwrap().problem.reason, "Aborted");
+    were(&given, "the candidate's shares", |seen| seen == [0, 30]).await;
+    set_ready(&world, "app=web", "True").await;
+    let held = world.wait_for("shop", Phase::Held, &third).await.status.unwrap();
+    assert_eq!(held.effective.unwrap().commit, second);
+    assert_eq!(image(&deployment(&world, "web").await), "registry.example.com/web:ok2");
+    as_in_git().await;
+    were(&given, "the candidate's shares", |seen| seen == [0, 30, 0, -1]).await;
 }
 
 #[tokio::test]
@@ -269,7 +342,7 @@ fn measured(address: &str, on_no_data: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_provider_that_is_down_pauses_it_or_fails_it_and_is_never_a_success() {
+async fn a_provider_that_is_down_pauses_it_fails_it_or_is_passed_over_and_is_never_a_success() {
     let up = Arc::new(AtomicBool::new(false));
     let address = provider(up.clone()).await;
     let (world, _) = deployed("provider-down", "app: web", measured(&address, "Pause")).await;
@@ -291,6 +364,28 @@ async fn a_provider_that_is_down_pauses_it_or_fails_it_and_is_never_a_success() 
     let (_, _, message) = condition(&held, kind::HELD);
     assert!(message.contains("rate") && message.contains("503"), "{message}");
     assert_eq!(held.status.unwrap().effective.unwrap().commit, next);
+    alone(&world).await;
+
+    let mut policy = measured(&address, "Pass");
+    policy["steps"] = json!([{"weight": 30}, {"analysis": {"count": 2}}, {"pause": {}}]);
+    world.deliver("shop", json!({"rollout": policy})).await;
+    let passes = |d: &Delivery| {
+        let analysis = d.spec.template.rollout.as_ref().and_then(|r| r.analysis.as_ref());
+        analysis.is_some_and(|a| a.on_no_data == Some(OnNoData::Pass))
+    };
+    world.wait("shop", "passes what has no data over", passes).await;
+    let passed = world.commit("Fourth", &[("shop/web.yaml", &web("ok4", 2))]);
+    let waits = |d: &Delivery| rollout(d).is_some_and(|r| r.candidate.commit == passed && r.step == 3);
+    let over = world.wait("shop", "goes on without", |d| waits(d) && paused(d) == "AwaitsPromotion").await;
+    assert!(rollout(&over).unwrap().analysis.iter().all(|run| run.succeeded == 0), "it is no success");
+    wait_until("it is told", LIMIT, || async {
+        let events = world.events("shop").await;
+        let told = |text: &str| text.contains("onNoData is Pass") && text.contains("503");
+        events.iter().any(|(_, text)| told(text)).then_some(()).ok_or(format!("{events:?}"))
+    })
+    .await;
+    ask(&world, &["promote", "shop"]);
+    world.wait_for("shop", Phase::Ready, &passed).await;
     alone(&world).await;
 }
 

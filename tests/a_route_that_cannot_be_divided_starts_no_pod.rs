@@ -139,3 +139,53 @@ async fn a_service_to_be_switched_has_to_be_the_workloads() {
     world.wait("shop", "names the Service that does", says).await;
     assert_eq!(world.names("apps/v1", "deployments").await, ["web"]);
 }
+
+/// Gateway API has no portable match for cookies, and the rollout says so before it begins: there, and in the directory.
+#[tokio::test]
+async fn one_that_cannot_do_what_a_step_asks_for() {
+    know_routes().await;
+    for (test, in_git) in [("route-cookie", true), ("route-cookie-others", false)] {
+        let world = World::new(test).await;
+        let _controller = Controller::of(&world);
+        let with = |step: Value| {
+            let mut policy = canary();
+            policy["steps"] = json!([{"weight": 30}, step, {"pause": {}}]);
+            policy
+        };
+        let cookie = with(json!({"cookie": {"name": "tester", "value": "1"}}));
+        let (web_, service_, settings) = (web("ok", 2), service("app: web"), config_map("settings", "blue"));
+        let own = if in_git { route().to_string() } else { config_map("more", "1") };
+        let good = world.commit(
+            "First",
+            &[
+                ("shop/web.yaml", &web_),
+                ("shop/service.yaml", &service_),
+                ("shop/settings.yaml", &settings),
+                ("shop/more.yaml", &own),
+            ],
+        );
+        if !in_git {
+            world.space.send("POST", &world.space.path(GATEWAY, ROUTES), &route()).await;
+        }
+        world.deliver("shop", json!({"rollout": cookie})).await;
+        world.wait_for("shop", Phase::Ready, &good).await;
+        let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
+        let said = refused(&world, &good, "RouterCannot").await;
+        assert!(said.starts_with(&format!("HTTPRoute {}/web", world.space.name)), "{said}");
+        let why = "cannot tell requests by a cookie: Gateway API has no portable match for cookies; use a header, or Istio";
+        assert!(said.contains(why), "{said}");
+        assert_eq!(
+            world.get(GATEWAY, ROUTES, "web").await["spec"],
+            route()["spec"],
+            "{test}: it is left as it is"
+        );
+
+        // With a header it goes on.
+        let header = with(json!({"header": {"name": "x-tester", "value": "1"}}));
+        world.deliver("shop", json!({"rollout": header})).await;
+        world.wait_for("shop", Phase::Paused, &next).await;
+        let rules = world.get(GATEWAY, ROUTES, "web").await["spec"]["rules"].clone();
+        assert_eq!(rules[1]["matches"][0]["headers"][0]["name"], "x-tester", "{test}: {rules}");
+        assert_eq!(rules[1]["backendRefs"][0]["name"], "web-canary", "{test}: {rules}");
+    }
+}

@@ -1,6 +1,7 @@
 //! What an analysis measures is what is there: by a real Prometheus that scrapes an app, and by HTTP at the app itself. What is
 //! not there, is no number, comes too late or comes from somebody else is never a success.
 
+use crate::a_rollout_goes_step_by_step::{canary, deployed, deployment, image, web};
 use crate::support::cluster::wait_until;
 use crate::support::daemon::LIMIT;
 use crate::support::git::Repo;
@@ -17,7 +18,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use windlass::analysis::{Clients, Credentials, Inputs, Reach, measure};
+use windlass::api::Delivery;
 use windlass::api::analysis::{AnalysisPolicy, Metric, Outcome};
+use windlass::api::delivery::Phase;
 use windlass::core::analysis::endpoints::Endpoint;
 use windlass::core::analysis::{
     Judged, Measurement, Pair, StepKind, Subjects, Variables, Variant, judge, problems, settings,
@@ -204,6 +207,52 @@ async fn a_real_prometheus_is_asked() {
     prometheus.stop();
     let said = format!("Prometheus at {address}: nobody listens there: the connection was refused");
     assert_eq!(outcome(&good, &canary).await, (Outcome::Error, said));
+}
+
+#[tokio::test]
+async fn a_candidate_that_does_worse_than_stable_is_taken_back_where_that_is_what_counts() {
+    let app = App::default();
+    let target = serve(&app, "127.0.0.1:0").await;
+    let prometheus = Prometheus::start(target).await;
+    let address = prometheus.address();
+    let compared = |success: &str| {
+        let mut policy = canary(json!([{"weight": 30}, {"analysis": {"count": 1}}]));
+        policy["analysis"] = json!({
+            "interval": "1s", "initialDelay": "1s", "failureLimit": 0,
+            "metrics": [{
+                "name": "rate", "timeout": "1m", "success": success,
+                "prometheus": {"address": address, "query": "rate{app='{{ variant }}'}"},
+            }],
+        });
+        json!({"rollout": policy})
+    };
+    let is_judged = |success: &'static str| {
+        move |d: &Delivery| {
+            let analysis = d.spec.template.rollout.as_ref().and_then(|r| r.analysis.as_ref());
+            analysis.is_some_and(|a| a.metrics[0].success.as_deref() == Some(success))
+        }
+    };
+    // 0.9 of its requests are well, and 0.999 of stable's.
+    let (world, _) = deployed("relative", "app: web", json!({})).await;
+    let close = "candidate >= stable * 0.9";
+    world.deliver("shop", compared(close)).await;
+    world.wait("shop", "is judged by stable", is_judged(close)).await;
+    let second = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
+    world.wait_for("shop", Phase::Ready, &second).await;
+
+    let near = "candidate >= stable * 0.95";
+    world.deliver("shop", compared(near)).await;
+    world.wait("shop", "is judged by stable more strictly", is_judged(near)).await;
+    let third = world.commit("Third", &[("shop/web.yaml", &web("ok3", 2))]);
+    let held = world.wait_for("shop", Phase::Held, &third).await.status.unwrap();
+    assert_eq!(held.effective.unwrap().commit, second);
+    let problem = held.held.unwrap().problem;
+    assert_eq!(problem.reason, "AnalysisFailed", "{problem:?}");
+    for part in ["metric rate", near, "0.9 (stable 0.999)"] {
+        assert!(problem.message.contains(part), "{part}: {problem:?}");
+    }
+    assert_eq!(image(&deployment(&world, "web").await), "registry.example.com/web:ok2");
+    assert_eq!(world.names("apps/v1", "deployments").await, ["web"]);
 }
 
 #[tokio::test]

@@ -1,12 +1,15 @@
-//! What `windlass install --daemon` grants is enough for the daemon, and no more; several replicas share the work by
-//! a Lease.
+//! What `windlass install --daemon` grants is enough for the daemon, and no more, and what docs/security.md lists for the account of
+//! a Delivery is enough for a rollout; several replicas share the work by a Lease.
 
-use crate::support::cli;
+use crate::a_rollout_goes_step_by_step::{service, web};
+use crate::support::cli::{kubectl, windlass};
 use crate::support::cluster::{Audited, Space, suffix, try_send, wait_until};
 use crate::support::daemon::{LIMIT, World, config_map, deployment};
+use crate::support::gateway::{Controller, GATEWAY, ROUTES, know_routes, route, share};
 use crate::support::git::Repo;
 use crate::support::git_https::{Access, GitServer};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -15,6 +18,7 @@ use windlass::api::condition::{self, kind};
 use windlass::api::delivery::Phase;
 use windlass::cluster::apply::apply;
 use windlass::cluster::{Connection, Guard};
+use windlass::core::variant::minded;
 use windlass::installation::{DEPLOYER, Installation};
 use windlass::render::yaml::{Keep, Limits, parse};
 
@@ -279,14 +283,18 @@ async fn an_application_runs_by_the_rights_of_the_deployer_of_its_own_namespace(
         &["create", "serviceaccount", DEPLOYER, "-n", namespace][..],
         &["create", "rolebinding", DEPLOYER, "-n", namespace, "--clusterrole=edit", &account],
     ] {
-        let answer = cli::kubectl(&team.space, arguments);
+        let answer = kubectl(&team.space, arguments);
         assert_eq!(answer.code, 0, "{}", answer.err);
     }
     team.annotate("web.application", windlass::api::names::RECONCILE_REQUEST, "now").await;
     team.wait_application_runs("web", "ok").await;
-    team.application("web", "ok2", json!({"config": {"env": {"A": "b"}}, "autoscaling": {"maxReplicas": 4},
-        "resources": {"requests": {"cpu": "10m"}}}))
-        .await;
+    team.application(
+        "web",
+        "ok2",
+        json!({"config": {"env": {"A": "b"}}, "autoscaling": {"maxReplicas": 4},
+        "resources": {"requests": {"cpu": "10m"}}}),
+    )
+    .await;
     team.wait_application_runs("web", "ok2").await;
     team.application("web", "missing", json!({})).await;
     team.wait_application("web", "taken back", |s| s.phase == ApplicationPhase::RolledBack).await;
@@ -295,8 +303,7 @@ async fn an_application_runs_by_the_rights_of_the_deployer_of_its_own_namespace(
     assert!(team.names("apps/v1", "deployments").await.is_empty());
 
     let of_both = |r: &Audited| r.user == itself || r.user == deployer;
-    let requests: Vec<Audited> =
-        audit.in_namespace(namespace).into_iter().filter(|r| of_both(r)).collect();
+    let requests: Vec<Audited> = audit.in_namespace(namespace).into_iter().filter(|r| of_both(r)).collect();
     let written = |resource: &str| -> Vec<&Audited> {
         requests.iter().filter(|r| r.resource == resource && !r.is_read() && r.code < 300).collect()
     };
@@ -482,4 +489,158 @@ async fn a_second_replica_waits_for_the_lease_and_takes_over() {
     let commit = world.commit("Third version", &[("shop/settings.yaml", &config_map("settings", "3"))]);
     world.wait_for("shop", Phase::Ready, &commit).await;
     assert_eq!(world.get("v1", "configmaps", "settings").await["data"]["key"], "3");
+}
+
+/// What the account of a Delivery needs for the kinds that it delivers.
+const DELIVERS: [&str; 6] = ["get", "list", "watch", "create", "patch", "delete"];
+
+/// What docs/security.md lists for an account that delivers a Deployment, its Service and its configuration, and rolls them out through an
+/// HTTPRoute for which it has these rights.
+fn listed(route: &[&str]) -> Value {
+    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
+    let (list, watch) = (&["list"][..], &["list", "watch"][..]);
+    json!([
+        rule("", &["configmaps", "services"], &DELIVERS),
+        rule("apps", &["deployments"], &DELIVERS),
+        rule("gateway.networking.k8s.io", &["httproutes"], route),
+        // How the pods do, and which of them are sent requests.
+        rule("", &["pods"], watch),
+        rule("apps", &["replicasets"], watch),
+        rule("discovery.k8s.io", &["endpointslices"], watch),
+        // Whether an autoscaler has the replicas.
+        rule("autoscaling", &["horizontalpodautoscalers"], list),
+        rule("keda.sh", &["scaledobjects"], list),
+        // What others have for the workload.
+        rule("policy", &["poddisruptionbudgets"], list),
+        rule("networking.k8s.io", &["networkpolicies"], list),
+        rule("monitoring.coreos.com", &["podmonitors", "servicemonitors"], list),
+        rule("monitoring.googleapis.com", &["podmonitorings"], list),
+        rule("gateway.networking.k8s.io", &["backendtlspolicies"], list),
+        rule("networking.istio.io", &["destinationrules", "envoyfilters", "sidecars"], list),
+        rule(
+            "security.istio.io",
+            &["authorizationpolicies", "peerauthentications", "requestauthentications"],
+            list
+        ),
+        rule("telemetry.istio.io", &["telemetries"], list),
+        rule("extensions.istio.io", &["wasmplugins"], list),
+    ])
+}
+
+/// Each right, as a verb and a resource with its group.
+fn each(rules: &Value) -> BTreeSet<(String, String)> {
+    let texts = |rule: &Value, field: &str| -> Vec<String> {
+        rule[field].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+    };
+    let rights = rules.as_array().unwrap().iter().flat_map(|rule| {
+        let (group, resources, verbs) =
+            (texts(rule, "apiGroups"), texts(rule, "resources"), texts(rule, "verbs"));
+        let of = move |resource: String| {
+            let (verbs, named) = (verbs.clone(), format!("{resource}.{}", group[0]));
+            verbs.into_iter().map(move |verb| (verb, named.clone()))
+        };
+        resources.into_iter().flat_map(of)
+    });
+    rights.collect()
+}
+
+/// An account with what is listed rolls out a revision that is good and one that breaks, and is refused nothing; and nothing is listed
+/// that it does not use. The route is its own, or somebody else's.
+async fn rolls_out(test: &str, own_route: bool) {
+    know_routes().await;
+    let mut world = World::stopped(test).await;
+    let listed = listed(if own_route { &DELIVERS } else { &["get", "list", "watch", "patch"] });
+    world.space.account("deployer", listed.clone()).await;
+    let _controller = Controller::of(&world);
+    let audit = world.space.cluster.audit();
+    world.start();
+    let mut files = vec![
+        ("shop/web.yaml", web("ok", 2)),
+        ("shop/service.yaml", service("app: web")),
+        ("shop/settings.yaml", config_map("settings", "blue")),
+    ];
+    if own_route {
+        files.push(("shop/route.yaml", route().to_string()));
+    } else {
+        world.space.send("POST", &world.space.path(GATEWAY, ROUTES), &route()).await;
+    }
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+    let good = world.commit("First", &files);
+    let policy = json!({
+        "strategy": "Canary", "workload": {"name": "web"}, "router": {"gatewayAPI": {"route": "web"}},
+        "steps": [{"weight": 30}, {"pause": {}}], "settle": "300ms",
+    });
+    world.deliver("shop", json!({"serviceAccountName": "deployer", "rollout": policy})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    // Was it an autoscaler? It was not.
+    world.patch("apps/v1", "deployments", "web/scale", json!({"spec": {"replicas": 3}})).await;
+    let sized = |web: &Value| web["spec"]["replicas"] == 2 && web["status"]["readyReplicas"] == 2;
+    world.wait_object("apps/v1", "deployments", "web", "has its size again", sized).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+
+    let red = config_map("settings", "red");
+    let second = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2)), ("shop/settings.yaml", &red)]);
+    world.wait_for("shop", Phase::Paused, &second).await;
+    assert_eq!(share(&world.get(GATEWAY, ROUTES, "web").await), Some(30));
+    let asked = windlass(&world.space, &["promote", "shop", "-n", &world.space.name]);
+    assert_eq!(asked.code, 0, "{asked:?}");
+    world.wait_for("shop", Phase::Ready, &second).await;
+    let bad = world.commit("Breaks", &[("shop/web.yaml", &web("crash", 2))]);
+    let held = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
+    assert_eq!(held.effective.unwrap().commit, second);
+    assert_eq!(world.names("apps/v1", "deployments").await, ["web"]);
+    assert_eq!(world.get(GATEWAY, ROUTES, "web").await["spec"], route()["spec"]);
+    let told = world.wait_event("shop", "RollingOut").await;
+    assert!(!told.contains("may not") && !told.contains("not known"), "{told}");
+
+    let account = format!("system:serviceaccount:{}:deployer", world.space.name);
+    // That it may not look at all namespaces at once is found out first, and is no lack.
+    let requests = || {
+        let all = audit.in_namespace(&world.space.name).into_iter();
+        all.filter(|r| r.user == account).collect::<Vec<Audited>>()
+    };
+    let refused: Vec<Audited> = requests().into_iter().filter(|r| r.code == 403).collect();
+    assert!(refused.is_empty(), "what is listed is not enough: {refused:#?}");
+    let is_known = |resource: &str| {
+        let (plural, group) = resource.split_once('.').unwrap();
+        // Others may be known for a while, to other tests.
+        let always = ["", "apps", "autoscaling", "discovery.k8s.io", "networking.k8s.io", "policy"];
+        always.contains(&group) || plural == ROUTES
+    };
+    let mut expected = each(&listed);
+    // `create` is asked for by the API server, of an apply (a `patch`) that makes an object; the route never leaves Git here.
+    expected.retain(|(verb, resource)| {
+        is_known(resource) && verb != "create" && !(verb == "delete" && resource.starts_with(ROUTES))
+    });
+    wait_until("all that is listed is used", LIMIT, || async {
+        let used = |verb: &str, resource: &str| {
+            let plural = resource.split('.').next().unwrap();
+            requests().iter().any(|r| r.verb == verb && r.resource == plural)
+        };
+        let unused: Vec<_> = expected.iter().filter(|(verb, resource)| !used(verb, resource)).collect();
+        if unused.is_empty() { Ok(()) } else { Err(format!("{unused:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_account_with_what_is_listed_rolls_out_through_its_own_route() {
+    rolls_out("listed-rights", true).await;
+}
+
+#[tokio::test]
+async fn an_account_with_what_is_listed_rolls_out_through_a_route_of_others() {
+    rolls_out("listed-rights-others", false).await;
+}
+
+/// Most clusters know few of these kinds, and so does that of the tests.
+#[test]
+fn every_kind_of_others_that_is_looked_at_is_listed() {
+    let listed = each(&listed(&DELIVERS));
+    for (group, kind) in minded() {
+        let one = kind.to_lowercase();
+        let plural = one.strip_suffix('y').map_or_else(|| format!("{one}s"), |stem| format!("{stem}ies"));
+        let right = ("list".to_owned(), format!("{plural}.{group}"));
+        assert!(listed.contains(&right), "{kind}.{group}: {listed:#?}");
+    }
 }
