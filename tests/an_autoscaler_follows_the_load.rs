@@ -64,6 +64,20 @@ fn serves(pod: &Value) -> Option<&str> {
     (ready && pod["metadata"]["deletionTimestamp"].is_null()).then(|| pod["status"]["podIP"].as_str())?
 }
 
+/// Waits until the autoscaler knows what the pods use, in percent of what they ask for, and until that and the conditions that it
+/// calls true are as wanted.
+async fn measured(world: &World, what: &str, wanted: impl Fn(i64, &[&str]) -> bool) {
+    let (api, plural) = AUTOSCALERS;
+    let is = |autoscaler: &Value| {
+        let list = |of: &str| autoscaler["status"][of].as_array().map_or(&[][..], |list| list);
+        let use_of = |m: &Value| m["resource"]["current"]["averageUtilization"].as_i64();
+        let conditions = list("conditions").iter().filter(|c| c["status"] == "True");
+        let conditions: Vec<&str> = conditions.filter_map(|c| c["type"].as_str()).collect();
+        list("currentMetrics").iter().find_map(use_of).is_some_and(|percent| wanted(percent, &conditions))
+    };
+    world.wait_object(api, plural, "web", what, is).await;
+}
+
 fn runs(pods: i32) -> impl Fn(&ApplicationStatus) -> bool {
     move |s| {
         let counts = [s.replicas, s.ready_replicas, s.available_replicas];
@@ -71,8 +85,8 @@ fn runs(pods: i32) -> impl Fn(&ApplicationStatus) -> bool {
     }
 }
 
-/// The numbers of pods that Events told of, from the first to the last. Who asks waits for the last one: they are written beside
-/// the status.
+/// From how many pods to how many, as Events told it. Who asks waits for the one that tells of `last`: they are written beside the
+/// status.
 async fn scaled(world: &World, last: &str) -> Vec<(String, String)> {
     wait_until(&format!("it is told that there are {last} pods"), LIMIT, || async {
         let events = world.events_about("Application", "web").await;
@@ -103,21 +117,9 @@ async fn an_application_grows_under_load_keeps_its_size_with_another_image_and_s
         });
         world.application("web", tag, more)
     };
-    let (api, plural) = AUTOSCALERS;
-    // What the autoscaler was told that the pods use, in percent of what they ask for, and what it says of itself.
-    let measured = |what: &'static str, wanted: fn(i64, &dyn Fn(&str) -> bool) -> bool| {
-        world.wait_object(api, plural, "web", what, move |autoscaler| {
-            let status = &autoscaler["status"];
-            let mut percent = status["currentMetrics"].as_array().into_iter().flatten();
-            let percent = percent.find_map(|m| m["resource"]["current"]["averageUtilization"].as_i64());
-            let conditions: Vec<&Value> = status["conditions"].as_array().into_iter().flatten().collect();
-            let is = |kind: &str| conditions.iter().any(|c| c["type"] == kind && c["status"] == "True");
-            percent.is_some_and(|percent| wanted(percent, &is))
-        })
-    };
     asks("v1").await;
     world.wait_application("web", "one pod", runs(1)).await;
-    measured("it is measured, and has little to do", |percent, _| percent < 50).await;
+    measured(&world, "it is measured, and has little to do", |percent, _| percent < 50).await;
     world.wait_application("web", "one pod", runs(1)).await;
     say(&format!("an Application at rest was measured after {:.1?}", began.elapsed()));
 
@@ -126,8 +128,8 @@ async fn an_application_grows_under_load_keeps_its_size_with_another_image_and_s
     let busy = Busy::with(plane, &world, 200);
     world.wait_application("web", "three pods", runs(3)).await;
     say(&format!("an Application under load had three pods after {:.1?}", began.elapsed()));
-    measured("it is measured, and wants more than it may have", |percent, is| {
-        percent > 50 && is("ScalingActive") && is("ScalingLimited")
+    measured(&world, "it is measured, and wants more than it may have", |percent, is| {
+        percent > 50 && is.contains(&"ScalingActive") && is.contains(&"ScalingLimited")
     })
     .await;
     let steps = scaled(&world, "3").await;
@@ -139,7 +141,7 @@ async fn an_application_grows_under_load_keeps_its_size_with_another_image_and_s
     let entries = deployment["metadata"]["managedFields"].as_array().unwrap();
     let owners: Vec<_> = entries.iter().filter(owns).collect();
     assert!(owners.iter().all(|entry| entry["manager"] == "kube-controller-manager"), "{owners:?}");
-    let written = |r: &Audited| !r.is_read() && ["deployments", plural].contains(&r.resource.as_str());
+    let written = |r: &Audited| !r.is_read() && ["deployments", AUTOSCALERS.1].contains(&r.resource.as_str());
     let written: Vec<_> = audit.in_namespace(&world.space.name).into_iter().filter(written).collect();
     assert!(written.is_empty(), "{written:?}");
 
