@@ -5,6 +5,8 @@ use crate::support::cluster::{Audited, try_send, wait_until};
 use crate::support::daemon::{LIMIT, World, condition, config_map};
 use crate::support::plane::{self, Plane, say};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use windlass::api::application::{ApplicationPhase, ApplicationStatus};
 use windlass::api::delivery::Phase;
@@ -13,14 +15,20 @@ const AUTOSCALERS: (&str, &str) = ("autoscaling/v2", "horizontalpodautoscalers")
 const METRICS: (&str, &str) = ("metrics.k8s.io/v1beta1", "pods");
 
 /// What clients make an Application do, whatever the number of its pods: ends with this.
-struct Busy(tokio::task::JoinHandle<()>);
+struct Busy {
+    /// Thousandths of a core, of all pods together.
+    load: Arc<AtomicU32>,
+    clients: tokio::task::JoinHandle<()>,
+}
 
 impl Busy {
-    /// Spreads so much processor time, in cores, over the pods of a namespace that are ready.
-    fn with(plane: &'static Plane, world: &World, cores: f64) -> Busy {
+    /// Spreads so much processor time, in thousandths of a core, over the pods of a namespace that are ready.
+    fn with(plane: &'static Plane, world: &World, load: u32) -> Busy {
+        let load = Arc::new(AtomicU32::new(load));
+        let all = load.clone();
         let client = world.space.connection.client.clone();
         let path = world.space.path("v1", "pods");
-        Busy(tokio::spawn(async move {
+        let clients = tokio::spawn(async move {
             let mut turns = tokio::time::interval(Duration::from_millis(500));
             loop {
                 turns.tick().await;
@@ -28,18 +36,24 @@ impl Busy {
                 let Ok(pods) = try_send(&client, "GET", &path, &Value::Null).await else { continue };
                 let pods: Vec<&str> =
                     pods["items"].as_array().into_iter().flatten().filter_map(serves).collect();
-                let each = cores / pods.len() as f64;
+                let each = f64::from(all.load(Ordering::Relaxed)) / 1000.0 / pods.len() as f64;
                 for pod in pods {
-                    let _ = plane.ask(pod, &format!("/settings?BURN={each:.3}&for=10s")).await;
+                    let _ = plane.ask(pod, &format!("/settings?BURN={each:.3}&for=1m")).await;
                 }
             }
-        }))
+        });
+        Busy { load, clients }
+    }
+
+    /// From now on there is nothing to do.
+    fn over(&self) {
+        self.load.store(0, Ordering::Relaxed);
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.abort();
+        self.clients.abort();
     }
 }
 
@@ -50,9 +64,18 @@ fn serves(pod: &Value) -> Option<&str> {
     (ready && pod["metadata"]["deletionTimestamp"].is_null()).then(|| pod["status"]["podIP"].as_str())?
 }
 
-/// What the autoscaler was told that the pods use, in percent of what they ask for.
-fn utilization(autoscaler: &Value) -> Option<i64> {
-    autoscaler["status"]["currentMetrics"][0]["resource"]["current"]["averageUtilization"].as_i64()
+/// Waits until the autoscaler knows what the pods use, in percent of what they ask for, and until that and the conditions that it
+/// calls true are as wanted.
+async fn measured(world: &World, what: &str, wanted: impl Fn(i64, &[&str]) -> bool) {
+    let (api, plural) = AUTOSCALERS;
+    let is = |autoscaler: &Value| {
+        let list = |of: &str| autoscaler["status"][of].as_array().map_or(&[][..], |list| list);
+        let use_of = |m: &Value| m["resource"]["current"]["averageUtilization"].as_i64();
+        let conditions = list("conditions").iter().filter(|c| c["status"] == "True");
+        let conditions: Vec<&str> = conditions.filter_map(|c| c["type"].as_str()).collect();
+        list("currentMetrics").iter().find_map(use_of).is_some_and(|percent| wanted(percent, &conditions))
+    };
+    world.wait_object(api, plural, "web", what, is).await;
 }
 
 fn runs(pods: i32) -> impl Fn(&ApplicationStatus) -> bool {
@@ -62,8 +85,8 @@ fn runs(pods: i32) -> impl Fn(&ApplicationStatus) -> bool {
     }
 }
 
-/// The numbers of pods that Events told of, from the first to the last. Who asks waits for the last one: they are written beside
-/// the status.
+/// From how many pods to how many, as Events told it. Who asks waits for the one that tells of `last`: they are written beside the
+/// status.
 async fn scaled(world: &World, last: &str) -> Vec<(String, String)> {
     wait_until(&format!("it is told that there are {last} pods"), LIMIT, || async {
         let events = world.events_about("Application", "web").await;
@@ -94,25 +117,21 @@ async fn an_application_grows_under_load_keeps_its_size_with_another_image_and_s
         });
         world.application("web", tag, more)
     };
-    let (api, plural) = AUTOSCALERS;
-    let measured = |what: &'static str, is: fn(i64) -> bool| {
-        world.wait_object(api, plural, "web", what, move |a| utilization(a).is_some_and(is))
-    };
     asks("v1").await;
     world.wait_application("web", "one pod", runs(1)).await;
-    measured("it is measured, and has little to do", |percent| percent < 50).await;
+    measured(&world, "it is measured, and has little to do", |percent, _| percent < 50).await;
     world.wait_application("web", "one pod", runs(1)).await;
     say(&format!("an Application at rest was measured after {:.1?}", began.elapsed()));
 
     // What eight pods would do, at half of what each asks for.
     let (began, audit) = (Instant::now(), plane.cluster.audit());
-    let busy = Busy::with(plane, &world, 0.2);
+    let busy = Busy::with(plane, &world, 200);
     world.wait_application("web", "three pods", runs(3)).await;
     say(&format!("an Application under load had three pods after {:.1?}", began.elapsed()));
-    let autoscaler = measured("it is measured under load", |percent| percent > 50).await;
-    let able = autoscaler["status"]["conditions"].as_array().unwrap();
-    let is = |kind: &str| able.iter().any(|c| c["type"] == kind && c["status"] == "True");
-    assert!(is("ScalingActive") && is("ScalingLimited"), "{autoscaler}");
+    measured(&world, "it is measured, and wants more than it may have", |percent, is| {
+        percent > 50 && is.contains(&"ScalingActive") && is.contains(&"ScalingLimited")
+    })
+    .await;
     let steps = scaled(&world, "3").await;
     assert!(steps.iter().any(|(before, _)| before == "1"), "{steps:?}");
 
@@ -122,7 +141,7 @@ async fn an_application_grows_under_load_keeps_its_size_with_another_image_and_s
     let entries = deployment["metadata"]["managedFields"].as_array().unwrap();
     let owners: Vec<_> = entries.iter().filter(owns).collect();
     assert!(owners.iter().all(|entry| entry["manager"] == "kube-controller-manager"), "{owners:?}");
-    let written = |r: &Audited| !r.is_read() && ["deployments", plural].contains(&r.resource.as_str());
+    let written = |r: &Audited| !r.is_read() && ["deployments", AUTOSCALERS.1].contains(&r.resource.as_str());
     let written: Vec<_> = audit.in_namespace(&world.space.name).into_iter().filter(written).collect();
     assert!(written.is_empty(), "{written:?}");
 
@@ -135,7 +154,7 @@ async fn an_application_grows_under_load_keeps_its_size_with_another_image_and_s
     let generation = |o: &Value| o["metadata"]["generation"].as_i64().unwrap();
     assert_eq!(generation(&later), generation(&deployment) + 1, "{later}");
 
-    drop(busy);
+    busy.over();
     let began = Instant::now();
     world.wait_application("web", "one pod again", runs(1)).await;
     say(&format!("an Application after its load had one pod after {:.1?}", began.elapsed()));
