@@ -164,6 +164,7 @@ async fn stable_that_becomes_ill_leaves_the_route_as_it_is_until_a_person_promot
     };
     let kept = world.wait("shop", "waits for stable", goes_back).await.status.unwrap();
     assert_eq!(kept.held.unwrap().problem.reason, "Aborted");
+    assert_eq!(share(&world.get(GATEWAY, ROUTES, "web").await), Some(30));
     were(&given, "the candidate's shares", |seen| seen == [0, 30]).await;
     set_ready(&world, "app=web", "True").await;
     let held = world.wait_for("shop", Phase::Held, &third).await.status.unwrap();
