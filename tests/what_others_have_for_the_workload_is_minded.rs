@@ -353,7 +353,8 @@ async fn an_autoscaler_that_keda_makes_is_minded_by_its_scaled_object() {
     made_for("by-hand").await;
     let next = world.commit("Second", &[("shop/web.yaml", &web("ok2", 2))]);
     refused_for(&world, "CannotFollowCandidate", "ScaledObject.keda.sh NS/by-hand").await;
-    // As its owner goes, which the garbage collector sees to.
+    // The garbage collector takes half a minute to know a new kind of owner.
+    world.delete(SCALING, SCALERS, "keda-hpa-by-hand").await;
     world.delete(KEDA, "scaledobjects", "by-hand").await;
     world.wait_for("shop", Phase::Paused, &next).await;
     let least =
