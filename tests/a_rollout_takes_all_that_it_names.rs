@@ -478,13 +478,13 @@ async fn what_a_candidate_cannot_be_without_comes_before_promotion_and_the_rest_
     for plural in ["roles", "rolebindings"] {
         assert_eq!(world.names(RBAC, plural).await, ["front", "reader"], "{plural}");
     }
-    // By the role that stands in Git alone.
-    wait_may(&world, "front", "delete", &name).await;
+    let [role, binding] = rights(&world, ["reader", "front"], &["get", "delete"]);
+    assert_eq!(world.get(RBAC, "roles", "reader").await["rules"], role["rules"]);
+    assert_eq!(world.get(RBAC, "rolebindings", "reader").await["subjects"], binding["subjects"]);
     assert_eq!(world.names(APPS, "deployments").await, ["web"]);
 }
 
-/// Pods that read Secrets by a volume and by a projected one, a policy over them and one that
-/// lets them in elsewhere, and a monitor.
+/// Pods that read Secrets by a volume and by a projected one, a policy over them, one that lets them in elsewhere, and a monitor.
 fn guarded(tag: &str, value: &str, more: &[&str]) -> String {
     let secret = |name: &&str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"key": value}});
     let named = ["keys"].iter().chain(more).map(|name| json!({"secret": {"name": name}}));
