@@ -85,7 +85,7 @@ fn refused(app: &App) -> Option<Notice> {
     let gateway = app.spec.expose.as_ref().is_some_and(|expose| expose.gateway.is_some());
     let who = from_outside(app, gateway)?;
     let text = format!(
-        "spec.traffic.mtls is Strict, so the pods refuse whoever does not belong to the mesh, which {who} may not; with Permissive they \
+        "spec.traffic.mtls is Strict, so the pods refuse whoever does not belong to the mesh, as {who} may not; with Permissive they \
          let them in"
     );
     Some(Notice::new("MtlsShutsOut", text))

@@ -271,6 +271,41 @@ fn behind_a_gateway(channel: &str, traffic: Value) -> Expansion {
 }
 
 #[test]
+fn who_is_shut_out_by_a_policy_or_by_the_mesh_is_told() {
+    let told = |expose: Value, more: Value| -> Vec<String> {
+        let readiness = json!({"readiness": {"httpGet": {"path": "/ready", "port": "http"}}});
+        let mut spec = json!({"image": "web:1", "port": 80, "healthCheck": readiness, "expose": expose});
+        for (field, value) in more.as_object().unwrap() {
+            spec[field] = value.clone();
+        }
+        expanded(&document(spec)).unwrap().notices.iter().map(Notice::to_string).collect()
+    };
+    let policy = json!({"security": {"networkPolicy": {}}});
+    let mesh = |mtls: &str| json!({"traffic": {"router": "Istio", "mtls": mtls}});
+    let by = |way: Value| {
+        let mut expose = json!({"host": "a.example.com"});
+        expose.as_object_mut().unwrap().append(way.clone().as_object_mut().unwrap());
+        expose
+    };
+    let gateway = by(json!({"gateway": {"name": "public"}}));
+    let named = by(json!({"gateway": {"name": "public", "namespace": "edge"}}));
+    let ingress = by(json!({"ingress": {}}));
+    for (expose, more, who) in [
+        (&gateway, &policy, Some("which the proxies of the Gateway may not be in")),
+        (&named, &policy, None),
+        (&ingress, &policy, Some("which the ingress controller may not be in")),
+        (&gateway, &mesh("Strict"), Some("as the proxies of the Gateway may not")),
+        (&named, &mesh("Strict"), Some("as the proxies of the Gateway may not")),
+        (&ingress, &mesh("Strict"), Some("as the ingress controller may not")),
+        (&gateway, &mesh("Permissive"), None),
+    ] {
+        let told = told(expose.clone(), more.clone());
+        assert_eq!(told.len(), usize::from(who.is_some()), "{expose} {more}: {told:?}");
+        assert!(who.is_none_or(|who| told[0].contains(who)), "{told:?}");
+    }
+}
+
+#[test]
 fn a_gateway_tries_again_where_its_channel_has_a_field_for_it_and_the_rest_is_told() {
     let of = |channel: &str, traffic: Value| {
         let expansion = behind_a_gateway(channel, traffic);
@@ -293,8 +328,8 @@ fn a_gateway_tries_again_where_its_channel_has_a_field_for_it_and_the_rest_is_to
     }
     // Whoever else carries the rest out: a Gateway goes by its route.
     for (router, more) in [
-        ("Istio", None),
-        ("HTTPProxy", Some("spec.traffic.mtls cannot be carried out: there is no expose.httpProxy")),
+        ("Istio", "spec.traffic.mtls is Strict"),
+        ("HTTPProxy", "spec.traffic.mtls cannot be carried out: there is no expose.httpProxy"),
     ] {
         let traffic =
             json!({"router": router, "timeout": "5s", "retries": {"attempts": 1}, "mtls": "Strict"});
@@ -304,8 +339,7 @@ fn a_gateway_tries_again_where_its_channel_has_a_field_for_it_and_the_rest_is_to
             (&json!(1), &json!("5s")),
             "{router}"
         );
-        assert_eq!(told.len(), usize::from(more.is_some()), "{told:?}");
-        assert!(more.is_none_or(|more| told[0].starts_with(more)), "{told:?}");
+        assert!(told.len() == 1 && told[0].starts_with(more), "{told:?}");
     }
 
     let to_do = "for retries set expose.gateway.channel: Experimental";
