@@ -671,7 +671,9 @@ impl Oracle {
         if removing {
             self.rollouts.served_no_more();
         }
-        let violation = self.rollouts.moment(cluster, removing || !self.deleting.is_empty());
+        let deleting = removing || !self.deleting.is_empty();
+        let stays = self.deleting.iter().any(|d| self.setups[*d].orphan);
+        let violation = self.rollouts.moment(cluster, deleting, deleting && !stays);
         if violation.is_some() {
             return violation;
         }

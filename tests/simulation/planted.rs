@@ -87,7 +87,7 @@ pub enum Planted {
     EndedEarly,
     /// Measurements succeed, whatever they come to.
     MeasuresPass,
-    /// A candidate gets all traffic, and a third of the pods.
+    /// A candidate gets all traffic, and one pod.
     SwitchedSmall,
     /// What steers traffic is written whatever was written to it meanwhile.
     LateSteers,

@@ -540,12 +540,14 @@ impl Rollouts {
         None
     }
 
-    /// What must hold at every moment: requests arrive somewhere.
-    pub fn moment(&mut self, cluster: &Cluster, deleting: bool) -> Option<Violation> {
+    /// What must hold at every moment: requests arrive somewhere. Where `everything` is deleted, stable goes in the same moment as the
+    /// candidate, and no controller is waited for.
+    pub fn moment(&mut self, cluster: &Cluster, deleting: bool, everything: bool) -> Option<Violation> {
         for route in routes(cluster) {
             let Some(key) = Key::of(route) else { continue };
             let written = rules(key.0, route);
-            let tables = [("", Some(&*written)), (" as it is in effect", cluster.programmed(route))];
+            let in_effect = cluster.programmed(route).filter(|_| !everything);
+            let tables = [("", Some(&*written)), (" as it is in effect", in_effect)];
             for (how, rules) in tables {
                 for (name, _) in rules.into_iter().flat_map(named) {
                     if !is_candidate(name) && deleting {
