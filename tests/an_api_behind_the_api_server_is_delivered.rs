@@ -42,7 +42,7 @@ impl Two {
         send(&client, "POST", "/api/v1/namespaces", &namespace).await;
         let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
         send(&client, "POST", definitions, &definition).await;
-        front.serve_behind(&world.space.connection.client, GROUP, "v1", behind).await;
+        front.serve_behind(GROUP, "v1", behind).await;
         let mut two = Two { front, behind, world };
         two.wait_available("True").await;
         wait_until("Widgets are served", LIMIT, || async {

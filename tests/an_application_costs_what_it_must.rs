@@ -150,18 +150,15 @@ fn without_pods() -> serde_json::Value {
 
 #[tokio::test]
 async fn a_new_one_costs_its_writes() {
-    let counts = each_new_one_costs_its_writes("app-new", 8).await;
-    assert_eq!(counts["patch deliveries"], 8, "{counts:#?}");
+    each_new_one_costs_its_writes("app-new", 8).await;
 }
 
 #[tokio::test]
 async fn of_five_hundred_at_once_each_object_is_tried_and_written_once() {
-    // A Delivery may be written again as long as its watch is behind.
     each_new_one_costs_its_writes("app-many", 500).await;
 }
 
-/// Makes so many at once. How often each kind of request was sent.
-async fn each_new_one_costs_its_writes(test: &str, count: usize) -> BTreeMap<String, usize> {
+async fn each_new_one_costs_its_writes(test: &str, count: usize) {
     let (world, _faults) = behind_faults(test, |_| None).await;
     quiet_for(&world, Duration::from_millis(1500)).await;
     let audit = world.space.cluster.audit();
@@ -194,7 +191,8 @@ async fn each_new_one_costs_its_writes(test: &str, count: usize) -> BTreeMap<Str
         assert_eq!(of(&format!("patch {object}")), count, "{counts:#?}");
         assert_eq!(of(&format!("patch {object} (dry-run)")), count, "{counts:#?}");
     }
-    counts
+    // One may be written again as long as its watch is behind.
+    assert!(of("patch deliveries") >= count, "{counts:#?}");
 }
 
 #[tokio::test]

@@ -85,10 +85,9 @@ fn runs(pods: i32) -> impl Fn(&ApplicationStatus) -> bool {
     }
 }
 
-/// From how many pods to how many, as Events told it. Who asks waits for the one that tells of `last`: they are written beside the
-/// status.
-async fn scaled(world: &World, last: &str) -> Vec<(String, String)> {
-    wait_until(&format!("it is told that there are {last} pods"), LIMIT, || async {
+/// Waits until Events have told that there were `first` pods, and that there are `last`: they are written beside the status.
+async fn scaled(world: &World, first: &str, last: &str) {
+    wait_until(&format!("it is told of {first} and of {last} pods"), LIMIT, || async {
         let events = world.events_about("Application", "web").await;
         let steps = events.iter().filter(|(reason, _)| reason == "Scaled");
         let steps: Vec<_> = steps
@@ -98,7 +97,9 @@ async fn scaled(world: &World, last: &str) -> Vec<(String, String)> {
                 (before.to_owned(), after.to_owned())
             })
             .collect();
-        if steps.iter().any(|(_, after)| after == last) { Ok(steps) } else { Err(format!("{events:?}")) }
+        let told =
+            steps.iter().any(|(before, _)| before == first) && steps.iter().any(|(_, after)| after == last);
+        if told { Ok(()) } else { Err(format!("{events:?}")) }
     })
     .await
 }
@@ -132,8 +133,7 @@ async fn an_application_grows_under_load_keeps_its_size_with_another_image_and_s
         percent > 50 && is.contains(&"ScalingActive") && is.contains(&"ScalingLimited")
     })
     .await;
-    let steps = scaled(&world, "3").await;
-    assert!(steps.iter().any(|(before, _)| before == "1"), "{steps:?}");
+    scaled(&world, "1", "3").await;
 
     // The number is nobody's but the autoscaler's, of whose writes the server notes no owner, and nothing was written after it.
     let deployment = world.get("apps/v1", "deployments", "web").await;
@@ -158,8 +158,7 @@ async fn an_application_grows_under_load_keeps_its_size_with_another_image_and_s
     let began = Instant::now();
     world.wait_application("web", "one pod again", runs(1)).await;
     say(&format!("an Application after its load had one pod after {:.1?}", began.elapsed()));
-    let steps = scaled(&world, "1").await;
-    assert!(steps.iter().any(|(before, _)| before == "3"), "{steps:?}");
+    scaled(&world, "3", "1").await;
     let delivery = world
         .wait("web.application", "it is ready", |d| {
             d.status.as_ref().is_some_and(|s| s.phase == Phase::Ready)

@@ -3,7 +3,7 @@
 
 use crate::routes_are_valid::{Served, crds, definitions};
 use crate::support::cli::windlass;
-use crate::support::cluster::{Space, try_send};
+use crate::support::cluster::{Space, try_send, wait_until};
 use crate::support::daemon::World;
 use crate::support::gateway::{Controller, GATEWAY, ROUTES, know_routes, share};
 use serde_json::{Value, json};
@@ -124,9 +124,17 @@ async fn with_exactly_the_rights_that_are_documented() {
     let refused: Vec<_> = asked.iter().filter(|request| request.code == 403).collect();
     assert!(refused.is_empty(), "{refused:#?}");
     // And nothing was said to be unknown for want of a right.
-    let events = world.events("shop").await;
-    assert!(events.iter().any(|(reason, _)| reason == "RollingOut"), "{events:?}");
-    assert!(!events.iter().any(|(_, text)| text.contains("is not known of")), "{events:?}");
+    for commit in [&second, &third] {
+        wait_until("it is told that it rolls out", world.limit, || async {
+            let events = world.events("shop").await;
+            let of =
+                |(reason, text): &&(String, String)| reason == "RollingOut" && text.contains(commit.as_str());
+            let (_, text) = events.iter().find(of).ok_or_else(|| format!("{events:?}"))?;
+            assert!(!text.contains("is not known of"), "{text}");
+            Ok(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

@@ -125,9 +125,9 @@ struct Known {
     kinds: BTreeMap<Gvk, Resource>,
     // Versions of a kind in the server's order of preference.
     versions: BTreeMap<(String, String), Vec<String>>,
-    // Groups of which a version is served by a server that does not answer, with the name of that version's APIService. What it had
-    // when it answered is known until the API server starts anew.
-    silent: BTreeMap<String, String>,
+    // Groups and versions, and whether the server that serves them answers. What one that does not had when it did is known until the API
+    // server starts anew.
+    answers: BTreeMap<(String, String), bool>,
 }
 
 impl Known {
@@ -138,9 +138,8 @@ impl Known {
             let name = group.metadata.and_then(|m| m.name).unwrap_or_default();
             for version in group.versions {
                 let number = version.version.unwrap_or_default();
-                if version.freshness.as_deref() == Some("Stale") {
-                    known.silent.insert(name.clone(), format!("{number}.{name}"));
-                }
+                let answers = version.freshness.as_deref() != Some("Stale");
+                known.answers.insert((name.clone(), number.clone()), answers);
                 for resource in version.resources {
                     known.add(&name, &number, resource);
                 }
@@ -171,11 +170,21 @@ impl Known {
 
     /// A kind that the cluster has. One that it may have, for all that is known, is an error.
     fn find(&self, gvk: &Gvk) -> Result<Option<Resource>, DiscoveryError> {
-        match (self.kinds.get(gvk), self.silent.get(&gvk.group)) {
-            (None, Some(service)) => {
-                Err(DiscoveryError::Silent { kind: gvk.to_string(), service: service.clone() })
+        if let Some(found) = self.kinds.get(gvk) {
+            return Ok(Some(found.clone()));
+        }
+        // Another version that does not answer may have the kind where this version is served no more.
+        let silent = |version: &str| match self.answers.get(&(gvk.group.clone(), gvk.version.clone())) {
+            Some(answers) => !answers && version == gvk.version,
+            None => true,
+        };
+        let mut services =
+            self.answers.iter().filter(|((group, _), answers)| *group == gvk.group && !**answers);
+        match services.find(|((_, version), _)| silent(version)) {
+            Some(((group, version), _)) => {
+                Err(DiscoveryError::Silent { kind: gvk.to_string(), service: format!("{version}.{group}") })
             }
-            (found, _) => Ok(found.cloned()),
+            None => Ok(None),
         }
     }
 }
@@ -361,6 +370,17 @@ mod tests {
             assert!(error.contains(&format!("APIService v1.{group} does not answer")), "{error}");
             assert!(error.contains(kind), "{error}");
         }
+        // A version that answers has no others.
+        let groups = json!([{"metadata": {"name": "both"}, "versions": [
+            {"version": "v2", "freshness": "Current", "resources": []}, {"version": "v1", "freshness": "Stale", "resources": []},
+        ]}]);
+        let known = Known::of(serde_json::from_value::<Vec<APIGroupDiscovery>>(groups).unwrap());
+        assert_eq!(known.find(&Gvk::new("both/v2", "Widget")).unwrap(), None);
+        assert!(known.find(&Gvk::new("both/v1", "Widget")).is_err());
+        assert!(
+            known.find(&Gvk::new("both/v1beta1", "Widget")).is_err(),
+            "it may have moved to the one that does not answer"
+        );
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub enum Cause {
     /// RBAC does not allow it.
     #[error(
         "{user} may not {verb} {resource}{}; grant it with a Role or ClusterRole{}",
-        scope(.namespace), granting(.user, .namespace)
+        scope(.namespace), granting(.user, .verb, .resource, .namespace)
     )]
     Forbidden {
         /// Who asked.
@@ -246,10 +246,18 @@ fn list(problems: &[FieldProblem]) -> String {
     problems.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// How a service account gets the rights that most need in a namespace, for who has never done so.
-fn granting(user: &str, namespace: &str) -> String {
+/// How a service account gets the rights that most need in a namespace, for who has never done so: for what is delivered, and what the
+/// ClusterRole `edit` has. Nothing that the daemon does in its own name is among these.
+fn granting(user: &str, verb: &str, resource: &str, namespace: &str) -> String {
+    let (plural, group) = resource.split_once('.').unwrap_or((resource, ""));
+    let covered = match group {
+        "" => ["configmaps", "services", "pods", "persistentvolumeclaims"].contains(&plural),
+        "apps" => plural != "controllerrevisions",
+        "batch" | "autoscaling" | "networking.k8s.io" | "policy" => true,
+        _ => false,
+    };
     match user.strip_prefix("service account ").and_then(|account| account.split_once('/')) {
-        Some((of, name)) if !namespace.is_empty() => format!(
+        Some((of, name)) if covered && verb != "impersonate" && !namespace.is_empty() => format!(
             ", such as by: kubectl create rolebinding {name} -n {namespace} --clusterrole=edit --serviceaccount={of}:{name}"
         ),
         _ => String::new(),

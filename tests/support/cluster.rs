@@ -74,7 +74,8 @@ impl Cluster {
     }
 
     /// Has this API server pass on what is asked of a group's version to the API server of another cluster, for everybody.
-    pub async fn serve_behind(&self, client: &kube::Client, group: &str, version: &str, behind: &Cluster) {
+    pub async fn serve_behind(&self, group: &str, version: &str, behind: &Cluster) {
+        let client = &self.connect().await.client;
         let server: http::Uri = behind.connect().await.server.parse().unwrap();
         let port = server.port_u16();
         // No address in a Service's endpoints may be loopback; a name may stand for one.

@@ -53,6 +53,7 @@ struct Series {
     written: u32,
     /// It waits for its turn, or is being written.
     under_way: bool,
+    first_noted: Instant,
     last_noted: Instant,
     last_written: Instant,
 }
@@ -66,7 +67,7 @@ pub(super) struct Write {
     pub name: String,
     /// How often it was noted; 1 makes the Event, more makes it a series.
     pub count: u32,
-    /// When it was noted last.
+    /// When what it tells happened: the first time for an Event, the last one for a series.
     pub since: Instant,
 }
 
@@ -150,6 +151,7 @@ impl State {
             count: 1,
             written: 0,
             under_way: true,
+            first_noted: now,
             last_noted: now,
             last_written: now,
         };
@@ -190,7 +192,7 @@ impl State {
                 note,
                 name: series.name.clone(),
                 count: 1,
-                since: series.last_noted,
+                since: series.first_noted,
             });
         }
         let due = |s: &Series| if self.closed { now } else { s.last_written + SERIES_PAUSE };

@@ -1,7 +1,7 @@
 //! Applying a prepared revision: wave by wave, recording what was written.
 
 use super::leave;
-use super::prepare::{Planner, refused};
+use super::prepare::{Planner, refused, unknown};
 use super::work::{Act, Planned, Work, Written};
 use crate::api::delivery::{EntryOrigin, Goal, Problem};
 use crate::api::names::FIELD_MANAGER;
@@ -160,7 +160,8 @@ async fn write(
 ) -> Result<Done, Refusal> {
     let refuse = |error: ApplyError| refused(manifest, &error);
     let missing = || ApplyError::new(manifest.id(), Cause::KindUnknown { kind: manifest.gvk().to_string() });
-    let resource = planner.discovery.resource(&manifest.gvk()).ok_or_else(|| refuse(missing()))?;
+    let found = planner.discovery.find(&manifest.gvk()).await.map_err(|e| unknown(&manifest.id(), &e))?;
+    let resource = found.ok_or_else(|| refuse(missing()))?;
     let (namespace, name) = (manifest.namespace(), manifest.name());
     let value = match &planned.instead {
         Some(value) => (**value).clone(),

@@ -5,6 +5,7 @@ use super::work::{Act, Planned, Work};
 use crate::api::delivery::{Adopt, EntryOrigin, Goal, InventoryEntry, Problem, Revision};
 use crate::api::names;
 use crate::cluster::apply::{Guard, dry_run, get, list, list_labelled};
+use crate::cluster::discovery::DiscoveryError;
 use crate::cluster::{Access, ApplyError, Cause, Discovery, Resource};
 use crate::core::adoption;
 use crate::core::autoscale;
@@ -91,6 +92,13 @@ pub fn refused(manifest: &Manifest, error: &ApplyError) -> Refusal {
         problem: Problem { reason: error.cause.reason().into(), object: manifest.id().to_string(), message },
         transient: error.is_transient() || passes,
     }
+}
+
+/// A refusal about an object of whose kind nothing can be told for now.
+pub fn unknown(id: &ObjectId, error: &DiscoveryError) -> Refusal {
+    let problem =
+        Problem { reason: "DiscoveryFailed".into(), object: id.to_string(), message: error.to_string() };
+    Refusal { problem, transient: true }
 }
 
 /// What is known of an object without asking.
@@ -254,14 +262,10 @@ impl Planner<'_> {
         let unknown_kind = || ApplyError::new(manifest.id(), Cause::KindUnknown { kind: gvk.to_string() });
         let comes_later = brings.kinds.contains(&(gvk.group.clone(), gvk.kind.clone()));
         let defined = comes_later || brings.defined.contains(&gvk);
-        let found = self.discovery.find(&gvk).await.map_err(|e| Refusal {
-            problem: Problem {
-                reason: "DiscoveryFailed".into(),
-                object: manifest.id().to_string(),
-                message: e.to_string(),
-            },
-            transient: true,
-        })?;
+        let found = match self.discovery.find(&gvk).await {
+            Err(DiscoveryError::Silent { .. }) if defined => None,
+            found => found.map_err(|e| unknown(&manifest.id(), &e))?,
+        };
         let Some(resource) = found else {
             return if defined { act(Act::Later) } else { Err(refuse(&unknown_kind())) };
         };

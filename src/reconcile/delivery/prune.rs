@@ -2,6 +2,7 @@
 //! what still carries our label, each delete guarded by the uid and the version that was looked at.
 
 use super::adopted::{self, Before, Befores};
+use super::prepare::unknown;
 use crate::api::delivery::{InventoryEntry, Problem};
 use crate::api::names;
 use crate::cluster::apply::{Deletion, Propagation, delete, get, patch_json};
@@ -123,16 +124,7 @@ async fn remove_one(
         None => match discovery.find(&gvk).await {
             Ok(Some(resource)) => resource,
             Ok(None) => return Ok(()),
-            Err(error) => {
-                return Err(Refusal {
-                    problem: Problem {
-                        reason: "DiscoveryFailed".into(),
-                        object: entry.id().to_string(),
-                        message: error.to_string(),
-                    },
-                    transient: true,
-                });
-            }
+            Err(error) => return Err(unknown(&entry.id(), &error)),
         },
     };
     // Twice: the object may change between the look and the delete, and is looked at again then.
