@@ -159,7 +159,7 @@ pub enum Cause {
         message: String,
     },
     /// The API server asks for patience; the request was not carried out.
-    #[error("the API server asks to slow down and try again in {}s", .retry_after.as_secs())]
+    #[error("the API server asks to slow down and try again in {}s", .retry_after.as_secs().max(1))]
     Throttled {
         /// How long it wants to be left alone.
         retry_after: Duration,

@@ -51,6 +51,9 @@ const LONGEST: usize = 600;
 /// Stands where the server's words about a Secret would.
 const WITHHELD: &str = "the reason is not shown, as it may quote the Secret";
 
+/// How long others that write to a ResourceQuota are given until what they counted is counted.
+const QUOTA_RACE: Duration = Duration::from_millis(100);
+
 /// What a refusal means. `kind` is `apiVersion kind`, to be shown.
 pub fn classify(object: &ObjectId, kind: &str, refusal: Refusal<'_>) -> Cause {
     let secret = is_secret(object);
@@ -98,6 +101,10 @@ pub fn classify(object: &ObjectId, kind: &str, refusal: Refusal<'_>) -> Cause {
         code @ 405 => {
             let message = format!("{}; objects of this kind cannot be applied: take it out", told(message));
             Cause::Refused { code, message }
+        }
+        // Nothing was changed of the object itself: admission lost the race for a quota's count as often as it tries.
+        409 if status.details.kind == "resourcequotas" && object.kind != "ResourceQuota" => {
+            Cause::Throttled { retry_after: QUOTA_RACE }
         }
         409 | 410 => Cause::Conflict,
         413 => Cause::TooLarge { message: "the request is larger than the API server takes (3 MiB)".into() },
@@ -421,6 +428,13 @@ mod tests {
                 false,
             ),
             (409, json!({"reason": "AlreadyExists", "message": "exists"}), "ChangedMeanwhile", false),
+            (
+                409,
+                json!({"reason": "Conflict", "message": "Operation cannot be fulfilled on resourcequotas \"quota\"",
+                    "details": {"kind": "resourcequotas", "name": "quota"}}),
+                "Throttled",
+                true,
+            ),
         ];
         for (code, body, reason, transient) in table {
             let cause = cause("Thing", code, body);

@@ -47,7 +47,12 @@ impl<'a> Target<'a> {
     pub async fn apply(&self, manager: &str, object: &Value, dry: bool) -> Result<Value, kube::Error> {
         let dry = if dry { "&dryRun=All" } else { "" };
         let path = format!("{}?fieldManager={manager}&force=true{dry}", self.path);
-        self.ask("PATCH", &path, "application/apply-patch+yaml", object).await
+        loop {
+            match self.ask("PATCH", &path, "application/apply-patch+yaml", object).await {
+                Err(kube::Error::Api(e)) if is_quota_conflict(&e) => {}
+                answer => return answer,
+            }
+        }
     }
 
     pub async fn create(&self, manager: &str, object: &Value) {
@@ -55,8 +60,7 @@ impl<'a> Target<'a> {
         let path = format!("{collection}?fieldManager={manager}");
         loop {
             match self.ask("POST", &path, "application/json", object).await {
-                // Admission could not note it in a ResourceQuota that something else has just written.
-                Err(kube::Error::Api(e)) if e.reason == "Conflict" => {}
+                Err(kube::Error::Api(e)) if is_quota_conflict(&e) => {}
                 other => return drop(other.unwrap()),
             }
         }
@@ -119,6 +123,11 @@ impl<'a> Target<'a> {
         })
         .await;
     }
+}
+
+/// Whether admission could not count what was sent in a ResourceQuota, which something else has just written.
+fn is_quota_conflict(status: &kube::core::Status) -> bool {
+    status.code == 409 && status.details.as_ref().is_some_and(|d| d.kind == "resourcequotas")
 }
 
 pub fn version(object: &Value) -> String {
