@@ -3,6 +3,7 @@
 use crate::support::applications::condition_of;
 use crate::support::cluster::{Cluster, try_send, wait_until};
 use crate::support::daemon::{LIMIT, World};
+use crate::support::faults::Fault;
 use crate::support::gateway::MONITORS;
 use serde_json::{Value, json};
 use windlass::api::application::definition;
@@ -37,10 +38,7 @@ async fn it_comes_after_the_daemon_and_a_newer_one_takes_its_place() {
     let mut world = World::stopped_in(Cluster::own(), "app-definition").await;
     let path = format!("{DEFINITIONS}/applications.windlass.dev");
     world.space.send("DELETE", &path, &Value::Null).await;
-    wait_until("there are no Applications", LIMIT, || async {
-        get(&world, &path).await.map_or(Ok(()), |found| Err(found.to_string()))
-    })
-    .await;
+    wait_gone(&world, "there are no Applications", &path).await;
     world.start();
     wait_until("the daemon runs without", LIMIT, || async {
         if world.log().contains("the cluster has no Applications") {
@@ -82,6 +80,33 @@ async fn it_comes_after_the_daemon_and_a_newer_one_takes_its_place() {
     world.wait_application_runs("web", "ok2").await;
 }
 
+/// Waits until an object is gone: another refusal or a lost connection does not say so.
+async fn wait_gone(world: &World, what: &str, path: &str) {
+    wait_until(what, LIMIT, || async {
+        match try_send(&world.space.connection.client, "GET", path, &Value::Null).await {
+            Err(kube::Error::Api(e)) if e.code == 404 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_begins_while_the_definition_goes_takes_nothing_for_unseen() {
+    let mut world = World::stopped("app-definition-goes").await;
+    let faults = world.behind_faults().await;
+    // As of a kind that is still in the list of what the cluster has.
+    faults.set(|request| request.uri().path().ends_with("/applications").then_some(Fault::Status(404, None)));
+    world.start();
+    wait_until("the daemon says that there are none", LIMIT, || async {
+        if world.log().contains("the cluster has no Applications") { Ok(()) } else { Err(world.log()) }
+    })
+    .await;
+    faults.set(|_| None);
+    world.application("web", "ok", json!({})).await;
+    world.wait_application_runs("web", "ok").await;
+}
+
 /// The kind of the Prometheus Operator, as far as it matters here.
 fn pod_monitors() -> Value {
     let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
@@ -100,19 +125,16 @@ fn pod_monitors() -> Value {
 async fn a_pod_monitor_comes_once_the_cluster_has_the_kind() {
     let _alone = MONITORS.lock().await;
     let mut world = World::new("app-monitor").await;
-    wait_until("no PodMonitors are known", LIMIT, || async {
-        let one = format!("{DEFINITIONS}/podmonitors.monitoring.coreos.com");
-        // Those of a test before this one take a moment to go.
-        get(&world, &one).await.map_or(Ok(()), |found| Err(found.to_string()))
-    })
-    .await;
+    // Those of a test before this one take a moment to go.
+    let definition = format!("{DEFINITIONS}/podmonitors.monitoring.coreos.com");
+    wait_gone(&world, "no PodMonitors are known", &definition).await;
     let metrics = json!({"metrics": {"port": 9090, "podMonitor": {"labels": {"release": "prometheus"}}}});
     world.application("web", "ok", metrics).await;
     let status = world.wait_application_runs("web", "ok").await;
     let (limited, _, message) = condition_of(&status, kind::LIMITED);
     assert!(limited == "True" && message.contains("spec.metrics.podMonitor is left out"), "{message}");
     let pods = world.names("v1", "pods").await;
-    world.space.forget_later(&format!("{DEFINITIONS}/podmonitors.monitoring.coreos.com"));
+    world.space.forget_later(&definition);
     world.space.send("POST", DEFINITIONS, &pod_monitors()).await;
     let all = world.space.path("monitoring.coreos.com/v1", "podmonitors");
     wait_until("PodMonitors are served", LIMIT, || get(&world, &all)).await;
@@ -129,8 +151,5 @@ async fn a_pod_monitor_comes_once_the_cluster_has_the_kind() {
     world.wait_application_runs("web", "ok").await;
     assert_eq!(world.names("v1", "pods").await, pods, "no pod is replaced");
     world.delete_application("web").await;
-    wait_until("it is gone, too", LIMIT, || async {
-        get(&world, &one).await.map_or(Ok(()), |found| Err(found.to_string()))
-    })
-    .await;
+    wait_gone(&world, "it is gone, too", &one).await;
 }

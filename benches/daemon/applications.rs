@@ -79,17 +79,11 @@ fn children(namespace: &str, number: usize) -> Vec<Manifest> {
 
 /// Brings up so many.
 pub async fn run(count: usize) -> Applications {
-    let cluster = Cluster::own();
-    let client = observer(cluster).await;
-    prepare(cluster, &client, ["warm", BARE, "applies"].map(str::to_owned).into()).await;
     let load = load();
-    // The server answers its first requests of each kind slowly; that is nobody's merit or fault.
-    bare(cluster, "warm", 20, true).await;
-    quiet(cluster).await;
-    let (bare_took, objects) = bare(cluster, BARE, count, true).await;
-    quiet(cluster).await;
-    let (bare_applies, _) = bare(cluster, "applies", count, false).await;
-    quiet(cluster).await;
+    let (bare_took, objects) = bare_limit(count, true).await;
+    let (bare_applies, _) = bare_limit(count, false).await;
+    let cluster = warm().await;
+    let client = observer(cluster).await;
 
     let scratch = tempfile::tempdir().unwrap();
     let audit = cluster.audit();
@@ -159,6 +153,24 @@ pub async fn run(count: usize) -> Applications {
         statuses,
         status_requests,
     }
+}
+
+/// A cluster that has answered a few requests of each kind: the first ones are slow, which is nobody's merit or fault. Each measurement has
+/// one of its own, for a Service costs the more the more there are.
+async fn warm() -> &'static Cluster {
+    let cluster = Cluster::own();
+    prepare(cluster, &observer(cluster).await, ["warm", BARE].map(str::to_owned).into()).await;
+    bare(cluster, "warm", 20, true).await;
+    quiet(cluster).await;
+    cluster
+}
+
+/// How long the objects of so many Applications take alone, and how many they are.
+async fn bare_limit(count: usize, tries: bool) -> (Duration, usize) {
+    let cluster = warm().await;
+    let took = bare(cluster, BARE, count, tries).await;
+    cluster.stop();
+    took
 }
 
 /// Writes the objects of so many Applications, tried before or not. How long it took, and how many.

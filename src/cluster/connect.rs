@@ -6,7 +6,7 @@
 use super::Access;
 use super::kubeconfig::{Environment, load};
 use super::lease::Contact;
-use super::limit::{Asking, Limit, Share};
+use super::limit::{Limit, Share};
 use super::multiplex;
 use crate::lock::lock;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
@@ -280,9 +280,9 @@ impl Connection {
         self.limit.share()
     }
 
-    /// Counts as one who asks, until the answer is dropped, see [`Limit::stand`].
-    pub fn stand(&self) -> Asking {
-        self.limit.stand()
+    /// The bound of what the cluster is asked at once.
+    pub fn limit(&self) -> Limit {
+        self.limit.clone()
     }
 
     /// The turns of watches that begin: behind all that is to be tried and applied, nothing would be known for long.

@@ -357,6 +357,14 @@ impl Daemon {
         self.listed.load(Ordering::Relaxed)
     }
 
+    /// The cluster does not have the kind: none of them is there, which is told once and not waited for.
+    pub fn has_no_applications(&self) {
+        if !self.applications_listed.swap(true, Ordering::Relaxed) {
+            tracing::info!("the cluster has no Applications; `windlass install` brings their definition");
+            self.wake_all();
+        }
+    }
+
     /// Whether all that may be the source of a Delivery was seen: a source that is not known then does not exist.
     pub fn sources_listed(&self, delivery: &Delivery) -> bool {
         match delivery.spec.source.application {

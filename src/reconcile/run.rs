@@ -67,6 +67,7 @@ pub async fn prepare(
     let named = NamedWatches::new(&connection, &discovery);
     let pods = PodWatches::new(&connection, &discovery);
     let objects = ObjectWatches::new(&connection, &discovery);
+    let slots = super::slots::Slots::new(connection.limit());
     let daemon = Arc::new(Daemon {
         measures: options.measures.clone().unwrap_or_else(|| crate::analysis::Clients::new(reach())),
         connection,
@@ -77,7 +78,7 @@ pub async fn prepare(
         objects,
         dependencies: super::dependencies::Dependencies::default(),
         sources: Sources::default(),
-        slots: super::slots::Slots::default(),
+        slots,
         bundles: BundleCache::default(),
         options,
         secret_key,
@@ -180,9 +181,7 @@ async fn applications(
         let _ = daemon.discovery.refresh().await;
     }
     if daemon.discovery.resource(&kind).is_none() {
-        tracing::info!("the cluster has no Applications; `windlass install` brings their definition");
-        daemon.applications_listed.store(true, Ordering::Relaxed);
-        daemon.wake_all();
+        daemon.has_no_applications();
         tokio::select! {
             biased;
             () = ending.clone() => return,

@@ -1,7 +1,9 @@
 //! How many Deliveries put a revision in place at a time: each holds its bundle, and what is to be done with each object, meanwhile.
 //! Who takes long gives its place on, since it may wait for something that never answers, such as an admission webhook: one
-//! bad Delivery does not slow the others.
+//! bad Delivery does not slow the others. Whoever has one or waits for one is about to ask the cluster for much, which what may come
+//! later (Events) goes by.
 
+use crate::cluster::limit::{Asking, Limit};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -18,19 +20,19 @@ const COUNTS: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Slots {
     places: Arc<Semaphore>,
+    limit: Limit,
 }
 
 /// A place that is taken, until this is dropped or for so long as one counts.
 #[derive(Debug)]
 pub struct Slot(AbortHandle);
 
-impl Default for Slots {
-    fn default() -> Self {
-        Slots { places: Arc::new(Semaphore::new(PLACES)) }
-    }
-}
-
 impl Slots {
+    /// Places for revisions of a cluster with this limit.
+    pub fn new(limit: Limit) -> Self {
+        Slots { places: Arc::new(Semaphore::new(PLACES)), limit }
+    }
+
     /// Whether all are taken.
     pub fn are_taken(&self) -> bool {
         self.places.available_permits() == 0
@@ -38,11 +40,12 @@ impl Slots {
 
     /// Waits for one and takes it.
     pub async fn take(&self) -> Option<Slot> {
+        let asking: Asking = self.limit.stand();
         // Never closed.
         let permit = self.places.clone().acquire_owned().await.ok()?;
         let held = tokio::spawn(async move {
             tokio::time::sleep(COUNTS).await;
-            drop(permit);
+            drop((permit, asking));
         });
         Some(Slot(held.abort_handle()))
     }
@@ -62,7 +65,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_hangs_holds_nobody_up_for_long() {
-        let slots = Slots::default();
+        let slots = Slots::new(Limit::new(PLACES));
         let mut hanging = Vec::new();
         for _ in 0..PLACES {
             hanging.push(slots.take().await.unwrap());
@@ -75,7 +78,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_done_gives_its_place_on_at_once() {
-        let slots = Slots::default();
+        let slots = Slots::new(Limit::new(PLACES));
         let mut held = Vec::new();
         for _ in 0..PLACES {
             held.push(slots.take().await.unwrap());

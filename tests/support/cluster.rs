@@ -14,7 +14,7 @@ use std::future::Future;
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, Once, OnceLock};
 use std::time::{Duration, Instant};
 use windlass::cluster::{Access, ConnectOptions, Connection, Discovery, Resource, ServiceAccount};
 use windlass::core::manifest::Gvk;
@@ -38,6 +38,7 @@ pub struct Cluster {
 /// The cluster that the tests of this process share. Nobody stops, pauses or throttles it.
 pub fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
+    tell_failures_at_once();
     SHARED.get_or_init(|| match std::env::var_os("WINDLASS_TEST_KUBECONFIG") {
         Some(file) => {
             let kubeconfig = PathBuf::from(file);
@@ -46,6 +47,20 @@ pub fn shared() -> &'static Cluster {
         }
         None => Cluster::start(),
     })
+}
+
+/// The harness shows what a test that failed has said once all have ended: of a run that is cut off, nobody would learn why.
+fn tell_failures_at_once() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |failure| {
+            let name = std::thread::current().name().unwrap_or("a thread").to_owned();
+            // Not by `eprintln!`, which the harness keeps.
+            let _ = writeln!(std::io::stderr(), "FAILED: {name}: {failure}");
+            before(failure);
+        }));
+    });
 }
 
 impl Cluster {
@@ -106,6 +121,7 @@ impl Cluster {
     }
 
     fn begin(binary: &Path, real: bool, more: &[&str]) -> Self {
+        tell_failures_at_once();
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster");
         fs::create_dir_all(&root).unwrap();
         sweep(&root);

@@ -9,7 +9,7 @@ use crate::lock::lock;
 use crate::reconcile::daemon::Daemon;
 use crate::reconcile::sources::Store as SourceStore;
 use crate::source::{Credentials, Limits};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, Store, reflector};
@@ -36,15 +36,18 @@ pub fn follow(
     let events = watcher(api, config).default_backoff().modify(lean);
     let (of, reader) = (daemon.clone(), shown.clone());
     let (mut there, mut listing) = (BTreeSet::new(), BTreeSet::new());
-    let stream = reflector(writer, events).inspect_ok(move |event| {
+    let stream = reflector(writer, events).inspect(move |event| {
         let key = |a: &Application| (a.namespace().unwrap_or_default(), a.name_any());
         match event {
-            watcher::Event::Init => listing.clear(),
-            watcher::Event::InitApply(application) => {
+            // What is known of the cluster's kinds may be older than the removal of this one.
+            Err(error) if code(error) == Some(404) => of.has_no_applications(),
+            Err(_) => {}
+            Ok(watcher::Event::Init) => listing.clear(),
+            Ok(watcher::Event::InitApply(application)) => {
                 open(&of, &reader, &key(application));
                 listing.insert(key(application));
             }
-            watcher::Event::InitDone => {
+            Ok(watcher::Event::InitDone) => {
                 for gone in there.difference(&listing) {
                     forget(&of, gone);
                 }
@@ -52,11 +55,11 @@ pub fn follow(
                 of.applications_listed.store(true, Ordering::Relaxed);
                 of.wake_all();
             }
-            watcher::Event::Apply(application) => {
+            Ok(watcher::Event::Apply(application)) => {
                 open(&of, &reader, &key(application));
                 there.insert(key(application));
             }
-            watcher::Event::Delete(application) => {
+            Ok(watcher::Event::Delete(application)) => {
                 there.remove(&key(application));
                 forget(&of, &key(application));
             }
@@ -128,7 +131,7 @@ pub async fn follow_revisions(context: Arc<Applications>, api: Api<PartialObject
                     context.note_removed(key, kept.name);
                 }
             }
-            Err(error) if is_forbidden(&error) => {
+            Err(error) if code(&error) == Some(403) => {
                 wake(context.sight.shut());
                 if !std::mem::replace(&mut told, true) {
                     tracing::warn!(%error, "revisions of Applications that somebody removes are not noticed");
@@ -139,13 +142,14 @@ pub async fn follow_revisions(context: Arc<Applications>, api: Api<PartialObject
     }
 }
 
-fn is_forbidden(error: &watcher::Error) -> bool {
+/// The status with which the API server refused.
+fn code(error: &watcher::Error) -> Option<u16> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status.code == 403,
-        _ => false,
+        | watcher::Error::WatchError(status) => Some(status.code),
+        _ => None,
     }
 }
 

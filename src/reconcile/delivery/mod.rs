@@ -369,9 +369,7 @@ async fn rounds(delivery: Arc<Delivery>, daemon: Arc<Daemon>) -> Result<Option<D
             decision = next(&spec, &State::from(&before), &seen, now);
             if slot.is_none() && decision.actions.iter().any(takes_much) {
                 let waited = daemon.slots.are_taken();
-                let standing = waited.then(|| daemon.connection.stand());
                 slot = daemon.slots.take().await;
-                drop(standing);
                 if waited {
                     // What was seen is old by now.
                     continue;
