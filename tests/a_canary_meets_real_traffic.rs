@@ -20,7 +20,7 @@ const INTERVAL: f64 = 2.0;
 const FAILURE_LIMIT: u32 = 1;
 
 /// The share of traffic that a candidate gets while it is measured first.
-const WEIGHT: f64 = 0.2;
+pub const WEIGHT: f64 = 0.2;
 
 /// The longest that a bad release may last, in seconds: until it has failed once more than is borne, and until a failure shows
 /// at all. Nothing is added for the time in which a step settles, the daemon decides and the proxy follows: that is less than
@@ -29,7 +29,7 @@ const SECONDS: f64 = (FAILURE_LIMIT as f64 + 1.0) * INTERVAL + SCRAPE + WINDOW;
 
 /// What a bad release did, and the most that it may: its weight, times its rate of errors, for as long as it takes to see them;
 /// beyond that four deviations of a count of independent requests.
-fn within(what: &str, bad: u64, weight: f64, errors: f64, counts: &Counts) {
+pub fn within(what: &str, bad: u64, weight: f64, errors: f64, counts: &Counts) {
     let most = f64::from(RATE) * SECONDS * weight * errors;
     say(&format!(
         "{what}: expected at most {most:.0} of {} requests ({weight} of traffic, {errors} of it, for {SECONDS} s), measured {bad}",
@@ -52,7 +52,8 @@ fn success_rate(plane: &Plane) -> Value {
     }})
 }
 
-fn canary(plane: &Plane) -> Value {
+/// A canary in two steps that is measured by what the proxy counts.
+pub fn canary(plane: &Plane) -> Value {
     measured_canary(success_rate(plane))
 }
 

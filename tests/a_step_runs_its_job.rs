@@ -125,7 +125,7 @@ async fn dies_before_traffic(mut world: World, place: String) {
 async fn before_traffic_it_runs_once_though_the_daemon_dies() {
     let steps = ["status hook before-traffic Running", "RunHook", "status hook before-traffic Succeeded"];
     let places = around(&steps, &[]);
-    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), dies_before_traffic).await;
+    at_each(&places, dies_before_traffic).await;
 }
 
 #[tokio::test]
@@ -186,5 +186,5 @@ async fn dies_in_a_job_of_a_step(mut world: World, place: String) {
 async fn it_runs_once_though_the_daemon_dies() {
     let steps = ["status hook rollout-step Running", "RunHook", "status hook rollout-step Succeeded"];
     let places = around(&steps, &[]);
-    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), dies_in_a_job_of_a_step).await;
+    at_each(&places, dies_in_a_job_of_a_step).await;
 }

@@ -2,7 +2,7 @@
 
 use crate::support::applications::condition_of;
 use crate::support::cli::{kubectl_with, windlass_with};
-use crate::support::cluster::wait_until;
+use crate::support::cluster::{try_send, wait_until};
 use crate::support::daemon::{LIMIT, World};
 use serde_json::{Value, json};
 use windlass::api::application::ApplicationPhase;
@@ -10,7 +10,9 @@ use windlass::api::condition::kind;
 use windlass::api::delivery::Phase;
 
 /// Kinds that an Application may be short for, as `windlass render` prints them.
-const CHILDREN: [(&str, &str); 6] = [
+const CHILDREN: [(&str, &str); 8] = [
+    ("v1", "serviceaccounts"),
+    ("networking.k8s.io/v1", "ingresses"),
     ("apps/v1", "deployments"),
     ("v1", "services"),
     ("v1", "configmaps"),
@@ -64,8 +66,16 @@ async fn from_an_image_to_pods_that_serve() {
     assert!(config(&now) != before && !now.contains(&before), "{now:?}");
     assert_eq!(world.revisions_of("web").await.len(), 2, "the one before is what a rollback needs");
     assert!(world.revisions_of("web").await.contains(&status.current_revision.unwrap()));
-    let events = world.events_about("Application", "web").await;
-    assert!(!events.is_empty() && world.events("web.application").await.is_empty(), "{events:?}");
+    wait_until("both are told", LIMIT, || async {
+        let events = world.events_about("Application", "web").await;
+        let told = |(reason, text): &&(String, String)| {
+            reason == "Deployed" && text.contains("is deployed and healthy")
+        };
+        if events.iter().filter(told).count() == 2 { Ok(()) } else { Err(format!("{events:?}")) }
+    })
+    .await;
+    told_once(&world, &[("Created", "it becomes ")]).await;
+    assert!(world.events("web.application").await.is_empty(), "it is told where people look");
 
     // People who know the Application's name need no other.
     let shown = windlass_with(&world.space.cluster.kubeconfig, &["history", "-n", &world.space.name, "web"]);
@@ -152,6 +162,130 @@ async fn what_somebody_does_to_its_objects_is_mended() {
 }
 
 #[tokio::test]
+async fn each_of_its_objects_is_mended_and_comes_back() {
+    let world = World::new("app-each").await;
+    let more = json!({
+        "config": {"env": {"FEATURE": "on"}, "files": {"a.yaml": "b: c\n"}},
+        "resources": {"requests": {"cpu": "100m"}},
+        "autoscaling": {"minReplicas": 2, "maxReplicas": 3},
+        "expose": {"host": "web.example.com", "ingress": {}},
+        "security": {"networkPolicy": {}, "serviceAccount": {"create": true}},
+    });
+    world.application("web", "ok", more).await;
+    world.wait_application_runs("web", "ok").await;
+    let all: Vec<(&str, &str, String)> = {
+        let mut all = Vec::new();
+        for (api, plural) in CHILDREN {
+            all.extend(world.names(api, plural).await.into_iter().map(|name| (api, plural, name)));
+        }
+        all
+    };
+    let kinds: std::collections::BTreeSet<&str> = all.iter().map(|(_, plural, _)| *plural).collect();
+    assert_eq!(kinds.len(), CHILDREN.len(), "{all:?}");
+    const LABEL: &str = "app.kubernetes.io/name";
+    for (api, plural, name) in &all {
+        let edit = json!({"metadata": {"labels": {LABEL: "another"}}});
+        world.patch(api, plural, name, edit).await;
+    }
+    for (api, plural, name) in &all {
+        world
+            .wait_object(api, plural, name, "it is as it was", |o| o["metadata"]["labels"][LABEL] == "web")
+            .await;
+    }
+    for (api, plural, name) in &all {
+        let before = world.get(api, plural, name).await["metadata"]["uid"].clone();
+        world.delete(api, plural, name).await;
+        world
+            .wait_object(api, plural, name, "it is there again", |o| {
+                o["metadata"]["uid"].is_string() && o["metadata"]["uid"] != before
+            })
+            .await;
+    }
+    world.wait_application_runs("web", "ok").await;
+}
+
+#[tokio::test]
+async fn what_a_backup_brings_back_is_taken_up_as_it_is() {
+    let mut world = World::new("app-restored").await;
+    world.application("web", "ok", json!({"config": {"env": {"FEATURE": "on"}}})).await;
+    world.wait_application_runs("web", "ok").await;
+    world.kill();
+    // Who restores keeps owners by ids that nobody has any more, and no status.
+    let mut saved = Vec::new();
+    let kinds = [
+        ("apps/v1", "deployments"),
+        ("v1", "services"),
+        ("v1", "configmaps"),
+        ("apps/v1", "controllerrevisions"),
+        ("windlass.dev/v1alpha1", "deliveries"),
+        ("windlass.dev/v1alpha1", "applications"),
+    ];
+    for (api, plural) in kinds {
+        for name in world.names(api, plural).await {
+            let mut object = world.get(api, plural, &name).await;
+            object.as_object_mut().unwrap().remove("status");
+            for field in ["uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"] {
+                object["metadata"].as_object_mut().unwrap().remove(field);
+            }
+            if plural == "services" {
+                for field in ["clusterIP", "clusterIPs"] {
+                    object["spec"].as_object_mut().unwrap().remove(field);
+                }
+            }
+            saved.push((api, plural, name, object));
+        }
+    }
+    for (api, plural, name, _) in saved.iter().rev() {
+        let path = format!("{}/{name}", world.space.path(api, plural));
+        wait_until(&format!("{path} is gone"), LIMIT, || async {
+            // The garbage collector removes what the Application owned, too.
+            let client = &world.space.connection.client;
+            let free = json!({"metadata": {"finalizers": null}});
+            let _ = try_send(client, "PATCH", &path, &free).await;
+            match try_send(client, "DELETE", &path, &Value::Null).await {
+                Err(kube::Error::Api(e)) if e.code == 404 => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+    for (api, plural, _, object) in &saved {
+        world.space.send("POST", &world.space.path(api, plural), object).await;
+    }
+    let restored = world.get("apps/v1", "deployments", "web").await;
+    world.give_away().await;
+    world.start();
+    let owner = world.applications().get("web").await.unwrap().metadata.uid;
+    // Nobody knows what is in place: a person says that it is this.
+    world
+        .wait_application("web", "it says what to do", |s| {
+            s.conditions.iter().any(|c| {
+                c.type_ == kind::READY && c.reason == "InventoryLost" && c.message.contains("windlass adopt")
+            })
+        })
+        .await;
+    let namespace = world.space.name.clone();
+    let adopted =
+        windlass_with(&world.space.cluster.kubeconfig, &["adopt", "web", "-n", &namespace, "--wait"]);
+    assert_eq!(adopted.code, 0, "{adopted:?}");
+    let status = world.wait_application_runs("web", "ok").await;
+    let now = world.get("apps/v1", "deployments", "web").await;
+    assert_eq!(now["metadata"]["uid"], restored["metadata"]["uid"], "what was restored is what runs");
+    let current = status.current_revision.unwrap();
+    // The garbage collector removes those that were restored.
+    wait_until("what runs is kept, as its own", LIMIT, || async {
+        let revision = world.get("apps/v1", "controllerrevisions", &current).await;
+        let its = revision["metadata"]["ownerReferences"][0]["uid"].as_str() == owner.as_deref();
+        if its { Ok(()) } else { Err(revision.to_string()) }
+    })
+    .await;
+    // And it can be changed, and taken back.
+    world.application("web", "crash", json!({})).await;
+    world.wait_application_phase("web", ApplicationPhase::RolledBack).await;
+    assert_eq!(world.image_of("web").await, "registry.example.com/web:ok");
+}
+
+#[tokio::test]
 async fn it_takes_everything_along_and_can_come_back() {
     let world = World::new("app-gone").await;
     world.application("web", "ok", json!({"config": {"files": {"a.yaml": "b: c\n"}}})).await;
@@ -162,9 +296,22 @@ async fn it_takes_everything_along_and_can_come_back() {
     world.wait_application_runs("web", "ok2").await;
     world.wait_for_application_only(&world.revisions_of("web").await).await;
     world.delete_application("web").await;
+    nothing_is_left(&world).await;
+    // So it is where somebody waits for all that it owns.
+    world.application("web", "ok", json!({})).await;
+    world.wait_application_runs("web", "ok").await;
+    let namespace = world.space.name.clone();
+    let arguments = ["delete", "application", "web", "--cascade=foreground", "-n", &namespace];
+    let answer = kubectl_with(&world.space.cluster.kubeconfig, &arguments);
+    assert_eq!(answer.code, 0, "{}", answer.err);
+    nothing_is_left(&world).await;
+}
+
+/// Waits until all of an Application that was deleted is gone.
+async fn nothing_is_left(world: &World) {
     world.wait_gone("web.application").await;
     wait_until("nothing is left", LIMIT, || async {
-        let mut left = children(&world).await;
+        let mut left = children(world).await;
         left.extend(world.revisions_of("web").await);
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     })
@@ -237,16 +384,13 @@ async fn nobody_writes_its_delivery_by_hand() {
     body["metadata"] = json!({"name": "mine"});
     let path = world.space.path("windlass.dev/v1alpha1", "deliveries");
     let client = &world.space.connection.client;
-    let refused =
-        crate::support::cluster::try_send(client, "POST", &path, &body).await.unwrap_err().to_string();
+    let refused = try_send(client, "POST", &path, &body).await.unwrap_err().to_string();
     assert!(refused.contains("write the Application, or name a repository"), "{refused}");
     body["spec"]["source"] = json!({"application": "web", "repository": "config"});
-    let refused =
-        crate::support::cluster::try_send(client, "POST", &path, &body).await.unwrap_err().to_string();
+    let refused = try_send(client, "POST", &path, &body).await.unwrap_err().to_string();
     assert!(refused.contains("source takes one of repository and application"), "{refused}");
     body["spec"]["source"] = json!({"path": "a"});
-    let refused =
-        crate::support::cluster::try_send(client, "POST", &path, &body).await.unwrap_err().to_string();
+    let refused = try_send(client, "POST", &path, &body).await.unwrap_err().to_string();
     assert!(refused.contains("source takes one of repository and application"), "{refused}");
 }
 

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use windlass::api::application::definition;
-use windlass::core::application::{defaulted, expand, is_application, read};
+use windlass::core::application::{Kinds, defaulted, expand, expand_for, is_application, read};
 use windlass::core::manifest::{Manifest, Origin};
 use windlass::render::yaml::{Keep, Limits, parse};
 
@@ -203,10 +203,13 @@ async fn the_api_server_takes_every_object_as_it_is() {
     let rights = Served::new(&mut space, "security.istio.io", rights).await;
     let contour = definitions(&crds().join("contour.yaml"), &["httpproxies"]);
     let contour = Served::new(&mut space, "projectcontour.io", contour).await;
+    let monitors = definitions(&crds().join("monitors.yaml"), &["podmonitors"]);
+    let monitors = Served::new(&mut space, "monitoring.coreos.com", monitors).await;
     let mut kinds = BTreeSet::new();
     let documented = documented().into_iter().map(|document| ("docs".to_owned(), document));
     for (name, document) in applications().into_iter().chain(documented) {
-        let expansion = expand(&read(&document).unwrap(), &Origin::default()).unwrap();
+        let served = Kinds { pod_monitors: true };
+        let expansion = expand_for(&read(&document).unwrap(), &Origin::default(), served).unwrap();
         let gateway = match document["spec"]["expose"]["gateway"]["channel"].as_str() {
             Some("Experimental") => &experimental,
             _ => &standard,
@@ -217,6 +220,7 @@ async fn the_api_server_takes_every_object_as_it_is() {
             let answer = match object.gvk().group.as_str() {
                 "gateway.networking.k8s.io" => gateway.applied(&space, &wanted, "&dryRun=All").await,
                 "networking.istio.io" => routing.applied(&space, &wanted, "&dryRun=All").await,
+                "monitoring.coreos.com" => monitors.applied(&space, &wanted, "&dryRun=All").await,
                 "projectcontour.io" => contour.applied(&space, &wanted, "&dryRun=All").await,
                 "security.istio.io" => rights.applied(&space, &wanted, "&dryRun=All").await,
                 _ => applied(&space, &object).await,
@@ -239,6 +243,7 @@ async fn the_api_server_takes_every_object_as_it_is() {
         "NetworkPolicy",
         "PeerAuthentication",
         "PodDisruptionBudget",
+        "PodMonitor",
         "Service",
         "ServiceAccount",
         "VirtualService",

@@ -36,6 +36,19 @@ async fn pods(world: &World) -> Vec<String> {
     uids.collect()
 }
 
+/// Just what an Application becomes, written by somebody else, with another number of pods and a label of its own.
+pub async fn as_expanded(world: &World) -> Value {
+    let document = json!({
+        "apiVersion": "windlass.dev/v1alpha1", "kind": "Application", "metadata": {"name": "web"},
+        "spec": {"image": "registry.example.com/web:ok", "port": 8080, "replicas": 1},
+    });
+    let expansion = expand(&read(&document).unwrap(), &Origin::default()).unwrap();
+    let deployment = expansion.objects.iter().find(|object| object.gvk().kind == "Deployment").unwrap();
+    let mut deployment = deployment.to_value();
+    deployment["metadata"]["labels"]["team"] = json!("shop");
+    world.space.send("POST", &world.space.path("apps/v1", "deployments"), &deployment).await
+}
+
 #[tokio::test]
 async fn a_deployment_whose_pods_would_be_replaced_is_left_alone_until_somebody_says_so() {
     let world = World::new("app-adopts").await;
@@ -50,6 +63,8 @@ async fn a_deployment_whose_pods_would_be_replaced_is_left_alone_until_somebody_
     let image = "spec.template.spec.containers[name=web].image is registry.example.com/web:ok and would be \
                  registry.example.com/web:ok2";
     assert!(message.contains(image) && message.contains("adopt: Restart"), "{message}");
+    let told = world.wait_application_event("web", "PodsWouldRestart").await;
+    assert!(told.contains(image), "{told}");
     assert_eq!(condition_of(&status, kind::DEGRADED), ("True".into(), "RolloutRefused".into(), message));
     let there = world.get("apps/v1", "deployments", "web").await;
     assert_eq!(there["metadata"]["generation"], before["metadata"]["generation"]);
@@ -64,17 +79,7 @@ async fn a_deployment_whose_pods_would_be_replaced_is_left_alone_until_somebody_
 #[tokio::test]
 async fn a_deployment_with_the_same_pods_becomes_its_own_and_none_of_them_ends() {
     let world = World::new("app-adopts-same").await;
-    // Just what an Application becomes, written by somebody else, with another number of pods and a label of its own.
-    let document = json!({
-        "apiVersion": "windlass.dev/v1alpha1", "kind": "Application", "metadata": {"name": "web"},
-        "spec": {"image": "registry.example.com/web:ok", "port": 8080, "replicas": 1},
-    });
-    let expansion = expand(&read(&document).unwrap(), &Origin::default()).unwrap();
-    let deployment = expansion.objects.iter().find(|object| object.gvk().kind == "Deployment").unwrap();
-    let mut deployment = deployment.to_value();
-    deployment["metadata"]["labels"]["team"] = json!("shop");
-    let path = world.space.path("apps/v1", "deployments");
-    let before = world.space.send("POST", &path, &deployment).await;
+    let before = as_expanded(&world).await;
     world
         .wait_object("apps/v1", "deployments", "web", "its pod runs", |d| {
             d["status"]["availableReplicas"] == 1

@@ -1,11 +1,13 @@
 //! The definition of Applications may come after the daemon, and a newer one may take its place: what is stored runs on.
 
 use crate::support::applications::condition_of;
-use crate::support::cluster::{Cluster, try_send, wait_until};
+use crate::support::cluster::{Cluster, try_send, wait_gone, wait_until};
 use crate::support::daemon::{LIMIT, World};
 use crate::support::faults::Fault;
 use crate::support::gateway::MONITORS;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::sync::Notify;
 use windlass::api::application::definition;
 use windlass::api::condition::kind;
 use windlass::cluster::crds;
@@ -37,17 +39,34 @@ async fn get(world: &World, path: &str) -> Result<Value, String> {
 async fn it_comes_after_the_daemon_and_a_newer_one_takes_its_place() {
     let mut world = World::stopped_in(Cluster::own(), "app-definition").await;
     let path = format!("{DEFINITIONS}/applications.windlass.dev");
-    world.space.send("DELETE", &path, &Value::Null).await;
-    wait_gone(&world, "there are no Applications", &path).await;
+    let client = world.space.connection.client.clone();
+    // The kind goes after the daemon read which there are, and before it lists them.
+    let faults = world.behind_faults().await;
+    let gone = Arc::new(Notify::new());
+    let waits = gone.clone();
+    let of_applications = |path: &str| path.ends_with("/applications");
+    faults.set(move |request| of_applications(request.uri().path()).then(|| Fault::PassLater(waits.clone())));
     world.start();
-    wait_until("the daemon runs without", LIMIT, || async {
-        if world.log().contains("the cluster has no Applications") {
-            Ok(())
-        } else {
-            Err("it does not say so".into())
-        }
+    wait_until("the daemon asks for Applications", LIMIT, || async {
+        let asked = faults.count(|_, uri| of_applications(uri.split('?').next().unwrap()));
+        if asked > 0 { Ok(()) } else { Err(world.log()) }
     })
     .await;
+    world.space.send("DELETE", &path, &Value::Null).await;
+    wait_gone(&client, &path, LIMIT).await;
+    faults.set(|_| None);
+    gone.notify_waiters();
+    let says_so = async |world: &World, daemons: usize| {
+        wait_until("the daemon runs without", LIMIT, || async {
+            let said = world.log().matches("the cluster has no Applications").count();
+            if said == daemons { Ok(()) } else { Err(format!("{said} of {daemons} say so")) }
+        })
+        .await;
+    };
+    says_so(&world, 1).await;
+    // And one that begins without.
+    world.restart().await;
+    says_so(&world, 2).await;
     world.space.send("POST", DEFINITIONS, &older()).await;
     let all = world.space.path("windlass.dev/v1alpha1", "applications");
     wait_until("Applications are served", LIMIT, || get(&world, &all)).await;
@@ -80,33 +99,6 @@ async fn it_comes_after_the_daemon_and_a_newer_one_takes_its_place() {
     world.wait_application_runs("web", "ok2").await;
 }
 
-/// Waits until an object is gone: another refusal or a lost connection does not say so.
-async fn wait_gone(world: &World, what: &str, path: &str) {
-    wait_until(what, LIMIT, || async {
-        match try_send(&world.space.connection.client, "GET", path, &Value::Null).await {
-            Err(kube::Error::Api(e)) if e.code == 404 => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_daemon_that_begins_while_the_definition_goes_takes_nothing_for_unseen() {
-    let mut world = World::stopped("app-definition-goes").await;
-    let faults = world.behind_faults().await;
-    // As of a kind that is still in the list of what the cluster has.
-    faults.set(|request| request.uri().path().ends_with("/applications").then_some(Fault::Status(404, None)));
-    world.start();
-    wait_until("the daemon says that there are none", LIMIT, || async {
-        if world.log().contains("the cluster has no Applications") { Ok(()) } else { Err(world.log()) }
-    })
-    .await;
-    faults.set(|_| None);
-    world.application("web", "ok", json!({})).await;
-    world.wait_application_runs("web", "ok").await;
-}
-
 /// The kind of the Prometheus Operator, as far as it matters here.
 fn pod_monitors() -> Value {
     let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
@@ -127,7 +119,7 @@ async fn a_pod_monitor_comes_once_the_cluster_has_the_kind() {
     let mut world = World::new("app-monitor").await;
     // Those of a test before this one take a moment to go.
     let definition = format!("{DEFINITIONS}/podmonitors.monitoring.coreos.com");
-    wait_gone(&world, "no PodMonitors are known", &definition).await;
+    wait_gone(&world.space.connection.client, &definition, LIMIT).await;
     let metrics = json!({"metrics": {"port": 9090, "podMonitor": {"labels": {"release": "prometheus"}}}});
     world.application("web", "ok", metrics).await;
     let status = world.wait_application_runs("web", "ok").await;
@@ -151,5 +143,5 @@ async fn a_pod_monitor_comes_once_the_cluster_has_the_kind() {
     world.wait_application_runs("web", "ok").await;
     assert_eq!(world.names("v1", "pods").await, pods, "no pod is replaced");
     world.delete_application("web").await;
-    wait_gone(&world, "it is gone, too", &one).await;
+    wait_gone(&world.space.connection.client, &one, LIMIT).await;
 }

@@ -3,7 +3,7 @@
 
 use crate::support::applications::condition_of;
 use crate::support::cli::windlass_with;
-use crate::support::cluster::{try_send, wait_until};
+use crate::support::cluster::{wait_gone, wait_until};
 use crate::support::daemon::{LIMIT, World};
 use serde_json::{Value, json};
 use windlass::api::application::ApplicationPhase;
@@ -141,7 +141,7 @@ async fn a_spec_that_contradicts_itself_is_told_and_nothing_of_it_is_applied() {
 }
 
 /// A file with an Application.
-fn manifest(tag: &str) -> String {
+pub fn manifest(tag: &str) -> String {
     format!(
         "apiVersion: windlass.dev/v1alpha1\nkind: Application\nmetadata: {{name: web}}\n\
          spec: {{image: \"registry.example.com/web:{tag}\", port: 8080, replicas: 2}}\n"
@@ -182,13 +182,7 @@ async fn a_directory_that_delivers_it_goes_back_and_it_does_not() {
     );
     world.wait_gone("web.application").await;
     let path = format!("{}/web", world.space.path("apps/v1", "deployments"));
-    wait_until("the pods' Deployment is gone", LIMIT, || async {
-        match try_send(&world.space.connection.client, "GET", &path, &Value::Null).await {
-            Err(kube::Error::Api(e)) if e.code == 404 => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
+    wait_gone(&world.space.connection.client, &path, LIMIT).await;
 }
 
 #[tokio::test]

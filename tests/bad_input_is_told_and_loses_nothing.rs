@@ -1,7 +1,7 @@
 //! Whatever is wrong with a commit, the cluster or a resource: it is told where and why, what runs goes on, and the next
 //! good commit is deployed.
 
-use crate::support::cluster::{try_send, wait_until};
+use crate::support::cluster::{try_send, wait_gone, wait_until};
 use crate::support::daemon::{LIMIT, World, condition, config_map, deployment};
 use crate::support::faults::{Fault, Faults};
 use crate::support::git::git;
@@ -307,13 +307,7 @@ async fn a_definition_that_goes_takes_nothing_else_with_it() {
     assert_eq!(world.value("settings").await, "good-0");
     // What does not need it is deployed: a commit that names it no more, and then one that brings it itself.
     mended(&world, 1).await;
-    wait_until("the definition is gone", LIMIT, || async {
-        match try_send(&world.space.connection.client, "GET", &path, &Value::Null).await {
-            Err(kube::Error::Api(e)) if e.code == 404 => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
+    wait_gone(&world.space.connection.client, &path, LIMIT).await;
     let files = [("shop/definition.yaml", definition.as_str()), ("shop/thing.yaml", thing.as_str())];
     let commit = world.commit("With its definition", &files);
     world.wait_for("shop", Phase::Ready, &commit).await;

@@ -247,13 +247,25 @@ async fn what_install_made_is_gone_and_what_it_delivered_runs_on() {
     std::fs::write(&file, repository.to_string()).unwrap();
     assert_eq!(kubectl_with(&cluster.kubeconfig, &["create", "namespace", "shop"]).code, 0);
     assert_eq!(kubectl_with(&cluster.kubeconfig, &["apply", "-f", file.to_str().unwrap()]).code, 0);
-    ready(cluster, 1).await;
+    let application = json!({
+        "apiVersion": "windlass.dev/v1alpha1", "kind": "Application", "metadata": {"name": "cart", "namespace": "shop"},
+        "spec": {"image": "registry.example.com/cart:ok", "port": 8080},
+    });
+    std::fs::write(&file, application.to_string()).unwrap();
+    let of_shop = format!("--serviceaccount=shop:{DEPLOYER}");
+    let granted = ["create", "rolebinding", DEPLOYER, "-n", "shop", "--clusterrole=edit", &of_shop];
+    assert_eq!(kubectl_with(&cluster.kubeconfig, &granted).code, 0);
+    assert_eq!(kubectl_with(&cluster.kubeconfig, &["apply", "-f", file.to_str().unwrap()]).code, 0);
+    ready(cluster, 2).await;
     let pods = |cluster: &Cluster| {
         let list = get(cluster, &["pods", "-n", "shop"]);
         list["items"].as_array().unwrap().iter().map(|p| p["metadata"]["uid"].clone()).collect::<Vec<_>>()
     };
     let running = pods(cluster);
-    assert_eq!(running.len(), 1);
+    assert_eq!(running.len(), 2);
+
+    let service = get(cluster, &["service", "cart", "-n", "shop"]);
+    let address = format!("IPAddress <none> {}", service["spec"]["clusterIP"].as_str().unwrap());
 
     // Its node is gone without a word: the Lease still names it.
     drop(daemon.0.kill());
@@ -265,12 +277,20 @@ async fn what_install_made_is_gone_and_what_it_delivered_runs_on() {
     }
     wait_until("nothing of what install made is left", LIMIT, || async {
         let mut left: Vec<String> = everything(cluster).difference(&before).cloned().collect();
-        left.retain(|line| !line.contains(" shop") && !line.starts_with("Namespace <none> shop"));
+        // That of the Service that stays has no namespace.
+        left.retain(|line| !line.contains(" shop") && *line != address);
         if left.is_empty() { Ok(()) } else { Err(left.join("\n")) }
     })
     .await;
     assert_eq!(pods(cluster), running, "the pods are the same");
-    for (kind, name) in [("deployment", "web"), ("configmap", "settings")] {
+    wait_until("no revision of the Application is kept", LIMIT, || async {
+        let kept = get(cluster, &["controllerrevisions", "-n", "shop"]);
+        if kept["items"].as_array().is_some_and(Vec::is_empty) { Ok(()) } else { Err(kept.to_string()) }
+    })
+    .await;
+    let objects =
+        [("deployment", "web"), ("configmap", "settings"), ("deployment", "cart"), ("service", "cart")];
+    for (kind, name) in objects {
         let object = get(cluster, &[kind, name, "-n", "shop", "--show-managed-fields"]);
         assert_eq!(object["metadata"]["name"], name);
         assert!(!object.to_string().contains("windlass"), "{object:#}");

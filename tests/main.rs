@@ -63,6 +63,7 @@ mod bad_manifests_say_where;
 mod cli_asks_the_daemon;
 mod cli_diff_agrees_with_kubectl;
 mod cli_needs_no_cluster;
+mod cli_takes_an_applications_name;
 mod cli_uninstall_leaves_what_runs;
 mod cluster_apply;
 mod cluster_shared;

@@ -1,6 +1,8 @@
 //! The daemon is killed before and after everything that it writes about an Application, and around what its Delivery then does:
 //! the next one ends where the dead one would have.
 
+use crate::an_application_meets_what_is_there::as_expanded;
+use crate::an_application_that_fails_is_taken_back::manifest;
 use crate::support::applications::condition_of;
 use crate::support::cluster::wait_until;
 use crate::support::daemon::{LIMIT, World};
@@ -8,7 +10,7 @@ use crate::the_daemon_dies_at_every_step::{arm, around, at_each, dies_and_rises,
 use serde_json::{Value, json};
 use windlass::api::application::ApplicationPhase;
 use windlass::api::condition::kind;
-use windlass::api::delivery::Outcome;
+use windlass::api::delivery::{Outcome, Phase};
 
 fn colour(colour: &str) -> Value {
     json!({"config": {"env": {"COLOUR": colour}}})
@@ -53,7 +55,7 @@ async fn of_a_first_spec() {
         "Apply Deploy",
     ];
     let places = around(&steps, &["amid writes Deploy"]);
-    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), the_first).await;
+    at_each(&places, the_first).await;
 }
 
 async fn one_that_waits_for_a_name(mut world: World, place: String) {
@@ -89,7 +91,7 @@ async fn one_that_waits_for_a_name(mut world: World, place: String) {
 #[tokio::test]
 async fn of_a_first_spec_that_waits() {
     let places = around(&["Application status Pending"], &[]);
-    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), one_that_waits_for_a_name).await;
+    at_each(&places, one_that_waits_for_a_name).await;
 }
 
 async fn a_change(mut world: World, place: String) {
@@ -115,7 +117,7 @@ async fn of_a_change() {
         "status Deploy Pruning",
         "status Ready",
     ];
-    at_each(&around(&steps, &[]).iter().map(String::as_str).collect::<Vec<_>>(), a_change).await;
+    at_each(&around(&steps, &[]), a_change).await;
 }
 
 async fn a_change_that_fails(mut world: World, place: String) {
@@ -146,7 +148,7 @@ async fn of_a_change_that_fails() {
         "Apply Rollback",
         "status Held",
     ];
-    at_each(&around(&steps, &[]).iter().map(String::as_str).collect::<Vec<_>>(), a_change_that_fails).await;
+    at_each(&around(&steps, &[]), a_change_that_fails).await;
 }
 
 async fn a_deletion(mut world: World, place: String) {
@@ -174,18 +176,19 @@ async fn a_deletion(mut world: World, place: String) {
 #[tokio::test]
 async fn of_a_deletion() {
     let places = around(&["status Deleting", "PruneAll", "RemoveFinalizer"], &["amid removals"]);
-    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_deletion).await;
+    at_each(&places, a_deletion).await;
+}
+
+fn by_steps(value: &str) -> Value {
+    let mut more = colour(value);
+    more["rollout"] = json!({
+        "strategy": "Canary", "router": {"replicas": {}}, "settle": "300ms",
+        "steps": [{"weight": 50}, {"pause": "300ms"}],
+    });
+    more
 }
 
 async fn a_canary(mut world: World, place: String) {
-    let by_steps = |value: &str| {
-        let mut more = colour(value);
-        more["rollout"] = json!({
-            "strategy": "Canary", "router": {"replicas": {}}, "settle": "300ms",
-            "steps": [{"weight": 50}, {"pause": "300ms"}],
-        });
-        more
-    };
     world.start();
     world.application("web", "ok", by_steps("blue")).await;
     world.wait_application_runs("web", "ok").await;
@@ -208,5 +211,112 @@ async fn of_its_canary() {
         "status Deploy Pruning",
         "Application status Running",
     ];
-    at_each(&around(&steps, &[]).iter().map(String::as_str).collect::<Vec<_>>(), a_canary).await;
+    at_each(&around(&steps, &[]), a_canary).await;
+}
+
+async fn a_canary_that_breaks(mut world: World, place: String) {
+    world.start();
+    world.application("web", "ok", by_steps("blue")).await;
+    let good = world.wait_application_runs("web", "ok").await.current_revision;
+    let before = world.get("apps/v1", "deployments", "web").await["metadata"]["generation"].clone();
+    arm(&world, &place);
+    world.application("web", "crash", by_steps("red")).await;
+    dies_and_rises(&mut world, &place).await;
+    let status = world.wait_application_phase("web", ApplicationPhase::RolledBack).await;
+    assert_eq!(status.current_revision, good, "{place}");
+    assert_eq!(world.names("apps/v1", "deployments").await, ["web"], "{place}");
+    assert_eq!(world.names("v1", "configmaps").await.len(), 1, "{place}");
+    let after = world.get("apps/v1", "deployments", "web").await["metadata"]["generation"].clone();
+    assert_eq!(after, before, "{place}: what runs is untouched");
+    world.application("web", "ok2", by_steps("green")).await;
+    runs(&world, &place, "ok2").await;
+}
+
+#[tokio::test]
+async fn of_its_canary_that_breaks() {
+    let steps = ["Application status RolledBack", "Apply Rollback", "status Rollback Pruning", "status Held"];
+    at_each(&around(&steps, &["after Prune"]), a_canary_that_breaks).await;
+}
+
+async fn a_takeover(mut world: World, place: String) {
+    let before = as_expanded(&world).await;
+    arm(&world, &place);
+    world.start();
+    world.application("web", "ok", json!({})).await;
+    dies_and_rises(&mut world, &place).await;
+    world.wait_application_runs("web", "ok").await;
+    let after = world.get("apps/v1", "deployments", "web").await;
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"], "{place}");
+    assert_eq!(after["metadata"]["labels"]["team"], "shop", "{place}: what others say of it stays");
+    assert_eq!(put_in_place(&world).await, [Outcome::Deployed], "{place}");
+    world.application("web", "ok2", json!({})).await;
+    world.wait_application_runs("web", "ok2").await;
+}
+
+#[tokio::test]
+async fn of_a_takeover() {
+    let steps = [
+        "keeping a revision",
+        "status Deploy Applying",
+        "keeping adopted values",
+        "Apply Deploy",
+        "status Ready",
+    ];
+    at_each(&around(&steps, &["amid writes Deploy"]), a_takeover).await;
+}
+
+async fn an_orphan(mut world: World, place: String) {
+    world.start();
+    world.application("web", "ok", colour("blue")).await;
+    world.wait_application_runs("web", "ok").await;
+    let before = world.get("apps/v1", "deployments", "web").await["metadata"]["uid"].clone();
+    // As the garbage collector does for `kubectl delete --cascade=orphan`, which knows kinds that are new after a while only.
+    world.kill();
+    let free = json!({"metadata": {"ownerReferences": null}});
+    world.patch("windlass.dev/v1alpha1", "deliveries", "web.application", free.clone()).await;
+    for revision in world.revisions_of("web").await {
+        world.patch("apps/v1", "controllerrevisions", &revision, free.clone()).await;
+    }
+    world.delete_application("web").await;
+    world.give_away().await;
+    arm(&world, &place);
+    world.start();
+    world.application("web", "ok2", colour("red")).await;
+    dies_and_rises(&mut world, &place).await;
+    runs(&world, &place, "ok2").await;
+    assert_eq!(world.get("apps/v1", "deployments", "web").await["metadata"]["uid"], before, "{place}");
+    let owner = world.applications().get("web").await.unwrap().metadata.uid;
+    let delivery = world.deliveries().get("web.application").await.unwrap();
+    let owners = delivery.metadata.owner_references.unwrap();
+    assert_eq!(Some(&owners[0].uid), owner.as_ref(), "{place}: it is its own again");
+}
+
+#[tokio::test]
+async fn of_an_orphan_that_is_taken_up_again() {
+    let steps =
+        ["keeping a revision", "writing a Delivery", "status Deploy Applying", "Application status Running"];
+    at_each(&around(&steps, &[]), an_orphan).await;
+}
+
+async fn one_in_a_directory(mut world: World, place: String) {
+    world.start();
+    let good = world.commit("Good", &[("shop/web.yaml", &manifest("ok"))]);
+    world.deliver("shop", json!({})).await;
+    world.wait_for("shop", Phase::Ready, &good).await;
+    arm(&world, &place);
+    let bad = world.commit("Bad", &[("shop/web.yaml", &manifest("crash"))]);
+    dies_and_rises(&mut world, &place).await;
+    let outer = world.wait_for("shop", Phase::Held, &bad).await.status.unwrap();
+    assert_eq!(outer.effective.unwrap().commit, good, "{place}");
+    world.wait_application_runs("web", "ok").await;
+    assert!(
+        !put_in_place(&world).await.contains(&Outcome::RolledBack),
+        "{place}: only the directory goes back"
+    );
+}
+
+#[tokio::test]
+async fn of_one_in_a_directory_that_goes_back() {
+    let steps = ["Application status Degraded", "status Rollback Applying", "Apply Rollback", "status Held"];
+    at_each(&around(&steps, &[]), one_in_a_directory).await;
 }

@@ -74,7 +74,7 @@ async fn while_a_large_inventory_is_removed() {
         &["RemoveFinalizer"],
         &["amid RemoveFinalizer", "amid removals", "before old shards go", "amid old shards"],
     );
-    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_deletion_of_a_large_inventory).await;
+    at_each(&places, a_deletion_of_a_large_inventory).await;
 }
 
 /// One that a person makes: those of a Repository have it from the beginning.

@@ -30,7 +30,7 @@ pub fn places(goal: &str, all: &[&str], also: &[&str]) -> Vec<String> {
 }
 
 pub async fn at_all<F: Future<Output = ()>>(places: &[String], story: impl Fn(World, String) -> F) {
-    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), story).await;
+    at_each(places, story).await;
 }
 
 /// A Delivery `shop` that runs a good commit and rolls out the next.

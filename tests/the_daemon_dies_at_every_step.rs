@@ -16,14 +16,14 @@ use windlass::api::names;
 const AT_ONCE: usize = 4;
 
 /// Has a story told once for each place, and says at which ones it did not end well.
-pub async fn at_each<F: Future<Output = ()>>(places: &[&str], story: impl Fn(World, String) -> F) {
+pub async fn at_each<F: Future<Output = ()>>(places: &[impl AsRef<str>], story: impl Fn(World, String) -> F) {
     let all = places.iter().map(|place| {
-        let story = &story;
+        let (story, place) = (&story, place.as_ref());
         async move {
             let mut world = World::stopped("dies").await;
             world.environment.push(("WINDLASS_STOP_AT", world.file("place").display().to_string()));
-            let ended = AssertUnwindSafe(story(world, (*place).to_owned())).catch_unwind().await;
-            ended.is_err().then_some(*place)
+            let ended = AssertUnwindSafe(story(world, place.to_owned())).catch_unwind().await;
+            ended.is_err().then_some(place)
         }
     });
     let failed: Vec<&str> =
@@ -141,7 +141,7 @@ async fn of_a_change() {
         "forgetting adopted values",
     ];
     let places = around(&steps, &["amid writes Deploy", "amid removals"]);
-    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_change).await;
+    at_each(&places, a_change).await;
 }
 
 async fn a_rollback(mut world: World, place: String) {
@@ -182,7 +182,7 @@ async fn of_a_rollback() {
         "keeping adopted values",
     ];
     let places = around(&steps, &["amid writes Deploy", "amid writes Rollback", "amid removals"]);
-    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_rollback).await;
+    at_each(&places, a_rollback).await;
 }
 
 async fn a_first_revision_that_fails(mut world: World, place: String) {
@@ -202,7 +202,7 @@ async fn of_a_first_revision_that_fails() {
     let steps =
         ["Prepare Deploy", "status Deploy Applying", "Apply Deploy", "status Deploy Failed", "Notify Failed"];
     let places = around(&steps, &["amid writes Deploy"]);
-    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_first_revision_that_fails).await;
+    at_each(&places, a_first_revision_that_fails).await;
 }
 
 async fn a_correction(mut world: World, place: String) {
@@ -225,7 +225,7 @@ async fn a_correction(mut world: World, place: String) {
 async fn of_a_correction() {
     let steps = ["status drift told", "DriftReport", "Correct", "status drift over"];
     let places = around(&steps, &["amid writes Deploy"]);
-    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_correction).await;
+    at_each(&places, a_correction).await;
 }
 
 async fn deletion(world: &mut World, place: &str, template: Value) {
@@ -256,9 +256,9 @@ async fn a_deletion_that_leaves_everything(mut world: World, place: String) {
 #[tokio::test]
 async fn of_a_deletion() {
     let places = around(&["status Deleting", "PruneAll", "RemoveFinalizer"], &["amid removals"]);
-    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_deletion).await;
+    at_each(&places, a_deletion).await;
     let places = around(&["OrphanAll", "RemoveFinalizer"], &[]);
-    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), a_deletion_that_leaves_everything).await;
+    at_each(&places, a_deletion_that_leaves_everything).await;
 }
 
 async fn an_adoption_after_a_loss(mut world: World, place: String) {

@@ -19,7 +19,7 @@ pub async fn everywhere<F: Future<Output = ()>>(
     story: impl Fn(World, String) -> F,
 ) {
     let places = around(steps, also);
-    at_each(&places.iter().map(String::as_str).collect::<Vec<_>>(), story).await;
+    at_each(&places, story).await;
 }
 
 /// Waits until the Jobs of hooks that are left have these points.

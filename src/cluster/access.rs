@@ -16,7 +16,10 @@ const CALL_LIMIT: Duration = Duration::from_secs(65);
 /// Largest answer that is read, in bytes. An object is at most some MiB, managed fields included.
 const LARGEST_ANSWER: usize = 32 << 20;
 
-/// How often a request that was answered with 429 is sent. It was not carried out, so sending it again is safe,
+/// How long others that write to a ResourceQuota are given until what they counted is counted, on average.
+const QUOTA_RACE: Duration = Duration::from_millis(100);
+
+/// How often a request that was answered with 429, or lost the race for a quota, is sent. It was not carried out, so sending it again is safe,
 /// and cheaper than beginning the whole round again.
 const ATTEMPTS: u32 = 3;
 
@@ -79,14 +82,21 @@ impl Access {
                 return Ok(Answer { code, body });
             }
             let cause = classify(object, kind, Refusal { code, body: &body, retry_after });
-            if let Cause::Throttled { retry_after } = cause {
-                self.share.hold_off(retry_after);
-                if attempt < ATTEMPTS {
-                    attempt += 1;
-                    continue;
+            let again = match cause {
+                Cause::Throttled { retry_after } => {
+                    self.share.hold_off(retry_after);
+                    true
                 }
+                Cause::QuotaBusy { .. } => {
+                    tokio::time::sleep(QUOTA_RACE.mul_f64(0.5 + fastrand::f64())).await;
+                    true
+                }
+                _ => false,
+            };
+            if !again || attempt == ATTEMPTS {
+                return Err(failed(cause));
             }
-            return Err(failed(cause));
+            attempt += 1;
         }
     }
 

@@ -158,8 +158,14 @@ pub enum Cause {
         /// Which quota, what was asked for, what is used and allowed.
         message: String,
     },
+    /// What a ResourceQuota counts changes faster than this object could be counted in it; the request was not carried out.
+    #[error("ResourceQuota {quota} changes faster than this could be counted in it")]
+    QuotaBusy {
+        /// Its name.
+        quota: String,
+    },
     /// The API server asks for patience; the request was not carried out.
-    #[error("the API server asks to slow down and try again in {}s", .retry_after.as_secs().max(1))]
+    #[error("the API server asks to slow down and try again in {}s", .retry_after.as_secs())]
     Throttled {
         /// How long it wants to be left alone.
         retry_after: Duration,
@@ -197,6 +203,7 @@ impl Cause {
             self,
             Cause::WebhookUnavailable { .. }
                 | Cause::NamespaceTerminating { .. }
+                | Cause::QuotaBusy { .. }
                 | Cause::Throttled { .. }
                 | Cause::Timeout { .. }
                 | Cause::Unavailable { .. }
@@ -229,6 +236,7 @@ impl Cause {
             Cause::NotFound => "NotFound",
             Cause::TooLarge { .. } => "TooLarge",
             Cause::QuotaExceeded { .. } => "QuotaExceeded",
+            Cause::QuotaBusy { .. } => "QuotaBusy",
             Cause::Throttled { .. } => "Throttled",
             Cause::Timeout { .. } => "Timeout",
             Cause::Unavailable { .. } => "Unavailable",

@@ -51,9 +51,6 @@ const LONGEST: usize = 600;
 /// Stands where the server's words about a Secret would.
 const WITHHELD: &str = "the reason is not shown, as it may quote the Secret";
 
-/// How long others that write to a ResourceQuota are given until what they counted is counted.
-const QUOTA_RACE: Duration = Duration::from_millis(100);
-
 /// What a refusal means. `kind` is `apiVersion kind`, to be shown.
 pub fn classify(object: &ObjectId, kind: &str, refusal: Refusal<'_>) -> Cause {
     let secret = is_secret(object);
@@ -104,7 +101,7 @@ pub fn classify(object: &ObjectId, kind: &str, refusal: Refusal<'_>) -> Cause {
         }
         // Nothing was changed of the object itself: admission lost the race for a quota's count as often as it tries.
         409 if status.details.kind == "resourcequotas" && object.kind != "ResourceQuota" => {
-            Cause::Throttled { retry_after: QUOTA_RACE }
+            Cause::QuotaBusy { quota: status.details.name }
         }
         409 | 410 => Cause::Conflict,
         413 => Cause::TooLarge { message: "the request is larger than the API server takes (3 MiB)".into() },
@@ -432,7 +429,7 @@ mod tests {
                 409,
                 json!({"reason": "Conflict", "message": "Operation cannot be fulfilled on resourcequotas \"quota\"",
                     "details": {"kind": "resourcequotas", "name": "quota"}}),
-                "Throttled",
+                "QuotaBusy",
                 true,
             ),
         ];

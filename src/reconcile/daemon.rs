@@ -357,7 +357,7 @@ impl Daemon {
         self.listed.load(Ordering::Relaxed)
     }
 
-    /// The cluster does not have the kind: none of them is there, which is told once and not waited for.
+    /// The cluster does not have the kind: none of them is there, and none is waited for.
     pub fn has_no_applications(&self) {
         if !self.applications_listed.swap(true, Ordering::Relaxed) {
             tracing::info!("the cluster has no Applications; `windlass install` brings their definition");

@@ -49,7 +49,9 @@ pub async fn ensure(
     match made {
         Ok(_) => Ok(key),
         // Another replica was faster.
-        Err(kube::Error::Api(e)) if e.code == 409 => Ok(api.get(&name).await.map(read)?.unwrap_or(key)),
+        Err(kube::Error::Api(e)) if e.reason == "AlreadyExists" => {
+            Ok(api.get(&name).await.map(read)?.unwrap_or(key))
+        }
         Err(error) => Err(error),
     }
 }

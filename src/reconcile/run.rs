@@ -8,7 +8,7 @@ use super::metrics::Metrics;
 use super::repository::{self, Repositories};
 use super::snapshot::Shown;
 use super::sources::Sources;
-use crate::api::{Application, Delivery, Repository, names};
+use crate::api::{Application, Delivery, Repository};
 use crate::cluster::events::Recorder;
 use crate::cluster::watch::{Event, Watches};
 use crate::cluster::{Connection, Discovery, NamedWatches, ObjectWatches, PodWatches};
@@ -175,7 +175,7 @@ async fn applications(
     daemon: Arc<Daemon>,
     ending: futures::future::Shared<futures::future::BoxFuture<'static, ()>>,
 ) {
-    let kind = Gvk::new(&format!("{}/v1alpha1", names::GROUP), "Application");
+    let kind = application::gvk();
     if daemon.discovery.resource(&kind).is_none() {
         // It may just have been installed. What cannot be read now is as it was.
         let _ = daemon.discovery.refresh().await;

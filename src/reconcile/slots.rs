@@ -77,6 +77,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_may_come_later_waits_until_few_have_a_place_and_no_longer_than_they_count() {
+        let limit = Limit::new(PLACES);
+        let slots = Slots::new(limit.clone());
+        let mut held = Vec::new();
+        for _ in 0..PLACES / 2 {
+            held.push(slots.take().await.unwrap());
+        }
+        let (long, share) = (COUNTS * 10, limit.share());
+        assert!(timeout(COUNTS / 2, share.gap(long)).await.is_err());
+        held.pop();
+        assert!(timeout(COUNTS / 10, share.gap(long)).await.is_ok());
+        held.push(slots.take().await.unwrap());
+        assert!(timeout(COUNTS / 10, share.gap(long)).await.is_err());
+        assert!(timeout(COUNTS, share.gap(long)).await.is_ok(), "who hangs does not count");
+        drop(held);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_is_done_gives_its_place_on_at_once() {
         let slots = Slots::new(Limit::new(PLACES));
         let mut held = Vec::new();

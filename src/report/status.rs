@@ -54,8 +54,11 @@ pub struct DeliveryRow {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// The Repository that it delivers from.
+    /// What it delivers from: the Repository's name, or `Application NAME`.
     pub repository: String,
+    /// The Application whose own it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
     /// The directory in it.
     pub path: String,
     /// Where its objects go.
@@ -192,6 +195,7 @@ fn delivery(delivery: &Delivery) -> DeliveryRow {
         namespace: delivery.namespace().unwrap_or_default(),
         name: delivery.name_any(),
         repository: delivery.spec.source.name(),
+        application: delivery.spec.source.application.clone(),
         path: delivery.spec.source.path.clone(),
         target_namespace: delivery.spec.template.target_namespace.clone(),
         revision: status.revision.clone(),
@@ -376,10 +380,12 @@ fn details(row: &DeliveryRow, now: Timestamp) -> Vec<String> {
                 };
                 lines.push(detail("because", &because(&refused.reason, &why)));
             }
-            lines.push(detail(
-                "next",
-                &format!("a new commit replaces it; `windlass release {}` tries it again", row.name),
-            ));
+            let (newer, name) = match &row.application {
+                Some(application) => ("spec", application),
+                None => ("commit", &row.name),
+            };
+            let next = format!("a new {newer} replaces it; `windlass release {name}` tries it again");
+            lines.push(detail("next", &next));
         } else {
             lines.push(match row.phase {
                 Phase::Suspended => suspended(row),

@@ -8,8 +8,8 @@
 # and the newest release that routers are tried with, the old one with its
 # experimental fields; gateway-experimental holds the newest HTTPRoute with
 # its own. OUT_DIR/istio.yaml holds Istio's, OUT_DIR/keda.yaml the
-# ScaledObject of KEDA, OUT_DIR/contour.yaml Contour's. What is there is not
-# copied again.
+# ScaledObject of KEDA, OUT_DIR/contour.yaml Contour's, OUT_DIR/monitors.yaml
+# the PodMonitor of the Prometheus Operator. What is there is not copied again.
 set -euo pipefail
 
 out=${1:?usage: crds.sh OUT_DIR}
@@ -20,8 +20,9 @@ istio=v1.31.1
 keda=v2.21.0
 # The one that runs on a real node.
 contour=v1.33.8
+monitors=v0.85.0
 
-versions="$gateway_old $gateway_new+experimental $istio $keda $contour"
+versions="$gateway_old $gateway_new+experimental $istio $keda $contour $monitors"
 if [ "$(cat "$out/versions" 2>/dev/null)" = "$versions" ]; then
   exit
 fi
@@ -50,4 +51,7 @@ take . "$(module github.com/kedacore/keda/v2 "$keda")/config/crd/bases/keda.sh_s
 mv "$out/keda.sh_scaledobjects.yaml" "$out/keda.yaml"
 take . "$(module github.com/projectcontour/contour "$contour")/examples/contour/01-crds.yaml"
 mv "$out/01-crds.yaml" "$out/contour.yaml"
+crd=monitoring.coreos.com_podmonitors.yaml
+take . "$(module github.com/prometheus-operator/prometheus-operator "$monitors")/example/prometheus-operator-crd/$crd"
+mv "$out/$crd" "$out/monitors.yaml"
 echo "$versions" >"$out/versions"

@@ -567,6 +567,17 @@ fn never_sent(error: &kube::Error) -> bool {
     false
 }
 
+/// Waits until an object is gone: another refusal or a lost connection does not say so.
+pub async fn wait_gone(client: &kube::Client, path: &str, limit: Duration) {
+    wait_until(&format!("{path} is gone"), limit, || async {
+        match try_send(client, "GET", path, &Value::Null).await {
+            Err(kube::Error::Api(e)) if e.code == 404 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
 /// Asks again until the answer is `Ok`; fails the test with the last `Err` (the state seen) after `limit`.
 pub async fn wait_until<T, F, Fut>(what: &str, limit: Duration, mut ask: F) -> T
 where

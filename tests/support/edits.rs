@@ -47,23 +47,13 @@ impl<'a> Target<'a> {
     pub async fn apply(&self, manager: &str, object: &Value, dry: bool) -> Result<Value, kube::Error> {
         let dry = if dry { "&dryRun=All" } else { "" };
         let path = format!("{}?fieldManager={manager}&force=true{dry}", self.path);
-        loop {
-            match self.ask("PATCH", &path, "application/apply-patch+yaml", object).await {
-                Err(kube::Error::Api(e)) if is_quota_conflict(&e) => {}
-                answer => return answer,
-            }
-        }
+        unless_a_quota_is_busy(|| self.ask("PATCH", &path, "application/apply-patch+yaml", object)).await
     }
 
     pub async fn create(&self, manager: &str, object: &Value) {
         let collection = self.path.rsplit_once('/').unwrap().0;
         let path = format!("{collection}?fieldManager={manager}");
-        loop {
-            match self.ask("POST", &path, "application/json", object).await {
-                Err(kube::Error::Api(e)) if is_quota_conflict(&e) => {}
-                other => return drop(other.unwrap()),
-            }
-        }
+        unless_a_quota_is_busy(|| self.ask("POST", &path, "application/json", object)).await.unwrap();
     }
 
     /// A change to the object as it is, by PUT; refused when it is not valid.
@@ -125,9 +115,20 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Whether admission could not count what was sent in a ResourceQuota, which something else has just written.
-fn is_quota_conflict(status: &kube::core::Status) -> bool {
-    status.code == 409 && status.details.as_ref().is_some_and(|d| d.kind == "resourcequotas")
+/// Asks again where admission could not count what was sent in a ResourceQuota, which something else has just written.
+async fn unless_a_quota_is_busy<F: Future<Output = Result<Value, kube::Error>>>(
+    ask: impl Fn() -> F,
+) -> Result<Value, kube::Error> {
+    let is_busy = |e: &kube::core::Status| {
+        e.code == 409 && e.details.as_ref().is_some_and(|d| d.kind == "resourcequotas")
+    };
+    wait_until("the quota is counted", SOON, || async {
+        match ask().await {
+            Err(kube::Error::Api(e)) if is_busy(&e) => Err(e.message),
+            answer => Ok(answer),
+        }
+    })
+    .await
 }
 
 pub fn version(object: &Value) -> String {

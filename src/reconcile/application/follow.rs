@@ -5,6 +5,7 @@ use super::sight::Kept;
 use super::{Applications, Key};
 use crate::api::delivery::application_source;
 use crate::api::{Application, names};
+use crate::core::manifest::Gvk;
 use crate::lock::lock;
 use crate::reconcile::daemon::Daemon;
 use crate::reconcile::sources::Store as SourceStore;
@@ -22,9 +23,6 @@ use std::sync::atomic::Ordering;
 /// Applications listed at once.
 const PAGE: u32 = 500;
 
-/// How soon it is asked again whether all Applications were listed.
-const MOMENT: std::time::Duration = std::time::Duration::from_millis(100);
-
 /// Watches Applications. What is known of them as sources follows: a Delivery whose Application is not there is told so once all were
 /// listed.
 pub fn follow(
@@ -39,8 +37,7 @@ pub fn follow(
     let stream = reflector(writer, events).inspect(move |event| {
         let key = |a: &Application| (a.namespace().unwrap_or_default(), a.name_any());
         match event {
-            // What is known of the cluster's kinds may be older than the removal of this one.
-            Err(error) if code(error) == Some(404) => of.has_no_applications(),
+            Err(error) if code(error) == Some(404) => ask_whether_there_are_any(&of),
             Err(_) => {}
             Ok(watcher::Event::Init) => listing.clear(),
             Ok(watcher::Event::InitApply(application)) => {
@@ -66,6 +63,21 @@ pub fn follow(
         }
     });
     (shown, stream.applied_objects())
+}
+
+/// What is known of the cluster's kinds may be older than the removal of this one. Or a server is not ready yet: then they are listed soon.
+fn ask_whether_there_are_any(daemon: &Arc<Daemon>) {
+    let daemon = daemon.clone();
+    tokio::spawn(async move {
+        if daemon.discovery.refresh().await.is_ok() && daemon.discovery.resource(&gvk()).is_none() {
+            daemon.has_no_applications();
+        }
+    });
+}
+
+/// The kind of Applications.
+pub fn gvk() -> Gvk {
+    Gvk::new(&format!("{}/v1alpha1", names::GROUP), "Application")
 }
 
 /// What was kept of it can be read, also while its spec is none that can be delivered.
@@ -107,9 +119,8 @@ pub async fn follow_revisions(context: Arc<Applications>, api: Api<PartialObject
             Ok(watcher::Event::InitApply(revision)) => listing.extend(of(&revision)),
             Ok(watcher::Event::InitDone) => {
                 wake(context.sight.listed(std::mem::take(&mut listing)));
-                while !context.daemon.applications_listed.load(Ordering::Relaxed) {
-                    tokio::time::sleep(MOMENT).await;
-                }
+                // Ends with an error where nobody lists them any more.
+                let _ = context.shown.wait_until_ready().await;
                 for application in context.shown.state() {
                     let key = (application.namespace().unwrap_or_default(), application.name_any());
                     let runs = application.status.as_ref().and_then(|s| s.current_revision.clone());

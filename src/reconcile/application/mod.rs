@@ -11,7 +11,7 @@ mod retry;
 mod revisions;
 mod sight;
 
-pub use follow::{follow, follow_revisions};
+pub use follow::{follow, follow_revisions, gvk};
 pub(super) use pods::are_lacking;
 
 use super::daemon::Daemon;

@@ -108,7 +108,7 @@ pub(super) async fn keep(client: &Client, application: &Application, kinds: Kind
     let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
     match api.create(&params, &kept).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 409 => {
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
             let there = api.get_opt(&name).await.map_err(|e| hitch(" could not be read", e))?;
             let ours = |there: &ControllerRevision| {
                 there.metadata.deletion_timestamp.is_none()
