@@ -48,6 +48,7 @@ mod an_application_is_kept_running;
 mod an_application_is_rolled_out;
 mod an_application_is_steered_by_contour;
 mod an_application_is_what_it_expands_to;
+mod an_application_meets_real_traffic;
 mod an_application_meets_what_is_there;
 mod an_application_outlives_its_definition;
 mod an_application_tells_what_is_not_done;

@@ -15,8 +15,9 @@ use crate::reconcile::delivery::adopted::Befores;
 use crate::reconcile::delivery::inventory;
 use crate::reconcile::delivery::prune;
 use anyhow::{Context, bail};
+use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use std::io::{BufRead, IsTerminal, Write};
@@ -525,7 +526,7 @@ impl Cluster<'_> {
         Ok(problems)
     }
 
-    /// Removes Deliveries, reports, Repositories and Applications, in this order: each owns one before.
+    /// Removes Deliveries, reports, Repositories and Applications with what is kept of them, in this order: each owns one before.
     async fn remove_resources(&self, found: &Found) -> anyhow::Result<()> {
         for delivery in &found.deliveries {
             let api: Api<Delivery> =
@@ -548,6 +549,12 @@ impl Cluster<'_> {
             self.remove_ours(repository).await?;
         }
         for application in &found.applications {
+            // Not left to the garbage collector: their owner's kind goes as well, and it does not judge owners of kinds it cannot ask for.
+            let kept: Api<ControllerRevision> =
+                Api::namespaced(self.connection.client.clone(), &application.namespace().unwrap_or_default());
+            let of = format!("{}={}", names::APPLICATION_LABEL, application.name_any());
+            let all = ListParams::default().labels(&of);
+            kept.delete_collection(&DeleteParams::default(), &all).await.map_err(explained)?;
             self.remove_ours(application).await?;
         }
         Ok(())

@@ -157,7 +157,7 @@ pub struct Daemon {
     /// The Applications that were looked at, by the label of their objects.
     pub(super) applications: Mutex<HashMap<String, (String, String)>>,
     /// Whether all Applications were seen, or the cluster does not have the kind.
-    pub(super) applications_listed: AtomicBool,
+    pub(super) applications_listed: tokio::sync::watch::Sender<bool>,
     /// Watches that began before a Delivery asked for them.
     pub(super) early: Mutex<Early>,
     /// Whether [`Shown`] has all Deliveries: the first list was complete.
@@ -359,7 +359,7 @@ impl Daemon {
 
     /// The cluster does not have the kind: none of them is there, and none is waited for.
     pub fn has_no_applications(&self) {
-        if !self.applications_listed.swap(true, Ordering::Relaxed) {
+        if !self.applications_listed.send_replace(true) {
             tracing::info!("the cluster has no Applications; `windlass install` brings their definition");
             self.wake_all();
         }
@@ -368,7 +368,7 @@ impl Daemon {
     /// Whether all that may be the source of a Delivery was seen: a source that is not known then does not exist.
     pub fn sources_listed(&self, delivery: &Delivery) -> bool {
         match delivery.spec.source.application {
-            Some(_) => self.applications_listed.load(Ordering::Relaxed),
+            Some(_) => *self.applications_listed.borrow(),
             None => self.repositories_listed(),
         }
     }

@@ -98,7 +98,7 @@ pub async fn prepare(
         directories: Mutex::default(),
         listed: AtomicBool::new(false),
         applications: Mutex::default(),
-        applications_listed: AtomicBool::new(false),
+        applications_listed: tokio::sync::watch::Sender::new(false),
         early: Mutex::default(),
         deliveries_listed: tokio::sync::watch::Sender::new(false),
         stopping: AtomicBool::new(false),
@@ -189,7 +189,7 @@ async fn applications(
         }
         tracing::info!("the cluster has Applications now");
         // All were not seen.
-        daemon.applications_listed.store(false, Ordering::Relaxed);
+        daemon.applications_listed.send_replace(false);
     }
     let (wake, inbox) = mpsc::unbounded_channel();
     let _ = daemon.wake_application.set(wake);
@@ -318,7 +318,7 @@ fn follow_deliveries(
         watcher::Event::Init | watcher::Event::Apply(_) | watcher::Event::Delete(_) => {}
     });
     // Not the store's own `wait_until_ready`: it wakes only the last of those who wait, or none when that one has just asked in
-    // passing; and the controller waits for it.
+    // passing; and the controller waits for it. Others wait for what is sent here.
     let of = daemon.clone();
     let reflected = reflector(writer, events).inspect_ok(move |event| match event {
         watcher::Event::InitDone => {

@@ -18,7 +18,6 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Applications listed at once.
 const PAGE: u32 = 500;
@@ -49,7 +48,7 @@ pub fn follow(
                     forget(&of, gone);
                 }
                 there = listing.clone();
-                of.applications_listed.store(true, Ordering::Relaxed);
+                of.applications_listed.send_replace(true);
                 of.wake_all();
             }
             Ok(watcher::Event::Apply(application)) => {
@@ -119,8 +118,8 @@ pub async fn follow_revisions(context: Arc<Applications>, api: Api<PartialObject
             Ok(watcher::Event::InitApply(revision)) => listing.extend(of(&revision)),
             Ok(watcher::Event::InitDone) => {
                 wake(context.sight.listed(std::mem::take(&mut listing)));
-                // Ends with an error where nobody lists them any more.
-                let _ = context.shown.wait_until_ready().await;
+                // Not the store's own `wait_until_ready`, for which the controller waits.
+                let _ = context.daemon.applications_listed.subscribe().wait_for(|listed| *listed).await;
                 for application in context.shown.state() {
                     let key = (application.namespace().unwrap_or_default(), application.name_any());
                     let runs = application.status.as_ref().and_then(|s| s.current_revision.clone());

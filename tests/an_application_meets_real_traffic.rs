@@ -1,0 +1,124 @@
+//! On a real node, behind a real Gateway: an Application that changes loses no request, an image that cannot run is taken back without
+//! one, and a canary that answers badly costs no more than its share.
+
+use crate::a_canary_meets_real_traffic::{WEIGHT, canary, within};
+use crate::support::applications::condition_of;
+use crate::support::cluster::wait_until;
+use crate::support::daemon::{LIMIT, World};
+use crate::support::load::Load;
+use crate::support::plane::{self, Plane, Told, say};
+use crate::support::shop::RATE;
+use serde_json::{Value, json};
+use windlass::api::application::ApplicationPhase;
+use windlass::api::condition::kind;
+
+/// An Application of two pods behind the gateway.
+struct Exposed {
+    plane: &'static Plane,
+    world: World,
+    host: String,
+    rollout: Option<Value>,
+    _told: Told,
+}
+
+impl Exposed {
+    /// The version v1, once it answers.
+    async fn new(plane: &'static Plane, test: &str, rollout: Option<Value>) -> Self {
+        let mut world = World::stopped_in(plane.cluster, test).await;
+        let told = plane.told(&world.space);
+        world.start();
+        let host = format!("{}.test", world.space.name);
+        let exposed = Exposed { plane, world, host, rollout, _told: told };
+        exposed.asks("v1", json!({})).await;
+        exposed.world.wait_application_runs("web", "v1").await;
+        wait_until("the gateway leads to it", LIMIT, || async {
+            match plane.get(&exposed.host, "/").await? {
+                (200, _) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        exposed
+    }
+
+    /// Writes the Application, with this image and what else it says.
+    async fn asks(&self, tag: &str, more: Value) {
+        let parent = &self.plane.parent;
+        let mut spec = json!({
+            // As patient as that of the other tests' servers, for the machine may stall.
+            "healthCheck": {"readiness": {
+                "httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 60,
+            }},
+            "expose": {"host": self.host, "gateway": {"name": parent["name"], "namespace": parent["namespace"]}},
+        });
+        for (field, value) in more.as_object().unwrap() {
+            spec[field] = value.clone();
+        }
+        if let Some(rollout) = &self.rollout {
+            spec["rollout"] = rollout.clone();
+        }
+        self.world.application("web", tag, spec).await;
+    }
+
+    /// Waits until a bad image is taken back. Answers what is said of it.
+    async fn is_taken_back(&self, good: &str) -> String {
+        let status = self.world.wait_application_phase("web", ApplicationPhase::RolledBack).await;
+        assert_eq!(self.world.image_of("web").await, format!("registry.example.com/web:{good}"));
+        assert_eq!(self.world.names("apps/v1", "deployments").await, ["web"]);
+        condition_of(&status, kind::HELD).2
+    }
+}
+
+#[tokio::test]
+async fn changes_lose_no_request_and_images_that_cannot_run_are_taken_back() {
+    let Some(plane) = plane::shared("an_application_meets_real_traffic::changes") else { return };
+    let web = Exposed::new(plane, "app-traffic", None).await;
+    let load = Load::start(plane, &web.host, RATE, &[]);
+    web.asks("v2", json!({})).await;
+    web.world.wait_application_runs("web", "v2").await;
+    // Other configuration replaces pods, too; and some pods more, and fewer.
+    let red = |replicas: i32| json!({"config": {"env": {"COLOUR": "red"}}, "replicas": replicas});
+    for replicas in [2, 4, 2] {
+        web.asks("v2", red(replicas)).await;
+        web.world
+            .wait_application("web", &format!("{replicas} pods"), |s| {
+                s.phase == ApplicationPhase::Running && s.available_replicas == Some(replicas)
+            })
+            .await;
+    }
+    for (tag, said) in [("missing", "not found"), ("crash", " times")] {
+        web.asks(tag, red(2)).await;
+        let message = web.is_taken_back("v2").await;
+        assert!(message.contains(said), "{tag}: {message}");
+    }
+    web.asks("v3", red(2)).await;
+    web.world.wait_application_runs("web", "v3").await;
+    load.wait("the newest answers", |c| c.of("v3") > 0).await;
+    let counts = load.stop();
+    say(&format!("an Application that changes: {counts:?}"));
+    assert!(counts.failed == 0 && counts.are_good(), "{counts:?}");
+    assert!(["v1", "v2", "v3"].iter().all(|version| counts.of(version) > 0), "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_canary_that_answers_badly_costs_no_more_than_its_share() {
+    let Some(plane) = plane::shared("an_application_meets_real_traffic::canary") else { return };
+    let mut rollout = canary(plane);
+    // It is that of the Application.
+    rollout.as_object_mut().unwrap().remove("workload");
+    let web = Exposed::new(plane, "app-canary-traffic", Some(rollout)).await;
+    let load = Load::start(plane, &web.host, RATE, &[]);
+    web.asks("v2", json!({})).await;
+    web.world.wait_application_runs("web", "v2").await;
+    let counts = load.stop();
+    assert!(counts.failed == 0 && counts.are_good(), "{counts:?}");
+    assert!(counts.of("v1") > 0 && counts.of("v2") > 0, "{counts:?}");
+
+    // Half of its answers are a 500.
+    let load = Load::start(plane, &web.host, RATE, &[]);
+    web.asks("errors", json!({})).await;
+    let message = web.is_taken_back("v2").await;
+    let counts = load.stop();
+    assert!(message.contains("success-rate"), "{message}");
+    within("an Application's canary that fails half of its requests", counts.failed, WEIGHT, 0.5, &counts);
+}
