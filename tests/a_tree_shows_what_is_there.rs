@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use windlass::api::Delivery;
+use windlass::api::application::ApplicationPhase;
 use windlass::api::delivery::Phase;
 
 const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {selector: {app: web}, ports: [{port: 80}]}\n";
@@ -159,6 +160,34 @@ async fn an_application_has_its_delivery_and_its_revisions() {
     assert!(none.code == 2 && none.err.contains("there is no Application nowhere; there are: "), "{none:?}");
     let odd = tree(&world, &["deployment", "web"]);
     assert!(odd.code == 2 && odd.err.contains("is not delivery or application"), "{odd:?}");
+}
+
+#[tokio::test]
+async fn an_application_is_followed_as_it_changes_and_goes_back() {
+    let world = World::new("treeappwatch").await;
+    world.application("web", "ok", json!({})).await;
+    world.wait_application_runs("web", "ok").await;
+    let name = &world.space.name;
+    let mut watching = Watching::of(&world, &["tree", "application", "web", "-n", name, "--watch"]);
+    watching.wait("Deployment web").await;
+    world.application("web", "ok2", json!({})).await;
+    let mut open = ["ADDED      ControllerRevision", "ADDED      Pod", "DELETED    Pod"]
+        .map(|what| format!("{what} {name}/web-"))
+        .to_vec();
+    watching
+        .until("that it has another revision and other pods", |line| {
+            open.retain(|part| !line.starts_with(part.as_str()));
+            open.is_empty()
+        })
+        .await;
+    world.application("web", "crash", json!({})).await;
+    world.wait_application_phase("web", ApplicationPhase::RolledBack).await;
+    watching
+        .until("that it was taken back", |line| {
+            line.starts_with(&format!("MODIFIED   Application {name}/web   ")) && line.contains("rolled back")
+        })
+        .await;
+    assert_eq!(watching.interrupt().await, Some(1), "a revision is held");
 }
 
 #[tokio::test]

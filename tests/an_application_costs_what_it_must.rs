@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
-use windlass::api::names;
 
 /// Requests that make Applications at the same time.
 const AT_ONCE: usize = 32;
@@ -207,10 +206,7 @@ async fn what_a_watch_does_not_show_yet_is_neither_missing_nor_asked_for() {
     .await;
     world.application("web", "ok", without_pods()).await;
     world.wait_application_runs("web", "ok").await;
-    let stale = json!({
-        "metadata": {"name": "web-stale", "labels": {names::APPLICATION_LABEL: "web"}}, "revision": 1, "data": {},
-    });
-    world.space.send("POST", &world.space.path("apps/v1", "controllerrevisions"), &stale).await;
+    world.stale_revision_of("web").await;
     world.application("web", "ok2", without_pods()).await;
     world.wait_application_runs("web", "ok2").await;
     quiet_for(&world, Duration::from_secs(6)).await;
@@ -243,10 +239,7 @@ async fn where_revisions_may_not_be_watched_they_are_listed() {
         of_revisions.then(|| Fault::Refuse(403, forbidden.to_string()))
     })
     .await;
-    let stale = json!({
-        "metadata": {"name": "web-stale", "labels": {names::APPLICATION_LABEL: "web"}}, "revision": 1, "data": {},
-    });
-    world.space.send("POST", &world.space.path("apps/v1", "controllerrevisions"), &stale).await;
+    world.stale_revision_of("web").await;
     world.application("web", "ok", without_pods()).await;
     world.wait_application_runs("web", "ok").await;
     wait_until("what nothing needs is gone", LIMIT, || async {
@@ -267,10 +260,7 @@ async fn a_revision_that_somebody_changes_meanwhile_is_not_removed_as_it_was() {
     })
     .await;
     let removed = || faults.count(|m, uri| m == "DELETE" && uri.contains("/web-stale"));
-    let stale = json!({
-        "metadata": {"name": "web-stale", "labels": {names::APPLICATION_LABEL: "web"}}, "revision": 1, "data": {},
-    });
-    world.space.send("POST", &world.space.path("apps/v1", "controllerrevisions"), &stale).await;
+    world.stale_revision_of("web").await;
     world.application("web", "ok", without_pods()).await;
     wait_until("it is about to be removed", LIMIT, || async {
         if removed() == 1 { Ok(()) } else { Err("not yet".into()) }

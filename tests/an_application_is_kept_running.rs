@@ -48,6 +48,13 @@ async fn from_an_image_to_pods_that_serve() {
     for other in [kind::PROGRESSING, kind::DEGRADED, kind::HELD] {
         assert_eq!(condition_of(&status, other).0, "False", "{other}");
     }
+    let arguments = ["get", "wapp", "web", "-n", &world.space.name, "-o", "wide"];
+    let listed = kubectl_with(&world.space.cluster.kubeconfig, &arguments);
+    let mut lines = listed.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(lines.next().unwrap(), ["NAME", "IMAGE", "READY", "REPLICAS", "PHASE", "AGE", "URL"]);
+    let line = lines.next().unwrap();
+    assert_eq!(line[..5], ["web", "registry.example.com/web:ok", "2", "2", "Running"]);
+    assert_eq!(line.last(), Some(&"http://web.example.com/"));
     let there = children(&world).await;
     for child in ["deployments/web", "services/web", "poddisruptionbudgets/web"] {
         assert!(there.contains(&child.to_owned()), "{child}: {there:?}");
@@ -482,6 +489,8 @@ async fn it_says_how_many_of_its_pods_are_there() {
     assert_eq!(status.ready_replicas.unwrap_or(0), 0);
     assert_eq!(condition_of(&status, kind::DEGRADED).0, "True");
     assert_eq!(condition_of(&status, kind::AVAILABLE).0, "False");
+    let told = world.wait_application_event("web", "PodsUnavailable").await;
+    assert!(told.contains("0 of 3 pods are available"), "{told}");
     // Others come in their place.
     for pod in &pods {
         world.delete("v1", "pods", pod).await;
@@ -489,10 +498,12 @@ async fn it_says_how_many_of_its_pods_are_there() {
     let status = world.wait_application_runs("web", "two").await;
     assert_eq!(status.ready_replicas, Some(3));
     assert_eq!(condition_of(&status, kind::DEGRADED).0, "False");
+    let told = world.wait_application_event("web", "PodsAvailable").await;
+    assert!(told.contains(" of 3 pods are available"), "{told}");
 }
 
 /// Some pods are not ready any more, and do not come back.
-async fn break_pods(world: &World, names: &[String]) {
+pub async fn break_pods(world: &World, names: &[String]) {
     for name in names {
         let mut conditions = world.get("v1", "pods", name).await["status"]["conditions"].clone();
         for condition in conditions.as_array_mut().unwrap() {

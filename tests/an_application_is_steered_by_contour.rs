@@ -87,8 +87,13 @@ impl Steered {
 
     /// The share of requests that the pod got which calls itself odd.
     async fn share(&self) -> (f64, Counts) {
-        let load = Load::start(self.plane, &self.host, 60, &[]);
-        load.wait("enough requests are answered", |c| c.requests >= 600).await;
+        self.share_of(600, &[]).await
+    }
+
+    /// The same of so many requests, with more arguments for who sends them.
+    async fn share_of(&self, requests: u64, more: &[&str]) -> (f64, Counts) {
+        let load = Load::start(self.plane, &self.host, 60, more);
+        load.wait("enough requests are answered", |c| c.requests >= requests).await;
         let counts = load.stop();
         (counts.of("odd") as f64 / counts.requests as f64, counts)
     }
@@ -118,6 +123,33 @@ async fn requests_are_spread_cut_off_and_sent_again_as_it_says() {
     })
     .await;
     say(&format!("the slow one of two pods got {share:.2} by round robin and {fewer:.2} by least request"));
+
+    // Each user comes to one pod, and not all to the same one.
+    let hash = json!({"router": "HTTPProxy", "loadBalancer": "consistentHash", "consistentHash": {"header": "x-user"}});
+    steered.asks(hash).await;
+    steered.has("a hash", |route| route["loadBalancerPolicy"]["strategy"] == "RequestHash").await;
+    let of = async |user: u32| steered.share_of(30, &["--header", &format!("x-user=user-{user}")]).await;
+    wait_until("a user comes to one pod", LIMIT, || async {
+        let (share, counts) = of(0).await;
+        if share == 0.0 || share == 1.0 { Ok(()) } else { Err(format!("{counts:?}")) }
+    })
+    .await;
+    let mut pods = BTreeSet::new();
+    for user in 1..=16 {
+        let (share, counts) = of(user).await;
+        assert!((share == 0.0 || share == 1.0) && counts.failed == 0, "{user}: {counts:?}");
+        pods.insert(share == 1.0);
+    }
+    assert_eq!(pods.len(), 2, "of sixteen users none comes to one of the pods");
+
+    // At random, so about half: within four deviations, for 600 requests.
+    steered.asks(json!({"router": "HTTPProxy", "loadBalancer": "random"})).await;
+    steered.has("random", |route| route["loadBalancerPolicy"]["strategy"] == "Random").await;
+    wait_until("both pods are drawn", LIMIT, || async {
+        let (share, counts) = steered.share().await;
+        if (0.42..=0.58).contains(&share) && counts.failed == 0 { Ok(()) } else { Err(format!("{counts:?}")) }
+    })
+    .await;
 
     // A time limit that the slow pod does not keep.
     let spread = json!({"router": "HTTPProxy", "loadBalancer": "roundRobin", "timeout": "500ms"});

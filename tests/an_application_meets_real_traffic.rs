@@ -122,3 +122,41 @@ async fn a_canary_that_answers_badly_costs_no_more_than_its_share() {
     assert!(message.contains("success-rate"), "{message}");
     within("an Application's canary that fails half of its requests", counts.failed, WEIGHT, 0.5, &counts);
 }
+
+#[tokio::test]
+async fn what_takes_too_long_is_cut_off_and_nothing_sooner() {
+    let Some(plane) = plane::shared("an_application_meets_real_traffic::time_limit") else { return };
+    let web = Exposed::new(plane, "app-limit", None).await;
+    let (status, headers) = plane.get(&web.host, "/settings?LATENCY=1s").await.unwrap();
+    assert_eq!(status, 200);
+    let slow = &headers["x-pod"];
+    // Asks until the answers to twenty requests are as wanted: their statuses, and whether the slow pod gave them.
+    let answers = async |what: &str, is: fn(&[(u16, bool)]) -> bool| {
+        wait_until(what, LIMIT, || async {
+            let mut all = Vec::new();
+            for _ in 0..20 {
+                let (status, headers) = plane.get(&web.host, "/").await?;
+                all.push((status, headers.get("x-pod") == Some(slow)));
+            }
+            if is(&all) { Ok(()) } else { Err(format!("{all:?}")) }
+        })
+        .await;
+    };
+    web.asks("v1", json!({"traffic": {"timeout": "500ms"}})).await;
+    answers("what takes longer is cut off", |all| {
+        let of = |status: u16| all.iter().filter(|(s, _)| *s == status).count();
+        of(504) > 0 && of(200) > 0 && all.iter().all(|(status, slow)| *status == 504 || !slow)
+    })
+    .await;
+    // A limit for each try is none for the whole, where the route has no words for more than one try.
+    let retries = json!({"attempts": 3, "perTryTimeout": "500ms", "retryOn": "5xx"});
+    web.asks("v1", json!({"traffic": {"timeout": "10s", "retries": retries}})).await;
+    answers("the slow pod may answer", |all| {
+        all.iter().all(|(status, _)| *status == 200) && all.iter().any(|(_, slow)| *slow)
+    })
+    .await;
+    let limited = |s: &windlass::api::application::ApplicationStatus| {
+        condition_of(s, kind::LIMITED).2.contains("spec.traffic.retries cannot be carried out")
+    };
+    web.world.wait_application("web", "that there are no retries is told", limited).await;
+}

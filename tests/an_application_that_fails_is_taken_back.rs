@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use windlass::api::application::ApplicationPhase;
 use windlass::api::condition::kind;
 use windlass::api::delivery::{Outcome, Phase, RollbackMode};
+use windlass::api::names;
 
 async fn running(test: &str) -> (World, String) {
     let world = World::new(test).await;
@@ -146,6 +147,19 @@ pub fn manifest(tag: &str) -> String {
         "apiVersion: windlass.dev/v1alpha1\nkind: Application\nmetadata: {{name: web}}\n\
          spec: {{image: \"registry.example.com/web:{tag}\", port: 8080, replicas: 2}}\n"
     )
+}
+
+#[tokio::test]
+async fn one_that_was_copied_out_of_a_directory_goes_back_by_itself() {
+    let world = World::new("app-copied").await;
+    world.application("web", "ok", json!({})).await;
+    world.wait_application_runs("web", "ok").await;
+    // As whoever copies it has it: the label of the Delivery that has put the other one there.
+    let label = json!({"metadata": {"labels": {(names::DELIVERY_LABEL): "the-others"}}});
+    world.patch("windlass.dev/v1alpha1", "applications", "web", label).await;
+    world.application("web", "crash", json!({})).await;
+    world.wait_application_phase("web", ApplicationPhase::RolledBack).await;
+    assert_eq!(world.image_of("web").await, "registry.example.com/web:ok");
 }
 
 #[tokio::test]

@@ -90,7 +90,9 @@ async fn rollout_pause_abort_retry_and_promote() {
     // That it is held then is no success.
     let aborted = of_web(&world, &["abort", "--wait"]);
     assert_eq!(aborted.code, 1, "{aborted:?}");
-    for said in ["aborted its rollout", "a new spec replaces it; `windlass release web` tries it again"] {
+    for said in
+        ["aborted its rollout", "a new spec replaces it; `windlass release web.application` tries it again"]
+    {
         assert!(aborted.out.contains(said), "{said}: {aborted:?}");
     }
     world.wait_application_phase("web", ApplicationPhase::RolledBack).await;

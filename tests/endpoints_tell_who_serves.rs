@@ -7,6 +7,7 @@ use crate::support::cluster::wait_until;
 use crate::support::daemon::{World, config_map};
 use crate::support::gateway::know_routes;
 use serde_json::{Value, json};
+use windlass::api::application::ApplicationPhase;
 use windlass::api::delivery::Phase;
 
 fn endpoints(world: &World, arguments: &[&str]) -> Answer {
@@ -98,10 +99,31 @@ async fn an_application_with_what_is_asked_for_and_not_in_force() {
     assert!(told["endpoints"][0]["ready"] == false && told["endpoints"][0]["node"].is_string(), "{told:#}");
     let route = &told["policies"][0];
     assert_eq!(route["object"], format!("HTTPRoute {}/web", world.space.name));
-    assert_eq!(route["rules"][0]["says"], json!({"timeout": "10s", "perTryTimeout": "2s"}));
+    assert_eq!(route["rules"][0]["says"], json!({"timeout": "10s"}));
     let left_out = told["notInForce"][0].as_str().unwrap();
     assert!(left_out.starts_with("spec.traffic.loadBalancer, spec.traffic.retries cannot"), "{told:#}");
     let table = endpoints(&world, &["application", "web"]);
     assert!(table.code == 1 && table.out.contains("Service web has none that is ready"), "{table:?}");
     assert!(table.out.contains("not in force: spec.traffic.loadBalancer"), "{table:?}");
+}
+
+#[tokio::test]
+async fn an_application_as_it_grows_and_goes_back() {
+    let world = World::new("servedgrow").await;
+    world.application("web", "ok", json!({})).await;
+    world.wait_application_runs("web", "ok").await;
+    let mut watching = Watching::of(&world, &["endpoints", "web", "-n", &world.space.name, "--watch"]);
+    let ready = |count: usize| move |screen: &str| screen.matches("   ready").count() == count;
+    watching.screen("VARIANT", "two that are ready", ready(2)).await;
+    world.application("web", "ok", json!({"replicas": 3})).await;
+    watching.screen("VARIANT", "three that are ready", ready(3)).await;
+    // A fourth comes, and is never ready.
+    world.application("web", "crash", json!({"replicas": 3})).await;
+    let beside = |screen: &str| ready(3)(screen) && screen.contains("not ready");
+    watching.screen("VARIANT", "one more that is not ready", beside).await;
+    world.wait_application_phase("web", ApplicationPhase::RolledBack).await;
+    assert_eq!(watching.interrupt().await, Some(0));
+    let alone = |told: &Value| told["endpoints"].as_array().unwrap().len() == 3;
+    let (told, code) = wait(&world, "three endpoints, and no other", "web", alone).await;
+    assert_eq!((code, count(&told, "stable", "web")), (0, 3), "{told:#}");
 }

@@ -1,6 +1,7 @@
 //! The daemon is killed before and after everything that it writes about an Application, and around what its Delivery then does:
 //! the next one ends where the dead one would have.
 
+use crate::an_application_is_kept_running::break_pods;
 use crate::an_application_meets_what_is_there::as_expanded;
 use crate::an_application_that_fails_is_taken_back::manifest;
 use crate::support::applications::condition_of;
@@ -149,6 +150,72 @@ async fn of_a_change_that_fails() {
         "status Held",
     ];
     at_each(&around(&steps, &[]), a_change_that_fails).await;
+}
+
+async fn a_first_spec_that_fails(mut world: World, place: String) {
+    world.start();
+    arm(&world, &place);
+    world.application("web", "missing", colour("red")).await;
+    dies_and_rises(&mut world, &place).await;
+    world.wait_application_phase("web", ApplicationPhase::Degraded).await;
+    world.application("web", "ok", colour("blue")).await;
+    runs(&world, &place, "ok").await;
+}
+
+#[tokio::test]
+async fn of_a_first_spec_that_fails() {
+    at_each(&around(&["Application status Degraded"], &[]), a_first_spec_that_fails).await;
+}
+
+async fn one_whose_pods_break(mut world: World, place: String) {
+    world.start();
+    world.application("web", "ok", colour("blue")).await;
+    world.wait_application_runs("web", "ok").await;
+    let pods = world.names("v1", "pods").await;
+    let (broken, phase) = match place.ends_with("Degraded") {
+        true => (&pods[..], ApplicationPhase::Degraded),
+        false => (&pods[1..], ApplicationPhase::PartiallyRunning),
+    };
+    arm(&world, &place);
+    break_pods(&world, broken).await;
+    dies_and_rises(&mut world, &place).await;
+    world.wait_application_phase("web", phase).await;
+    for pod in broken {
+        world.delete("v1", "pods", pod).await;
+    }
+    runs(&world, &place, "ok").await;
+    assert_eq!(put_in_place(&world).await, [Outcome::Deployed], "{place}: nothing was put in place anew");
+}
+
+#[tokio::test]
+async fn of_pods_that_break() {
+    let steps = ["Application status PartiallyRunning", "Application status Degraded"];
+    at_each(&around(&steps, &[]), one_whose_pods_break).await;
+}
+
+async fn what_nothing_needs(mut world: World, place: String) {
+    world.start();
+    world.application("web", "ok", colour("blue")).await;
+    world.wait_application_runs("web", "ok").await;
+    world.stale_revision_of("web").await;
+    arm(&world, &place);
+    world.application("web", "next", colour("red")).await;
+    dies_and_rises(&mut world, &place).await;
+    runs(&world, &place, "next").await;
+    // What the dead one left goes with the next revision that is kept.
+    world.application("web", "ok", colour("green")).await;
+    runs(&world, &place, "ok").await;
+    wait_until("what nothing needs is gone", LIMIT, || async {
+        let left = world.revisions_of("web").await;
+        if left.contains(&"web-stale".to_owned()) { Err(format!("{left:?}")) } else { Ok(()) }
+    })
+    .await;
+    assert_eq!(world.revisions_of("web").await.len(), 3, "{place}: what a rollback needs stays");
+}
+
+#[tokio::test]
+async fn of_a_revision_that_nothing_needs() {
+    at_each(&around(&["removing a revision"], &[]), what_nothing_needs).await;
 }
 
 async fn a_deletion(mut world: World, place: String) {

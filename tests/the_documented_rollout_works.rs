@@ -1,5 +1,5 @@
 //! What the documentation shows as a first rollout is one, with no more rights than the documentation says; the commented one of
-//! the example repository is one, too; and no policy that is shown is refused.
+//! the example repository is one, too; and no policy and no resource that is shown is refused.
 
 use crate::routes_are_valid::{Served, crds, definitions};
 use crate::support::cli::windlass;
@@ -208,4 +208,29 @@ async fn no_policy_that_is_shown_is_refused() {
         }
     }
     assert!(tried >= 3, "{tried}");
+}
+
+#[tokio::test]
+async fn no_repository_or_delivery_that_is_shown_is_refused() {
+    let world = World::stopped("shown-resources").await;
+    let mut all = vec![root().join("README.md")];
+    pages(&root().join("docs"), &mut all);
+    let mut tried = std::collections::BTreeSet::new();
+    for page in all {
+        let ours = blocks(&page).into_iter().filter(|block| block.contains("apiVersion: windlass.dev"));
+        for mut document in ours.flat_map(|block| documents(&block)) {
+            let (kind, plural) = match document["kind"].as_str() {
+                Some("Repository") => ("Repository", "repositories"),
+                Some("Delivery") => ("Delivery", "deliveries"),
+                _ => continue,
+            };
+            document["metadata"]["namespace"] = world.space.name.as_str().into();
+            let path = world.space.path("windlass.dev/v1alpha1", plural);
+            let path = format!("{path}?dryRun=All&fieldValidation=Strict");
+            let answer = try_send(&world.space.connection.client, "POST", &path, &document).await;
+            answer.unwrap_or_else(|e| panic!("{}: {document}: {e}", page.display()));
+            tried.insert(kind);
+        }
+    }
+    assert_eq!(tried.len(), 2, "{tried:?}");
 }

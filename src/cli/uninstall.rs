@@ -17,7 +17,8 @@ use crate::reconcile::delivery::prune;
 use anyhow::{Context, bail};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use std::io::{BufRead, IsTerminal, Write};
@@ -549,13 +550,27 @@ impl Cluster<'_> {
             self.remove_ours(repository).await?;
         }
         for application in &found.applications {
-            // Not left to the garbage collector: their owner's kind goes as well, and it does not judge owners of kinds it cannot ask for.
-            let kept: Api<ControllerRevision> =
-                Api::namespaced(self.connection.client.clone(), &application.namespace().unwrap_or_default());
-            let of = format!("{}={}", names::APPLICATION_LABEL, application.name_any());
-            let all = ListParams::default().labels(&of);
-            kept.delete_collection(&DeleteParams::default(), &all).await.map_err(explained)?;
+            self.remove_kept(application).await?;
             self.remove_ours(application).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what an Application was. Not left to the garbage collector: the kind of its owner goes as well, and it does not judge
+    /// owners that it cannot ask for.
+    async fn remove_kept(&self, application: &Application) -> anyhow::Result<()> {
+        let kept: Api<ControllerRevision> =
+            Api::namespaced(self.connection.client.clone(), &application.namespace().unwrap_or_default());
+        let of = format!("{}={}", names::APPLICATION_LABEL, application.name_any());
+        let all = kept.list_metadata(&ListParams::default().labels(&of)).await.map_err(explained)?;
+        let is_its = |owner: &OwnerReference| Some(&owner.uid) == application.metadata.uid.as_ref();
+        for revision in all.items.iter().filter(|r| r.owner_references().iter().any(is_its)) {
+            let preconditions = Some(Preconditions { uid: revision.uid(), ..Preconditions::default() });
+            let params = DeleteParams { preconditions, ..DeleteParams::default() };
+            match kept.delete(&revision.name_any(), &params).await {
+                Err(kube::Error::Api(e)) if e.code == 404 || e.code == 409 => {}
+                other => drop(other.map_err(explained)?),
+            }
         }
         Ok(())
     }

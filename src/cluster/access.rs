@@ -82,18 +82,15 @@ impl Access {
                 return Ok(Answer { code, body });
             }
             let cause = classify(object, kind, Refusal { code, body: &body, retry_after });
-            let again = match cause {
-                Cause::Throttled { retry_after } => {
-                    self.share.hold_off(retry_after);
-                    true
-                }
-                Cause::QuotaBusy { .. } => {
+            let last = attempt == ATTEMPTS;
+            match cause {
+                Cause::Throttled { retry_after } => self.share.hold_off(retry_after),
+                Cause::QuotaBusy { .. } if !last => {
                     tokio::time::sleep(QUOTA_RACE.mul_f64(0.5 + fastrand::f64())).await;
-                    true
                 }
-                _ => false,
-            };
-            if !again || attempt == ATTEMPTS {
+                _ => return Err(failed(cause)),
+            }
+            if last {
                 return Err(failed(cause));
             }
             attempt += 1;

@@ -380,11 +380,8 @@ fn details(row: &DeliveryRow, now: Timestamp) -> Vec<String> {
                 };
                 lines.push(detail("because", &because(&refused.reason, &why)));
             }
-            let (newer, name) = match &row.application {
-                Some(application) => ("spec", application),
-                None => ("commit", &row.name),
-            };
-            let next = format!("a new {newer} replaces it; `windlass release {name}` tries it again");
+            let newer = if row.application.is_some() { "spec" } else { "commit" };
+            let next = format!("a new {newer} replaces it; `windlass release {}` tries it again", row.name);
             lines.push(detail("next", &next));
         } else {
             lines.push(match row.phase {

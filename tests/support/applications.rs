@@ -6,7 +6,7 @@ use super::daemon::World;
 use serde_json::{Value, json};
 use windlass::api::Application;
 use windlass::api::application::{ApplicationPhase, ApplicationStatus};
-use windlass::api::condition;
+use windlass::api::{condition, names};
 
 const API: &str = "windlass.dev/v1alpha1";
 
@@ -20,6 +20,13 @@ impl World {
             spec[field] = value.clone();
         }
         self.apply("Application", name, json!({"spec": spec})).await;
+    }
+
+    /// Makes a revision of an Application that nothing needs, `NAME-stale`.
+    pub async fn stale_revision_of(&self, name: &str) {
+        let metadata = json!({"name": format!("{name}-stale"), "labels": {names::APPLICATION_LABEL: name}});
+        let stale = json!({"metadata": metadata, "revision": 1, "data": {}});
+        self.space.send("POST", &self.space.path("apps/v1", "controllerrevisions"), &stale).await;
     }
 
     /// The Applications of this namespace.

@@ -4,6 +4,7 @@ use super::cluster::Space;
 use super::daemon::{LIMIT, World};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use tokio::io::AsyncBufReadExt;
 
 /// What a command answered.
@@ -47,10 +48,15 @@ pub fn kubectl_with(kubeconfig: &Path, arguments: &[&str]) -> Answer {
     run(command, kubeconfig)
 }
 
+/// A screen after which nothing comes for so long is whole.
+const SILENCE: Duration = Duration::from_millis(300);
+
 /// `windlass` in a form that prints until it is interrupted.
 pub struct Watching {
     child: tokio::process::Child,
     lines: tokio::io::Lines<tokio::io::BufReader<tokio::process::ChildStdout>>,
+    /// The first line of a screen that came after the one that was as wanted.
+    begun: Option<String>,
 }
 
 impl Watching {
@@ -65,7 +71,7 @@ impl Watching {
             .spawn()
             .unwrap();
         let lines = tokio::io::BufReader::new(child.stdout.take().unwrap()).lines();
-        Watching { child, lines }
+        Watching { child, lines, begun: None }
     }
 
     /// Waits until a line is printed that has this in it.
@@ -92,20 +98,23 @@ impl Watching {
         assert!(read.is_ok(), "{what} was not shown, but\n{}", lines.join("\n"));
     }
 
-    /// Waits until what was printed since the last line that begins like this is as wanted. Answers it.
+    /// Waits until what was printed from a line that begins like this, until the next one does or nothing more comes, is as wanted.
+    /// Answers it.
     pub async fn screen(&mut self, first: &str, what: &str, is: impl Fn(&str) -> bool) -> String {
-        let mut screen = String::new();
+        let mut screen = self.begun.take().unwrap_or_default();
         let read = async {
             loop {
-                let line = self.lines.next_line().await.unwrap().expect("it ended");
-                if line.starts_with(first) {
-                    screen.clear();
-                }
-                screen.push_str(&line);
-                screen.push('\n');
-                if is(&screen) {
+                let line = tokio::time::timeout(SILENCE, self.lines.next_line()).await;
+                let line = line.ok().map(|line| line.unwrap().expect("it ended") + "\n");
+                let next = line.as_ref().is_some_and(|line| line.starts_with(first));
+                if (next || line.is_none()) && is(&screen) {
+                    self.begun = line;
                     return;
                 }
+                if next {
+                    screen.clear();
+                }
+                screen.extend(line);
             }
         };
         let read = tokio::time::timeout(LIMIT, read).await;

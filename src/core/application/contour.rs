@@ -80,11 +80,11 @@ pub(super) fn annotations(app: &App) -> Option<Value> {
 }
 
 fn retry_policy(asked: &Retries) -> Value {
-    // 0 would mean Contour's default.
-    let count = if asked.attempts == 0 { -1 } else { asked.attempts };
+    let (words, codes) = retries::named(asked);
+    // 0 would mean Contour's default, and so would no words: requests would be sent again after what nobody named.
+    let count = if asked.attempts == 0 || names_nothing_known(asked) { -1 } else { asked.attempts };
     let mut policy = json!({"count": count});
     set(&mut policy, "perTryTimeout", asked.per_try_timeout.map(|time| time.to_string().into()));
-    let (words, codes) = retries::named(asked);
     let mut words: Vec<&str> = words.into_iter().filter(|word| RETRY_ON.contains(word)).collect();
     if !codes.is_empty() && !words.contains(&"retriable-status-codes") {
         words.push("retriable-status-codes");
@@ -92,6 +92,12 @@ fn retry_policy(asked: &Retries) -> Value {
     set(&mut policy, "retryOn", (!words.is_empty()).then(|| json!(words)));
     set(&mut policy, "retriableStatusCodes", (!codes.is_empty()).then(|| json!(codes)));
     policy
+}
+
+/// Whether failures are named, and none that an HTTPProxy knows.
+fn names_nothing_known(asked: &Retries) -> bool {
+    let (words, codes) = retries::named(asked);
+    codes.is_empty() && !words.is_empty() && words.iter().all(|word| !RETRY_ON.contains(word))
 }
 
 fn balancer(traffic: &Traffic) -> Option<Value> {
@@ -199,7 +205,11 @@ pub(super) fn left_out(app: &App) -> Vec<String> {
     let unknown: Vec<&str> = unknown.filter(|word| !RETRY_ON.contains(word)).collect();
     if !unknown.is_empty() {
         let why = format!("an HTTPProxy knows no {}; it knows {}", unknown.join(", "), RETRY_ON.join(", "));
-        notices.push(cannot(&["retries.retryOn"], &why));
+        let fields: &[&str] = match traffic.retries.as_ref().is_some_and(names_nothing_known) {
+            true => &["retries.attempts", "retries.retryOn"],
+            false => &["retries.retryOn"],
+        };
+        notices.push(cannot(fields, &why));
     }
     notices
 }

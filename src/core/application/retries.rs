@@ -95,9 +95,14 @@ pub(super) fn route_retry(app: &App) -> Option<Value> {
 /// What an HTTPRoute that has the field cannot say of retries: fields of `traffic.retries`, and why.
 pub(super) fn left_out(app: &App) -> Option<(Vec<&'static str>, String)> {
     let retries = by_route(app)?;
+    // What has no retry has no limit for each try, either.
+    let without = |mut fields: Vec<&'static str>| {
+        fields.extend(retries.per_try_timeout.map(|_| "retries.perTryTimeout"));
+        fields
+    };
     if retries.attempts == 0 {
         let why = "an HTTPRoute cannot say 0, so it has no retry, and whether a request is sent again is up to the gateway's controller";
-        return Some((vec!["retries.attempts"], why.into()));
+        return Some((without(vec!["retries.attempts"]), why.into()));
     }
     let failures = Failures::of(retries);
     if failures.unknown.is_empty() {
@@ -112,7 +117,7 @@ pub(super) fn left_out(app: &App) -> Option<(Vec<&'static str>, String)> {
     );
     let fields = match failures.any() {
         true => vec!["retries.retryOn"],
-        false => vec!["retries.attempts", "retries.retryOn"],
+        false => without(vec!["retries.attempts", "retries.retryOn"]),
     };
     Some((fields, why))
 }

@@ -259,6 +259,40 @@ fn contour_does_what_it_has_a_field_for_and_the_rest_is_told() {
         told(asked(json!(80)), json!({"timeout": "1s", "loadBalancer": "random"}), proxy());
     assert_eq!(route["loadBalancerPolicy"], json!({"strategy": "Random"}));
     assert_eq!((route["timeoutPolicy"].clone(), notices.len()), (json!({"response": "1s"}), 0));
+    // Without words Contour would take its own.
+    let again = |retry_on: &str| {
+        told(asked(json!(80)), json!({"retries": {"attempts": 2, "retryOn": retry_on}}), proxy())
+    };
+    let (route, notices) = again("per-try-idle-timeout");
+    assert_eq!(route["retryPolicy"], json!({"count": -1}));
+    let all = "spec.traffic.retries.attempts, spec.traffic.retries.retryOn cannot";
+    assert!(notices.len() == 1 && notices[0].starts_with(all), "{notices:?}");
+    let (route, notices) = again("per-try-idle-timeout,503");
+    assert_eq!(route["retryPolicy"]["count"], 2, "{route}");
+    assert!(
+        notices.len() == 1 && notices[0].starts_with("spec.traffic.retries.retryOn cannot"),
+        "{notices:?}"
+    );
+}
+
+#[test]
+fn a_mesh_tells_what_does_not_come_by_it() {
+    let told = |spec: Value| -> Vec<String> {
+        let mut whole =
+            json!({"image": "web:1", "healthCheck": {"readiness": {"exec": {"command": ["true"]}}}});
+        whole.as_object_mut().unwrap().append(spec.clone().as_object_mut().unwrap());
+        expanded(&document(whole)).unwrap().notices.iter().map(Notice::to_string).collect()
+    };
+    let traffic =
+        json!({"router": "Istio", "timeout": "1s", "loadBalancer": "random", "retries": {"attempts": 1}});
+    assert_eq!(told(json!({"port": 80, "traffic": traffic})), Vec::<String>::new());
+    let ingress = json!({"host": "a.example.com", "ingress": {}});
+    let by_ingress = told(json!({"port": 80, "traffic": traffic, "expose": ingress}));
+    let all = "spec.traffic.timeout, spec.traffic.retries cannot be carried out: for requests that come by the Ingress";
+    assert!(by_ingress.len() == 1 && by_ingress[0].starts_with(all), "{by_ingress:?}");
+    let udp = told(json!({"ports": [{"name": "dns", "port": 53, "protocol": "UDP"}], "traffic": traffic}));
+    let all = "spec.traffic.timeout, spec.traffic.retries cannot be carried out: there are no ports for TCP";
+    assert!(udp.len() == 1 && udp[0].starts_with(all), "{udp:?}");
 }
 
 /// An Application behind a Gateway, with this channel and this policy.
@@ -348,6 +382,10 @@ fn a_gateway_tries_again_where_its_channel_has_a_field_for_it_and_the_rest_is_to
             of(standard, json!({"router": router, "retries": {"attempts": 3, "retryOn": "5xx"}}));
         assert!(rule["retry"].is_null(), "{rule}");
         assert_eq!(told.len(), 1, "{told:?}");
+        // With one try its limit would be that of the whole.
+        let tries = json!({"attempts": 3, "perTryTimeout": "2s", "retryOn": "5xx"});
+        let (rule, _) = of(standard, json!({"router": router, "timeout": "9s", "retries": tries}));
+        assert_eq!(rule["timeouts"], json!({"request": "9s"}), "{router}");
         assert!(told[0].starts_with("spec.traffic.retries cannot") && told[0].contains(to_do), "{told:?}");
     }
     let (_, told) = of(standard, json!({"loadBalancer": "random"}));
@@ -370,6 +408,12 @@ fn a_gateway_tries_again_where_its_channel_has_a_field_for_it_and_the_rest_is_to
             Value::Null,
             "spec.traffic.retries.attempts, spec.traffic.retries.retryOn cannot",
             "knows no retriable-headers",
+        ),
+        (
+            json!({"attempts": 0, "perTryTimeout": "2s"}),
+            Value::Null,
+            "spec.traffic.retries.attempts, spec.traffic.retries.perTryTimeout cannot",
+            "cannot say 0",
         ),
     ] {
         for (router, ends) in [("GatewayAPI", false), ("Istio", true)] {

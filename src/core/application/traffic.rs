@@ -108,10 +108,12 @@ pub(super) fn peer_authentication(app: &App) -> Option<Value> {
     Some(object)
 }
 
-/// The time limits of an HTTPRoute's rule. A Gateway obeys its route, not the mesh, so they stand here with Istio too.
+/// The time limits of an HTTPRoute's rule. A Gateway obeys its route, not the mesh, so they stand here with Istio too. That of each
+/// try only beside more than one: where there is no `retry`, it would be that of the whole.
 pub(super) fn timeouts(app: &App) -> Option<Value> {
     let traffic = app.spec.traffic.as_ref()?;
-    let each = traffic.retries.as_ref().and_then(|retries| retries.per_try_timeout);
+    let retries = traffic.retries.as_ref().filter(|_| retries::route_retry(app).is_some());
+    let each = retries.and_then(|retries| retries.per_try_timeout);
     fields([
         ("request", traffic.timeout.map(|time| time.to_string().into())),
         ("backendRequest", each.map(|time| time.to_string().into())),
@@ -150,6 +152,10 @@ pub(super) fn notices(app: &App) -> Vec<Notice> {
             .into_iter()
             .collect();
     }
+    if mesh && app.ports.iter().all(|port| port.protocol != "TCP") {
+        let why = "there are no ports for TCP, so nothing sends requests that a VirtualService could be for";
+        return told(fields(true, true, false), why).into_iter().collect();
+    }
     if proxy {
         // It says what it can, also beside a mesh; what only the mesh can is not asked of it.
         let by_proxy = |notice: String| match mesh {
@@ -171,12 +177,16 @@ pub(super) fn notices(app: &App) -> Vec<Notice> {
         _ => "",
     };
     let router = match (traffic.router, gateway) {
+        (TrafficRouter::Istio, None) if expose.is_some() => told(
+            fields(true, true, false),
+            &format!("for requests that come by the Ingress, which has no fields for it; {IN_THE_MESH}"),
+        ),
         (TrafficRouter::Istio, None) => None,
         (TrafficRouter::Istio, Some(_)) => told(
             fields(false, repeats, false),
             &format!(
-                "for requests that come by the Gateway: its route has a time limit for each try, and how often it is tried only in \
-                 the experimental fields of the API. In the mesh it is as asked for{to_retry}"
+                "for requests that come by the Gateway: its route has more than one try, with a time limit for each, only in the \
+                 experimental fields of the API. In the mesh it is as asked for{to_retry}"
             ),
         ),
         (TrafficRouter::HTTPProxy, _) => told(
@@ -184,8 +194,7 @@ pub(super) fn notices(app: &App) -> Vec<Notice> {
             &format!("there is no expose.httpProxy, so no HTTPProxy that could{to_retry}"),
         ),
         (TrafficRouter::GatewayAPI, Some(_)) => {
-            let but =
-                if repeats { "time limits, of the whole and of each try" } else { "time limits and retries" };
+            let but = if repeats { "a time limit of the whole" } else { "time limits and retries" };
             told(
                 fields(false, repeats, true),
                 &format!("an HTTPRoute has no fields for it but {but}; router: Istio has{to_retry}"),

@@ -5,6 +5,7 @@ use super::sight::Kept;
 use super::{Applications, Key};
 use crate::api::delivery::application_source;
 use crate::api::{Application, names};
+use crate::core::fields::{Path, owned_by};
 use crate::core::manifest::Gvk;
 use crate::lock::lock;
 use crate::reconcile::daemon::Daemon;
@@ -16,6 +17,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, Store, reflector};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -176,6 +178,9 @@ fn forget(daemon: &Daemon, (namespace, name): &(String, String)) {
 
 /// Takes from an Application what nobody reads and what takes more room than the rest of it. Who changed it last stays.
 fn lean(application: &mut Application) {
+    if application.labels().contains_key(names::DELIVERY_LABEL) && !is_delivered(application) {
+        application.labels_mut().remove(names::DELIVERY_LABEL);
+    }
     let entries = application.metadata.managed_fields.take().unwrap_or_default().into_iter();
     let last = entries
         .filter(|entry| entry.subresource.as_deref() != Some("status"))
@@ -184,4 +189,40 @@ fn lean(application: &mut Application) {
         entry.fields_v1 = None;
         vec![entry]
     });
+}
+
+/// Whether the Delivery of a directory has put it there. The label alone does not say so: whoever copies an object copies it along.
+fn is_delivered(application: &Application) -> bool {
+    let entries = json!({"metadata": {"managedFields": application.metadata.managed_fields}});
+    owned_by(&entries, names::FIELD_MANAGER).contains(&Path::fields([
+        "metadata",
+        "labels",
+        names::DELIVERY_LABEL,
+    ]))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_that_was_copied_along_says_nothing() {
+        let kept = |manager: &str, operation: &str| {
+            let label = names::DELIVERY_LABEL;
+            let labelled = json!({"f:metadata": {"f:labels": {format!("f:{label}"): {}}}});
+            let mut application: Application = serde_json::from_value(json!({
+                "apiVersion": "windlass.dev/v1alpha1", "kind": "Application", "spec": {"image": "web:1"},
+                "metadata": {"name": "web", "labels": {label: "0", "team": "a"}, "managedFields": [{
+                    "manager": manager, "operation": operation, "apiVersion": "windlass.dev/v1alpha1",
+                    "fieldsType": "FieldsV1", "fieldsV1": labelled,
+                }]},
+            }))
+            .unwrap();
+            lean(&mut application);
+            application.labels().keys().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(kept(names::FIELD_MANAGER, "Apply"), ["team", names::DELIVERY_LABEL]);
+        assert_eq!(kept("kubectl-client-side-apply", "Update"), ["team"]);
+    }
 }

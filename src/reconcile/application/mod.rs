@@ -17,7 +17,7 @@ pub(super) use pods::are_lacking;
 use super::daemon::Daemon;
 use super::fault;
 use super::sources::{Awaited, Fetched};
-use crate::api::application::ApplicationStatus;
+use crate::api::application::{ApplicationPhase, ApplicationStatus};
 use crate::api::condition::{self, kind};
 use crate::api::delivery::{
     Adopt, DeliverySpec, DeliveryTemplate, Problem, RollbackMode, RollbackPolicy, Source, application_source,
@@ -141,6 +141,8 @@ struct Memory {
 struct Wanted {
     /// The id of the revision.
     id: String,
+    /// What the cluster has that it makes use of.
+    kinds: Kinds,
     /// What may not do what was meant.
     notices: Arc<[Notice]>,
 }
@@ -247,7 +249,7 @@ async fn round(
     let source = (key.0.clone(), application_source(&key.1));
     let shown = daemon.shown_delivery(&key.0, &names::application_delivery(&key.1));
     let mut delivery = shown.clone();
-    let kinds = kinds(&daemon.discovery);
+    let kinds = kinds(&daemon.discovery, memory.expanded.as_ref().map(|((_, kinds), _)| *kinds));
     let (wanted, mut hindrance, mut rest) = (expanded(application, kinds, memory), None, None);
     let now = daemon.now();
     if memory.retry.0 != application.metadata.generation {
@@ -274,7 +276,7 @@ async fn round(
                     return Ok(Some(left));
                 }
             }
-            let done = hand_over(application, context, &wanted.id, shown.as_deref(), memory).await;
+            let done = hand_over(application, context, wanted, shown.as_deref(), memory).await;
             match done {
                 Err(Hitch::Passing(problem, least)) => {
                     tracing::warn!(reason = problem.reason, "{}; it is tried again", problem.message);
@@ -350,16 +352,20 @@ fn expanded(application: &Application, kinds: Kinds, memory: &mut Memory) -> Res
         return known.clone();
     }
     let answer = match expand_for(application, &Origin::default(), kinds) {
-        Ok(expansion) => Ok(Wanted { id: revision(&expansion).id, notices: expansion.notices.into() }),
+        Ok(expansion) => Ok(Wanted { id: revision(&expansion).id, kinds, notices: expansion.notices.into() }),
         Err(invalid) => Err(problem("InvalidApplication", invalid.to_string())),
     };
     memory.expanded = Some((of, answer.clone()));
     answer
 }
 
-/// What the cluster has that Applications make use of, as far as it was asked.
-fn kinds(discovery: &Discovery) -> Kinds {
-    Kinds::new(|gvk| discovery.resource(gvk).is_some())
+/// What the cluster has that Applications make use of, as far as it was asked. An API server that begins may not tell of any custom
+/// resource for a moment: then what was `known` before stands.
+fn kinds(discovery: &Discovery, known: Option<Kinds>) -> Kinds {
+    match known.filter(|_| discovery.resource(&gvk()).is_none()) {
+        Some(known) => known,
+        None => Kinds::new(|gvk| discovery.resource(gvk).is_some()),
+    }
 }
 
 /// Whose a Delivery with the name of an Application's is.
@@ -383,7 +389,13 @@ fn whose(application: &Application, delivery: Option<&Delivery>) -> Whose {
     match owner {
         None => Whose::Nobodys,
         Some(owner) if Some(&owner.uid) == application.metadata.uid.as_ref() => Whose::Ours,
-        Some(owner) if owner.kind == "Application" && owner.name == application.name_any() => Whose::Going,
+        Some(owner)
+            if owner.kind == "Application"
+                && owner.name == application.name_any()
+                && owner.api_version.starts_with(&format!("{}/", names::GROUP)) =>
+        {
+            Whose::Going
+        }
         Some(owner) => Whose::Anothers(problem(
             "DeliveryTaken",
             format!(
@@ -401,7 +413,7 @@ fn whose(application: &Application, delivery: Option<&Delivery>) -> Whose {
 async fn hand_over(
     application: &Application,
     context: &Applications,
-    id: &str,
+    spec: &Wanted,
     delivery: Option<&Delivery>,
     memory: &mut Memory,
 ) -> Result<Option<Delivery>, Hitch> {
@@ -409,11 +421,11 @@ async fn hand_over(
     let generation = application.metadata.generation;
     let ours =
         |d: &Delivery| d.owner_references().iter().any(|o| Some(&o.uid) == application.metadata.uid.as_ref());
-    keep_again(application, context, id).await?;
+    keep_again(application, context, spec).await?;
     let stands = delivery.filter(|d| ours(d) && is_as(&d.spec, &wanted, memory.ensured == Some(generation)));
-    if memory.begun.as_ref().is_none_or(|(begun, _)| begun != id) {
+    if memory.begun.as_ref().is_none_or(|(begun, _)| *begun != spec.id) {
         let takes = if stands.is_none() && delivery.is_some() { Some(Awaited::Writing) } else { None };
-        begin(application, context, id, delivery, takes, memory).await?;
+        begin(application, context, spec, delivery, takes, memory).await?;
     }
     let key = (application.namespace().unwrap_or_default(), application_source(&application.name_any()));
     let version = |d: &Delivery| d.resource_version().and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -433,7 +445,7 @@ async fn hand_over(
             sources.amend(&key, |known| known.awaits(&name, Awaited::Written(version(&written))));
             // Also while the watch does not show it yet.
             if delivery.is_none() && memory.ensured.is_none() {
-                tell_of_objects(application, &context.daemon);
+                tell_of_objects(application, &context.daemon, spec.kinds);
             }
             Some(written)
         }
@@ -443,15 +455,14 @@ async fn hand_over(
 }
 
 /// Keeps the revision that the spec is once more, where somebody removed it: a rollback to it would find nothing.
-async fn keep_again(application: &Application, context: &Applications, id: &str) -> Result<(), Hitch> {
+async fn keep_again(application: &Application, context: &Applications, spec: &Wanted) -> Result<(), Hitch> {
     let key = (application.namespace().unwrap_or_default(), application.name_any());
     let removed = lock(&context.removed).remove(&key).unwrap_or_default();
-    let revision = revision_name(&key.1, id);
+    let revision = revision_name(&key.1, &spec.id);
     if !removed.contains(&revision) {
         return Ok(());
     }
-    let (client, kinds) = (&context.daemon.connection.client, kinds(&context.daemon.discovery));
-    let kept = revisions::keep(client, application, kinds).await;
+    let kept = revisions::keep(&context.daemon.connection.client, application, spec.kinds).await;
     if kept.is_err() {
         lock(&context.removed).entry(key).or_default().insert(revision);
     }
@@ -462,7 +473,7 @@ async fn keep_again(application: &Application, context: &Applications, id: &str)
 async fn begin(
     application: &Application,
     context: &Applications,
-    id: &str,
+    Wanted { id, kinds, .. }: &Wanted,
     delivery: Option<&Delivery>,
     takes: Option<Awaited>,
     memory: &mut Memory,
@@ -476,7 +487,7 @@ async fn begin(
     let at_rest = memory.begun.is_none() && delivery.is_some_and(|d| revisions::is_settled(d, id));
     if !at_rest {
         fault::place(|| "before keeping a revision".into());
-        revisions::keep(&daemon.connection.client, application, kinds(&daemon.discovery)).await?;
+        revisions::keep(&daemon.connection.client, application, *kinds).await?;
         fault::place(|| "after keeping a revision".into());
         memory.kept = Some(revision_name(&application.name_any(), id));
     }
@@ -498,7 +509,7 @@ async fn begin(
             known.awaits(&names::application_delivery(&name), how_far);
         }
     });
-    memory.begun = Some((id.to_owned(), Instant::now()));
+    memory.begun = Some((id.clone(), Instant::now()));
     daemon.wake(&namespace, &names::application_delivery(&name));
     Ok(())
 }
@@ -639,6 +650,7 @@ async fn tell(
         Api::namespaced(daemon.connection.client.clone(), &application.namespace().unwrap_or_default());
     let patch = json!({"metadata": {"uid": application.uid()}, "status": over(&before, &new)});
     let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+    tell_of_pods(application, daemon, &before, &new);
     let phase = new.phase;
     fault::place(|| format!("before Application status {phase:?}"));
     let written = api.patch_status(&application.name_any(), &params, &Patch::Merge(patch)).await;
@@ -652,6 +664,27 @@ async fn tell(
         // Gone, or another one of the name: the watch shows that.
         Err(kube::Error::Api(e)) if e.code == 404 || e.code == 409 => Ok(None),
         Err(error) => Err(Error::Status(Box::new(error))),
+    }
+}
+
+/// Tells people that no pod of what runs is available any more, and when one is again. What a change does is told by itself.
+fn tell_of_pods(
+    application: &Application,
+    daemon: &Daemon,
+    before: &ApplicationStatus,
+    new: &ApplicationStatus,
+) {
+    let lacks = |status: &ApplicationStatus| {
+        let ready = condition::get(&status.conditions, kind::READY);
+        status.phase == ApplicationPhase::Degraded && ready.is_some_and(|c| c.reason == "PodsUnavailable")
+    };
+    let available = condition::get(&new.conditions, kind::AVAILABLE).map_or("", |c| &c.message);
+    if !lacks(before) && lacks(new) {
+        daemon.notify_application(application, true, "PodsUnavailable", available);
+    } else if lacks(before)
+        && matches!(new.phase, ApplicationPhase::Running | ApplicationPhase::PartiallyRunning)
+    {
+        daemon.notify_application(application, false, "PodsAvailable", available);
     }
 }
 
@@ -679,8 +712,7 @@ fn counted(pods: i32) -> String {
 }
 
 /// Tells people what is made of an Application that is new.
-fn tell_of_objects(application: &Application, daemon: &Daemon) {
-    let kinds = kinds(&daemon.discovery);
+fn tell_of_objects(application: &Application, daemon: &Daemon, kinds: Kinds) {
     let Ok(expansion) = expand_for(application, &Origin::default(), kinds) else { return };
     let all: Vec<String> =
         expansion.objects.iter().map(|object| format!("{} {}", object.gvk().kind, object.name())).collect();

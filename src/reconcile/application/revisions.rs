@@ -9,6 +9,7 @@ use crate::cluster::Discovery;
 use crate::core::application::{Kinds, Revision, expand_for, revision, revision_name};
 use crate::core::manifest::{ObjectId, Origin};
 use crate::core::tree::Tree;
+use crate::reconcile::fault;
 use crate::reconcile::sources::Commits;
 use crate::source::{CommitId, Credentials, Limits, SourceError};
 use futures::future::BoxFuture;
@@ -37,7 +38,7 @@ impl Revisions {
     /// A revision: what the spec is now where that is the one, else what was kept.
     async fn get(&self, id: &str) -> Result<Revision, SourceError> {
         let shown = self.shown.get(&ObjectRef::new(&self.name).within(&self.namespace));
-        let kinds = super::kinds(&self.discovery);
+        let kinds = super::kinds(&self.discovery, None);
         let now = shown.and_then(|application| expand_for(&application, &Origin::default(), kinds).ok());
         if let Some(now) = now.as_ref().map(revision).filter(|now| now.id == id) {
             return Ok(now);
@@ -214,7 +215,10 @@ pub(super) async fn tidy(
             }),
             ..DeleteParams::default()
         };
-        match api.delete(&old.name, &params).await {
+        fault::place(|| "before removing a revision".into());
+        let removed = api.delete(&old.name, &params).await;
+        fault::place(|| "after removing a revision".into());
+        match removed {
             Ok(_) => {}
             Err(kube::Error::Api(e)) if e.code == 404 => {}
             Err(kube::Error::Api(e)) if e.code == 409 => as_seen = false,
