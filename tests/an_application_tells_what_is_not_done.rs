@@ -8,8 +8,11 @@ use crate::support::daemon::{LIMIT, World};
 use crate::support::faults::{Fault, Faults};
 use crate::support::gateway::{Controller, GATEWAY, ROUTES};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::sync::Notify;
 use windlass::api::application::ApplicationPhase;
 use windlass::api::condition::kind;
+use windlass::api::delivery::Adopt;
 
 #[tokio::test]
 async fn what_the_router_cannot_do_is_a_condition_and_an_event() {
@@ -189,4 +192,31 @@ async fn a_newer_spec_does_not_wait_for_the_one_before() {
     faults.set(|_| None);
     world.wait_application_runs("web", "ok2").await;
     assert_eq!(world.revisions_of("web").await.len(), 1, "and the one before is not tried any more");
+}
+
+#[tokio::test]
+async fn a_spec_is_taken_though_its_delivery_is_shown_before_the_write_is_answered() {
+    let (world, faults) = behind_faults("app-late-answer").await;
+    world.application("web", "ok", json!({})).await;
+    world.wait_application_runs("web", "ok").await;
+    let held = Arc::new(Notify::new());
+    let later = held.clone();
+    faults.set(move |request| {
+        let writes =
+            request.method() == "PATCH" && request.uri().path().ends_with("/deliveries/web.application");
+        writes.then(|| Fault::AnswerLater(later.clone()))
+    });
+    world.application("web", "ok2", json!({"adopt": "Restart"})).await;
+    wait_until("the Delivery is looked at as it was written", LIMIT, || async {
+        let delivery = world.deliveries().get("web.application").await.map_err(|e| e.to_string())?;
+        let seen = delivery.status.as_ref().and_then(|s| s.observed_generation);
+        match delivery.spec.template.adopt == Some(Adopt::Restart) && seen == delivery.metadata.generation {
+            true => Ok(()),
+            false => Err(format!("{delivery:?}")),
+        }
+    })
+    .await;
+    faults.set(|_| None);
+    held.notify_one();
+    world.wait_application_runs("web", "ok2").await;
 }

@@ -431,10 +431,12 @@ async fn hand_over(
     let version = |d: &Delivery| d.resource_version().and_then(|text| text.parse().ok()).unwrap_or(0);
     let sources = &context.daemon.sources;
     let name = names::application_delivery(&application.name_any());
+    let mut behind = delivery.is_some();
     let written = match stands {
         Some(shown) => {
             sources.amend(&key, |known| {
-                if known.awaited.get(&name) == Some(&Awaited::Writing) {
+                behind = known.awaited.get(&name) == Some(&Awaited::Writing);
+                if behind {
                     known.awaits(&name, Awaited::Written(version(shown)));
                 }
             });
@@ -450,6 +452,10 @@ async fn hand_over(
             Some(written)
         }
     };
+    // The watch may have shown it before that was known: then it was looked at in vain.
+    if behind {
+        context.daemon.wake(&key.0, &name);
+    }
     memory.ensured = Some(generation);
     Ok(written)
 }
