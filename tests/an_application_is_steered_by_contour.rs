@@ -146,7 +146,8 @@ async fn requests_are_spread_cut_off_and_sent_again_as_it_says() {
     steered.asks(json!({"router": "HTTPProxy", "loadBalancer": "random"})).await;
     steered.has("random", |route| route["loadBalancerPolicy"]["strategy"] == "Random").await;
     wait_until("both pods are drawn", LIMIT, || async {
-        let (share, counts) = steered.share().await;
+        // Of one user: by its hash all would come to one pod.
+        let (share, counts) = steered.share_of(600, &["--header", "x-user=user-0"]).await;
         if (0.42..=0.58).contains(&share) && counts.failed == 0 { Ok(()) } else { Err(format!("{counts:?}")) }
     })
     .await;

@@ -160,6 +160,8 @@ async fn one_that_was_copied_out_of_a_directory_goes_back_by_itself() {
     world.application("web", "crash", json!({})).await;
     world.wait_application_phase("web", ApplicationPhase::RolledBack).await;
     assert_eq!(world.image_of("web").await, "registry.example.com/web:ok");
+    let labels = world.applications().get("web").await.unwrap().metadata.labels.unwrap();
+    assert_eq!(labels[names::DELIVERY_LABEL], "the-others");
 }
 
 #[tokio::test]

@@ -564,7 +564,8 @@ impl Cluster<'_> {
         let of = format!("{}={}", names::APPLICATION_LABEL, application.name_any());
         let all = kept.list_metadata(&ListParams::default().labels(&of)).await.map_err(explained)?;
         let is_its = |owner: &OwnerReference| Some(&owner.uid) == application.metadata.uid.as_ref();
-        for revision in all.items.iter().filter(|r| r.owner_references().iter().any(is_its)) {
+        let is_its_or_nobodys = |of: &[OwnerReference]| of.is_empty() || of.iter().any(is_its);
+        for revision in all.items.iter().filter(|r| is_its_or_nobodys(r.owner_references())) {
             let preconditions = Some(Preconditions { uid: revision.uid(), ..Preconditions::default() });
             let params = DeleteParams { preconditions, ..DeleteParams::default() };
             match kept.delete(&revision.name_any(), &params).await {

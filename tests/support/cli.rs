@@ -107,7 +107,7 @@ impl Watching {
                 let line = tokio::time::timeout(SILENCE, self.lines.next_line()).await;
                 let line = line.ok().map(|line| line.unwrap().expect("it ended") + "\n");
                 let next = line.as_ref().is_some_and(|line| line.starts_with(first));
-                if (next || line.is_none()) && is(&screen) {
+                if (next || line.is_none()) && !screen.is_empty() && is(&screen) {
                     self.begun = line;
                     return;
                 }

@@ -425,7 +425,8 @@ impl World {
     /// What the daemon wrote in this namespace since then, besides what it writes about itself.
     pub fn writes(&self, audit: &Audit) -> Vec<Audited> {
         let mut found = audit.in_namespace(&self.space.name);
-        found.retain(|r| !r.is_read() && !OWN.contains(&r.resource.as_str()));
+        // What removes something that is not there writes nothing.
+        found.retain(|r| !r.is_read() && r.code != 404 && !OWN.contains(&r.resource.as_str()));
         found
     }
 

@@ -80,11 +80,14 @@ pub(super) fn annotations(app: &App) -> Option<Value> {
 }
 
 fn retry_policy(asked: &Retries) -> Value {
-    let (words, codes) = retries::named(asked);
-    // 0 would mean Contour's default, and so would no words: requests would be sent again after what nobody named.
-    let count = if asked.attempts == 0 || names_nothing_known(asked) { -1 } else { asked.attempts };
-    let mut policy = json!({"count": count});
+    // 0 would mean Contour's default, and so would no words: requests would be sent again after what nobody named. A limit of the only
+    // try would be that of the whole.
+    if asked.attempts == 0 || names_nothing_known(asked) {
+        return json!({"count": -1});
+    }
+    let mut policy = json!({"count": asked.attempts});
     set(&mut policy, "perTryTimeout", asked.per_try_timeout.map(|time| time.to_string().into()));
+    let (words, codes) = retries::named(asked);
     let mut words: Vec<&str> = words.into_iter().filter(|word| RETRY_ON.contains(word)).collect();
     if !codes.is_empty() && !words.contains(&"retriable-status-codes") {
         words.push("retriable-status-codes");
@@ -201,17 +204,28 @@ pub(super) fn left_out(app: &App) -> Vec<String> {
     if traffic.mtls.is_some() {
         notices.push(cannot(&["mtls"], "it is up to a mesh; router: Istio has it"));
     }
-    let unknown = traffic.retries.iter().flat_map(|asked| retries::named(asked).0);
-    let unknown: Vec<&str> = unknown.filter(|word| !RETRY_ON.contains(word)).collect();
-    if !unknown.is_empty() {
-        let why = format!("an HTTPProxy knows no {}; it knows {}", unknown.join(", "), RETRY_ON.join(", "));
-        let fields: &[&str] = match traffic.retries.as_ref().is_some_and(names_nothing_known) {
-            true => &["retries.attempts", "retries.retryOn"],
-            false => &["retries.retryOn"],
-        };
-        notices.push(cannot(fields, &why));
-    }
+    notices.extend(traffic.retries.as_ref().and_then(unsaid));
     notices
+}
+
+/// What an HTTPProxy cannot say of retries.
+fn unsaid(asked: &Retries) -> Option<String> {
+    let each = asked.per_try_timeout.map(|_| "retries.perTryTimeout");
+    if asked.attempts == 0 {
+        return each.map(|field| cannot(&[field], "with one try it would be the limit of the whole request"));
+    }
+    let unknown: Vec<&str> =
+        retries::named(asked).0.into_iter().filter(|word| !RETRY_ON.contains(word)).collect();
+    if unknown.is_empty() {
+        return None;
+    }
+    let why = format!("an HTTPProxy knows no {}; it knows {}", unknown.join(", "), RETRY_ON.join(", "));
+    let mut fields = vec!["retries.retryOn"];
+    if names_nothing_known(asked) {
+        fields.insert(0, "retries.attempts");
+        fields.extend(each);
+    }
+    Some(cannot(&fields, &why))
 }
 
 /// The fields that say when a pod is passed over, as far as they are there.

@@ -260,15 +260,27 @@ fn contour_does_what_it_has_a_field_for_and_the_rest_is_told() {
     assert_eq!(route["loadBalancerPolicy"], json!({"strategy": "Random"}));
     assert_eq!((route["timeoutPolicy"].clone(), notices.len()), (json!({"response": "1s"}), 0));
     // Without words Contour would take its own.
-    let again = |retry_on: &str| {
-        told(asked(json!(80)), json!({"retries": {"attempts": 2, "retryOn": retry_on}}), proxy())
+    let again = |attempts: u32, retry_on: &str| {
+        let retries = json!({"attempts": attempts, "perTryTimeout": "1s", "retryOn": retry_on});
+        told(asked(json!(80)), json!({"retries": retries}), proxy())
     };
-    let (route, notices) = again("per-try-idle-timeout");
-    assert_eq!(route["retryPolicy"], json!({"count": -1}));
-    let all = "spec.traffic.retries.attempts, spec.traffic.retries.retryOn cannot";
-    assert!(notices.len() == 1 && notices[0].starts_with(all), "{notices:?}");
-    let (route, notices) = again("per-try-idle-timeout,503");
-    assert_eq!(route["retryPolicy"]["count"], 2, "{route}");
+    for (attempts, words, all) in [
+        (
+            2,
+            "per-try-idle-timeout",
+            "spec.traffic.retries.attempts, spec.traffic.retries.retryOn, spec.traffic.retries.perTryTimeout cannot",
+        ),
+        (0, "5xx", "spec.traffic.retries.perTryTimeout cannot be carried out: with one try"),
+    ] {
+        let (route, notices) = again(attempts, words);
+        assert_eq!(route["retryPolicy"], json!({"count": -1}));
+        assert!(notices.len() == 1 && notices[0].starts_with(all), "{notices:?}");
+    }
+    let (route, notices) = again(2, "per-try-idle-timeout,503");
+    assert_eq!(
+        (&route["retryPolicy"]["count"], &route["retryPolicy"]["perTryTimeout"]),
+        (&json!(2), &json!("1s"))
+    );
     assert!(
         notices.len() == 1 && notices[0].starts_with("spec.traffic.retries.retryOn cannot"),
         "{notices:?}"
@@ -291,7 +303,7 @@ fn a_mesh_tells_what_does_not_come_by_it() {
     let all = "spec.traffic.timeout, spec.traffic.retries cannot be carried out: for requests that come by the Ingress";
     assert!(by_ingress.len() == 1 && by_ingress[0].starts_with(all), "{by_ingress:?}");
     let udp = told(json!({"ports": [{"name": "dns", "port": 53, "protocol": "UDP"}], "traffic": traffic}));
-    let all = "spec.traffic.timeout, spec.traffic.retries cannot be carried out: there are no ports for TCP";
+    let all = "spec.traffic.loadBalancer, spec.traffic.timeout, spec.traffic.retries cannot be carried out: there are no ports for TCP";
     assert!(udp.len() == 1 && udp[0].starts_with(all), "{udp:?}");
 }
 

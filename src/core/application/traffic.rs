@@ -153,8 +153,8 @@ pub(super) fn notices(app: &App) -> Vec<Notice> {
             .collect();
     }
     if mesh && app.ports.iter().all(|port| port.protocol != "TCP") {
-        let why = "there are no ports for TCP, so nothing sends requests that a VirtualService could be for";
-        return told(fields(true, true, false), why).into_iter().collect();
+        let why = "there are no ports for TCP, and proxies of a mesh pass on nothing else";
+        return told(fields(true, true, true), why).into_iter().collect();
     }
     if proxy {
         // It says what it can, also beside a mesh; what only the mesh can is not asked of it.

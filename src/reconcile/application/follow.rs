@@ -176,7 +176,8 @@ fn forget(daemon: &Daemon, (namespace, name): &(String, String)) {
     daemon.wake(namespace, &delivery);
 }
 
-/// Takes from an Application what nobody reads and what takes more room than the rest of it. Who changed it last stays.
+/// Takes from an Application what nobody reads and what takes more room than the rest of it. Who changed it last stays. The label of
+/// a directory's Delivery stays where that one wrote it, which nothing else of what is left tells.
 fn lean(application: &mut Application) {
     if application.labels().contains_key(names::DELIVERY_LABEL) && !is_delivered(application) {
         application.labels_mut().remove(names::DELIVERY_LABEL);

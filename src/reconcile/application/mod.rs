@@ -431,20 +431,23 @@ async fn hand_over(
     let version = |d: &Delivery| d.resource_version().and_then(|text| text.parse().ok()).unwrap_or(0);
     let sources = &context.daemon.sources;
     let name = names::application_delivery(&application.name_any());
-    let mut behind = delivery.is_some();
+    let mut behind = false;
+    let mut reaches = |delivery: &Delivery, anyway: bool| {
+        sources.amend(&key, |known| {
+            behind = known.awaited.get(&name) == Some(&Awaited::Writing);
+            if behind || anyway {
+                known.awaits(&name, Awaited::Written(version(delivery)));
+            }
+        });
+    };
     let written = match stands {
         Some(shown) => {
-            sources.amend(&key, |known| {
-                behind = known.awaited.get(&name) == Some(&Awaited::Writing);
-                if behind {
-                    known.awaits(&name, Awaited::Written(version(shown)));
-                }
-            });
+            reaches(shown, false);
             None
         }
         None => {
             let written = write_delivery(application, &context.daemon, &wanted, delivery).await?;
-            sources.amend(&key, |known| known.awaits(&name, Awaited::Written(version(&written))));
+            reaches(&written, true);
             // Also while the watch does not show it yet.
             if delivery.is_none() && memory.ensured.is_none() {
                 tell_of_objects(application, &context.daemon, spec.kinds);
@@ -680,17 +683,24 @@ fn tell_of_pods(
     before: &ApplicationStatus,
     new: &ApplicationStatus,
 ) {
-    let lacks = |status: &ApplicationStatus| {
-        let ready = condition::get(&status.conditions, kind::READY);
-        status.phase == ApplicationPhase::Degraded && ready.is_some_and(|c| c.reason == "PodsUnavailable")
-    };
+    let Some((bad, reason)) = turn(before, new) else { return };
     let available = condition::get(&new.conditions, kind::AVAILABLE).map_or("", |c| &c.message);
-    if !lacks(before) && lacks(new) {
-        daemon.notify_application(application, true, "PodsUnavailable", available);
-    } else if lacks(before)
-        && matches!(new.phase, ApplicationPhase::Running | ApplicationPhase::PartiallyRunning)
-    {
-        daemon.notify_application(application, false, "PodsAvailable", available);
+    daemon.notify_application(application, bad, reason, available);
+}
+
+/// Whether the last pod of what runs has become unavailable (a warning), or the first is available again, and the reason for that.
+/// Neither is so where other numbers are wanted: from none on, pods are on their way, and none that are wanted lack nothing.
+fn turn(before: &ApplicationStatus, new: &ApplicationStatus) -> Option<(bool, &'static str)> {
+    let lacks = |status: &ApplicationStatus| {
+        let degraded = condition::get(&status.conditions, kind::DEGRADED);
+        degraded.is_some_and(|c| c.status == "True" && c.reason == "PodsUnavailable")
+    };
+    let has_some = |status: &ApplicationStatus| status.available_replicas.is_some_and(|pods| pods > 0);
+    let runs = [ApplicationPhase::Running, ApplicationPhase::PartiallyRunning, ApplicationPhase::RolledBack];
+    match (lacks(before), lacks(new)) {
+        (false, true) if has_some(before) => Some((true, "PodsUnavailable")),
+        (true, false) if has_some(new) && runs.contains(&new.phase) => Some((false, "PodsAvailable")),
+        _ => None,
     }
 }
 
@@ -790,6 +800,46 @@ mod tests {
             assert_eq!(are_many(&memories), number > 30, "{number}");
             let key = ("shop".to_owned(), format!("web{number}"));
             memories.insert(key, Memory { unsaid, ..Memory::default() });
+        }
+    }
+
+    #[test]
+    fn only_pods_that_fail_or_come_back_are_told() {
+        use ApplicationPhase::{Degraded, Progressing, RolledBack, Running};
+        let is = |phase: ApplicationPhase, available: i32, lacks: bool| {
+            let mut status = ApplicationStatus {
+                phase,
+                available_replicas: Some(available),
+                ..ApplicationStatus::default()
+            };
+            let reason = if lacks { "PodsUnavailable" } else { "NotDegraded" };
+            let degraded = if lacks { "True" } else { "False" };
+            condition::set(
+                &mut status.conditions,
+                kind::DEGRADED,
+                degraded,
+                reason,
+                "",
+                Timestamp::UNIX_EPOCH,
+                None,
+            );
+            status
+        };
+        let (well, ill) = (is(Running, 2, false), is(Degraded, 0, true));
+        for (before, new, told) in [
+            (&well, &ill, Some((true, "PodsUnavailable"))),
+            (&is(RolledBack, 2, false), &ill, Some((true, "PodsUnavailable"))),
+            (&ill, &well, Some((false, "PodsAvailable"))),
+            (&ill, &is(RolledBack, 1, false), Some((false, "PodsAvailable"))),
+            // Another number is wanted: from none, to none.
+            (&is(Running, 0, false), &ill, None),
+            (&ill, &is(Running, 0, false), None),
+            // Another spec is on its way.
+            (&ill, &is(Progressing, 1, false), None),
+            (&ill, &ill, None),
+            (&well, &well, None),
+        ] {
+            assert_eq!(turn(before, new), told, "{:?} {:?}", before.phase, new.phase);
         }
     }
 
