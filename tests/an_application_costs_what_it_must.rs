@@ -219,11 +219,7 @@ async fn what_a_watch_does_not_show_yet_is_neither_missing_nor_asked_for() {
     assert_eq!(world.revisions_of("web").await.len(), 3);
     // Once it is shown, what nothing needs goes, though nothing else happens.
     behind.notify_one();
-    wait_until("what nothing needs is gone", LIMIT, || async {
-        let left = world.revisions_of("web").await;
-        if left.contains(&"web-stale".to_owned()) { Err(format!("{left:?}")) } else { Ok(()) }
-    })
-    .await;
+    world.wait_stale_revision_gone("web").await;
     assert_eq!(world.revisions_of("web").await.len(), 2, "a rollback needs the one before");
     assert_eq!((asked("GET"), asked("POST"), asked("DELETE")), (1, 2, 1));
 }

@@ -9,12 +9,19 @@ use crate::support::cluster::wait_until;
 use crate::support::daemon::{LIMIT, World};
 use crate::the_daemon_dies_at_every_step::{arm, around, at_each, dies_and_rises, outcomes};
 use serde_json::{Value, json};
-use windlass::api::application::ApplicationPhase;
+use windlass::api::application::{ApplicationPhase, ApplicationStatus};
 use windlass::api::condition::kind;
 use windlass::api::delivery::{Outcome, Phase};
 
 fn colour(colour: &str) -> Value {
     json!({"config": {"env": {"COLOUR": colour}}})
+}
+
+/// It runs before anything happens to it.
+async fn begun(world: &mut World, more: Value) -> ApplicationStatus {
+    world.start();
+    world.application("web", "ok", more).await;
+    world.wait_application_runs("web", "ok").await
 }
 
 /// What its Delivery put in place so far, the newest first.
@@ -96,9 +103,7 @@ async fn of_a_first_spec_that_waits() {
 }
 
 async fn a_change(mut world: World, place: String) {
-    world.start();
-    world.application("web", "ok", colour("blue")).await;
-    world.wait_application_runs("web", "ok").await;
+    begun(&mut world, colour("blue")).await;
     arm(&world, &place);
     world.application("web", "next", colour("red")).await;
     dies_and_rises(&mut world, &place).await;
@@ -122,9 +127,7 @@ async fn of_a_change() {
 }
 
 async fn a_change_that_fails(mut world: World, place: String) {
-    world.start();
-    world.application("web", "ok", colour("blue")).await;
-    let good = world.wait_application_runs("web", "ok").await.current_revision;
+    let good = begun(&mut world, colour("blue")).await.current_revision;
     arm(&world, &place);
     world.application("web", "missing", colour("red")).await;
     dies_and_rises(&mut world, &place).await;
@@ -168,9 +171,7 @@ async fn of_a_first_spec_that_fails() {
 }
 
 async fn one_whose_pods_break(mut world: World, place: String) {
-    world.start();
-    world.application("web", "ok", colour("blue")).await;
-    world.wait_application_runs("web", "ok").await;
+    begun(&mut world, colour("blue")).await;
     let pods = world.names("v1", "pods").await;
     let (broken, phase) = match place.ends_with("Degraded") {
         true => (&pods[..], ApplicationPhase::Degraded),
@@ -194,9 +195,7 @@ async fn of_pods_that_break() {
 }
 
 async fn what_nothing_needs(mut world: World, place: String) {
-    world.start();
-    world.application("web", "ok", colour("blue")).await;
-    world.wait_application_runs("web", "ok").await;
+    begun(&mut world, colour("blue")).await;
     // What was kept first may yet be tidied up after: then it dies over that.
     arm(&world, &place);
     world.stale_revision_of("web").await;
@@ -206,11 +205,7 @@ async fn what_nothing_needs(mut world: World, place: String) {
     // What the dead one left goes with the next revision that is kept.
     world.application("web", "ok", colour("green")).await;
     runs(&world, &place, "ok").await;
-    wait_until("what nothing needs is gone", LIMIT, || async {
-        let left = world.revisions_of("web").await;
-        if left.contains(&"web-stale".to_owned()) { Err(format!("{left:?}")) } else { Ok(()) }
-    })
-    .await;
+    world.wait_stale_revision_gone("web").await;
     assert_eq!(world.revisions_of("web").await.len(), 3, "{place}: what a rollback needs stays");
 }
 
@@ -220,9 +215,7 @@ async fn of_a_revision_that_nothing_needs() {
 }
 
 async fn a_deletion(mut world: World, place: String) {
-    world.start();
-    world.application("web", "ok", colour("blue")).await;
-    world.wait_application_runs("web", "ok").await;
+    begun(&mut world, colour("blue")).await;
     arm(&world, &place);
     world.delete_application("web").await;
     dies_and_rises(&mut world, &place).await;
@@ -257,9 +250,7 @@ fn by_steps(value: &str) -> Value {
 }
 
 async fn a_canary(mut world: World, place: String) {
-    world.start();
-    world.application("web", "ok", by_steps("blue")).await;
-    world.wait_application_runs("web", "ok").await;
+    begun(&mut world, by_steps("blue")).await;
     let before = world.get("apps/v1", "deployments", "web").await["metadata"]["uid"].clone();
     arm(&world, &place);
     world.application("web", "ok2", by_steps("red")).await;
@@ -283,9 +274,7 @@ async fn of_its_canary() {
 }
 
 async fn a_canary_that_breaks(mut world: World, place: String) {
-    world.start();
-    world.application("web", "ok", by_steps("blue")).await;
-    let good = world.wait_application_runs("web", "ok").await.current_revision;
+    let good = begun(&mut world, by_steps("blue")).await.current_revision;
     let before = world.get("apps/v1", "deployments", "web").await["metadata"]["generation"].clone();
     arm(&world, &place);
     world.application("web", "crash", by_steps("red")).await;
@@ -334,9 +323,7 @@ async fn of_a_takeover() {
 }
 
 async fn an_orphan(mut world: World, place: String) {
-    world.start();
-    world.application("web", "ok", colour("blue")).await;
-    world.wait_application_runs("web", "ok").await;
+    begun(&mut world, colour("blue")).await;
     let before = world.get("apps/v1", "deployments", "web").await["metadata"]["uid"].clone();
     // As the garbage collector does for `kubectl delete --cascade=orphan`, which knows kinds that are new after a while only.
     world.kill();

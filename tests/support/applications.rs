@@ -29,6 +29,15 @@ impl World {
         self.space.send("POST", &self.space.path("apps/v1", "controllerrevisions"), &stale).await;
     }
 
+    /// Waits until that one is gone.
+    pub async fn wait_stale_revision_gone(&self, name: &str) {
+        wait_until("what nothing needs is gone", self.limit, || async {
+            let left = self.revisions_of(name).await;
+            if left.contains(&format!("{name}-stale")) { Err(format!("{left:?}")) } else { Ok(()) }
+        })
+        .await;
+    }
+
     /// The Applications of this namespace.
     pub fn applications(&self) -> kube::Api<Application> {
         kube::Api::namespaced(self.space.connection.client.clone(), &self.space.name)

@@ -82,13 +82,13 @@ pub(super) fn annotations(app: &App) -> Option<Value> {
 fn retry_policy(asked: &Retries) -> Value {
     // 0 would mean Contour's default, and so would no words: requests would be sent again after what nobody named. A limit of the only
     // try would be that of the whole.
-    if asked.attempts == 0 || names_nothing_known(asked) {
+    let named = Named::of(asked);
+    if asked.attempts == 0 || named.is_all_unknown() {
         return json!({"count": -1});
     }
     let mut policy = json!({"count": asked.attempts});
     set(&mut policy, "perTryTimeout", asked.per_try_timeout.map(|time| time.to_string().into()));
-    let (words, codes) = retries::named(asked);
-    let mut words: Vec<&str> = words.into_iter().filter(|word| RETRY_ON.contains(word)).collect();
+    let Named { mut words, codes, .. } = named;
     if !codes.is_empty() && !words.contains(&"retriable-status-codes") {
         words.push("retriable-status-codes");
     }
@@ -97,10 +97,25 @@ fn retry_policy(asked: &Retries) -> Value {
     policy
 }
 
-/// Whether failures are named, and none that an HTTPProxy knows.
-fn names_nothing_known(asked: &Retries) -> bool {
-    let (words, codes) = retries::named(asked);
-    codes.is_empty() && !words.is_empty() && words.iter().all(|word| !RETRY_ON.contains(word))
+/// A `retryOn` in the words of an HTTPProxy.
+struct Named<'a> {
+    words: Vec<&'a str>,
+    codes: Vec<u64>,
+    /// What it has no word for.
+    unknown: Vec<&'a str>,
+}
+
+impl<'a> Named<'a> {
+    fn of(asked: &'a Retries) -> Self {
+        let (named, codes) = retries::named(asked);
+        let (words, unknown) = named.into_iter().partition(|word| RETRY_ON.contains(word));
+        Named { words, codes, unknown }
+    }
+
+    /// Whether failures are named, and none that it knows.
+    fn is_all_unknown(&self) -> bool {
+        self.words.is_empty() && self.codes.is_empty() && !self.unknown.is_empty()
+    }
 }
 
 fn balancer(traffic: &Traffic) -> Option<Value> {
@@ -214,14 +229,13 @@ fn unsaid(asked: &Retries) -> Option<String> {
     if asked.attempts == 0 {
         return each.map(|field| cannot(&[field], "with one try it would be the limit of the whole request"));
     }
-    let unknown: Vec<&str> =
-        retries::named(asked).0.into_iter().filter(|word| !RETRY_ON.contains(word)).collect();
-    if unknown.is_empty() {
+    let named = Named::of(asked);
+    if named.unknown.is_empty() {
         return None;
     }
-    let why = format!("an HTTPProxy knows no {}; it knows {}", unknown.join(", "), RETRY_ON.join(", "));
+    let why = format!("an HTTPProxy knows no {}; it knows {}", named.unknown.join(", "), RETRY_ON.join(", "));
     let mut fields = vec!["retries.retryOn"];
-    if names_nothing_known(asked) {
+    if named.is_all_unknown() {
         fields.insert(0, "retries.attempts");
         fields.extend(each);
     }
