@@ -2,7 +2,7 @@
 //! what a status of a Deployment costs that changes and nothing else; and memory.
 
 use super::cluster::{Audited, Cluster, send, wait_until};
-use super::process::Process;
+use super::process::{Process, of_all};
 use super::report::Requests;
 use super::{HOME, LIMIT, load, observer, prepare, quiet};
 use futures::{StreamExt, stream};
@@ -16,6 +16,9 @@ use windlass::core::manifest::{Manifest, Origin};
 
 /// The namespace of the bare loop.
 const BARE: &str = "bare";
+
+/// How often the objects are counted while they come.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Deployments whose status is changed by hand.
 const TOUCHED: usize = 20;
@@ -35,8 +38,12 @@ pub struct Applications {
     pub size: (usize, usize),
     /// The bare limit: each object tried by a dry-run and applied, as the daemon does.
     pub bare: Duration,
+    /// What making the Applications takes where no daemon runs.
+    pub bare_made: Duration,
     /// The same without the dry-runs.
     pub bare_applies: Duration,
+    /// Processor time of the whole machine, in seconds: for the bare limit, and until all objects were seen.
+    pub processor: [f64; 2],
     /// Until the last Application was made, by a loop of the same concurrency, from before the first.
     pub made: Duration,
     /// Until the last object was written, from before the first Application was made.
@@ -80,8 +87,7 @@ fn children(namespace: &str, number: usize) -> Vec<Manifest> {
 /// Brings up so many.
 pub async fn run(count: usize) -> Applications {
     let load = load();
-    let (bare_took, objects) = bare_limit(count, true).await;
-    let (bare_applies, _) = bare_limit(count, false).await;
+    let (bare, applies) = (bare_limit(count, true).await, bare_limit(count, false).await);
     let cluster = warm().await;
     let client = observer(cluster).await;
 
@@ -93,22 +99,22 @@ pub async fn run(count: usize) -> Applications {
     let empty = daemon.memory("VmRSS");
 
     let audit = cluster.audit();
-    let (began, begin) = (jiff::Timestamp::now(), Instant::now());
-    let path = format!("/apis/windlass.dev/v1alpha1/namespaces/{HOME}/applications");
-    let all = (1..=count).map(|number| {
-        let (client, path) = (client.clone(), path.clone());
-        async move { drop(send(&client, "POST", &path, &application(HOME, number)).await) }
-    });
-    stream::iter(all).buffer_unordered(CONCURRENCY).collect::<Vec<()>>().await;
-    let made = begin.elapsed();
+    let (began, used) = (jiff::Timestamp::now(), of_all());
+    let made = make(&client, HOME, count).await;
     for child in CHILDREN {
         let path = format!("/{}", child.replace("{}", HOME));
         wait_until(&format!("{count} of {path}"), LIMIT, async || {
             let there = counted(&client, &path).await;
-            if there >= count { Ok(()) } else { Err(format!("{there}")) }
+            if there >= count {
+                return Ok(());
+            }
+            // Who looks too often is measured as well.
+            tokio::time::sleep(LOOK).await;
+            Err(format!("{there}"))
         })
         .await;
     }
+    let used = of_all() - used;
     let own = |r: &Audited| {
         ["applications", "controllerrevisions", "deliveries", "events"].contains(&r.resource.as_str())
     };
@@ -142,9 +148,11 @@ pub async fn run(count: usize) -> Applications {
     cluster.stop();
     Applications {
         load,
-        size: (count, objects),
-        bare: bare_took,
-        bare_applies,
+        size: (count, bare.objects),
+        bare: bare.took,
+        bare_made: bare.made,
+        bare_applies: applies.took,
+        processor: [bare.processor, used],
         made,
         there,
         told,
@@ -165,16 +173,41 @@ async fn warm() -> &'static Cluster {
     cluster
 }
 
-/// How long the objects of so many Applications take alone, and how many they are.
-async fn bare_limit(count: usize, tries: bool) -> (Duration, usize) {
-    let cluster = warm().await;
-    let took = bare(cluster, BARE, count, tries).await;
-    cluster.stop();
-    took
+/// What a cluster without a daemon needs.
+struct Alone {
+    /// For the objects.
+    took: Duration,
+    /// Processor time of the machine for these, in seconds.
+    processor: f64,
+    objects: usize,
+    /// For the Applications that they stand for.
+    made: Duration,
 }
 
-/// Writes the objects of so many Applications, tried before or not. How long it took, and how many.
-async fn bare(cluster: &Cluster, namespace: &str, count: usize, tries: bool) -> (Duration, usize) {
+/// What the objects of so many Applications need alone, tried before or not, and then the Applications.
+async fn bare_limit(count: usize, tries: bool) -> Alone {
+    let cluster = warm().await;
+    let (took, processor, objects) = bare(cluster, BARE, count, tries).await;
+    quiet(cluster).await;
+    let made = make(&observer(cluster).await, BARE, count).await;
+    cluster.stop();
+    Alone { took, processor, objects, made }
+}
+
+/// Makes so many Applications. How long it took.
+async fn make(client: &kube::Client, namespace: &str, count: usize) -> Duration {
+    let begin = Instant::now();
+    let path = format!("/apis/windlass.dev/v1alpha1/namespaces/{namespace}/applications");
+    let all = (1..=count).map(|number| {
+        let path = &path;
+        async move { drop(send(client, "POST", path, &application(namespace, number)).await) }
+    });
+    stream::iter(all).buffer_unordered(CONCURRENCY).collect::<Vec<()>>().await;
+    begin.elapsed()
+}
+
+/// Writes the objects of so many Applications, tried before or not. How long it took, with how much processor time, and how many.
+async fn bare(cluster: &Cluster, namespace: &str, count: usize, tries: bool) -> (Duration, f64, usize) {
     let connection = cluster.connect().await;
     let discovery = Discovery::new(connection.client.clone());
     discovery.refresh().await.unwrap();
@@ -184,7 +217,7 @@ async fn bare(cluster: &Cluster, namespace: &str, count: usize, tries: bool) -> 
         let access = connection.access(None);
         todo.extend(children(namespace, number).iter().map(|object| (access.clone(), object.to_value())));
     }
-    let (objects, begin) = (todo.len(), Instant::now());
+    let (objects, begin, used) = (todo.len(), Instant::now(), of_all());
     stream::iter(todo)
         .map(|(access, object)| {
             let discovery = &discovery;
@@ -200,7 +233,7 @@ async fn bare(cluster: &Cluster, namespace: &str, count: usize, tries: bool) -> 
         .buffer_unordered(CONCURRENCY)
         .collect::<Vec<()>>()
         .await;
-    (begin.elapsed(), objects)
+    (begin.elapsed(), of_all() - used, objects)
 }
 
 async fn watches(audit: &super::cluster::Audit, resource: &str) {

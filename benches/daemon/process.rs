@@ -87,3 +87,12 @@ pub fn processor(pid: u32) -> f64 {
     let field = |n: usize| after.split_whitespace().nth(n).and_then(|t| t.parse::<f64>().ok()).unwrap_or(0.0);
     (field(11) + field(12)) / 100.0
 }
+
+/// Processor time of all that ran on this machine so far, in seconds: what others take is in it, too.
+pub fn of_all() -> f64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap();
+    let ticks: Vec<f64> =
+        stat.lines().next().unwrap().split_whitespace().filter_map(|t| t.parse().ok()).collect();
+    // user, nice, system, then (behind idle and iowait) irq and softirq.
+    (ticks[..3].iter().sum::<f64>() + ticks[5..7].iter().sum::<f64>()) / 100.0
+}

@@ -295,19 +295,27 @@ fn print_starts(what: &str, starts: &[Start], time: impl Fn(&Start) -> Duration)
 pub fn print_applications(found: &Applications) {
     let (count, objects) = found.size;
     println!("\n{count} Applications at once, {objects} objects, load average {}", found.load);
+    let whole = found.bare + found.bare_made;
     let line = |what: &str, time: Duration| {
         println!(
-            "  {what:<66} {:>6.2} s  {:>5.2} of the bare limit  {:>5.2} of applies alone",
+            "  {what:<66} {:>6.2} s  {:>5.2} of the bare limit  {:>5.2} of it with the Applications  {:>5.2} of applies alone",
             time.as_secs_f64(),
             ratio(time, found.bare),
+            ratio(time, whole),
             ratio(time, found.bare_applies)
         );
     };
     line("the bare limit of the objects, each tried and applied", found.bare);
-    line("each applied only", found.bare_applies);
+    line("making the Applications, where no daemon runs", found.bare_made);
+    line("each object applied only", found.bare_applies);
     line("until the last Application was made", found.made);
     line("until all objects are there (asked: < 2 of the bare limit)", found.there);
     line("until the daemon had said all about them", found.told);
+    let [bare, used] = found.processor;
+    println!(
+        "  processor time of the machine: {bare:.1} s for the bare limit, {used:.1} s until all objects are there, {:.2} of it",
+        used / bare
+    );
     let [empty, settled, restarted] = found.memory;
     let each = |with: f64| (with - empty) * 1024.0 / count as f64;
     println!(
