@@ -29,6 +29,8 @@ async fn the_last_good_spec_comes_back_and_a_newer_one_gets_through() {
     assert!(held == "True" && why.contains("registry.example.com/web:crash"), "{why}");
     assert_eq!(condition_of(&status, kind::READY).0, "False");
     assert_eq!(condition_of(&status, kind::AVAILABLE).0, "True");
+    let why = world.wait_application_event("web", "RollingBack").await;
+    assert!(why.contains("(registry.example.com/web:crash) failed: "), "{why}");
     world.wait_application_event("web", "RolledBack").await;
     // The history shows both: what failed, and what runs again.
     let inner = world.deliveries().get("web.application").await.unwrap().status.unwrap();

@@ -67,15 +67,6 @@ impl Limit {
         Asking::new(&self.asking)
     }
 
-    /// Whether less than half of what the cluster takes at once is asked of it.
-    pub fn has_gap(&self) -> bool {
-        self.is_gap(*self.asking.borrow())
-    }
-
-    fn is_gap(&self, asking: usize) -> bool {
-        asking < self.share
-    }
-
     fn pause(&self) -> Option<Instant> {
         *lock(&self.not_before)
     }
@@ -103,7 +94,7 @@ impl Share {
     pub async fn gap(&self, at_most: Duration) {
         let mut asking = self.limit.asking.subscribe();
         // Whether the gap or the time came does not matter.
-        let _ = tokio::time::timeout(at_most, asking.wait_for(|asking| self.limit.is_gap(*asking))).await;
+        let _ = tokio::time::timeout(at_most, asking.wait_for(|asking| *asking < self.limit.share)).await;
     }
 
     /// Waits for its turn, and until the server wants to be asked again.

@@ -2,31 +2,12 @@
 //! are health checks that Envoy makes by itself. What it cannot do is said, never dropped.
 
 use super::notice::cannot;
-use super::{App, Port, exposure, retries, set};
+use super::retries::Named;
+use super::{App, Port, exposure, set};
 use crate::api::Duration;
 use crate::api::application::{CircuitBreaker, LoadBalancer, Retries, Traffic};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Map, Value, json};
-
-/// What may be named in `retryOn` of an HTTPProxy; Envoy itself knows some more.
-const RETRY_ON: [&str; 16] = [
-    "5xx",
-    "cancelled",
-    "connect-failure",
-    "deadline-exceeded",
-    "envoy-ratelimited",
-    "gateway-error",
-    "http3-post-connect-failure",
-    "internal",
-    "refused-stream",
-    "reset",
-    "reset-before-request",
-    "resource-exhausted",
-    "retriable-4xx",
-    "retriable-headers",
-    "retriable-status-codes",
-    "unavailable",
-];
 
 /// How often Contour has pods checked where nothing else is said.
 const INTERVAL_SECONDS: u64 = 10;
@@ -79,10 +60,15 @@ pub(super) fn annotations(app: &App) -> Option<Value> {
     (!all.is_empty()).then(|| all.into())
 }
 
+/// A `retryOn` in the words of an HTTPProxy, which takes any code.
+fn by_proxy(asked: &Retries) -> Named<'_> {
+    Named::of(asked, |_| true)
+}
+
 fn retry_policy(asked: &Retries) -> Value {
     // 0 would mean Contour's default, and so would no words: requests would be sent again after what nobody named. A limit of the only
     // try would be that of the whole.
-    let named = Named::of(asked);
+    let named = by_proxy(asked);
     if asked.attempts == 0 || named.is_all_unknown() {
         return json!({"count": -1});
     }
@@ -95,27 +81,6 @@ fn retry_policy(asked: &Retries) -> Value {
     set(&mut policy, "retryOn", (!words.is_empty()).then(|| json!(words)));
     set(&mut policy, "retriableStatusCodes", (!codes.is_empty()).then(|| json!(codes)));
     policy
-}
-
-/// A `retryOn` in the words of an HTTPProxy.
-struct Named<'a> {
-    words: Vec<&'a str>,
-    codes: Vec<u64>,
-    /// What it has no word for.
-    unknown: Vec<&'a str>,
-}
-
-impl<'a> Named<'a> {
-    fn of(asked: &'a Retries) -> Self {
-        let (named, codes) = retries::named(asked);
-        let (words, unknown) = named.into_iter().partition(|word| RETRY_ON.contains(word));
-        Named { words, codes, unknown }
-    }
-
-    /// Whether failures are named, and none that it knows.
-    fn is_all_unknown(&self) -> bool {
-        self.words.is_empty() && self.codes.is_empty() && !self.unknown.is_empty()
-    }
 }
 
 fn balancer(traffic: &Traffic) -> Option<Value> {
@@ -219,27 +184,9 @@ pub(super) fn left_out(app: &App) -> Vec<String> {
     if traffic.mtls.is_some() {
         notices.push(cannot(&["mtls"], "it is up to a mesh; router: Istio has it"));
     }
-    notices.extend(traffic.retries.as_ref().and_then(unsaid));
+    let again = traffic.retries.as_ref();
+    notices.extend(again.and_then(|asked| by_proxy(asked).left_out(asked, "an HTTPProxy")));
     notices
-}
-
-/// What an HTTPProxy cannot say of retries.
-fn unsaid(asked: &Retries) -> Option<String> {
-    let each = asked.per_try_timeout.map(|_| "retries.perTryTimeout");
-    if asked.attempts == 0 {
-        return each.map(|field| cannot(&[field], "with one try it would be the limit of the whole request"));
-    }
-    let named = Named::of(asked);
-    if named.unknown.is_empty() {
-        return None;
-    }
-    let why = format!("an HTTPProxy knows no {}; it knows {}", named.unknown.join(", "), RETRY_ON.join(", "));
-    let mut fields = vec!["retries.retryOn"];
-    if named.is_all_unknown() {
-        fields.insert(0, "retries.attempts");
-        fields.extend(each);
-    }
-    Some(cannot(&fields, &why))
 }
 
 /// The fields that say when a pod is passed over, as far as they are there.

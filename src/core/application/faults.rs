@@ -312,6 +312,8 @@ fn balancer(app: &App, errors: &mut Vec<Error>) {
     }
     let each = traffic.retries.as_ref().and_then(|retries| retries.per_try_timeout);
     if let (Some(each), Some(whole)) = (each, traffic.timeout)
+        // None is no limit.
+        && !whole.0.is_zero()
         && each > whole
     {
         errors.push(Error::Try { each: each.to_string(), whole: whole.to_string() });

@@ -34,7 +34,7 @@ pub use defaulted::{Defaulted, defaulted};
 pub use error::{ApplicationError, Invalid};
 pub use monitor::Kinds;
 pub use notice::Notice;
-pub use passing::{Rush, waits};
+pub use passing::waits;
 pub use read::{is_application, read};
 pub use revision::{Revision, revision, revision_name};
 pub use rollout::rollout;

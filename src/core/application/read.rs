@@ -10,6 +10,10 @@ use crate::api::names::GROUP;
 use crate::core::expression::Expression;
 use crate::core::manifest::Gvk;
 use serde_json::{Value, json};
+use std::sync::LazyLock;
+
+/// Made once: it takes longer than to check a document.
+static DEFINITION: LazyLock<Value> = LazyLock::new(definition);
 
 /// Whether a document says that it is an Application, of whatever version.
 pub fn is_application(document: &Value) -> bool {
@@ -50,8 +54,7 @@ fn without_nulls(value: &mut Value) {
 }
 
 fn check(document: &Value) -> Vec<ApplicationError> {
-    let definition = definition();
-    let version = &definition["spec"]["versions"][0];
+    let version = &DEFINITION["spec"]["versions"][0];
     let api = document["apiVersion"].as_str().unwrap_or_default();
     if Some(api) != version["name"].as_str().map(|name| format!("{GROUP}/{name}")).as_deref() {
         return vec![ApplicationError::Version(api.into())];

@@ -1,10 +1,13 @@
-//! When a request is sent again: what `traffic.retries.retryOn` names, and what the `retry` of an HTTPRoute makes of it.
+//! When a request is sent again: what `traffic.retries.retryOn` names, and what routers make of it: those that have Envoy's own words
+//! for it, and the `retry` of an HTTPRoute.
 //!
 //! Of what Envoy knows by a name, an HTTPRoute has status codes. Errors of a connection have no name there: whatever has a
 //! `retry` is tried again after them.
 
+use super::notice::cannot;
 use super::{App, set};
 use crate::api::application::{GatewayChannel, Retries};
+use http::StatusCode;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -24,12 +27,108 @@ const BY_CODE: &str = "retriable-status-codes";
 /// The codes that an HTTPRoute takes.
 const TAKEN: RangeInclusive<u64> = 400..=599;
 
+/// What may be named in a `retryOn` of an HTTPProxy, and of a VirtualService; Envoy itself knows some more.
+const ENVOY: [&str; 16] = [
+    "5xx",
+    "cancelled",
+    "connect-failure",
+    "deadline-exceeded",
+    "envoy-ratelimited",
+    "gateway-error",
+    "http3-post-connect-failure",
+    "internal",
+    "refused-stream",
+    "reset",
+    "reset-before-request",
+    "resource-exhausted",
+    "retriable-4xx",
+    "retriable-headers",
+    "retriable-status-codes",
+    "unavailable",
+];
+
+/// The codes that have a name, which a VirtualService takes: istiod holds one with any other to be invalid.
+fn has_a_name(code: u64) -> bool {
+    u16::try_from(code)
+        .ok()
+        .and_then(|code| StatusCode::from_u16(code).ok())
+        .is_some_and(|code| code.canonical_reason().is_some())
+}
+
 /// What a `retryOn` names, with status codes apart: routers have a field of their own for these.
-pub(super) fn named(retries: &Retries) -> (Vec<&str>, Vec<u64>) {
+fn named(retries: &Retries) -> (Vec<&str>, Vec<u64>) {
     let words = retries.retry_on.as_deref().unwrap_or_default().split(',').map(str::trim);
     let (codes, words): (Vec<&str>, Vec<&str>) =
         words.filter(|word| !word.is_empty()).partition(|word| word.parse::<u64>().is_ok());
     (words, codes.iter().filter_map(|code| code.parse().ok()).collect())
+}
+
+/// A `retryOn` in Envoy's words.
+pub(super) struct Named<'a> {
+    pub(super) words: Vec<&'a str>,
+    pub(super) codes: Vec<u64>,
+    /// What there is no word for.
+    unknown: Vec<String>,
+}
+
+impl<'a> Named<'a> {
+    /// For a router that takes these codes.
+    pub(super) fn of(asked: &'a Retries, takes: impl Fn(u64) -> bool) -> Self {
+        let (named, codes) = named(asked);
+        let (words, others): (Vec<&str>, Vec<&str>) =
+            named.into_iter().partition(|word| ENVOY.contains(word));
+        let (codes, none): (Vec<u64>, Vec<u64>) = codes.into_iter().partition(|code| takes(*code));
+        let unknown = others.into_iter().map(str::to_owned).chain(none.iter().map(u64::to_string));
+        Named { words, codes, unknown: unknown.collect() }
+    }
+
+    /// Whether failures are named, and none that it knows.
+    pub(super) fn is_all_unknown(&self) -> bool {
+        self.words.is_empty() && self.codes.is_empty() && !self.unknown.is_empty()
+    }
+
+    /// What this router cannot say of retries.
+    pub(super) fn left_out(&self, asked: &Retries, router: &str) -> Option<String> {
+        let each = asked.per_try_timeout.map(|_| "retries.perTryTimeout");
+        if asked.attempts == 0 {
+            return each
+                .map(|field| cannot(&[field], "with one try it would be the limit of the whole request"));
+        }
+        if self.unknown.is_empty() {
+            return None;
+        }
+        let why = format!(
+            "{router} knows no {}; it knows {}, and status codes",
+            self.unknown.join(", "),
+            ENVOY.join(", ")
+        );
+        let mut fields = vec!["retries.retryOn"];
+        if self.is_all_unknown() {
+            fields.insert(0, "retries.attempts");
+            fields.extend(each);
+        }
+        Some(cannot(&fields, &why))
+    }
+}
+
+/// The `retries` of a VirtualService. istiod holds one to be invalid that has 0 attempts and says more, or names what it does not know.
+pub(super) fn mesh_retries(asked: &Retries) -> Value {
+    let named = Named::of(asked, has_a_name);
+    // Without words Istio would take its own.
+    if asked.attempts == 0 || named.is_all_unknown() {
+        return json!({"attempts": 0});
+    }
+    let mut retries = json!({"attempts": asked.attempts});
+    set(&mut retries, "perTryTimeout", asked.per_try_timeout.map(|time| time.to_string().into()));
+    let words = named.words.into_iter().map(str::to_owned).chain(named.codes.iter().map(u64::to_string));
+    let words: Vec<String> = words.collect();
+    set(&mut retries, "retryOn", (!words.is_empty()).then(|| words.join(",").into()));
+    retries
+}
+
+/// What a VirtualService cannot say of retries.
+pub(super) fn left_out_of_the_mesh(asked: &Retries) -> Option<String> {
+    Named::of(asked, has_a_name).left_out(asked, "Istio")
 }
 
 /// A `retryOn` in the words of an HTTPRoute.

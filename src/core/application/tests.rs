@@ -288,6 +288,58 @@ fn contour_does_what_it_has_a_field_for_and_the_rest_is_told() {
 }
 
 #[test]
+fn a_virtual_service_names_only_what_istio_knows() {
+    let retries = |retries: Value| {
+        // No limit of the whole, so that none of a try exceeds it.
+        let traffic = json!({"router": "Istio", "timeout": "0s", "retries": retries});
+        let spec = json!({
+            "image": "web:1", "port": 80, "traffic": traffic,
+            "healthCheck": {"readiness": {"exec": {"command": ["true"]}}},
+        });
+        let expansion = expanded(&document(spec)).unwrap();
+        let service = expansion.objects.iter().find(|o| o.gvk().kind == "VirtualService").unwrap();
+        let told: Vec<String> = expansion.notices.iter().map(Notice::to_string).collect();
+        (service.to_value()["spec"]["http"][0]["retries"].clone(), told)
+    };
+    for (asked, written) in [
+        (
+            json!({"attempts": 3, "perTryTimeout": "2s", "retryOn": "5xx, connect-failure,503"}),
+            json!({"attempts": 3, "perTryTimeout": "2s", "retryOn": "5xx,connect-failure,503"}),
+        ),
+        (json!({"attempts": 2}), json!({"attempts": 2})),
+        (json!({"attempts": 0}), json!({"attempts": 0})),
+        (json!({"attempts": 0, "retryOn": "5xx"}), json!({"attempts": 0})),
+    ] {
+        let (is, told) = retries(asked.clone());
+        assert_eq!((is, told.len()), (written, 0), "{asked}: {told:?}");
+    }
+    for (asked, written, begins, why) in [
+        (
+            json!({"attempts": 0, "perTryTimeout": "2s"}),
+            json!({"attempts": 0}),
+            "spec.traffic.retries.perTryTimeout cannot",
+            "with one try",
+        ),
+        (
+            json!({"attempts": 2, "perTryTimeout": "2s", "retryOn": "per-try-idle-timeout,799"}),
+            json!({"attempts": 0}),
+            "spec.traffic.retries.attempts, spec.traffic.retries.retryOn, spec.traffic.retries.perTryTimeout cannot",
+            "Istio knows no per-try-idle-timeout, 799",
+        ),
+        (
+            json!({"attempts": 2, "retryOn": "599,reset,5XX"}),
+            json!({"attempts": 2, "retryOn": "reset"}),
+            "spec.traffic.retries.retryOn cannot",
+            "Istio knows no 5XX, 599",
+        ),
+    ] {
+        let (is, told) = retries(asked.clone());
+        assert_eq!(is, written, "{asked}");
+        assert!(told.len() == 1 && told[0].starts_with(begins) && told[0].contains(why), "{told:?}");
+    }
+}
+
+#[test]
 fn a_mesh_tells_what_does_not_come_by_it() {
     let told = |spec: Value| -> Vec<String> {
         let mut whole =
@@ -302,6 +354,14 @@ fn a_mesh_tells_what_does_not_come_by_it() {
     let by_ingress = told(json!({"port": 80, "traffic": traffic, "expose": ingress}));
     let all = "spec.traffic.timeout, spec.traffic.retries cannot be carried out: for requests that come by the Ingress";
     assert!(by_ingress.len() == 1 && by_ingress[0].starts_with(all), "{by_ingress:?}");
+    assert!(by_ingress[0].ends_with("in the mesh it is as asked for"), "{by_ingress:?}");
+    let mut unknown = traffic.clone();
+    unknown["retries"] = json!({"attempts": 1, "retryOn": "reset,5XX"});
+    let by_ingress = told(json!({"port": 80, "traffic": unknown, "expose": ingress}));
+    assert!(
+        by_ingress.len() == 2 && by_ingress[0].ends_with("for the mesh that is told by itself"),
+        "{by_ingress:?}"
+    );
     let udp = told(json!({"ports": [{"name": "dns", "port": 53, "protocol": "UDP"}], "traffic": traffic}));
     let all = "spec.traffic.loadBalancer, spec.traffic.timeout, spec.traffic.retries cannot be carried out: there are no ports for TCP";
     assert!(udp.len() == 1 && udp[0].starts_with(all), "{udp:?}");
@@ -431,11 +491,17 @@ fn a_gateway_tries_again_where_its_channel_has_a_field_for_it_and_the_rest_is_to
         for (router, ends) in [("GatewayAPI", false), ("Istio", true)] {
             let (rule, told) = of(experimental, json!({"router": router, "retries": retries}));
             assert_eq!(rule["retry"], retry, "{retries}");
-            assert!(told.len() == 1 && told[0].starts_with(field) && told[0].contains(why), "{told:?}");
-            assert_eq!(
-                told[0].ends_with("(for requests that come by the Gateway; in the mesh it is as asked for)"),
-                ends
-            );
+            assert!(told[0].starts_with(field) && told[0].contains(why), "{told:?}");
+            // Of a limit for each of no tries the mesh has a word of its own.
+            let besides = ends && retries["attempts"] == 0 && retries["perTryTimeout"].is_string();
+            assert_eq!(told.len(), 1 + usize::from(besides), "{told:?}");
+            let mesh = if besides {
+                "for the mesh that is told by itself"
+            } else {
+                "in the mesh it is as asked for"
+            };
+            let beside = format!("(for requests that come by the Gateway; {mesh})");
+            assert_eq!(told[0].ends_with(&beside), ends, "{told:?}");
         }
     }
     let (_, told) = of(standard, json!({"retries": {"attempts": 0}}));

@@ -68,13 +68,7 @@ fn outlier_detection(breaker: &CircuitBreaker) -> Option<Value> {
 /// How long a request may take, and when it is sent again.
 pub(super) fn virtual_service(app: &App) -> Option<Value> {
     let traffic = with_istio(app)?;
-    let retries = traffic.retries.as_ref().and_then(|retries| {
-        fields([
-            ("attempts", Some(retries.attempts.into())),
-            ("perTryTimeout", retries.per_try_timeout.map(|time| time.to_string().into())),
-            ("retryOn", retries.retry_on.clone().map(Value::from)),
-        ])
-    });
+    let retries = traffic.retries.as_ref().map(retries::mesh_retries);
     let timeout = traffic.timeout.map(|time| Value::from(time.to_string()));
     if retries.is_none() && timeout.is_none() {
         return None;
@@ -124,9 +118,6 @@ pub(super) fn timeouts(app: &App) -> Option<Value> {
 const TO_RETRY: &str = "; for retries set expose.gateway.channel: Experimental, where the cluster has the HTTPRoute of the experimental \
                         channel and the gateway's controller carries out its retry";
 
-/// Of what is said about a way in beside a mesh.
-const IN_THE_MESH: &str = "in the mesh it is as asked for";
-
 /// What the router cannot do.
 pub(super) fn notices(app: &App) -> Vec<Notice> {
     let Some(traffic) = &app.spec.traffic else { return Vec::new() };
@@ -147,6 +138,13 @@ pub(super) fn notices(app: &App) -> Vec<Notice> {
         (!fields.is_empty()).then(|| Notice::new(NOT_CARRIED_OUT, cannot(&fields, why)))
     };
     let mesh = traffic.router == TrafficRouter::Istio;
+    let of_mesh = traffic.retries.as_ref().filter(|_| mesh).and_then(retries::left_out_of_the_mesh);
+    // Of what is said about a way in beside a mesh.
+    let in_the_mesh = match of_mesh {
+        Some(_) => "for the mesh that is told by itself",
+        None => "in the mesh it is as asked for",
+    };
+    let of_mesh = of_mesh.map(|text| Notice::new(NOT_CARRIED_OUT, text));
     if app.ports.is_empty() {
         return told(fields(true, true, true), "there are no ports, so nothing sends requests")
             .into_iter()
@@ -159,13 +157,14 @@ pub(super) fn notices(app: &App) -> Vec<Notice> {
     if proxy {
         // It says what it can, also beside a mesh; what only the mesh can is not asked of it.
         let by_proxy = |notice: String| match mesh {
-            true => format!("{notice} (for requests that come by the HTTPProxy; {IN_THE_MESH})"),
+            true => format!("{notice} (for requests that come by the HTTPProxy; {in_the_mesh})"),
             false => notice,
         };
         return contour::left_out(app)
             .into_iter()
             .filter(|notice| !mesh || !notice.starts_with("spec.traffic.mtls"))
             .map(|notice| Notice::new(NOT_CARRIED_OUT, by_proxy(notice)))
+            .chain(of_mesh)
             .collect();
     }
     // An HTTPRoute says what it can whatever router is named.
@@ -179,14 +178,14 @@ pub(super) fn notices(app: &App) -> Vec<Notice> {
     let router = match (traffic.router, gateway) {
         (TrafficRouter::Istio, None) if expose.is_some() => told(
             fields(true, true, false),
-            &format!("for requests that come by the Ingress, which has no fields for it; {IN_THE_MESH}"),
+            &format!("for requests that come by the Ingress, which has no fields for it; {in_the_mesh}"),
         ),
         (TrafficRouter::Istio, None) => None,
         (TrafficRouter::Istio, Some(_)) => told(
             fields(false, repeats, false),
             &format!(
                 "for requests that come by the Gateway: its route has more than one try, with a time limit for each, only in the \
-                 experimental fields of the API. In the mesh it is as asked for{to_retry}"
+                 experimental fields of the API; {in_the_mesh}{to_retry}"
             ),
         ),
         (TrafficRouter::HTTPProxy, _) => told(
@@ -206,8 +205,8 @@ pub(super) fn notices(app: &App) -> Vec<Notice> {
         ),
     };
     let route = retries::left_out(app).map(|(fields, why)| {
-        let beside = format!(" (for requests that come by the Gateway; {IN_THE_MESH})");
+        let beside = format!(" (for requests that come by the Gateway; {in_the_mesh})");
         Notice::new(NOT_CARRIED_OUT, cannot(&fields, &why) + if mesh { &beside } else { "" })
     });
-    router.into_iter().chain(route).collect()
+    router.into_iter().chain(route).chain(of_mesh).collect()
 }

@@ -52,6 +52,10 @@ pub fn follow(
                 there = listing.clone();
                 of.applications_listed.send_replace(true);
                 of.wake_all();
+                // Those of earlier pages may have been looked at before the store had them as they are now.
+                for (namespace, name) in &there {
+                    of.wake_application(namespace, name);
+                }
             }
             Ok(watcher::Event::Apply(application)) => {
                 open(&of, &reader, &key(application));

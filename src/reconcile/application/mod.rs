@@ -25,7 +25,7 @@ use crate::api::delivery::{
 use crate::api::{Application, Delivery, names};
 use crate::cluster::{self, Cause, Discovery};
 use crate::core::application::{
-    Kinds, Notice, Pods, Rush, Seen, expand_for, revision, revision_name, rollout, status, url, waits,
+    Kinds, Notice, Pods, Seen, expand_for, revision, revision_name, rollout, status, url, waits,
 };
 use crate::core::manifest::{ObjectId, Origin};
 use crate::core::rollout::status::told;
@@ -165,13 +165,9 @@ impl Applications {
         self.daemon.wake_application(&namespace, &name);
     }
 
-    /// How much is asked of the cluster besides: words wait for that.
-    fn rush(&self) -> Rush {
-        match () {
-            () if !self.daemon.connection.limit().has_gap() => Rush::Full,
-            () if are_many(&lock(&self.memories)) => Rush::Many,
-            () => Rush::None,
-        }
+    /// Whether the cluster has its hands full with what is new: then words wait.
+    fn is_busy(&self) -> bool {
+        self.daemon.slots.are_taken() || are_many(&lock(&self.memories))
     }
 
     fn recall(&self, application: &Application, key: &Key) -> Memory {
@@ -642,7 +638,7 @@ async fn tell(
         return Ok(None);
     }
     let since = *memory.unsaid.get_or_insert(now);
-    if let Some(left) = waits(seen, &before, &new, since, || context.rush(), now) {
+    if let Some(left) = waits(seen, &before, since, || context.is_busy(), now) {
         return Ok(Some(Duration::try_from(left).unwrap_or_default()));
     }
     if let Some(problem) = seen.wanted.err().or(seen.hindrance).or(seen.delay) {
@@ -675,7 +671,10 @@ async fn tell(
             Ok(None)
         }
         // Gone, or another one of the name: the watch shows that.
-        Err(kube::Error::Api(e)) if e.code == 404 || e.code == 409 => Ok(None),
+        Err(kube::Error::Api(e)) if e.code == 404 || e.code == 409 => {
+            memory.unsaid = None;
+            Ok(None)
+        }
         Err(error) => Err(Error::Status(Box::new(error))),
     }
 }

@@ -31,7 +31,11 @@ fn deployment(daemon: &Daemon, delivery: &Delivery, application: &str) -> (Optio
 pub(super) fn of(daemon: &Daemon, delivery: &Delivery, application: &Application) -> Option<Pods> {
     match deployment(daemon, delivery, &application.name_any()) {
         (Some(live), _) => live.kept.pods,
-        (None, true) => Some(Pods { wanted: application.spec.replicas, ..Pods::default() }),
+        (None, true) => {
+            let scaling = application.spec.autoscaling.as_ref();
+            let least = scaling.map_or(application.spec.replicas, |scaling| scaling.min_replicas);
+            Some(Pods { wanted: least, ..Pods::default() })
+        }
         (None, false) => None,
     }
 }
