@@ -19,6 +19,9 @@ use windlass::cluster::crds;
 const OWN: [&str; 7] =
     ["deliveries", "repositories", "applications", "controllerrevisions", "driftreports", "events", "leases"];
 
+/// The end of the name of the Secret in which it keeps what adopted objects were like.
+const ADOPTED: &str = ".windlass-adopted";
+
 /// Longer than anything that is waited for takes on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(180);
 
@@ -425,8 +428,12 @@ impl World {
     /// What the daemon wrote in this namespace since then, besides what it writes about itself.
     pub fn writes(&self, audit: &Audit) -> Vec<Audited> {
         let mut found = audit.in_namespace(&self.space.name);
+        // Its record of what it adopted; who is killed while he asks to remove one that is not there has no answer that tells so.
+        let is_record = |r: &Audited| r.resource == "secrets" && r.name.ends_with(ADOPTED);
         // What removes something that is not there writes nothing.
-        found.retain(|r| !r.is_read() && r.code != 404 && !OWN.contains(&r.resource.as_str()));
+        found.retain(|r| {
+            !r.is_read() && r.code != 404 && !OWN.contains(&r.resource.as_str()) && !is_record(r)
+        });
         found
     }
 
