@@ -15,12 +15,20 @@ use windlass::api::drift_report::DriftReportSpec;
 use windlass::api::{Delivery, DriftReport, Repository};
 use windlass::cluster::crds;
 
-/// What the daemon writes about itself: its own resources, its Events, its Lease.
-const OWN: [&str; 7] =
-    ["deliveries", "repositories", "applications", "controllerrevisions", "driftreports", "events", "leases"];
-
-/// The end of the name of the Secret in which it keeps what adopted objects were like.
-const ADOPTED: &str = ".windlass-adopted";
+/// Whether the daemon writes there about itself: its own resources, its Events, its Lease, what adopted objects were like.
+fn is_own(request: &Audited) -> bool {
+    let all = [
+        "deliveries",
+        "repositories",
+        "applications",
+        "controllerrevisions",
+        "driftreports",
+        "events",
+        "leases",
+    ];
+    let adopted = request.resource == "secrets" && request.name.ends_with(".windlass-adopted");
+    adopted || all.contains(&request.resource.as_str())
+}
 
 /// Longer than anything that is waited for takes on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(180);
@@ -428,12 +436,8 @@ impl World {
     /// What the daemon wrote in this namespace since then, besides what it writes about itself.
     pub fn writes(&self, audit: &Audit) -> Vec<Audited> {
         let mut found = audit.in_namespace(&self.space.name);
-        // Its record of what it adopted; who is killed while he asks to remove one that is not there has no answer that tells so.
-        let is_record = |r: &Audited| r.resource == "secrets" && r.name.ends_with(ADOPTED);
         // What removes something that is not there writes nothing.
-        found.retain(|r| {
-            !r.is_read() && r.code != 404 && !OWN.contains(&r.resource.as_str()) && !is_record(r)
-        });
+        found.retain(|r| !r.is_read() && r.code != 404 && !is_own(r));
         found
     }
 

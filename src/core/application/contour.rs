@@ -5,7 +5,7 @@ use super::notice::cannot;
 use super::retries::Named;
 use super::{App, Port, exposure, set};
 use crate::api::Duration;
-use crate::api::application::{CircuitBreaker, LoadBalancer, Retries, Traffic};
+use crate::api::application::{CircuitBreaker, LoadBalancer, Retries, Traffic, TrafficRouter};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Map, Value, json};
 
@@ -181,7 +181,8 @@ pub(super) fn left_out(app: &App) -> Vec<String> {
             "Contour has it for all that it serves (cluster.max-requests-per-connection in its configuration), not for one HTTPProxy",
         ));
     }
-    if traffic.mtls.is_some() {
+    // Beside a mesh it says what it can; what only the mesh can is not asked of it.
+    if traffic.mtls.is_some() && traffic.router != TrafficRouter::Istio {
         notices.push(cannot(&["mtls"], "it is up to a mesh; router: Istio has it"));
     }
     let again = traffic.retries.as_ref();

@@ -138,13 +138,6 @@ pub(super) fn notices(app: &App) -> Vec<Notice> {
         (!fields.is_empty()).then(|| Notice::new(NOT_CARRIED_OUT, cannot(&fields, why)))
     };
     let mesh = traffic.router == TrafficRouter::Istio;
-    let of_mesh = traffic.retries.as_ref().filter(|_| mesh).and_then(retries::left_out_of_the_mesh);
-    // Of what is said about a way in beside a mesh.
-    let in_the_mesh = match of_mesh {
-        Some(_) => "for the mesh that is told by itself",
-        None => "in the mesh it is as asked for",
-    };
-    let of_mesh = of_mesh.map(|text| Notice::new(NOT_CARRIED_OUT, text));
     if app.ports.is_empty() {
         return told(fields(true, true, true), "there are no ports, so nothing sends requests")
             .into_iter()
@@ -154,18 +147,23 @@ pub(super) fn notices(app: &App) -> Vec<Notice> {
         let why = "there are no ports for TCP, and proxies of a mesh pass on nothing else";
         return told(fields(true, true, true), why).into_iter().collect();
     }
-    if proxy {
-        // It says what it can, also beside a mesh; what only the mesh can is not asked of it.
-        let by_proxy = |notice: String| match mesh {
-            true => format!("{notice} (for requests that come by the HTTPProxy; {in_the_mesh})"),
-            false => notice,
+    let of_mesh = traffic.retries.as_ref().filter(|_| mesh).and_then(retries::left_out_of_the_mesh);
+    let in_the_mesh = match of_mesh {
+        Some(_) => "for the mesh that is told by itself",
+        None => "in the mesh it is as asked for",
+    };
+    let of_mesh = of_mesh.map(|text| Notice::new(NOT_CARRIED_OUT, text));
+    // What a way in that stands beside a mesh cannot do.
+    let by = |way: &str, text: String| {
+        let text = match mesh {
+            true => format!("{text} (for requests that come by the {way}; {in_the_mesh})"),
+            false => text,
         };
-        return contour::left_out(app)
-            .into_iter()
-            .filter(|notice| !mesh || !notice.starts_with("spec.traffic.mtls"))
-            .map(|notice| Notice::new(NOT_CARRIED_OUT, by_proxy(notice)))
-            .chain(of_mesh)
-            .collect();
+        Notice::new(NOT_CARRIED_OUT, text)
+    };
+    if proxy {
+        let left_out = contour::left_out(app).into_iter();
+        return left_out.map(|text| by("HTTPProxy", text)).chain(of_mesh).collect();
     }
     // An HTTPRoute says what it can whatever router is named.
     let (times, repeats) =
@@ -204,9 +202,6 @@ pub(super) fn notices(app: &App) -> Vec<Notice> {
             "there is no expose.gateway, so no route that could; use router: Istio, or expose it by a Gateway",
         ),
     };
-    let route = retries::left_out(app).map(|(fields, why)| {
-        let beside = format!(" (for requests that come by the Gateway; {in_the_mesh})");
-        Notice::new(NOT_CARRIED_OUT, cannot(&fields, &why) + if mesh { &beside } else { "" })
-    });
+    let route = retries::left_out(app).map(|(fields, why)| by("Gateway", cannot(&fields, &why)));
     router.into_iter().chain(route).chain(of_mesh).collect()
 }
