@@ -7,6 +7,8 @@ use super::report::Requests;
 use super::{HOME, LIMIT, load, observer, prepare, quiet};
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::time::{Duration, Instant};
 use windlass::cluster::apply::{apply, dry_run};
 use windlass::cluster::connect::CONCURRENCY;
@@ -17,25 +19,24 @@ use windlass::core::manifest::{Manifest, Origin};
 /// The namespace of the bare loop.
 const BARE: &str = "bare";
 
-/// How often the objects are counted while they come.
-const LOOK: Duration = Duration::from_millis(500);
-
 /// Deployments whose status is changed by hand.
 const TOUCHED: usize = 20;
 
-/// What is waited for, as in the paths of their lists, one of each for each Application.
-const CHILDREN: [&str; 3] = [
-    "api/v1/namespaces/{}/services",
-    "apis/apps/v1/namespaces/{}/deployments",
-    "api/v1/namespaces/{}/configmaps",
-];
+/// What is asked for in each Application.
+#[derive(Clone, Copy)]
+pub enum Size {
+    /// As little as a service needs.
+    Least,
+    /// As in the documentation's example, with a NetworkPolicy and an Ingress instead of what needs pods or a gateway.
+    Example,
+}
 
 /// What was measured.
 pub struct Applications {
     /// The load average before it.
     pub load: String,
     /// Applications, and objects that they are short for.
-    pub size: (usize, usize),
+    pub count: (usize, usize),
     /// The bare limit: each object tried by a dry-run and applied, as the daemon does.
     pub bare: Duration,
     /// What making the Applications takes where no daemon runs.
@@ -65,8 +66,8 @@ fn name(number: usize) -> String {
 }
 
 /// An Application as people write one, without pods: what these cost the server and its controllers is not what is measured.
-fn application(namespace: &str, number: usize) -> Value {
-    json!({
+fn application(size: Size, namespace: &str, number: usize) -> Value {
+    let mut application = json!({
         "apiVersion": "windlass.dev/v1alpha1", "kind": "Application",
         "metadata": {"name": name(number), "namespace": namespace},
         "spec": {
@@ -76,19 +77,63 @@ fn application(namespace: &str, number: usize) -> Value {
             "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
             "healthCheck": {"readiness": {"httpGet": {"path": "/ready", "port": "http"}}},
         },
-    })
+    });
+    if let Size::Example = size {
+        let spec = &mut application["spec"];
+        spec["config"]["files"] = json!({"app.yaml": "greeting: good morning\n"});
+        spec["healthCheck"]["liveness"] = json!({"httpGet": {"path": "/health", "port": "http"}});
+        spec["healthCheck"]["startup"] = json!({});
+        spec["expose"] = json!({"host": format!("{}.example.com", name(number)), "ingress": {}});
+        spec["security"] = json!({"networkPolicy": {}});
+        spec["metrics"] = json!({"port": 9090});
+    }
+    application
 }
 
-fn children(namespace: &str, number: usize) -> Vec<Manifest> {
-    let application = read(&application(namespace, number)).unwrap();
+fn children(size: Size, namespace: &str, number: usize) -> Vec<Manifest> {
+    let application = read(&application(size, namespace, number)).unwrap();
     expand(&application, &Origin::default()).unwrap().objects
 }
 
+/// The objects that the daemon made, as the audit log grows: who asks the API server is measured as well.
+struct Made {
+    log: BufReader<File>,
+    line: String,
+    count: usize,
+}
+
+impl Made {
+    /// From now on.
+    fn new(cluster: &Cluster) -> Self {
+        let mut log = File::open(cluster.dir.join("audit.log")).unwrap();
+        log.seek(SeekFrom::End(0)).unwrap();
+        Made { log: BufReader::new(log), line: String::new(), count: 0 }
+    }
+
+    /// How many there are.
+    fn look(&mut self) -> usize {
+        let home = format!("/namespaces/{HOME}/");
+        while self.log.read_line(&mut self.line).unwrap() > 0 {
+            // The rest of it is written soon.
+            if !self.line.ends_with('\n') {
+                break;
+            }
+            let line = std::mem::take(&mut self.line);
+            let of = |text: &str| line.contains(text);
+            let others =
+                of("dryRun=") || of("/events") || of("/controllerrevisions") || of("/apis/windlass.dev/");
+            self.count += usize::from(of("\"windlass/") && of(&home) && of("\"code\":201") && !others);
+        }
+        self.count
+    }
+}
+
 /// Brings up so many.
-pub async fn run(count: usize) -> Applications {
+pub async fn run(size: Size, count: usize) -> Applications {
     let load = load();
-    let (bare, applies) = (bare_limit(count, true).await, bare_limit(count, false).await);
-    let cluster = warm().await;
+    let (bare, applies) = (bare_limit(size, count, true).await, bare_limit(size, count, false).await);
+    let objects = bare.objects;
+    let cluster = warm(size).await;
     let client = observer(cluster).await;
 
     let scratch = tempfile::tempdir().unwrap();
@@ -99,21 +144,14 @@ pub async fn run(count: usize) -> Applications {
     let empty = daemon.memory("VmRSS");
 
     let audit = cluster.audit();
+    let mut written = Made::new(cluster);
     let (began, used) = (jiff::Timestamp::now(), of_all());
-    let made = make(&client, HOME, count).await;
-    for child in CHILDREN {
-        let path = format!("/{}", child.replace("{}", HOME));
-        wait_until(&format!("{count} of {path}"), LIMIT, async || {
-            let there = counted(&client, &path).await;
-            if there >= count {
-                return Ok(());
-            }
-            // Who looks too often is measured as well.
-            tokio::time::sleep(LOOK).await;
-            Err(format!("{there}"))
-        })
-        .await;
-    }
+    let made = make(&client, size, HOME, count).await;
+    wait_until(&format!("{objects} objects"), LIMIT, || {
+        let there = written.look();
+        std::future::ready(if there >= objects { Ok(()) } else { Err(there.to_string()) })
+    })
+    .await;
     let used = of_all() - used;
     let own = |r: &Audited| {
         ["applications", "controllerrevisions", "deliveries", "events"].contains(&r.resource.as_str())
@@ -127,8 +165,8 @@ pub async fn run(count: usize) -> Applications {
     .await;
     quiet(cluster).await;
     let all = audit.by_agent("windlass/");
-    let written: Vec<Audited> = all.iter().filter(|r| !own(r)).cloned().collect();
-    let there = Requests::last_write(&written, began);
+    let by_it: Vec<Audited> = all.iter().filter(|r| !own(r)).cloned().collect();
+    let there = Requests::last_write(&by_it, began);
     let told =
         all.iter().filter(|r| r.resource != "leases" && r.verb != "watch").filter_map(|r| r.at.parse().ok());
     let told: Option<jiff::Timestamp> = told.max();
@@ -148,7 +186,7 @@ pub async fn run(count: usize) -> Applications {
     cluster.stop();
     Applications {
         load,
-        size: (count, bare.objects),
+        count: (count, objects),
         bare: bare.took,
         bare_made: bare.made,
         bare_applies: applies.took,
@@ -165,10 +203,10 @@ pub async fn run(count: usize) -> Applications {
 
 /// A cluster that has answered a few requests of each kind: the first ones are slow, which is nobody's merit or fault. Each measurement has
 /// one of its own, for a Service costs the more the more there are.
-async fn warm() -> &'static Cluster {
+async fn warm(size: Size) -> &'static Cluster {
     let cluster = Cluster::own();
     prepare(cluster, &observer(cluster).await, ["warm", BARE].map(str::to_owned).into()).await;
-    bare(cluster, "warm", 20, true).await;
+    bare(cluster, size, "warm", 20, true).await;
     quiet(cluster).await;
     cluster
 }
@@ -185,29 +223,35 @@ struct Alone {
 }
 
 /// What the objects of so many Applications need alone, tried before or not, and then the Applications.
-async fn bare_limit(count: usize, tries: bool) -> Alone {
-    let cluster = warm().await;
-    let (took, processor, objects) = bare(cluster, BARE, count, tries).await;
+async fn bare_limit(size: Size, count: usize, tries: bool) -> Alone {
+    let cluster = warm(size).await;
+    let (took, processor, objects) = bare(cluster, size, BARE, count, tries).await;
     quiet(cluster).await;
-    let made = make(&observer(cluster).await, BARE, count).await;
+    let made = make(&observer(cluster).await, size, BARE, count).await;
     cluster.stop();
     Alone { took, processor, objects, made }
 }
 
 /// Makes so many Applications. How long it took.
-async fn make(client: &kube::Client, namespace: &str, count: usize) -> Duration {
+async fn make(client: &kube::Client, size: Size, namespace: &str, count: usize) -> Duration {
     let begin = Instant::now();
     let path = format!("/apis/windlass.dev/v1alpha1/namespaces/{namespace}/applications");
     let all = (1..=count).map(|number| {
         let path = &path;
-        async move { drop(send(client, "POST", path, &application(namespace, number)).await) }
+        async move { drop(send(client, "POST", path, &application(size, namespace, number)).await) }
     });
     stream::iter(all).buffer_unordered(CONCURRENCY).collect::<Vec<()>>().await;
     begin.elapsed()
 }
 
 /// Writes the objects of so many Applications, tried before or not. How long it took, with how much processor time, and how many.
-async fn bare(cluster: &Cluster, namespace: &str, count: usize, tries: bool) -> (Duration, f64, usize) {
+async fn bare(
+    cluster: &Cluster,
+    size: Size,
+    namespace: &str,
+    count: usize,
+    tries: bool,
+) -> (Duration, f64, usize) {
     let connection = cluster.connect().await;
     let discovery = Discovery::new(connection.client.clone());
     discovery.refresh().await.unwrap();
@@ -215,7 +259,9 @@ async fn bare(cluster: &Cluster, namespace: &str, count: usize, tries: bool) -> 
     for number in 1..=count {
         // A share for each, as each Delivery has one.
         let access = connection.access(None);
-        todo.extend(children(namespace, number).iter().map(|object| (access.clone(), object.to_value())));
+        todo.extend(
+            children(size, namespace, number).iter().map(|object| (access.clone(), object.to_value())),
+        );
     }
     let (objects, begin, used) = (todo.len(), Instant::now(), of_all());
     stream::iter(todo)
@@ -243,14 +289,6 @@ async fn watches(audit: &super::cluster::Audit, resource: &str) {
         if is { Ok(()) } else { Err("not yet".into()) }
     })
     .await;
-}
-
-/// How many objects a collection has, by a list of one.
-async fn counted(client: &kube::Client, path: &str) -> usize {
-    let list = send(client, "GET", &format!("{path}?limit=1"), &Value::Null).await;
-    let first = list["items"].as_array().map_or(0, Vec::len);
-    let rest = list["metadata"]["remainingItemCount"].as_u64().unwrap_or(0);
-    first + usize::try_from(rest).unwrap()
 }
 
 /// Changes the status of some Deployments and nothing else. How many changes that were, and what the daemon asked for them.

@@ -39,6 +39,7 @@ mod git;
 #[path = "../../tests/support/plane.rs"]
 mod plane;
 
+use applications::Size;
 use bare::Bare;
 use cluster::{Cluster, send, wait_until};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -111,8 +112,8 @@ fn main() {
     if is_wanted("applications") {
         eprintln!("applications, load average {}", load());
         let (rounds, count) = if quick { (1, 50) } else { (3, 500) };
-        for _ in 0..rounds {
-            report::print_applications(&runtime.block_on(applications::run(count)));
+        for size in [Size::Least, Size::Example].repeat(rounds) {
+            report::print_applications(&runtime.block_on(applications::run(size, count)));
         }
     }
     if is_wanted("rollouts") {

@@ -293,7 +293,7 @@ fn print_starts(what: &str, starts: &[Start], time: impl Fn(&Start) -> Duration)
 
 /// Prints what Applications cost.
 pub fn print_applications(found: &Applications) {
-    let (count, objects) = found.size;
+    let (count, objects) = found.count;
     println!("\n{count} Applications at once, {objects} objects, load average {}", found.load);
     let whole = found.bare + found.bare_made;
     let line = |what: &str, time: Duration| {
