@@ -1,5 +1,6 @@
-//! On a real node, behind a real Gateway: an Application that changes loses no request, an image that cannot run is taken back without
-//! one, and a canary that answers badly costs no more than its share.
+//! On a real node, behind a real Gateway: an Application that changes loses no request, nor where somebody edits its Deployment or the
+//! daemon dies; an image that cannot run is taken back without one, and a canary that answers badly costs no more than its share. What is
+//! deleted of it comes back and serves.
 
 use crate::a_canary_meets_real_traffic::{WEIGHT, canary, within};
 use crate::support::applications::condition_of;
@@ -31,24 +32,32 @@ impl Exposed {
         let exposed = Exposed { plane, world, host, rollout, _told: told };
         exposed.asks("v1", json!({})).await;
         exposed.world.wait_application_runs("web", "v1").await;
+        exposed.answers().await;
+        exposed
+    }
+
+    /// Waits until the gateway leads to it.
+    async fn answers(&self) {
         wait_until("the gateway leads to it", LIMIT, || async {
-            match plane.get(&exposed.host, "/").await? {
+            match self.plane.get(&self.host, "/").await? {
                 (200, _) => Ok(()),
                 other => Err(format!("{other:?}")),
             }
         })
         .await;
-        exposed
+    }
+
+    /// As patient as those of the other tests' servers, for the machine may stall.
+    fn probe(path: &str) -> Value {
+        let get = json!({"path": path, "port": "http"});
+        json!({"httpGet": get, "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 60})
     }
 
     /// Writes the Application, with this image and what else it says.
     async fn asks(&self, tag: &str, more: Value) {
         let parent = &self.plane.parent;
         let mut spec = json!({
-            // As patient as that of the other tests' servers, for the machine may stall.
-            "healthCheck": {"readiness": {
-                "httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 60,
-            }},
+            "healthCheck": {"readiness": Self::probe("/readyz")},
             "expose": {"host": self.host, "gateway": {"name": parent["name"], "namespace": parent["namespace"]}},
         });
         for (field, value) in more.as_object().unwrap() {
@@ -98,6 +107,70 @@ async fn changes_lose_no_request_and_images_that_cannot_run_are_taken_back() {
     say(&format!("an Application that changes: {counts:?}"));
     assert!(counts.failed == 0 && counts.are_good(), "{counts:?}");
     assert!(["v1", "v2", "v3"].iter().all(|version| counts.of(version) > 0), "{counts:?}");
+}
+
+#[tokio::test]
+async fn another_probe_an_edit_and_a_dead_daemon_lose_no_request_and_what_is_deleted_comes_back() {
+    let Some(plane) = plane::shared("an_application_meets_real_traffic::kept") else { return };
+    let mut web = Exposed::new(plane, "app-kept", None).await;
+    let load = Load::start(plane, &web.host, RATE, &[]);
+    let pods = web.world.names("v1", "pods").await;
+    let probed = json!({"healthCheck": {
+        "readiness": Exposed::probe("/readyz"), "liveness": Exposed::probe("/healthz"),
+    }});
+    web.asks("v1", probed.clone()).await;
+    wait_until("other pods serve, with the probe", LIMIT, || async {
+        let list = web.world.space.send("GET", &web.world.space.path("v1", "pods"), &Value::Null).await;
+        let is_other = |pod: &Value| {
+            let name = pod["metadata"]["name"].as_str().unwrap();
+            !pods.iter().any(|before| before == name)
+                && pod["spec"]["containers"][0]["livenessProbe"]["httpGet"]["path"] == "/healthz"
+        };
+        let all = list["items"].as_array().unwrap();
+        if all.len() == 2 && all.iter().all(is_other) { Ok(()) } else { Err(format!("{} pods", all.len())) }
+    })
+    .await;
+    web.world.wait_application_runs("web", "v1").await;
+
+    // An edit that would be the end of it.
+    let crash = json!([
+        {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "registry.example.com/web:crash"},
+    ]);
+    web.world.patch("apps/v1", "deployments", "web", crash).await;
+    web.world.wait_application_event("web", "DriftCorrected").await;
+    web.world.wait_application_runs("web", "v1").await;
+
+    // It dies while pods are replaced.
+    web.asks("v2", probed).await;
+    web.world
+        .wait_object("apps/v1", "deployments", "web", "pods are being replaced", |d| {
+            d["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.example.com/web:v2"
+        })
+        .await;
+    web.world.restart().await;
+    web.world.wait_application_runs("web", "v2").await;
+    load.wait("the newest answers", |c| c.of("v2") > 0).await;
+    let counts = load.stop();
+    say(&format!("an Application that is touched: {counts:?}"));
+    assert!(counts.failed == 0 && counts.are_good(), "{counts:?}");
+
+    for (api, plural) in
+        [("v1", "services"), ("gateway.networking.k8s.io/v1", "httproutes"), ("apps/v1", "deployments")]
+    {
+        let before = web.world.get(api, plural, "web").await["metadata"]["uid"].clone();
+        web.world.delete(api, plural, "web").await;
+        web.world
+            .wait_object(api, plural, "web", "it is there again", |o| {
+                o["metadata"]["uid"].is_string() && o["metadata"]["uid"] != before
+            })
+            .await;
+        web.world
+            .wait_application("web", "two pods", |s| {
+                s.phase == ApplicationPhase::Running && s.available_replicas == Some(2)
+            })
+            .await;
+        web.answers().await;
+    }
 }
 
 #[tokio::test]
