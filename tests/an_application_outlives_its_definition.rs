@@ -17,9 +17,12 @@ const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitio
 /// Fields that an older definition does not know.
 const NEW: [&str; 3] = ["rollout", "adopt", "disruptionBudget"];
 
-/// The definition as it was before some fields were thought of.
+/// The definition as it was before some fields were thought of, and while each field of a status had a writer of its own.
 fn older() -> Value {
     let mut old = definition();
+    let status = "/spec/versions/0/schema/openAPIV3Schema/properties/status";
+    let status = old.pointer_mut(status).and_then(Value::as_object_mut).unwrap();
+    assert!(status.remove("x-kubernetes-map-type").is_some());
     let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
     let spec = old.pointer_mut(spec).unwrap();
     let fields = spec["properties"].as_object_mut().unwrap();
@@ -97,6 +100,11 @@ async fn it_comes_after_the_daemon_and_a_newer_one_takes_its_place() {
     assert_eq!(condition_of(&after, kind::HELD).0, "False");
     let now = world.get("apps/v1", "deployments", "web").await;
     assert_eq!(now["metadata"]["generation"], deployment["metadata"]["generation"], "no pod is replaced");
+    // What was noted of the status before has become one entry.
+    let writers = get(&world, &one).await.unwrap()["metadata"]["managedFields"].clone();
+    let of_status = writers.as_array().unwrap().iter().filter(|entry| entry["subresource"] == "status");
+    let of_status: Vec<&Value> = of_status.map(|entry| &entry["fieldsV1"]).collect();
+    assert_eq!(of_status, [&json!({"f:status": {}})]);
     world.application("web", "ok2", json!({})).await;
     world.wait_application_runs("web", "ok2").await;
 }
