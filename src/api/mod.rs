@@ -45,8 +45,8 @@ fn definition(crd: &CustomResourceDefinition) -> Value {
         "app.kubernetes.io/part-of": "windlass",
     });
     for version in crd["spec"]["versions"].as_array_mut().into_iter().flatten() {
-        // Who writes a status writes all of it. That the API server notes of each of its fields whose it is would make the object
-        // half as large again, and each write dearer.
+        // Who writes a status writes all of it. That the API server notes of each of its fields whose it is would make the object larger,
+        // and each write dearer.
         if let Some(status) = version.pointer_mut("/schema/openAPIV3Schema/properties/status") {
             status["x-kubernetes-map-type"] = "atomic".into();
         }
