@@ -154,23 +154,43 @@ async fn another_probe_an_edit_and_a_dead_daemon_lose_no_request_and_what_is_del
     say(&format!("an Application that is touched: {counts:?}"));
     assert!(counts.failed == 0 && counts.are_good(), "{counts:?}");
 
-    for (api, plural) in
-        [("v1", "services"), ("gateway.networking.k8s.io/v1", "httproutes"), ("apps/v1", "deployments")]
-    {
-        let before = web.world.get(api, plural, "web").await["metadata"]["uid"].clone();
+    let before = web.world.names("v1", "pods").await;
+    let objects =
+        [("v1", "services"), ("gateway.networking.k8s.io/v1", "httproutes"), ("apps/v1", "deployments")];
+    let mut uids = Vec::new();
+    for (api, plural) in objects {
+        uids.push(web.world.get(api, plural, "web").await["metadata"]["uid"].clone());
         web.world.delete(api, plural, "web").await;
-        web.world
-            .wait_object(api, plural, "web", "it is there again", |o| {
-                o["metadata"]["uid"].is_string() && o["metadata"]["uid"] != before
-            })
-            .await;
-        web.world
-            .wait_application("web", "two pods", |s| {
-                s.phase == ApplicationPhase::Running && s.available_replicas == Some(2)
-            })
-            .await;
-        web.answers().await;
     }
+    for ((api, plural), uid) in objects.into_iter().zip(uids) {
+        let what = match plural {
+            "services" => "another one is there",
+            "httproutes" => "another one is there, and its gateway has seen it",
+            _ => "another one is there, with its pods",
+        };
+        web.world
+            .wait_object(api, plural, "web", what, |o| {
+                let is_whole = match plural {
+                    "services" => true,
+                    "httproutes" => o["status"]["parents"][0]["conditions"].is_array(),
+                    _ => o["status"]["availableReplicas"] == 2,
+                };
+                o["metadata"]["uid"].is_string() && o["metadata"]["uid"] != uid && is_whole
+            })
+            .await;
+    }
+    wait_until("other pods answer, and no one else", LIMIT, || async {
+        for _ in 0..20 {
+            let (status, headers) = plane.get(&web.host, "/").await?;
+            let pod = headers.get("x-pod").cloned().unwrap_or_default();
+            if status != 200 || before.contains(&pod) {
+                return Err(format!("{status} {pod}, and before there were {before:?}"));
+            }
+        }
+        Ok(())
+    })
+    .await;
+    web.world.wait_application_runs("web", "v2").await;
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitio
 /// Fields that an older definition does not know.
 const NEW: [&str; 3] = ["rollout", "adopt", "disruptionBudget"];
 
-/// The definition as it was before some fields were thought of, and while each field of a status had a writer of its own.
+/// The definition as it was before some fields were thought of, and while the API server noted of each field of a status who wrote it.
 fn older() -> Value {
     let mut old = definition();
     let status = "/spec/versions/0/schema/openAPIV3Schema/properties/status";
@@ -36,6 +36,12 @@ fn older() -> Value {
 
 async fn get(world: &World, path: &str) -> Result<Value, String> {
     try_send(&world.space.connection.client, "GET", path, &Value::Null).await.map_err(|e| e.to_string())
+}
+
+/// What the API server notes of who wrote which fields of the status.
+fn noted_of_status(object: &Value) -> Vec<Value> {
+    let entries = object["metadata"]["managedFields"].as_array().unwrap().iter();
+    entries.filter(|entry| entry["subresource"] == "status").map(|entry| entry["fieldsV1"].clone()).collect()
 }
 
 #[tokio::test]
@@ -80,6 +86,8 @@ async fn it_comes_after_the_daemon_and_a_newer_one_takes_its_place() {
     let one = format!("{all}/web");
     let stored = get(&world, &one).await.unwrap();
     assert!(stored["spec"]["disruptionBudget"].is_null(), "{stored}");
+    let of_status = noted_of_status(&stored);
+    assert!(of_status.iter().any(|fields| fields["f:status"]["f:phase"].is_object()), "{of_status:?}");
     let deployment = world.get("apps/v1", "deployments", "web").await;
 
     let ours = windlass::api::crds();
@@ -100,11 +108,9 @@ async fn it_comes_after_the_daemon_and_a_newer_one_takes_its_place() {
     assert_eq!(condition_of(&after, kind::HELD).0, "False");
     let now = world.get("apps/v1", "deployments", "web").await;
     assert_eq!(now["metadata"]["generation"], deployment["metadata"]["generation"], "no pod is replaced");
-    // What was noted of the status before has become one entry.
-    let writers = get(&world, &one).await.unwrap()["metadata"]["managedFields"].clone();
-    let of_status = writers.as_array().unwrap().iter().filter(|entry| entry["subresource"] == "status");
-    let of_status: Vec<&Value> = of_status.map(|entry| &entry["fieldsV1"]).collect();
-    assert_eq!(of_status, [&json!({"f:status": {}})]);
+    // And its status has become one field.
+    let of_status = noted_of_status(&get(&world, &one).await.unwrap());
+    assert_eq!(of_status, [json!({"f:status": {}})]);
     world.application("web", "ok2", json!({})).await;
     world.wait_application_runs("web", "ok2").await;
 }

@@ -233,6 +233,31 @@ async fn most_directories_gone_at_once_removes_nothing_until_a_person_confirms()
 }
 
 #[tokio::test]
+async fn where_no_directories_are_asked_for_any_more_none_is_counted() {
+    let world = three("none").await;
+    let first = world.repo.head();
+    let patch = async |patch: Value| {
+        let params = kube::api::PatchParams::default();
+        world.repositories().patch("config", &params, &kube::api::Patch::Merge(patch)).await.unwrap();
+    };
+    let counted = async |request: Option<&str>, count: Option<i64>| {
+        wait_until(&format!("{count:?} after {request:?}"), LIMIT, || async {
+            let repository = world.repositories().get("config").await.map_err(|e| e.to_string())?;
+            let status = repository.status.unwrap_or_default();
+            let is = status.handled_request.as_deref() == request && status.deliveries == count;
+            if is { Ok(()) } else { Err(format!("{status:?}")) }
+        })
+        .await;
+    };
+    counted(None, Some(3)).await;
+    let confirmed = json!({names::CONFIRM_REMOVAL: &first[..12], names::RECONCILE_REQUEST: "none"});
+    patch(json!({"metadata": {"annotations": confirmed}, "spec": {"deliveries": []}})).await;
+    counted(Some("none"), Some(0)).await;
+    patch(json!({"metadata": {"annotations": {names::RECONCILE_REQUEST: "again"}}})).await;
+    counted(Some("again"), None).await;
+}
+
+#[tokio::test]
 async fn a_branch_without_the_directories_removes_nothing() {
     let world = three("branch").await;
     let main = world.repo.head();

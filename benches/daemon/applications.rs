@@ -1,7 +1,7 @@
-//! What Applications cost: hundreds at once, from nothing to all their objects, beside the API server's bare limit for the same objects;
+//! What Applications cost, in two sizes: hundreds at once, from nothing to all their objects, beside the API server's bare limit for the same objects;
 //! what a status of a Deployment costs that changes and nothing else; and memory.
 
-use super::cluster::{Audited, Cluster, send, wait_until};
+use super::cluster::{Cluster, send, wait_until};
 use super::process::{Process, of_all};
 use super::report::Requests;
 use super::{HOME, LIMIT, load, observer, prepare, quiet};
@@ -153,9 +153,6 @@ pub async fn run(size: Size, count: usize) -> Applications {
     })
     .await;
     let used = of_all() - used;
-    let own = |r: &Audited| {
-        ["applications", "controllerrevisions", "deliveries", "events"].contains(&r.resource.as_str())
-    };
     wait_until("each Application has its status", LIMIT, async || {
         let all = audit.by_agent("windlass/");
         let told = all.iter().filter(|r| r.resource == "applications" && r.subresource == "status");
@@ -165,8 +162,7 @@ pub async fn run(size: Size, count: usize) -> Applications {
     .await;
     quiet(cluster).await;
     let all = audit.by_agent("windlass/");
-    let by_it: Vec<Audited> = all.iter().filter(|r| !own(r)).cloned().collect();
-    let there = Requests::last_write(&by_it, began);
+    let there = Requests::last_write(&all, began);
     let told =
         all.iter().filter(|r| r.resource != "leases" && r.verb != "watch").filter_map(|r| r.at.parse().ok());
     let told: Option<jiff::Timestamp> = told.max();

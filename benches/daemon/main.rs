@@ -14,8 +14,8 @@
 //! - `fleet`: a thousand Deliveries: memory, processor time at rest, a restart against a bare list.
 //! - `rollouts`: how soon an abort has brought a router back; what two hundred canaries at once cost while they are measured; on
 //!   a real node, where this machine can have one, how soon requests follow.
-//! - `applications`: five hundred Applications at once, from nothing to all their objects, against the bare limit of these objects;
-//!   what a status that changes costs; memory.
+//! - `applications`: five hundred Applications at once, small ones and such as in the documentation, from nothing to all their objects,
+//!   against the bare limit of these objects; what a status that changes costs; memory.
 //! - `tenants`: two hundred accounts of eight kinds each: memory and connections.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -58,8 +58,17 @@ pub struct Round {
 #[derive(Clone, Debug, Default)]
 pub struct Requests(pub BTreeMap<(String, String), usize>);
 
-/// Resources of the daemon itself and its Leases: neither reads nor writes of what is delivered.
-const OWN: [&str; 5] = ["deliveries", "deliveries/status", "events", "driftreports", "repositories/status"];
+/// What the daemon reads and writes about itself: none of it is delivered.
+const OWN: [&str; 8] = [
+    "(discovery)",
+    "applications",
+    "controllerrevisions",
+    "deliveries",
+    "driftreports",
+    "events",
+    "leases",
+    "repositories",
+];
 
 impl Requests {
     /// Counts what the audit log holds.
@@ -80,8 +89,7 @@ impl Requests {
 
     /// How long after `begin` the last object was written.
     pub fn last_write(all: &[Audited], begin: Timestamp) -> Duration {
-        let writes =
-            all.iter().filter(|r| r.verb == "patch" && !r.is_read() && !OWN.contains(&r.resource.as_str()));
+        let writes = all.iter().filter(|r| r.verb == "patch" && !r.is_read() && !is_own(&r.resource));
         let last = writes.filter_map(|r| r.at.parse::<Timestamp>().ok()).max();
         last.and_then(|at| Duration::try_from(at.duration_since(begin)).ok()).unwrap_or_default()
     }
@@ -126,8 +134,9 @@ impl Requests {
     }
 }
 
+/// Of a resource or a part of one, such as `deliveries/status`.
 fn is_own(resource: &str) -> bool {
-    OWN.contains(&resource) || ["leases", "repositories", "(discovery)"].contains(&resource)
+    OWN.contains(&resource.split('/').next().unwrap_or_default())
 }
 
 /// The middle one, or what lies between the two in the middle.

@@ -24,7 +24,8 @@ pub use repository::{Repository, RepositorySpec, RepositoryStatus};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 /// The definitions of our resources, as they are written to `manifests/crds/` and applied by `windlass install`.
 pub fn crds() -> Vec<Value> {
@@ -40,19 +41,30 @@ fn definition(crd: &CustomResourceDefinition) -> Value {
     if let Some(map) = crd.as_object_mut() {
         map.remove("status");
     }
-    crd["metadata"]["labels"] = serde_json::json!({
+    crd["metadata"]["labels"] = json!({
         "app.kubernetes.io/name": "windlass",
         "app.kubernetes.io/part-of": "windlass",
     });
     for version in crd["spec"]["versions"].as_array_mut().into_iter().flatten() {
-        // Who writes a status writes all of it. That the API server notes of each of its fields whose it is would make the object larger,
-        // and each write dearer.
+        // Nobody shares a status with the daemon. That the API server notes of each of its fields whose it is would make the object
+        // larger, and each write dearer.
         if let Some(status) = version.pointer_mut("/schema/openAPIV3Schema/properties/status") {
             status["x-kubernetes-map-type"] = "atomic".into();
         }
     }
     whole_numbers(&mut crd);
     crd
+}
+
+/// A status as a merge patch over the one before: what it has no more is taken out.
+pub fn status_over<S: Serialize>(before: &S, new: &S) -> Value {
+    let (before, mut new) = (json!(before), json!(new));
+    for field in before.as_object().into_iter().flat_map(|map| map.keys()) {
+        if new.get(field).is_none() {
+            new[field.as_str()] = Value::Null;
+        }
+    }
+    new
 }
 
 /// Bounds of a schema are floating-point numbers for the types, and whole ones for whoever reads the manifest.
@@ -68,5 +80,30 @@ fn whole_numbers(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(whole_numbers),
         Value::Object(map) => map.values_mut().for_each(whole_numbers),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::api::application::ApplicationStatus;
+
+    #[test]
+    fn what_a_status_has_no_more_is_taken_out() {
+        let before = ApplicationStatus { url: Some("http://a/".into()), ..ApplicationStatus::default() };
+        let patch = status_over(&before, &ApplicationStatus::default());
+        assert_eq!(patch["url"], Value::Null);
+        assert!(patch.as_object().unwrap().contains_key("url"));
+    }
+
+    #[test]
+    fn the_status_of_each_resource_is_one_field() {
+        let with_status = crds().into_iter().filter_map(|crd| {
+            let status = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/status")?;
+            Some((crd["spec"]["names"]["kind"].clone(), status["x-kubernetes-map-type"].clone()))
+        });
+        let expected = ["Repository", "Delivery", "Application"].map(|kind| (json!(kind), json!("atomic")));
+        assert_eq!(with_status.collect::<Vec<_>>(), expected);
     }
 }

@@ -7,7 +7,7 @@ use super::sources::{Awaited, Fetched, RepositoryKey, Store};
 use crate::api::condition::{self, kind};
 use crate::api::delivery::Problem;
 use crate::api::repository::{RepositoryRef, RepositoryStatus};
-use crate::api::{Repository, names};
+use crate::api::{Repository, names, status_over};
 use crate::cluster::NamedObject;
 use crate::cluster::named::{Named, Version};
 use crate::core::manifest::Gvk;
@@ -310,7 +310,8 @@ async fn round(repository: Arc<Repository>, context: Arc<Repositories>) -> Resul
     }
     let mut version = repository.resource_version();
     if status != before {
-        version = write_status(daemon, &repository, status).await.map_err(|e| Error::Status(Box::new(e)))?;
+        let written = write_status(daemon, &repository, &before, &status).await;
+        version = written.map_err(|e| Error::Status(Box::new(e)))?;
     }
     let interval = repository.spec.interval.0.max(SHORTEST_INTERVAL);
     let random = fastrand::f64();
@@ -442,11 +443,12 @@ async fn credentials(
 async fn write_status(
     daemon: &Daemon,
     repository: &Repository,
-    status: RepositoryStatus,
+    before: &RepositoryStatus,
+    status: &RepositoryStatus,
 ) -> Result<Option<String>, kube::Error> {
     let namespace = repository.namespace().unwrap_or_default();
     let api: Api<Repository> = Api::namespaced(daemon.connection.client.clone(), &namespace);
-    let patch = serde_json::json!({"status": status});
+    let patch = serde_json::json!({"status": status_over(before, status)});
     let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
     match api.patch_status(&repository.name_any(), &params, &Patch::Merge(patch)).await {
         Err(kube::Error::Api(e)) if e.code == 404 => Ok(None),

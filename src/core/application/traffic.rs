@@ -153,10 +153,11 @@ pub(super) fn notices(app: &App) -> Vec<Notice> {
         None => "in the mesh it is as asked for",
     };
     let of_mesh = of_mesh.map(|text| Notice::new(NOT_CARRIED_OUT, text));
-    // What a way in that stands beside a mesh cannot do.
+    let through = |way: &str| format!("for requests that come by the {way}");
+    // What a way in cannot do. One that stands beside a mesh leaves out nothing of what the mesh does.
     let by = |way: &str, text: String| {
         let text = match mesh {
-            true => format!("{text} (for requests that come by the {way}; {in_the_mesh})"),
+            true => format!("{text} ({}; {in_the_mesh})", through(way)),
             false => text,
         };
         Notice::new(NOT_CARRIED_OUT, text)
@@ -176,14 +177,15 @@ pub(super) fn notices(app: &App) -> Vec<Notice> {
     let router = match (traffic.router, gateway) {
         (TrafficRouter::Istio, None) if expose.is_some() => told(
             fields(true, true, false),
-            &format!("for requests that come by the Ingress, which has no fields for it; {in_the_mesh}"),
+            &format!("{}, which has no fields for it; {in_the_mesh}", through("Ingress")),
         ),
         (TrafficRouter::Istio, None) => None,
         (TrafficRouter::Istio, Some(_)) => told(
             fields(false, repeats, false),
             &format!(
-                "for requests that come by the Gateway: its route has more than one try, with a time limit for each, only in the \
-                 experimental fields of the API; {in_the_mesh}{to_retry}"
+                "{}: its route has more than one try, with a time limit for each, only in the experimental fields of the API; \
+                 {in_the_mesh}{to_retry}",
+                through("Gateway")
             ),
         ),
         (TrafficRouter::HTTPProxy, _) => told(

@@ -22,7 +22,7 @@ use crate::api::condition::{self, kind};
 use crate::api::delivery::{
     Adopt, DeliverySpec, DeliveryTemplate, Problem, RollbackMode, RollbackPolicy, Source, application_source,
 };
-use crate::api::{Application, Delivery, names};
+use crate::api::{Application, Delivery, names, status_over};
 use crate::cluster::{self, Cause, Discovery};
 use crate::core::application::{
     Kinds, Notice, Pods, Seen, expand_for, revision, revision_name, rollout, status, url, waits,
@@ -657,7 +657,7 @@ async fn tell(
     }
     let api: Api<Application> =
         Api::namespaced(daemon.connection.client.clone(), &application.namespace().unwrap_or_default());
-    let patch = json!({"metadata": {"uid": application.uid()}, "status": over(&before, &new)});
+    let patch = json!({"metadata": {"uid": application.uid()}, "status": status_over(&before, &new)});
     let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
     tell_of_pods(application, daemon, &before, &new);
     let phase = new.phase;
@@ -736,17 +736,6 @@ fn tell_of_objects(application: &Application, daemon: &Daemon, kinds: Kinds) {
     let all: Vec<String> =
         expansion.objects.iter().map(|object| format!("{} {}", object.gvk().kind, object.name())).collect();
     daemon.notify_application(application, false, "Created", &format!("it becomes {}", all.join(", ")));
-}
-
-/// A status as a merge patch over another: what it has no more is taken out.
-fn over(before: &ApplicationStatus, new: &ApplicationStatus) -> Value {
-    let (before, mut new) = (json!(before), json!(new));
-    for field in before.as_object().into_iter().flat_map(|map| map.keys()) {
-        if new.get(field).is_none() {
-            new[field.as_str()] = Value::Null;
-        }
-    }
-    new
 }
 
 #[cfg(test)]
@@ -853,13 +842,5 @@ mod tests {
         assert_eq!(mode(&application), Some(RollbackMode::Hold));
         application.labels_mut().insert(names::DELIVERY_LABEL.into(), "0".into());
         assert_eq!(mode(&application), Some(RollbackMode::Off));
-    }
-
-    #[test]
-    fn what_a_status_has_no_more_is_taken_out() {
-        let before = ApplicationStatus { url: Some("http://a/".into()), ..ApplicationStatus::default() };
-        let patch = over(&before, &ApplicationStatus::default());
-        assert_eq!(patch["url"], Value::Null);
-        assert!(patch.as_object().unwrap().contains_key("url"));
     }
 }
