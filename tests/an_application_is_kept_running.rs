@@ -338,7 +338,16 @@ impl World {
 
 #[tokio::test]
 async fn an_orphan_goes_on_running_and_is_taken_up_again() {
-    let world = World::new("app-orphan").await;
+    orphaned_and_taken_up("app-orphan", true).await;
+}
+
+#[tokio::test]
+async fn an_orphan_is_taken_up_by_a_daemon_that_never_saw_it_alone() {
+    orphaned_and_taken_up("app-orphan-unseen", false).await;
+}
+
+async fn orphaned_and_taken_up(test: &str, seen: bool) {
+    let mut world = World::new(test).await;
     // The garbage collector learns of kinds that were just defined a while later, and orphans what it knows of alone.
     world.application("other", "ok", json!({})).await;
     world.wait_application_runs("other", "ok").await;
@@ -349,9 +358,15 @@ async fn an_orphan_goes_on_running_and_is_taken_up_again() {
     let uid = world.get("apps/v1", "deployments", "web").await["metadata"]["uid"].clone();
     let namespace = world.space.name.clone();
     let arguments = ["delete", "application", "web", "--cascade=orphan", "-n", &namespace];
+    if !seen {
+        world.kill();
+    }
     let answer = kubectl_with(&world.space.cluster.kubeconfig, &arguments);
     assert_eq!(answer.code, 0, "{}", answer.err);
     world.application("web", "ok", json!({})).await;
+    if !seen {
+        world.restart().await;
+    }
     world.wait_application_runs("web", "ok").await;
     let delivery = world
         .wait("web.application", "it is ready", |d| {

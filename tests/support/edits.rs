@@ -269,12 +269,15 @@ pub fn more_objects(space: &Space) -> Vec<(Value, &'static str)> {
         ),
         (
             json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": meta("quota"), "spec": {
-                "hard": {"count/widgets.example.com": "10", "requests.storage": "1000Gi", "limits.cpu": "400000m"}}}),
+                // Of nothing that the other objects ask for: an edit of it would have them refused.
+                "hard": {"count/widgets.example.com": "10", "gold.storageclass.storage.k8s.io/requests.storage": "1000Gi",
+                    "limits.cpu": "400000m"}}}),
             "resourcequotas",
         ),
         (
             json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": meta("range"), "spec": {"limits": [
-                {"type": "PersistentVolumeClaim", "max": {"storage": "4096Gi"}, "min": {"storage": "1024"}}]}}),
+                // As above.
+                {"type": "example.com/disk", "max": {"storage": "4096Gi"}, "min": {"storage": "1024"}}]}}),
             "limitranges",
         ),
         (

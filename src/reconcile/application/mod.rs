@@ -120,7 +120,7 @@ struct Memory {
     begun: Option<(String, Instant)>,
     /// The generation of the spec for which the Delivery was last seen to be as it must.
     ensured: Option<Option<i64>>,
-    /// The revision that was kept last, so that others may not be needed any more.
+    /// The revision that was kept last, or found in place, until it is known that no other is there in vain or is nobody's.
     kept: Option<String>,
     /// The status that was written last, and its version: the watch may still show an older one.
     written: Option<(ApplicationStatus, u64)>,
@@ -498,8 +498,9 @@ async fn begin(
         fault::place(|| "before keeping a revision".into());
         revisions::keep(&daemon.connection.client, application, *kinds).await?;
         fault::place(|| "after keeping a revision".into());
-        memory.kept = Some(revision_name(&application.name_any(), id));
     }
+    // Also at rest: a daemon that was killed may have left some that nothing needs, and others are orphans that it never saw alone.
+    memory.kept = Some(revision_name(&application.name_any(), id));
     let (author, at) = last_change(application);
     let commit = CommitInfo {
         id: commit,
