@@ -155,27 +155,28 @@ async fn another_probe_an_edit_and_a_dead_daemon_lose_no_request_and_what_is_del
     assert!(counts.failed == 0 && counts.are_good(), "{counts:?}");
 
     let before = web.world.names("v1", "pods").await;
-    let objects =
-        [("v1", "services"), ("gateway.networking.k8s.io/v1", "httproutes"), ("apps/v1", "deployments")];
+    let is_there: fn(&Value) -> bool = |_| true;
+    let is_seen: fn(&Value) -> bool = |route| route["status"]["parents"][0]["conditions"].is_array();
+    let has_pods: fn(&Value) -> bool = |deployment| deployment["status"]["availableReplicas"] == 2;
+    let objects = [
+        ("v1", "services", "another one is there", is_there),
+        (
+            "gateway.networking.k8s.io/v1",
+            "httproutes",
+            "another one is there, and its gateway has seen it",
+            is_seen,
+        ),
+        ("apps/v1", "deployments", "another one is there, with its pods", has_pods),
+    ];
     let mut uids = Vec::new();
-    for (api, plural) in objects {
+    for (api, plural, ..) in objects {
         uids.push(web.world.get(api, plural, "web").await["metadata"]["uid"].clone());
         web.world.delete(api, plural, "web").await;
     }
-    for ((api, plural), uid) in objects.into_iter().zip(uids) {
-        let what = match plural {
-            "services" => "another one is there",
-            "httproutes" => "another one is there, and its gateway has seen it",
-            _ => "another one is there, with its pods",
-        };
+    for ((api, plural, what, is_whole), uid) in objects.into_iter().zip(uids) {
         web.world
             .wait_object(api, plural, "web", what, |o| {
-                let is_whole = match plural {
-                    "services" => true,
-                    "httproutes" => o["status"]["parents"][0]["conditions"].is_array(),
-                    _ => o["status"]["availableReplicas"] == 2,
-                };
-                o["metadata"]["uid"].is_string() && o["metadata"]["uid"] != uid && is_whole
+                o["metadata"]["uid"].is_string() && o["metadata"]["uid"] != uid && is_whole(o)
             })
             .await;
     }

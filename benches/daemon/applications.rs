@@ -1,5 +1,5 @@
-//! What Applications cost, in two sizes: hundreds at once, from nothing to all their objects, beside the API server's bare limit for the same objects;
-//! what a status of a Deployment costs that changes and nothing else; and memory.
+//! What Applications cost, in two sizes: hundreds at once, from nothing to all their objects, beside the API server's bare limit for the
+//! same objects; what a status of a Deployment costs that changes and nothing else; and memory.
 
 use super::cluster::{Cluster, send, wait_until};
 use super::process::{Process, of_all};
